@@ -1,0 +1,98 @@
+# Two commands do everything on a fresh machine: `make quickstart` and `make test`. `make help` lists the others.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.ONESHELL:
+MAKEFLAGS += --no-print-directory --warn-undefined-variables
+
+VENV := .venv
+BIN := $(VENV)/bin
+CLUSTER ?= local
+PYTHON_CODE := operator trainer-image tests quickstart
+CHART := charts/qwen-sft-operator
+export CLUSTER
+
+# Commands that need kubectl, helm and a kubeconfig run behind this.
+CLUSTER_ENV = if [ "$(CLUSTER)" = local ]; then eval "$$(local-cluster/cluster env)"; fi
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
+
+$(VENV)/.installed: requirements/dev.txt pyproject.toml trainer-image/pyproject.toml
+	@echo "installing the development tools into $(VENV)"
+	@hack/venv $(VENV)
+	@touch $@
+
+.PHONY: venv
+venv: $(VENV)/.installed ## the development tools
+
+.PHONY: quickstart
+quickstart: venv ## set everything up, run the main job end to end and show what came out of it
+	@$(BIN)/python -m quickstart run
+
+.PHONY: setup
+setup: venv ## cluster, images and operator, without running a job
+	@$(BIN)/python -m quickstart setup
+
+.PHONY: test
+test: venv ## all checks and tests, the end-to-end tests on a real cluster included
+	@started=$$SECONDS
+	$(MAKE) setup
+	$(MAKE) lint
+	$(MAKE) test-fast
+	$(MAKE) test-cluster
+	echo "make test: all passed in $$(( (SECONDS - started) / 60 )) min $$(( (SECONDS - started) % 60 )) s"
+
+.PHONY: test-fast
+test-fast: venv ## unit and property tests; no cluster needed
+	@$(BIN)/pytest tests/unit tests/property
+
+.PHONY: test-cluster
+test-cluster: venv ## contract, integration and end-to-end tests on the cluster that `make setup` made
+	@$(CLUSTER_ENV)
+	$(BIN)/pytest tests/contract tests/integration tests/e2e
+
+.PHONY: lint
+lint: venv generate-check ## ruff, mypy, import-linter, shellcheck, hadolint, gofmt, helm lint, CRD drift
+	@hack/lint
+
+.PHONY: format
+format: venv ## let ruff format the code
+	@$(BIN)/ruff format $(PYTHON_CODE)
+	$(BIN)/ruff check --fix $(PYTHON_CODE)
+
+.PHONY: generate
+generate: venv ## write what is generated from the API models: CRD, chart template, reference page
+	@$(BIN)/python -m qwensft.api.crd --output crds/ --chart $(CHART)/templates/crd.yaml
+	$(BIN)/python -m qwensft.api.reference --output docs/reference.md
+
+.PHONY: generate-check
+generate-check: venv
+	@$(BIN)/python -m qwensft.api.crd --output crds/ --chart $(CHART)/templates/crd.yaml --check
+	$(BIN)/python -m qwensft.api.reference --output docs/reference.md --check
+
+.PHONY: lock
+lock: venv ## pin the dependencies anew, with hashes
+	@hack/lock
+
+.PHONY: images
+images: venv ## build the operator's and the trainer's image
+	@$(BIN)/python -m quickstart images
+
+.PHONY: cluster-up
+cluster-up: ## start (and first build) the local one-node Kubernetes
+	@local-cluster/cluster install-deps
+	local-cluster/cluster up
+
+.PHONY: cluster-down
+cluster-down: ## stop it and leave nothing behind but cached binaries and images
+	@local-cluster/cluster down
+
+.PHONY: cluster-status
+cluster-status: ## what of it runs
+	@local-cluster/cluster status
+
+.PHONY: test-local-cluster
+test-local-cluster: ## the local cluster's own smoke test; stops and restarts the cluster
+	@local-cluster/tests/smoke.sh
