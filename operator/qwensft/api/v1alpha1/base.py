@@ -1,0 +1,177 @@
+"""Base classes of all API models, and rules: one check written for the apiserver (CEL) and for Python side by side.
+
+What a field means stands in the modules beside this one; how rules reach the CRD stands in `api.crd`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any, ClassVar, Final, Self, get_args
+
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    PlainSerializer,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+VALIDATIONS: Final = "x-kubernetes-validations"
+ARGUMENT: Final = "x-qwensft-argument"
+"""JSON-schema key under which a field names the LLaMA-Factory argument that it sets; never part of the CRD."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A condition on one value, with the message that tells the user how to meet it.
+
+    The apiserver evaluates `cel` (with `self` bound to the value) at admission; `check` says the same in Python, for
+    documents that reach a model by another way (CLI, SDK, tests). The contract tests keep both in step.
+
+    A rule is either an element of `ApiModel.rules`, or an annotation of a scalar: `Annotated[str, Rule(...)]`.
+    """
+
+    cel: str
+    message: str
+    check: Callable[[Any], bool]
+    field: str | None = None
+    """Path of the field to blame, relative to the value, as the apiserver wants it: `.distribution.nodes`."""
+    message_cel: str | None = None
+    explain: Callable[[Any], str] | None = None
+    """With `message_cel`: the same message, computed in Python."""
+
+    def apply(self, value: Any) -> Any:
+        """Return the value; raise an error of type `rule` when it breaks the rule."""
+        if not self.check(value):
+            message = self.explain(value) if self.explain else self.message
+            raise PydanticCustomError("rule", "{message}", {"message": message, "field": self.field or ""})
+        return value
+
+    def as_validation(self) -> dict[str, str]:
+        """Return the rule as an entry of x-kubernetes-validations."""
+        entry = {"rule": self.cel, "message": self.message}
+        if self.message_cel:
+            entry["messageExpression"] = self.message_cel
+        if self.field:
+            entry["fieldPath"] = self.field
+        return entry
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self.apply, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        result = handler(schema)
+        result[VALIDATIONS] = [*result.get(VALIDATIONS, []), self.as_validation()]
+        return result
+
+
+@dataclass(frozen=True, slots=True)
+class UniqueBy:
+    """Annotation of a list: no two items share the value of the key, as in a Kubernetes list of type map."""
+
+    key: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._apply, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return handler(schema) | {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [self.key]}
+
+    def _apply(self, items: Sequence[Any]) -> Sequence[Any]:
+        seen: set[Hashable] = set()
+        for item in items:
+            value = getattr(item, self.key)
+            if value in seen:
+                raise PydanticCustomError(
+                    "duplicate", "two items have the {key} '{value}'", {"key": self.key, "value": value}
+                )
+            seen.add(value)
+        return items
+
+
+def argument(name: str) -> dict[str, Any]:
+    """Return the `json_schema_extra` of a field that sets the LLaMA-Factory argument `name`."""
+    return {ARGUMENT: name}
+
+
+def exactly_one_of(*members: str, example: str) -> Rule:
+    """Return the rule of a union: exactly one of the members (attribute names) is set."""
+    names = [to_camel(member) for member in members]
+    return Rule(
+        cel=f"[{', '.join(f'has(self.{name})' for name in names)}].filter(x, x).size() == 1",
+        message=f"set exactly one of {' or '.join(names)}, for example {example}",
+        check=lambda value: sum(getattr(value, member) is not None for member in members) == 1,
+    )
+
+
+class ApiModel(BaseModel):
+    """A part of the spec: immutable, camelCase in documents, unknown fields and lenient conversions refused."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        validate_by_name=True,
+        validate_by_alias=True,
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        allow_inf_nan=False,
+    )
+
+    rules: ClassVar[tuple[Rule, ...]] = ()
+
+    @model_validator(mode="after")
+    def _obey_rules(self) -> Self:
+        for rule in self.rules:
+            rule.apply(self)
+        return self
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        result = handler(schema)
+        if cls.rules:
+            target = handler.resolve_ref_schema(result)
+            target[VALIDATIONS] = [rule.as_validation() for rule in cls.rules]
+        return result
+
+    def document(self) -> dict[str, Any]:
+        """Return what was set, as it stands in a Kubernetes document (camelCase, JSON types, no defaults)."""
+        return self.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True)
+
+
+class StatusModel(BaseModel):
+    """A part of the status (or metadata): immutable, lenient, so that an older operator reads a newer one's status."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        validate_by_name=True,
+        validate_by_alias=True,
+        extra="ignore",
+        frozen=True,
+        allow_inf_nan=False,
+    )
+
+    def document(self) -> dict[str, Any]:
+        """Return every known value, as it stands in a Kubernetes document (camelCase, JSON types, no nulls)."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def _rfc3339(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+Time = Annotated[AwareDatetime, PlainSerializer(_rfc3339, when_used="json")]
+"""A moment with a time zone; written as Kubernetes writes it: RFC 3339, UTC, whole seconds."""
+
+
+def nested_model(annotation: object) -> type[ApiModel] | type[StatusModel] | None:
+    """Return the model within the annotation of a field, such as `Lora | None` or `list[Dataset]`."""
+    if isinstance(annotation, type) and issubclass(annotation, (ApiModel, StatusModel)):
+        return annotation
+    return next((model for item in get_args(annotation) if (model := nested_model(item))), None)

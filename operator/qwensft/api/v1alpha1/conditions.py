@@ -1,0 +1,87 @@
+"""Types and reasons of the conditions in a job's status.
+
+Reasons are an open set for readers and a closed one for the operator: every reason it writes is a member of `Reason`.
+"""
+
+from enum import StrEnum
+
+
+class ConditionType(StrEnum):
+    """Types of conditions.
+
+    Until a job has succeeded, exactly one of Reconciling and Stalled is True (the convention of kstatus).
+    """
+
+    SUCCEEDED = "Succeeded"
+    """True: all stages are done. False: the job has failed for good. Unknown: it is under way."""
+    RECONCILING = "Reconciling"
+    STALLED = "Stalled"
+    SUSPENDED = "Suspended"
+    PREPARED = "Prepared"
+    TRAINED = "Trained"
+    MERGED = "Merged"
+
+
+class Reason(StrEnum):
+    """Reasons of conditions and events."""
+
+    # under way
+    STARTING = "Starting"
+    WAITING_FOR_PREVIOUS_ATTEMPT = "WaitingForPreviousAttempt"
+    PODS_STARTING = "PodsStarting"
+    RUNNING = "Running"
+    SUSPENDING = "Suspending"
+    SUSPENDED = "Suspended"
+    MERGE_CHANGED = "MergeChanged"
+
+    # done; the first three are those of events
+    PREPARED = "Prepared"
+    TRAINED = "Trained"
+    MERGED = "Merged"
+    COMPLETED = "Completed"
+
+    # an aspect that says nothing (yet)
+    NOT_SUSPENDED = "NotSuspended"
+    DISABLED = "Disabled"
+    WAITING = "Waiting"
+
+    # pods do not start
+    STORAGE_UNAVAILABLE = "StorageUnavailable"
+    POD_CREATION_FAILED = "PodCreationFailed"
+    POD_NOT_STARTING = "PodNotStarting"
+    UNSCHEDULABLE = "Unschedulable"
+    IMAGE_PULL_FAILED = "ImagePullFailed"
+
+    # the API server refuses what the operator has to do
+    INVALID_SPEC = "InvalidSpec"
+    NAME_CONFLICT = "NameConflict"
+    QUOTA_EXCEEDED = "QuotaExceeded"
+    FORBIDDEN = "Forbidden"
+    INVALID_OBJECT = "InvalidObject"
+
+    # the trainer says that another attempt would fail in the same way (exit code 78)
+    INVALID_CONFIG = "InvalidConfig"
+    INVALID_DATASET = "InvalidDataset"
+    INVALID_MODEL = "InvalidModel"
+    OUTPUT_EXISTS = "OutputExists"
+    PREPARATION_MISSING = "PreparationMissing"
+    MERGE_VERIFICATION_FAILED = "MergeVerificationFailed"
+
+    # the trainer says that another attempt may succeed
+    OUT_OF_MEMORY = "OutOfMemory"
+    RENDEZVOUS_TIMEOUT = "RendezvousTimeout"
+    PEER_LOST = "PeerLost"
+    """A consequence of another pod's end: never the reason of a condition."""
+    DOWNLOAD_FAILED = "DownloadFailed"
+    DISK_FULL = "DiskFull"
+    NON_FINITE_LOSS = "NonFiniteLoss"
+    INTERRUPTED = "Interrupted"
+
+    # an attempt ended otherwise
+    PREPARATION_FAILED = "PreparationFailed"
+    TRAINING_FAILED = "TrainingFailed"
+    MERGE_FAILED = "MergeFailed"
+    PREEMPTED = "Preempted"
+    NODE_LOST = "NodeLost"
+    JOB_DELETED = "JobDeleted"
+    DEADLINE_EXCEEDED = "DeadlineExceeded"

@@ -1,0 +1,30 @@
+"""Names and numbers that the API, the operator and the trainer image agree on.
+
+Only values that cross a boundary (cluster, image, chart) live here; limits of single fields stand beside the fields.
+"""
+
+from typing import Final
+
+GROUP: Final = "qwensft.io"
+VERSION: Final = "v1alpha1"
+API_VERSION: Final = f"{GROUP}/{VERSION}"
+KIND: Final = "QwenSFTJob"
+PLURAL: Final = "qwensftjobs"
+SINGULAR: Final = "qwensftjob"
+SHORT_NAME: Final = "qsft"
+
+LABEL_JOB: Final = f"{GROUP}/job"
+LABEL_STAGE: Final = f"{GROUP}/stage"
+LABEL_ATTEMPT: Final = f"{GROUP}/attempt"
+LABEL_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+MANAGED_BY: Final = "qwen-sft-operator"
+
+EXIT_PERMANENT: Final = 78
+"""Exit code (EX_CONFIG) by which the trainer says that another attempt would fail in the same way."""
+
+METRICS_PORT: Final = 9400
+"""Port on which node rank 0 serves Prometheus text while it trains."""
+
+DEFAULT_EPOCHS: Final = 3.0
+DEFAULT_WARMUP_STEPS: Final = 100
+DEFAULT_MERGE_DIRECTORY: Final = "merged"

@@ -1,0 +1,184 @@
+"""`QwenSFTJob` itself: metadata, the whole spec with the rules between its parts, and the parser for raw documents."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from .arguments import ExtraArguments
+from .base import ApiModel, Rule, StatusModel, Time
+from .datasets import Datasets
+from .distribution import Distribution
+from .immutability import IMMUTABLE
+from .merge import Merge
+from .model import Model
+from .policy import RunPolicy
+from .status import Status
+from .storage import Storage
+from .training import Training
+from .tuning import Tuning
+from .worker import Prepare, Worker
+
+_NODES = "self.?distribution.?nodes.orValue(1)"
+_COUNT = "self.?worker.?accelerator.?count.orValue(1)"
+_TEMPLATE = "self.storage.volume.claimTemplate"
+
+
+class InvalidJobError(ValueError):
+    """A document is no valid QwenSFTJob. The message names each offending field by its path and tells what is wrong."""
+
+
+def _enough_accelerators(spec: Spec) -> bool:
+    asked, count = spec.distribution.processes_per_node, spec.worker.accelerator.count
+    return asked is None or count == 0 or asked <= count
+
+
+def _volume_is_shared(spec: Spec) -> bool:
+    template = spec.storage.volume.claim_template
+    modes = template.access_modes if template else None
+    return spec.distribution.nodes == 1 or modes is None or "ReadWriteMany" in modes
+
+
+class Spec(ApiModel):
+    """What to train, on which data, where. One QwenSFTJob is one run: most of it is fixed at creation."""
+
+    rules = (
+        Rule(
+            cel=f"{_COUNT} == 0 || self.?distribution.?processesPerNode.orValue(1) <= {_COUNT}",
+            message="processesPerNode is greater than worker.accelerator.count: raise the count or lower "
+            "processesPerNode, as each process needs an accelerator of its own",
+            check=_enough_accelerators,
+            field=".distribution.processesPerNode",
+        ),
+        Rule(
+            cel=f"{_NODES} == 1 || !has({_TEMPLATE}) || !has({_TEMPLATE}.accessModes)"
+            f" || 'ReadWriteMany' in {_TEMPLATE}.accessModes",
+            message="several nodes write to one volume: add ReadWriteMany to "
+            "storage.volume.claimTemplate.accessModes (with a storageClassName that offers it), or set "
+            "distribution.nodes: 1",
+            check=_volume_is_shared,
+            field=".storage.volume.claimTemplate.accessModes",
+        ),
+        Rule(
+            cel=f"{_COUNT} > 0 || self.?training.?precision.orValue('bf16') != 'fp16'",
+            message="fp16 needs accelerators: use precision bf16 or fp32, or set worker.accelerator.count",
+            check=lambda spec: spec.worker.accelerator.count > 0 or spec.training.precision != "fp16",
+            field=".training.precision",
+        ),
+        Rule(
+            cel=f"self.model.?attention.orValue('auto') != 'fa2' || ({_COUNT} > 0"
+            " && self.?training.?precision.orValue('bf16') != 'fp32')",
+            message="FlashAttention-2 needs accelerators and bf16 or fp16: use attention auto or sdpa",
+            check=lambda spec: (
+                spec.model.attention != "fa2"
+                or (spec.worker.accelerator.count > 0 and spec.training.precision != "fp32")
+            ),
+            field=".model.attention",
+        ),
+        *IMMUTABLE,
+    )
+
+    model: Model = Field(description="The base model.")
+    datasets: Datasets = Field(description="The training data: 1 to 32 datasets, by name.")
+    tuning: Tuning = Field(Tuning(), description="Which weights are trained: LoRA adapters or all of them.")
+    training: Training = Field(Training(), description="Optimiser, schedule, batches, precision and checkpoints.")
+    distribution: Distribution = Field(Distribution(), description="Number of nodes and of processes on each.")
+    worker: Worker = Field(
+        Worker(), description="The training pods: image, accelerators, resources, placement, identity."
+    )
+    prepare: Prepare = Field(
+        Prepare(), description="The stage that downloads, checks and tokenises, without accelerators."
+    )
+    storage: Storage = Field(description="The volume of the run, and the directory on it.")
+    merge: Merge = Field(
+        Merge(), description="The stage that merges adapter and base. An edit after success merges again."
+    )
+    run_policy: RunPolicy = Field(
+        RunPolicy(), description="Suspending, restarts, deadline, tidying up. Editable at any time."
+    )
+    extra_arguments: ExtraArguments = Field(
+        {},
+        description="LLaMA-Factory training arguments that no field covers, name: value, such as "
+        "neftune_noise_alpha: '5'. Values are YAML scalars in quotes. Arguments that a field or the operator sets "
+        "are refused. Default: none.",
+    )
+
+    @property
+    def processes_per_node(self) -> int:
+        """Training processes in each pod: as given, else one per accelerator, else one."""
+        return self.distribution.processes_per_node or self.worker.accelerator.count or 1
+
+    @property
+    def access_modes(self) -> list[str]:
+        """Access modes of a claim made from the template: as given, else what the number of nodes needs."""
+        template = self.storage.volume.claim_template
+        if template and template.access_modes:
+            return list(template.access_modes)
+        return ["ReadWriteMany" if self.distribution.nodes > 1 else "ReadWriteOnce"]
+
+
+class ObjectMeta(StatusModel):
+    """The parts of the metadata that the operator reads."""
+
+    name: str = Field(description="Name of the job.")
+    namespace: str = Field("default", description="Namespace of the job.")
+    uid: str = Field("", description="UID, set by the apiserver.")
+    generation: int = Field(0, description="Counts the changes of the spec; set by the apiserver.")
+    resource_version: str = Field("", description="Version of the stored object.")
+    creation_timestamp: Time | None = Field(None, description="When the job was created.")
+    deletion_timestamp: Time | None = Field(None, description="When its deletion was asked for.")
+    labels: dict[str, str] = Field({}, description="Labels.")
+    annotations: dict[str, str] = Field({}, description="Annotations.")
+
+
+_NAME = r"^[a-z]([-a-z0-9]{0,43}[a-z0-9])?$"
+
+
+class QwenSFTJob(ApiModel):
+    """A QwenSFTJob fine-tunes a Qwen model with LLaMA-Factory: it prepares the data, trains, merges and verifies."""
+
+    rules = (
+        Rule(
+            cel=f"self.metadata.name.matches('{_NAME}')",
+            message="the name becomes part of host names: at most 45 lower-case letters, digits and '-', starting "
+            "with a letter; use '-' instead of '.'",
+            check=lambda job: re.fullmatch(_NAME, job.metadata.name) is not None,
+            field=".metadata.name",
+        ),
+    )
+
+    api_version: Literal["qwensft.io/v1alpha1"] = Field("qwensft.io/v1alpha1", description="Version of this schema.")
+    kind: Literal["QwenSFTJob"] = Field("QwenSFTJob", description="Kind of this resource.")
+    metadata: ObjectMeta = Field(description="Standard object metadata.")
+    spec: Spec = Field(description="What to train, on which data, where.")
+    status: Status = Field(Status(), description="State of the job, written by the operator alone.")
+
+    @property
+    def run_path(self) -> str:
+        """Directory of the run, relative to the volume's root: as given, else `<name>-<first 8 of the UID>`."""
+        return self.spec.storage.path or f"{self.metadata.name}-{self.metadata.uid[:8]}"
+
+    @property
+    def workspace_claim(self) -> str:
+        """Name of the claim that holds the run: the one given, else `<name>-workspace`."""
+        return self.spec.storage.volume.claim_name or f"{self.metadata.name}-workspace"
+
+
+def parse_job(raw: dict[str, Any]) -> QwenSFTJob:
+    """Read a document as the apiserver returns it (JSON types, camelCase keys).
+
+    Raises:
+        InvalidJobError: a field is missing, unknown, malformed or against a rule.
+    """
+    try:
+        return QwenSFTJob.model_validate(raw, by_alias=True, by_name=False)
+    except ValidationError as error:
+        raise InvalidJobError("; ".join(_problem(details) for details in error.errors(include_url=False))) from error
+
+
+def _problem(details: Any) -> str:
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in details["loc"])
+    path += details.get("ctx", {}).get("field", "") if details["type"] == "rule" else ""
+    return f"{path.removeprefix('.') or 'document'}: {details['msg']}"

@@ -1,0 +1,70 @@
+"""`spec.merge`: how adapter and base become one model directory. Editable at any time; an edit merges again."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from .base import ApiModel, Rule, argument
+from .common import FilePath, ResourceRequirements
+from .constants import DEFAULT_MERGE_DIRECTORY
+
+_TAKEN = ("data", "model", "train")
+
+
+class Merge(ApiModel):
+    """The merge stage: one pod that writes a plain Hugging Face model and verifies it."""
+
+    rules = (
+        Rule(
+            cel=f"!has(self.path) || !(self.path.split('/')[0] in {list(_TAKEN)})",
+            message="data, model and train are directories of the run itself: choose another merge.path, for example "
+            "merged",
+            check=lambda merge: merge.path is None or merge.path.split("/")[0] not in _TAKEN,
+            field=".path",
+        ),
+    )
+
+    enabled: bool = Field(True, description="Merge after the training. May be turned on later.")
+    shard_size_gb: int = Field(
+        2,
+        ge=1,
+        le=1000,
+        validation_alias="shardSizeGB",
+        serialization_alias="shardSizeGB",
+        description="Largest size of one weight file, in GB (10^9 bytes).",
+        json_schema_extra=argument("export_size"),
+    )
+    dtype: Literal["auto", "bf16", "fp16", "fp32"] = Field(
+        "auto",
+        description="Number format of the merged weights; auto keeps the base model's.",
+        json_schema_extra=argument("infer_dtype"),
+    )
+    device: Literal["cpu", "auto"] = Field(
+        "cpu",
+        description="Where the merge computes: cpu needs memory of 1.35 times the bf16 model; auto asks for one "
+        "accelerator.",
+        json_schema_extra=argument("export_device"),
+    )
+    path: FilePath | None = Field(
+        None,
+        description="Directory of the merged model, below the directory of the run. Default: merged.",
+        json_schema_extra=argument("export_dir"),
+    )
+    verify: Literal["full", "tensors"] = Field(
+        "full",
+        description="full: every tensor is present and finite, the model loads, and its answers agree with base plus "
+        "adapter. tensors: only the files and tensors, for models that do not fit the merge pod's memory twice.",
+    )
+    resources: ResourceRequirements | None = Field(
+        None, description="CPU and memory of the merge pod. Default: the worker's resources, without the accelerator."
+    )
+    retries: int = Field(
+        2, ge=0, le=20, description="Further attempts after a failure that may pass. They never train again."
+    )
+
+    @property
+    def effective_path(self) -> str:
+        """The directory given, else `merged`; relative to the directory of the run."""
+        return self.path or DEFAULT_MERGE_DIRECTORY

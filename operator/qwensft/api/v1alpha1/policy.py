@@ -1,0 +1,40 @@
+"""`spec.runPolicy`: when the run is held, restarted, ended and tidied up. Editable at any time."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from .base import ApiModel
+
+_YEAR = 31_536_000
+
+
+class RunPolicy(ApiModel):
+    """How the run is steered."""
+
+    suspend: bool = Field(
+        False,
+        description="Hold the run: pods save a checkpoint and end, accelerators become free. Set back to false to go "
+        "on from there; it counts as no restart.",
+    )
+    max_restarts: int = Field(
+        3,
+        ge=0,
+        le=1000,
+        description="Restarts of the training after failures. All pods restart together, from the newest checkpoint. "
+        "Evictions and preemptions do not count.",
+    )
+    active_deadline_seconds: int | None = Field(
+        None,
+        ge=1,
+        le=_YEAR,
+        description="Seconds from the start of the run, over all stages and with the time spent suspended, until it "
+        "fails with the reason DeadlineExceeded. Merging again starts anew. Default: no limit.",
+    )
+    ttl_seconds_after_finished: int | None = Field(
+        None,
+        ge=0,
+        le=_YEAR,
+        description="Seconds after the end until Jobs and pods are deleted; the QwenSFTJob and its files stay. "
+        "Default: they are kept until the QwenSFTJob is deleted.",
+    )

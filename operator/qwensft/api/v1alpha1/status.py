@@ -1,0 +1,150 @@
+"""`status`: what the operator reports. Everything is optional, and unknown fields are ignored when read.
+
+Numbers stay numbers; the two texts in `progress` exist for the columns of `kubectl get` alone.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from .base import StatusModel, Time, UniqueBy
+
+Count = Annotated[int, Field(ge=0, le=2**53)]
+
+
+class Phase(StrEnum):
+    """One word for people; programs read the conditions."""
+
+    PENDING = "Pending"
+    PREPARING = "Preparing"
+    TRAINING = "Training"
+    RESTARTING = "Restarting"
+    MERGING = "Merging"
+    SUSPENDED = "Suspended"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+
+
+class Condition(StatusModel):
+    """One aspect of the job's state, in the form that all Kubernetes tools read."""
+
+    type: str = Field(
+        min_length=1,
+        max_length=64,
+        description="Aspect: Succeeded, Reconciling, Stalled, Suspended, Prepared, Trained or Merged.",
+    )
+    status: Literal["True", "False", "Unknown"] = Field(description="Whether the aspect holds.")
+    reason: str = Field(
+        min_length=1,
+        max_length=128,
+        pattern=r"^[A-Za-z]([A-Za-z0-9_]*[A-Za-z0-9])?$",
+        description="Cause in one CamelCase word, for programs: OutOfMemory, InvalidDataset, Unschedulable...",
+    )
+    message: str = Field(
+        max_length=32768,
+        description="Cause in a sentence, for people: pod, rank, exit code, last error line, and the fix.",
+    )
+    last_transition_time: Time = Field(description="When the status last changed.")
+    observed_generation: int | None = Field(None, ge=0, description="Generation of the spec that this was said about.")
+
+
+class Progress(StatusModel):
+    """How far the training is. Values are measured, never guessed; one that is not known yet is absent."""
+
+    step: Count | None = Field(None, description="Optimiser steps done, over all attempts.")
+    total_steps: Count | None = Field(None, description="Optimiser steps of the whole training.")
+    percentage: int | None = Field(None, ge=0, le=100, description="step in percent of totalSteps, rounded down.")
+    epoch: float | None = Field(None, description="Passes over the data done.")
+    loss: float | None = Field(None, description="Training loss of the last log line.")
+    initial_loss: float | None = Field(None, description="Training loss of the first log line.")
+    eval_loss: float | None = Field(None, description="Loss of the last evaluation.")
+    learning_rate: float | None = Field(None, description="Learning rate of the last log line.")
+    tokens_per_second: float | None = Field(None, description="Tokens trained per second, by all processes together.")
+    estimated_remaining_seconds: Count | None = Field(None, description="Seconds to the end, at the present pace.")
+    last_update_time: Time | None = Field(None, description="When the trainer last reported a step.")
+    steps: str | None = Field(None, max_length=64, description="step and totalSteps as text, for kubectl get: 120/500.")
+    eta: str | None = Field(
+        None, max_length=32, description="estimatedRemainingSeconds as text, for kubectl get: 2h15m."
+    )
+
+
+class StageStatus(StatusModel):
+    """State of one stage."""
+
+    job_name: str | None = Field(None, max_length=63, description="Name of the latest attempt's Job.")
+    attempt: Count | None = Field(None, description="Number of the latest attempt, from 1.")
+    restarts: Count | None = Field(None, description="Attempts after a failure that counted against the stage's limit.")
+    start_time: Time | None = Field(None, description="When the first attempt began.")
+    completion_time: Time | None = Field(None, description="When the stage was done.")
+    message: str | None = Field(None, max_length=32768, description="What the stage does or why it failed.")
+    spec_hash: str | None = Field(
+        None, max_length=64, description="Hash of the settings that the stage was started with."
+    )
+
+
+class Stages(StatusModel):
+    """State of each stage."""
+
+    prepare: StageStatus | None = Field(None, description="Download, check and tokenise.")
+    train: StageStatus | None = Field(None, description="Train.")
+    merge: StageStatus | None = Field(None, description="Merge adapter and base, and verify.")
+
+
+class DatasetStatus(StatusModel):
+    """What the prepare stage counted."""
+
+    samples: Count | None = Field(None, description="Examples after tokenising, over all datasets.")
+    tokens: Count | None = Field(None, description="Tokens in these examples.")
+
+
+class Output(StatusModel):
+    """A result on the volume."""
+
+    claim_name: str | None = Field(None, max_length=253, description="PersistentVolumeClaim that holds the result.")
+    path: str | None = Field(
+        None, max_length=1100, description="Directory of the result, below the root of the volume."
+    )
+    size_bytes: Count | None = Field(None, description="Size of all its files, in bytes.")
+    digest: str | None = Field(None, max_length=128, description="sha256:<hex> over the SHA-256 of every file.")
+
+
+class Outputs(StatusModel):
+    """Results of the run."""
+
+    adapter: Output | None = Field(None, description="LoRA adapter (method lora).")
+    model: Output | None = Field(None, description="Trained model (method full).")
+    merged: Output | None = Field(None, description="Merged and verified model, ready to serve.")
+
+
+class Status(StatusModel):
+    """State of the job, as last seen by the operator."""
+
+    observed_generation: int = Field(
+        -1,
+        ge=-1,
+        description="Generation of the spec that this status describes. -1: the operator has not seen the job yet.",
+    )
+    phase: Phase | None = Field(
+        None, description="One word for people; programs should read the conditions, which carry the reasons."
+    )
+    conditions: Annotated[tuple[Condition, ...], Field(max_length=16), UniqueBy("type")] = Field(
+        (),
+        description="Succeeded, Reconciling, Stalled, Suspended, Prepared, Trained, Merged. Wait with kubectl wait "
+        "--for=condition=Succeeded.",
+    )
+    progress: Progress | None = Field(None, description="How far the training is.")
+    stages: Stages = Field(Stages(), description="State of each stage.")
+    dataset: DatasetStatus | None = Field(None, description="Size of the prepared data.")
+    outputs: Outputs | None = Field(None, description="Results of the run.")
+    restarts: Count | None = Field(
+        None, description="Restarts of the training that counted against runPolicy.maxRestarts."
+    )
+    start_time: Time | None = Field(None, description="When the run began; merging again begins it anew.")
+    completion_time: Time | None = Field(None, description="When the job succeeded or failed for good.")
+
+    def condition(self, type_: str) -> Condition | None:
+        """Return the condition of a type, or None if it is not there."""
+        return next((condition for condition in self.conditions if condition.type == type_), None)

@@ -1,0 +1,69 @@
+"""`spec.storage`: the volume of the run, and the directory on it that the run owns."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from .base import ApiModel, Rule, exactly_one_of
+from .common import FilePath, ObjectName, Quantity, parse_quantity
+
+AccessMode = Literal["ReadWriteOnce", "ReadWriteMany", "ReadWriteOncePod"]
+OnExisting = Literal["Fail", "Resume", "Overwrite"]
+
+
+class ClaimTemplate(ApiModel):
+    """A PersistentVolumeClaim that the operator makes, named <job>-workspace."""
+
+    rules = (
+        Rule(
+            cel="quantity(string(self.size)).isGreaterThan(quantity('0'))",
+            message="the size of a claim must be greater than 0: for example 200Gi",
+            check=lambda template: parse_quantity(template.size) > 0,
+            field=".size",
+        ),
+    )
+
+    size: Quantity = Field(
+        description="Size of the volume. It holds the downloaded model, the tokenised data, the checkpoints and the "
+        "merged model: at least 4 times the size of the bf16 model for LoRA, 25 times for full tuning."
+    )
+    storage_class_name: ObjectName | None = Field(
+        None, description="StorageClass. Default: the cluster's default class."
+    )
+    access_modes: Annotated[list[AccessMode], Field(min_length=1, max_length=3)] | None = Field(
+        None, description="Access modes. Default: ReadWriteMany with more than one node, else ReadWriteOnce."
+    )
+
+
+class StorageVolume(ApiModel):
+    """The volume: exactly one member."""
+
+    rules = (exactly_one_of("claim_name", "claim_template", example="claimTemplate: {size: 200Gi}"),)
+
+    claim_name: ObjectName | None = Field(
+        None, description="An existing PersistentVolumeClaim, in the namespace of the job. Several jobs may share it."
+    )
+    claim_template: ClaimTemplate | None = Field(None, description="A claim that the operator makes for this job.")
+
+
+class Storage(ApiModel):
+    """Where the run keeps its files."""
+
+    volume: StorageVolume = Field(description="The volume: exactly one member.")
+    path: FilePath | None = Field(
+        None,
+        description="Directory of the run, below the root of the volume. Default: <name>-<first 8 characters of the "
+        "UID>.",
+    )
+    retain: bool = Field(
+        True,
+        description="Keep a claim made from claimTemplate when the job is deleted. With false the model is deleted "
+        "too.",
+    )
+    on_existing: OnExisting = Field(
+        "Fail",
+        description="What to do when the directory holds files of another job: Fail, Resume (go on from its "
+        "checkpoints) or Overwrite (delete them).",
+    )

@@ -1,0 +1,157 @@
+"""`spec.worker` and `spec.prepare`: the pods that do the work, their image, hardware, placement and identity."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from .base import ApiModel, Rule
+from .common import (
+    Affinity,
+    EnvVars,
+    LabelMap,
+    LocalObjectReferences,
+    ObjectName,
+    Quantity,
+    ResourceRequirements,
+    Tolerations,
+)
+
+_RESERVED_LABELS = ("qwensft.io/", "batch.kubernetes.io/", "app.kubernetes.io/", "job-name", "controller-uid")
+_ID_MAX = 2**31 - 1
+
+
+class Accelerator(ApiModel):
+    """GPUs or other devices of one training pod."""
+
+    resource: str = Field(
+        "nvidia.com/gpu",
+        min_length=1,
+        max_length=128,
+        pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$",
+        description="Name of the extended resource that the device plugin offers.",
+    )
+    count: int = Field(1, ge=0, le=128, description="Devices per training pod. 0 trains on CPUs: for trials and tests.")
+
+
+class PodSecurity(ApiModel):
+    """User and groups of the pods. Everything else is fixed: non-root, no capabilities, read-only root file system."""
+
+    run_as_user: int | None = Field(
+        None,
+        ge=1,
+        le=_ID_MAX,
+        description="User ID, for volumes that belong to a certain user. Never 0. Default: 65532.",
+    )
+    run_as_group: int | None = Field(None, ge=0, le=_ID_MAX, description="Primary group ID. Default: 65532.")
+    fs_group: int | None = Field(
+        None,
+        ge=0,
+        le=_ID_MAX,
+        description="Group that volumes are made writable for, where the storage supports it (host directories and "
+        "most NFS exports do not). Default: 65532.",
+    )
+    supplemental_groups: list[Annotated[int, Field(ge=0, le=_ID_MAX)]] | None = Field(
+        None, max_length=32, description="Further group IDs, such as the group that owns an NFS export."
+    )
+
+
+def _no_reserved_label(worker: Worker) -> bool:
+    return not any(key.startswith(_RESERVED_LABELS) for key in worker.pod_labels or {})
+
+
+def _accelerator_is_not_repeated(worker: Worker) -> bool:
+    name, resources = worker.accelerator.resource, worker.resources
+    return resources is None or (name not in (resources.requests or {}) and name not in (resources.limits or {}))
+
+
+_RESOURCE = "self.?accelerator.?resource.orValue('nvidia.com/gpu')"
+
+
+class Worker(ApiModel):
+    """The training pods; the prepare and merge pods take image, identity and, by default, placement from here.
+
+    Which fields may change during a run is stated by the rules of `Spec`.
+    """
+
+    rules = (
+        Rule(
+            cel="!has(self.podLabels) || self.podLabels.all(key, !("
+            + " || ".join(f"key.startsWith('{prefix}')" for prefix in _RESERVED_LABELS)
+            + "))",
+            message="labels of qwensft.io, batch.kubernetes.io and app.kubernetes.io, job-name and controller-uid "
+            "are set by the operator and by Kubernetes: use other keys",
+            check=_no_reserved_label,
+            field=".podLabels",
+        ),
+        Rule(
+            cel=f"!({_RESOURCE} in self.?resources.?requests.orValue({{}}))"
+            f" && !({_RESOURCE} in self.?resources.?limits.orValue({{}}))",
+            message="the accelerator is requested by worker.accelerator.count: remove it from worker.resources",
+            check=_accelerator_is_not_repeated,
+            field=".resources",
+        ),
+    )
+
+    image: str | None = Field(
+        None,
+        min_length=1,
+        max_length=512,
+        pattern=r"^[^\s]+$",
+        description="Trainer image of all stages. Default: the one that the operator was installed with.",
+    )
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = Field(
+        None, description="When nodes pull the image. Default: the operator's setting."
+    )
+    image_pull_secrets: LocalObjectReferences | None = Field(None, description="Secrets for pulling the image.")
+    accelerator: Accelerator = Field(Accelerator(), description="GPUs or other devices of each training pod.")
+    resources: ResourceRequirements | None = Field(
+        None,
+        description="CPU, memory and other resources of each training pod, beside the accelerator. May change "
+        "between attempts.",
+    )
+    node_selector: LabelMap | None = Field(
+        None, description="Labels that a node must have. May change between attempts."
+    )
+    tolerations: Tolerations | None = Field(None, description="Taints that pods tolerate. May change between attempts.")
+    affinity: Affinity | None = Field(None, description="Affinity, as in a pod. May change between attempts.")
+    priority_class_name: ObjectName | None = Field(
+        None, description="PriorityClass of the pods. May change between attempts. Default: the cluster's."
+    )
+    service_account_name: ObjectName | None = Field(
+        None, description="ServiceAccount of the pods; its token is never mounted. Default: the namespace's default."
+    )
+    runtime_class_name: ObjectName | None = Field(
+        None, description="RuntimeClass of the pods that use accelerators, such as nvidia. Default: the cluster's."
+    )
+    env: EnvVars | None = Field(
+        None, description="Further environment variables of the pods of all stages, such as NCCL_DEBUG or HF_ENDPOINT."
+    )
+    shared_memory: Quantity | None = Field(
+        None,
+        description="Size limit of /dev/shm, over which the processes of a pod exchange data; what is used counts as "
+        "memory of the pod. Default: bounded by the pod's memory limit alone.",
+    )
+    pod_labels: LabelMap | None = Field(None, description="Further labels of the pods. May change between attempts.")
+    pod_annotations: Annotated[dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=32)] | None = Field(
+        None, description="Further annotations of the pods. May change between attempts."
+    )
+    security_context: PodSecurity | None = Field(None, description="User and groups of the pods.")
+
+
+class Prepare(ApiModel):
+    """The prepare stage: one CPU pod that downloads the model, checks the rows and tokenises them."""
+
+    resources: ResourceRequirements | None = Field(
+        None, description="CPU and memory of the pod. Tokenising takes one process per CPU that is requested."
+    )
+    node_selector: LabelMap | None = Field(None, description="Labels that the node must have. Default: the worker's.")
+    tolerations: Tolerations | None = Field(None, description="Taints that the pod tolerates. Default: the worker's.")
+    affinity: Affinity | None = Field(None, description="Affinity, as in a pod. Default: the worker's.")
+    active_deadline_seconds: int | None = Field(
+        None, ge=1, le=31_536_000, description="Seconds after which an attempt to prepare is ended. Default: no limit."
+    )
+    retries: int = Field(
+        2, ge=0, le=20, description="Further attempts after a failure that may pass, such as a broken download."
+    )

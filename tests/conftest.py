@@ -1,0 +1,22 @@
+"""Fixtures of all tests that talk to a cluster."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def kubeconfig() -> Path:
+    """The kubeconfig of the cluster under test: $KUBECONFIG, else the local cluster's. Never skips."""
+    if given := os.environ.get("KUBECONFIG"):
+        return Path(given)
+    asked = subprocess.run(
+        [REPOSITORY / "local-cluster" / "cluster", "kubeconfig"], capture_output=True, text=True, check=False
+    )
+    if asked.returncode != 0:
+        pytest.fail(f"no cluster to test on: run `make cluster-up`, or set KUBECONFIG\n{asked.stderr}", pytrace=False)
+    return Path(asked.stdout.strip())
