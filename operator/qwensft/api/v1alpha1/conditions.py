@@ -65,6 +65,7 @@ class Reason(StrEnum):
     INVALID_MODEL = "InvalidModel"
     OUTPUT_EXISTS = "OutputExists"
     PREPARATION_MISSING = "PreparationMissing"
+    TRAINING_MISSING = "TrainingMissing"
     MERGE_VERIFICATION_FAILED = "MergeVerificationFailed"
 
     # the trainer says that another attempt may succeed
@@ -75,7 +76,9 @@ class Reason(StrEnum):
     DOWNLOAD_FAILED = "DownloadFailed"
     DISK_FULL = "DiskFull"
     NON_FINITE_LOSS = "NonFiniteLoss"
+    TRAINING_INCOMPLETE = "TrainingIncomplete"
     INTERRUPTED = "Interrupted"
+    KILLED_BEFORE_SAVED = "KilledBeforeSaved"
 
     # an attempt ended otherwise
     PREPARATION_FAILED = "PreparationFailed"

@@ -1,0 +1,118 @@
+"""Observed state in, actions and the next status out: the whole of the operator's judgement behind one function."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from qwensft.api.v1alpha1 import Condition, ConditionType, Phase, Reason, Status
+from qwensft.plan import progress
+from qwensft.plan.policies import POLICIES, Step
+from qwensft.plan.run import DONE_CONDITION, Run, harvest
+from qwensft.plan.types import Event, Observed, Plan, Stage
+
+_WAITING = "an earlier stage has not completed, or spec.runPolicy.suspend holds the run"
+
+
+def decide(observed: Observed, now: datetime) -> Plan:
+    """Return what to do about a QwenSFTJob. `now` is aware (UTC). Pure: the same input gives the same plan."""
+    if observed.job.metadata.deletion_timestamp is not None:
+        return Plan()  # garbage collection removes the children; the model stays
+    now = now.replace(microsecond=0)
+    run = harvest(Run(observed), now)
+    step = next(step for policy in POLICIES if (step := policy(run, now)) is not None)
+    status = _status(run, step, now)
+    changed = status != observed.job.status
+    return Plan(
+        actions=step.actions,
+        status=status.document() if changed else None,
+        events=_events(run, step),
+        requeue_after=_requeue_after(run, step, now),
+        poll=step.poll,
+    )
+
+
+def _status(run: Run, step: Step, now: datetime) -> Status:
+    ended = step.phase in (Phase.SUCCEEDED, Phase.FAILED)
+    figures = step.status.progress
+    return step.status.model_copy(
+        update={
+            "observed_generation": run.job.metadata.generation,
+            "phase": step.phase,
+            "progress": figures if step.poll else progress.paused(figures),
+            "start_time": step.status.start_time or now,
+            "completion_time": (step.status.completion_time or now) if ended else None,
+            "conditions": _conditions(run, step, now),
+        }
+    )
+
+
+def _conditions(run: Run, step: Step, now: datetime) -> tuple[Condition, ...]:
+    """Roll up. kstatus takes the first True of Reconciling and Stalled: exactly one is True until success."""
+    phase, reason, message = step.phase, step.reason, step.message
+    success = {Phase.SUCCEEDED: "True", Phase.FAILED: "False"}.get(phase, "Unknown")
+    suspended = phase is Phase.SUSPENDED
+    table: list[tuple[str, str, str, str]] = [
+        (ConditionType.SUCCEEDED, success, reason, message),
+        (ConditionType.RECONCILING, _bool(success == "Unknown"), reason, message),
+        (ConditionType.STALLED, _bool(phase is Phase.FAILED), reason, message),
+        (ConditionType.SUSPENDED, "True", reason, message)
+        if suspended
+        else (ConditionType.SUSPENDED, "False", Reason.NOT_SUSPENDED, ""),
+        *_stage_conditions(run, step),
+    ]
+    known = {c.type: c for c in run.status.conditions}
+    conditions = []
+    for type_, status, why, text in table:
+        old = known.get(type_)
+        conditions.append(
+            Condition(
+                type=type_,
+                status=status,
+                reason=why,
+                message=text,
+                last_transition_time=old.last_transition_time if old and old.status == status else now,
+                observed_generation=run.job.metadata.generation,
+            )
+        )
+    return tuple(conditions)
+
+
+def _stage_conditions(run: Run, step: Step) -> list[tuple[str, str, str, str]]:
+    done = run.done - step.undone
+    current = None if step.phase is Phase.SUCCEEDED else next((s for s in run.stages if s not in done), None)
+    table: list[tuple[str, str, str, str]] = []
+    for stage in Stage:
+        type_ = DONE_CONDITION[stage]
+        if stage in done and stage in run.just_done:
+            table.append((type_, "True", Reason.COMPLETED, run.just_done[stage]))
+        elif stage in done:
+            kept = next(c for c in run.status.conditions if c.type == type_)
+            table.append((type_, "True", kept.reason, kept.message))
+        elif stage not in run.stages:
+            table.append((type_, "False", Reason.DISABLED, f"spec.{stage}.enabled is false"))
+        elif stage is current:
+            table.append((type_, "False", step.reason, step.message))
+        else:
+            table.append((type_, "Unknown", Reason.WAITING, _WAITING))
+    return table
+
+
+def _events(run: Run, step: Step) -> tuple[Event, ...]:
+    events = [Event("Normal", Reason(DONE_CONDITION[stage]), message) for stage, message in run.just_done.items()]
+    headline = run.status.condition(ConditionType.SUCCEEDED)
+    if (step.phase, step.reason) != (run.status.phase, headline and headline.reason):
+        events.append(Event("Warning" if step.warning else "Normal", step.reason, step.message))
+    return tuple(events)
+
+
+def _requeue_after(run: Run, step: Step, now: datetime) -> float | None:
+    limit, start = run.job.spec.run_policy.active_deadline_seconds, step.status.start_time or now
+    waits = [] if step.requeue_after is None else [step.requeue_after]
+    if limit is not None and step.phase not in (Phase.SUCCEEDED, Phase.FAILED):
+        left = (start + timedelta(seconds=limit) - now).total_seconds()
+        waits += [left] if left > 0 else []  # a suspended run fails for its deadline when it is resumed
+    return min(waits, default=None)
+
+
+def _bool(value: bool) -> str:
+    return "True" if value else "False"

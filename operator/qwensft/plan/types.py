@@ -1,0 +1,181 @@
+"""The vocabulary between the pure core and its edges: what was observed, and what is to be done.
+
+`runtime.observe` fills an `Observed`; `plan.decide` turns it into a `Plan`; `runtime.execute` carries the plan out.
+Nothing here reads a clock, a network or a file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from qwensft.api.v1alpha1 import QwenSFTJob
+
+
+class Stage(StrEnum):
+    """The three child Jobs of a run, in the order in which they run."""
+
+    PREPARE = "prepare"
+    TRAIN = "train"
+    MERGE = "merge"
+
+
+class JobState(StrEnum):
+    """How far a child Job is, reduced from its conditions."""
+
+    RUNNING = "Running"
+    FAILING = "Failing"  # FailureTarget is set, but pods are still terminating: too early for the next attempt
+    COMPLETE = "Complete"
+    FAILED = "Failed"
+
+
+@dataclass(frozen=True, slots=True)
+class ChildJob:
+    """A batch/v1 Job that belongs to the run, read live."""
+
+    name: str
+    uid: str
+    stage: Stage
+    attempt: int
+    state: JobState
+    created_at: datetime
+    finished_at: datetime | None = None
+    active: int = 0
+    ready: int = 0
+    succeeded: int = 0  # pods that ended well, also those that Kubernetes has not counted yet
+    deleting: bool = False
+    reason: str = ""  # of the Failed (or FailureTarget) condition
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A trainer's termination message (JSON, at most 4096 bytes); see trainer-image/."""
+
+    outcome: str  # Succeeded, Failed or Interrupted
+    reason: str = ""
+    message: str = ""
+    rank: int | None = None
+    metrics: dict[str, float] | None = None  # finite numbers only
+    outputs: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PodView:
+    """What a pod tells about why a child Job stands where it stands."""
+
+    name: str
+    index: int = 0  # completion index, the node rank
+    phase: str = "Pending"
+    node: str = ""
+    exit_code: int | None = None
+    exit_reason: str = ""  # OOMKilled, Error, …
+    exit_message: str = ""  # the last line that the container left, when that is no report
+    finished_at: datetime | None = None
+    report: Report | None = None
+    rejected: str = ""  # why a node refused the pod or ended it, in the kubelet's words
+    unschedulable: str = ""  # the scheduler's message
+    waiting_reason: str = ""  # ImagePullBackOff, CreateContainerConfigError, …
+    waiting_message: str = ""
+    disrupted: str = ""  # reason of the DisruptionTarget condition
+    disrupted_at: datetime | None = None
+    unreachable: bool = False  # its node stopped reporting
+
+
+@dataclass(frozen=True, slots=True)
+class Scrape:
+    """Live training figures from node rank 0. Unknown or non-finite numbers are None."""
+
+    step: int | None = None
+    total_steps: int | None = None
+    epoch: float | None = None
+    loss: float | None = None
+    initial_loss: float | None = None
+    eval_loss: float | None = None
+    learning_rate: float | None = None
+    tokens_per_second: float | None = None
+    estimated_remaining_seconds: int | None = None
+    non_finite_loss: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """Why the API server would not let the operator do its last action; the run waits and tries again."""
+
+    reason: str  # a member of `Reason`: NameConflict, QuotaExceeded, Forbidden, InvalidObject
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """Everything that a decision may depend on."""
+
+    job: QwenSFTJob
+    children: tuple[ChildJob, ...] = ()
+    pods: tuple[PodView, ...] = ()  # of the child that `pods_wanted` names
+    creation_failures: tuple[str, ...] = ()  # why the Job controller could not create pods (quota, Pod Security)
+    service_exists: bool = False
+    config_maps: frozenset[str] = frozenset()  # names of the run's ConfigMaps that exist
+    claim_exists: bool = False  # the storage claim
+    claim_problem: str = ""  # why it cannot serve, in a sentence, or ""
+    scrape: Scrape | None = None
+    obstacle: Obstacle | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EnsureClaim:
+    """Create the storage claim from its template unless it exists."""
+
+
+@dataclass(frozen=True, slots=True)
+class EnsureService:
+    """Create the headless Service that gives training pods their names."""
+
+
+@dataclass(frozen=True, slots=True)
+class EnsureConfigMap:
+    """Create the attempt's ConfigMap; for train attempts after the first, a copy of the first one's data."""
+
+    stage: Stage
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class CreateJob:
+    """Create the child Job of an attempt."""
+
+    stage: Stage
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteJob:
+    """Delete a child Job in the foreground: its pods get SIGTERM and their grace period."""
+
+    name: str
+    uid: str
+
+
+Action = EnsureClaim | EnsureService | EnsureConfigMap | CreateJob | DeleteJob
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A Kubernetes Event on the QwenSFTJob."""
+
+    type: str  # Normal or Warning
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do now. The status is written once, after the actions; events follow a successful write."""
+
+    actions: tuple[Action, ...] = ()
+    status: dict[str, Any] | None = None  # the whole new status; None = leave it as it is
+    events: tuple[Event, ...] = ()
+    requeue_after: float | None = None  # seconds
+    poll: bool = False  # training runs: come back after the scrape interval

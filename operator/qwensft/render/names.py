@@ -1,0 +1,74 @@
+"""Names, labels, owners and in-pod paths that several manifests share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qwensft.api.v1alpha1 import (
+    API_VERSION,
+    KIND,
+    LABEL_ATTEMPT,
+    LABEL_JOB,
+    LABEL_MANAGED_BY,
+    LABEL_STAGE,
+    MANAGED_BY,
+    QwenSFTJob,
+)
+
+WORKSPACE = "/workspace"  # the storage claim
+MODEL = "/model"  # the base model's claim, read-only
+DATASETS = "/datasets"  # one folder per dataset, read-only, in the prepare pod alone
+CONFIG = "/etc/qwensft"  # the attempt's ConfigMap
+
+
+def child_name(job: QwenSFTJob, stage: str, attempt: int) -> str:
+    """Return the name that an attempt's Job and ConfigMap share."""
+    return f"{job.metadata.name}-{stage}-{attempt}"
+
+
+def service_name(job: QwenSFTJob) -> str:
+    """Return the name of the headless Service, the subdomain of training pods."""
+    return f"{job.metadata.name}-train"
+
+
+def run_directory(job: QwenSFTJob) -> str:
+    """Return the run's folder as pods see it."""
+    return f"{WORKSPACE}/{job.run_path}"
+
+
+def model_path(job: QwenSFTJob) -> str:
+    """Return where pods find the base model: on its own volume, or where prepare downloads it to."""
+    source = job.spec.model.source
+    if source is not None and source.volume is not None:
+        return f"{MODEL}/{source.volume.path}".rstrip("/")
+    return f"{run_directory(job)}/model"
+
+
+def labels(job: QwenSFTJob, stage: str | None = None, attempt: int | None = None) -> dict[str, str]:
+    """Return the labels of a child object."""
+    common = {
+        "app.kubernetes.io/name": "qwen-sft",
+        "app.kubernetes.io/instance": job.metadata.name,
+        LABEL_MANAGED_BY: MANAGED_BY,
+        LABEL_JOB: job.metadata.name,
+    }
+    if stage is not None:
+        common |= {"app.kubernetes.io/component": stage, LABEL_STAGE: stage}
+    if attempt is not None:
+        common[LABEL_ATTEMPT] = str(attempt)
+    return common
+
+
+def metadata(
+    job: QwenSFTJob, name: str, *, stage: str | None = None, attempt: int | None = None, owned: bool = True
+) -> dict[str, Any]:
+    """Return a child's metadata. An owned child goes with the QwenSFTJob; blockOwnerDeletion would need more RBAC."""
+    meta: dict[str, Any] = {
+        "name": name,
+        "namespace": job.metadata.namespace,
+        "labels": labels(job, stage, attempt),
+    }
+    if owned:
+        owner = {"apiVersion": API_VERSION, "kind": KIND, "name": job.metadata.name, "uid": job.metadata.uid}
+        meta["ownerReferences"] = [owner | {"controller": True}]
+    return meta

@@ -1,0 +1,138 @@
+"""The pod of a stage: one trainer container that runs under the `restricted` Pod Security Standard.
+
+What only one stage has (devices, volumes, environment) is decided in `job`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from qwensft.api.v1alpha1 import QwenSFTJob
+from qwensft.render.names import CONFIG, MODEL, WORKSPACE, child_name, labels
+
+_CLAIM = "persistentVolumeClaim"
+DEFAULT_ID = 65532  # user, group and fsGroup unless spec.worker.securityContext says otherwise
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What the operator's installation decides for jobs that do not say it."""
+
+    trainer_image: str
+    image_pull_policy: str = "IfNotPresent"
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a stage's pods may run, and with what. Values as they stand in a pod."""
+
+    resources: dict[str, Any]
+    node_selector: dict[str, str] | None
+    affinity: dict[str, Any] | None
+    tolerations: list[dict[str, Any]] | None
+    runtime_class_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A volume together with the place where the trainer sees it."""
+
+    name: str
+    path: str
+    source: dict[str, Any]
+    read_only: bool = True
+
+
+def pod_template(
+    job: QwenSFTJob,
+    stage: str,
+    attempt: int,
+    *,
+    defaults: Defaults,
+    placement: Placement,
+    env: list[dict[str, Any]],
+    volumes: list[Volume],
+    ports: list[dict[str, Any]],
+    grace_period_seconds: int,
+    subdomain: str | None = None,
+) -> dict[str, Any]:
+    """Return the pod template of a stage's Job."""
+    worker = job.spec.worker
+    mounted = [*_common_volumes(job, stage, attempt), *volumes]
+    container = {
+        "name": "trainer",
+        "image": worker.image or defaults.trainer_image,
+        "imagePullPolicy": worker.image_pull_policy or defaults.image_pull_policy,
+        "args": [stage],
+        # Whoever dies before the trainer can write its report has at least said something on the way.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "env": env,
+        "resources": placement.resources,
+        "ports": ports,
+        "volumeMounts": [{"name": _name(v, mounted), "mountPath": v.path, "readOnly": v.read_only} for v in mounted],
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+    }
+    spec = {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": grace_period_seconds,
+        "serviceAccountName": worker.service_account_name,
+        "priorityClassName": worker.priority_class_name,
+        "runtimeClassName": placement.runtime_class_name,
+        "imagePullSecrets": [secret.document() for secret in worker.image_pull_secrets or ()],
+        "subdomain": subdomain,
+        "nodeSelector": placement.node_selector,
+        "affinity": placement.affinity,
+        "tolerations": placement.tolerations,
+        "securityContext": _security(job),
+        "containers": [{key: value for key, value in container.items() if value not in (None, [], {})}],
+        "volumes": [{"name": v.name, **v.source} for v in mounted if v.name == _name(v, mounted)],
+    }
+    return {
+        "metadata": {
+            "labels": {**(worker.pod_labels or {}), **labels(job, stage, attempt)},
+            **({"annotations": dict(worker.pod_annotations)} if worker.pod_annotations else {}),
+        },
+        "spec": {key: value for key, value in spec.items() if value not in (None, [], {})},
+    }
+
+
+def _common_volumes(job: QwenSFTJob, stage: str, attempt: int) -> list[Volume]:
+    volumes = [
+        Volume("workspace", WORKSPACE, _claim(job.workspace_claim), read_only=False),
+        Volume("config", CONFIG, {"configMap": {"name": child_name(job, stage, attempt)}}),
+        Volume("scratch", "/tmp", {"emptyDir": {}}, read_only=False),  # noqa: S108 -- the pod's own emptyDir
+    ]
+    source = job.spec.model.source
+    if source is not None and source.volume is not None:
+        volumes.append(Volume("model", MODEL, _claim(source.volume.claim_name)))
+    return volumes
+
+
+def _name(volume: Volume, volumes: list[Volume]) -> str:
+    """Return the name of the first volume with the same claim: model and datasets often share one."""
+    return next(v.name for v in volumes if v is volume or (v.source == volume.source and _CLAIM in v.source))
+
+
+def _claim(name: str) -> dict[str, Any]:
+    return {_CLAIM: {"claimName": name}}
+
+
+def _security(job: QwenSFTJob) -> dict[str, Any]:
+    wanted = job.spec.worker.security_context
+    chosen = wanted.document() if wanted else {}
+    ids = {"runAsUser": DEFAULT_ID, "runAsGroup": DEFAULT_ID, "fsGroup": DEFAULT_ID}
+    return {
+        "runAsNonRoot": True,
+        "seccompProfile": {"type": "RuntimeDefault"},
+        # Changing the owner of a model's files one by one takes minutes on network storage.
+        "fsGroupChangePolicy": "OnRootMismatch",
+        **ids,
+        **chosen,
+    }

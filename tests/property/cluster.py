@@ -1,0 +1,284 @@
+"""A cluster in memory: just enough of Kubernetes, and of the operator's loop around `plan.decide`, to break runs in.
+
+Pods only exist as far as they explain how a Job ended. `Cluster.reconcile` is one pass of the operator as the runtime
+makes it; it may crash before any call, meet a changed QwenSFTJob at its status write, or be refused a creation.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from qwensft.api.v1alpha1 import Phase, Reason, Status, parse_job
+from qwensft.plan import Observed, Plan, decide, pods_wanted
+from qwensft.plan.types import (
+    Action,
+    ChildJob,
+    CreateJob,
+    DeleteJob,
+    EnsureClaim,
+    EnsureConfigMap,
+    EnsureService,
+    JobState,
+    Obstacle,
+    PodView,
+    Report,
+    Stage,
+)
+
+NAME = "support"
+NODES = 2
+OVER = (Phase.SUCCEEDED, Phase.FAILED)
+
+
+@dataclass
+class SimulatedJob:
+    """A Job of Kubernetes, and the truth about its end that the operator has to find out."""
+
+    name: str
+    uid: str
+    stage: Stage
+    attempt: int
+    created_at: datetime
+    state: JobState = JobState.RUNNING
+    ready: bool = False
+    deleting: bool = False
+    cause: str = ""  # counted, uncounted or permanent
+    reason: str = ""
+    message: str = ""
+    pods: tuple[PodView, ...] = ()
+
+    def view(self) -> ChildJob:
+        """The Job as the operator reads it."""
+        pods = NODES if self.stage is Stage.TRAIN else 1
+        up = pods if self.ready and self.state is JobState.RUNNING else 0
+        return ChildJob(
+            self.name, self.uid, self.stage, self.attempt, self.state, self.created_at,
+            active=pods if self.state is JobState.RUNNING else 0, ready=up,
+            deleting=self.deleting, reason=self.reason, message=self.message,
+        )  # fmt: skip
+
+
+@dataclass
+class Pass:
+    """One pass of the operator: what it saw, what it decided, whether its status was stored."""
+
+    observed: Observed
+    plan: Plan
+    stored: bool = False
+
+
+@dataclass
+class Cluster:
+    """One QwenSFTJob and everything that belongs to it."""
+
+    spec: dict[str, Any]
+    status: dict[str, Any] = field(default_factory=dict)
+    version: int = 1
+    generation: int = 1
+    now: datetime = datetime(2026, 1, 2, tzinfo=UTC)
+    jobs: dict[str, SimulatedJob] = field(default_factory=dict)
+    config_maps: dict[str, Any] = field(default_factory=dict)  # name -> the spec.merge that it was made from
+    service: bool = False
+    claim: bool = False
+    refused: bool = False  # a quota refuses Jobs
+    passes: list[Pass] = field(default_factory=list)
+    newest: dict[Stage, int] = field(default_factory=dict)  # the highest attempt that was ever created
+    recorded: set[str] = field(default_factory=set)  # Jobs that a stored status has named
+    _uids: itertools.count[int] = field(default_factory=itertools.count)
+
+    @property
+    def phase(self) -> str | None:
+        """The stored phase."""
+        return self.status.get("phase")
+
+    def edit(self, block: str, **fields: Any) -> None:
+        """A user edits a block of the spec."""
+        before = copy.deepcopy(self.spec)
+        self.spec.setdefault(block, {}).update(fields)
+        if self.spec != before:
+            self.version, self.generation = self.version + 1, self.generation + 1
+
+    def active(self, stage: Stage | None = None) -> list[SimulatedJob]:
+        """Jobs that have not ended."""
+        jobs = self.jobs.values()
+        return [j for j in jobs if j.state in (JobState.RUNNING, JobState.FAILING) and stage in (None, j.stage)]
+
+    def observe(self) -> Observed:
+        """Read everything, as the runtime does."""
+        document = {
+            "metadata": {"name": NAME, "namespace": "team", "uid": "0f1e2d3c", "generation": self.generation},
+            "spec": self.spec,
+        }
+        job = parse_job(document | ({"status": self.status} if self.status else {}))
+        children = tuple(j.view() for j in self.jobs.values())
+        wanted = pods_wanted(job, children)
+        return Observed(
+            job=job,
+            children=children,
+            pods=self.jobs[wanted.name].pods if wanted else (),
+            service_exists=self.service,
+            config_maps=frozenset(self.config_maps),
+            claim_exists=self.claim,
+        )
+
+    def reconcile(self, *, crash_before: int | None = None, meanwhile: Callable[[], None] | None = None) -> Pass:
+        """Make one pass; `crash_before`: number of the call that is never made, `meanwhile`: happens after reading."""
+        version, observed = self.version, self.observe()
+        done = Pass(observed, _decided(observed, self.now))
+        self.passes.append(done)
+        if meanwhile is not None:
+            meanwhile()
+        calls = 0
+        for action in done.plan.actions:
+            if calls == crash_before:
+                return done
+            calls += 1
+            try:
+                self._execute(observed, action)
+            except _NotYetError:
+                return done
+            except _RefusedError:
+                obstacle = Obstacle(Reason.QUOTA_EXCEEDED, "exceeded quota")
+                blocked = replace(observed, obstacle=obstacle)
+                done = Pass(blocked, replace(_decided(blocked, self.now), requeue_after=None))
+                self.passes[-1] = done
+                break
+        if calls != crash_before and version == self.version:
+            done.stored = True
+            if done.plan.status is not None:
+                self._store(observed, done.plan.status)
+        return done
+
+    def _store(self, observed: Observed, status: dict[str, Any]) -> None:
+        read = Status.model_validate(status)
+        assert read.document() == status, "a status must read back as it was written"
+        true = [c.type for c in read.conditions if c.status == "True" and c.type in ("Reconciling", "Stalled")]
+        wanted = {Phase.SUCCEEDED: [], Phase.FAILED: ["Stalled"]}.get(read.phase or Phase.PENDING, ["Reconciling"])
+        assert true == wanted, f"kstatus reads {true} in phase {read.phase}"
+        assert all(c.reason in set(Reason) for c in read.conditions)
+        before = observed.job.status
+        if before.phase in OVER and read.phase not in OVER:
+            assert read.phase is Phase.MERGING, "only a merge opens a finished run again"
+        records = (read.stages.prepare, read.stages.train, read.stages.merge)
+        self.recorded |= {record.job_name for record in records if record and record.job_name}
+        self.status, self.version = status, self.version + 1
+
+    def _execute(self, observed: Observed, action: Action) -> None:
+        match action:
+            case EnsureClaim():
+                self.claim = True
+            case EnsureService():
+                self.service = True
+            case EnsureConfigMap(stage, attempt):
+                merge = {k: v for k, v in observed.job.spec.merge.document().items() if k != "enabled"}
+                self.config_maps.setdefault(f"{NAME}-{stage}-{attempt}", merge)
+            case CreateJob(stage, attempt):
+                self._create(stage, attempt)
+            case DeleteJob(name, uid):
+                if name in self.jobs and self.jobs[name].uid == uid:
+                    self.jobs[name].deleting = True
+
+    def _create(self, stage: Stage, attempt: int) -> None:
+        name = f"{NAME}-{stage}-{attempt}"
+        if name in self.jobs:
+            if self.jobs[name].deleting:
+                raise _NotYetError
+            return
+        if self.refused:
+            raise _RefusedError
+        assert name in self.config_maps, "pods would wait for their ConfigMap"
+        assert self.claim, "pods would wait for their claim"
+        if stage is Stage.TRAIN:
+            assert self.service, "pods would not find each other"
+            assert not self.active(Stage.TRAIN), "two trainings at once"
+            trained = any(c["type"] == "Trained" and c["status"] == "True" for c in self.status.get("conditions", ()))
+            assert not trained, "training after it was done"
+        assert self.phase not in OVER, "a start after the end"
+        self.jobs[name] = SimulatedJob(name, f"uid-{next(self._uids)}", stage, attempt, self.now)
+        before = self.newest.get(stage, 0)
+        # Nobody can know of a Job that was created just before a crash and deleted by hand before the next pass.
+        unknown = attempt == before and name not in self.recorded
+        # A number whose ConfigMap tells an older spec.merge is not used.
+        given_up = stage is Stage.MERGE and attempt > before
+        assert attempt == before + 1 or unknown or given_up, f"{stage} attempt {attempt} after {before}"
+        self.newest[stage] = attempt
+
+    def pods_start(self, job: SimulatedJob) -> None:
+        """All pods become ready."""
+        job.ready = job.state is JobState.RUNNING and not job.deleting
+
+    def complete(self, job: SimulatedJob) -> None:
+        """All pods end well."""
+        job.state = JobState.COMPLETE
+        metrics: dict[Stage, dict[str, float]] = {
+            Stage.PREPARE: {"samples": 200, "tokens": 9000},
+            Stage.TRAIN: {"step": 50, "totalSteps": 50},
+        }
+        outputs = {Stage.TRAIN: {"adapter": {"path": "a"}}, Stage.MERGE: {"merged": {"path": "m"}}}
+        report = Report("Succeeded", metrics=metrics.get(job.stage), outputs=outputs.get(job.stage))
+        job.pods = (PodView("pod-0", phase="Succeeded", exit_code=0, report=report),)
+
+    def fail(self, job: SimulatedJob, cause: str) -> None:
+        """A pod fails; its peer loses it, and the Job begins to fail."""
+        job.state, job.cause = JobState.FAILING, cause
+        victim = PodView("pod-0", phase="Failed", exit_code=1, finished_at=self.now)
+        peer = PodView(
+            "pod-1", index=1, phase="Failed", exit_code=1, finished_at=self.now - timedelta(seconds=1),
+            report=Report("Failed", "PeerLost", "lost rank 0"),
+        )  # fmt: skip
+        match cause:
+            case "permanent":
+                report = Report("Failed", "InvalidDataset", "row 7")
+                victim = replace(victim, exit_code=78, report=report)
+                job.reason = "PodFailurePolicy"
+                job.message = (
+                    f"Container trainer for pod team/{NAME} failed with exit code 78 matching FailJob rule at index 0"
+                )
+            case "uncounted":
+                victim = replace(victim, exit_code=143, disrupted="EvictionByEvictionAPI", disrupted_at=self.now)
+                job.reason = "PodFailurePolicy"
+                job.message = f"Pod team/{NAME} has condition DisruptionTarget matching FailJob rule at index 1"
+            case _:
+                job.reason, job.message = "BackoffLimitExceeded", "Job has reached the specified backoff limit"
+        job.pods = (victim, peer) if job.stage is Stage.TRAIN else (victim,)
+
+    def pods_stop(self, job: SimulatedJob) -> None:
+        """No pod of a failing or deleted Job is left terminating."""
+        if job.deleting:
+            del self.jobs[job.name]
+        elif job.state is JobState.FAILING:
+            job.state = JobState.FAILED
+
+    def move_on(self) -> None:
+        """Everything that Kubernetes would do by itself, given time."""
+        for job in list(self.jobs.values()):
+            if job.deleting or job.state is JobState.FAILING:
+                self.pods_stop(job)
+            elif job.ready:
+                self.complete(job)
+            else:
+                self.pods_start(job)
+            job.ready = job.ready and job.state is JobState.RUNNING
+
+
+class _NotYetError(Exception):
+    """The API server holds an object of that name that is on its way out."""
+
+
+class _RefusedError(Exception):
+    """The API server refuses a creation."""
+
+
+def _decided(observed: Observed, now: datetime) -> Plan:
+    before = observed.job.model_dump_json(), repr((observed.children, observed.pods))
+    plan = decide(observed, now)
+    assert (observed.job.model_dump_json(), repr((observed.children, observed.pods))) == before, (
+        "decide has changed its input"
+    )
+    assert decide(observed, now) == plan, "decide is not deterministic"
+    return plan

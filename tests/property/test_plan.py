@@ -1,0 +1,219 @@
+"""Whatever happens to a run, at whatever moment: its attempts are counted right, and in the end it ends."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from qwensft.api.v1alpha1 import Phase, Reason, StageStatus, Status
+from qwensft.plan.types import JobState, Stage
+
+from .cluster import OVER, Cluster, Pass, SimulatedJob
+
+_ROWS = {"name": "rows", "format": "alpaca", "source": {"configMap": {"name": "rows", "key": "rows.json"}}}
+
+# What may happen next, and how often compared with the rest. A number goes with each.
+_HAPPENINGS = {
+    "reconcile": 8,
+    "go_well": 2,
+    "crash": 4,
+    "race": 4,
+    "suspend": 3,
+    "resume": 4,
+    "change_merge": 3,
+    "switch_merge": 1,
+    "delete_by_hand": 2,
+    "pods_start": 2,
+    "complete": 1,
+    "fail": 4,
+    "evict": 3,
+    "fail_for_good": 1,
+    "pods_stop": 6,
+    "pods_vanish": 1,
+    "switch_quota": 1,
+    "time_passes": 1,
+}
+_AFTER_THE_END = 8  # happenings that a finished run must stand
+_SCRIPTS = st.lists(
+    st.tuples(st.sampled_from([name for name, often in _HAPPENINGS.items() for _ in range(often)]), st.integers(0, 9)),
+    min_size=25,
+    max_size=60,
+)
+_POLICIES = st.fixed_dictionaries(
+    {"maxRestarts": st.integers(0, 4)},
+    optional={"activeDeadlineSeconds": st.just(600), "ttlSecondsAfterFinished": st.sampled_from([0, 60])},
+)
+
+
+class Trial:
+    """A run under a user who changes their mind, a cluster that fails, and an operator that crashes.
+
+    Keeps its own count of what should have been counted.
+    """
+
+    def __init__(self, policy: dict[str, int], *, merge: bool) -> None:
+        self.restarts = dict.fromkeys(Stage, 0)
+        self.cluster = Cluster(
+            {
+                "model": {"name": "Qwen/Qwen3-8B"},
+                "datasets": [_ROWS],
+                "distribution": {"nodes": 2},
+                "storage": {"volume": {"claimTemplate": {"size": "100Gi"}}},
+                "merge": {"enabled": merge},
+                "runPolicy": policy,
+            }
+        )
+
+    # The operator.
+
+    def reconcile(self, _: int) -> None:
+        self._account(self.cluster.reconcile())
+
+    def go_well(self, _: int) -> None:
+        """Everything does what it should, so that later stages are reached."""
+        self._account(self.cluster.reconcile())
+        self.cluster.move_on()
+
+    def crash(self, call: int) -> None:
+        self._account(self.cluster.reconcile(crash_before=call % 5))
+
+    def race(self, number: int) -> None:
+        """The user is faster than the pass: its status write may meet a changed object."""
+        edits = (self.suspend, self.resume, self.change_merge, self.delete_by_hand, self.complete)
+        self._account(self.cluster.reconcile(meanwhile=lambda: edits[number % 5](number)))
+
+    # The user.
+
+    def suspend(self, _: int) -> None:
+        self.cluster.edit("runPolicy", suspend=True)
+
+    def resume(self, _: int) -> None:
+        self.cluster.edit("runPolicy", suspend=False)
+
+    def change_merge(self, size: int) -> None:
+        self.cluster.edit("merge", shardSizeGB=1 + size % 3)
+
+    def switch_merge(self, _: int) -> None:
+        self.cluster.edit("merge", enabled=not self.cluster.spec["merge"]["enabled"])
+
+    def delete_by_hand(self, number: int) -> None:
+        for job in self._pick(list(self.cluster.jobs.values()), number):
+            job.deleting = True
+
+    # The cluster.
+
+    def pods_start(self, number: int) -> None:
+        for job in self._pick(self.cluster.active(), number):
+            self.cluster.pods_start(job)
+
+    def complete(self, _: int) -> None:
+        for job in self.cluster.active():
+            if job.ready and job.state is JobState.RUNNING:
+                self.cluster.complete(job)
+
+    def fail(self, number: int, cause: str = "counted") -> None:
+        for job in self._pick([j for j in self.cluster.active() if j.state is JobState.RUNNING], number):
+            self.cluster.fail(job, cause)
+
+    def evict(self, number: int) -> None:
+        self.fail(number, "uncounted")
+
+    def fail_for_good(self, number: int) -> None:
+        self.fail(number, "permanent")
+
+    def pods_stop(self, number: int) -> None:
+        stopping = [j for j in self.cluster.jobs.values() if j.deleting or j.state is JobState.FAILING]
+        for job in self._pick(stopping, number):
+            self.cluster.pods_stop(job)
+
+    def pods_vanish(self, number: int) -> None:
+        """Ended pods are removed; the Job's own message must be enough."""
+        for job in self._pick(list(self.cluster.jobs.values()), number):
+            job.pods = ()
+
+    def switch_quota(self, _: int) -> None:
+        self.cluster.refused = not self.cluster.refused
+
+    def time_passes(self, number: int) -> None:
+        self.cluster.now += timedelta(seconds=20 * number)
+
+    # What must always hold.
+
+    def check(self) -> None:
+        assert len(self.cluster.active(Stage.TRAIN)) <= 1, "two trainings at once"
+        stages = Status.model_validate(self.cluster.status).stages
+        recorded = {stage: record.restarts or 0 for stage in Stage if (record := getattr(stages, stage))}
+        assert recorded == {stage: self.restarts[stage] for stage in recorded}
+
+    def come_to_rest(self) -> None:
+        """With the faults over, every run comes to an end, and then to rest."""
+        self.cluster.refused = False
+        self.resume(0)
+        for _ in range(80):
+            done = self.cluster.reconcile()
+            self._account(done)
+            resting = not done.plan.actions and done.plan.status is None
+            if resting and self.cluster.phase in OVER and not self.cluster.active():
+                break
+            self.cluster.move_on()
+        assert self.cluster.phase in OVER
+        again = self.cluster.reconcile().plan
+        assert (again.actions, again.status, again.events) == ((), None, ())
+        assert not self.cluster.active()
+
+    def check_merged_as_asked(self) -> None:
+        if self.cluster.phase == Phase.SUCCEEDED and self.cluster.spec["merge"]["enabled"]:
+            record = Status.model_validate(self.cluster.status).stages.merge
+            assert record is not None
+            wanted = {key: value for key, value in self.cluster.spec["merge"].items() if key != "enabled"}
+            assert self.cluster.config_maps[str(record.job_name)] == wanted
+
+    def _pick(self, jobs: list[SimulatedJob], number: int) -> list[SimulatedJob]:
+        ordered = sorted(jobs, key=lambda job: job.name)
+        return [ordered[number % len(ordered)]] if ordered else []
+
+    def _account(self, done: Pass) -> None:
+        """Compare a pass with the truth: which attempts were given up, why, and whether that counts."""
+        assert done.plan.requeue_after != 0 or done.plan.status is not None, "the operator would spin"
+        if not done.stored or done.plan.status is None:
+            return
+        before, after = done.observed.job.status.stages, Status.model_validate(done.plan.status)
+        headline = after.condition("Succeeded")
+        assert headline is not None
+        if headline.reason == Reason.MERGE_CHANGED:
+            self.restarts[Stage.MERGE] = 0
+            return
+        for stage in Stage:
+            old, new = getattr(before, stage) or StageStatus(), getattr(after.stages, stage) or StageStatus()
+            if (new.attempt or 1) != (old.attempt or 1):
+                self.restarts[stage] += self._counts(done, stage, old)
+
+    def _counts(self, done: Pass, stage: Stage, given_up: StageStatus) -> bool:
+        attempt = given_up.attempt or 1
+        child = next((c for c in done.observed.children if (c.stage, c.attempt) == (stage, attempt)), None)
+        if child is None:  # deleted by hand, or not even started
+            return given_up.job_name is not None and not done.observed.job.spec.run_policy.suspend
+        return child.state is JobState.FAILED and self.cluster.jobs[child.name].cause == "counted"
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(policy=_POLICIES, merge=st.booleans(), head_start=st.integers(0, 7), script=_SCRIPTS)
+def test_a_run_survives_whatever_happens(
+    policy: dict[str, Any], *, merge: bool, head_start: int, script: list[tuple[str, int]]
+) -> None:
+    trial = Trial(policy, merge=merge)
+    for _ in range(head_start):
+        trial.go_well(0)
+    patience = _AFTER_THE_END
+    for happening, number in script:
+        getattr(trial, happening)(number)
+        trial.check()
+        patience = patience - 1 if trial.cluster.phase in OVER else _AFTER_THE_END
+        if patience == 0:
+            break
+    trial.come_to_rest()
+    trial.check()
+    trial.check_merged_as_asked()

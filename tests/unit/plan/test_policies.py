@@ -1,0 +1,95 @@
+"""The chain of policies: their order, and the words they use."""
+
+import ast
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from qwensft.api.v1alpha1 import ConditionType, Reason
+from qwensft.plan import decide, failure, policies
+from qwensft.plan.policies import POLICIES
+from qwensft.plan.run import DONE_CONDITION
+from qwensft.plan.types import Observed, Obstacle, Stage
+
+from .builders import COMPLETE, FAILED, MERGE, NOW, PREPARE, TRAIN, failed, look, scene
+
+REPOSITORY = Path(__file__).parents[3]
+OBSTACLE: dict[str, Any] = {"obstacle": Obstacle("Forbidden", "no")}
+SHORT: dict[str, Any] = {"runPolicy": {"activeDeadlineSeconds": 60}}  # scenes began an hour ago
+
+
+@pytest.mark.parametrize(
+    ("observed", "reason"),
+    [
+        (scene(TRAIN, FAILED, observed=OBSTACLE), "Forbidden"),
+        (scene(MERGE, COMPLETE, suspend=True), "Completed"),
+        (scene(TRAIN, FAILED, suspend=True, pods=(failed(reason="DiskFull"),)), "DiskFull"),
+        (scene(TRAIN, suspend=True, **SHORT), "Suspending"),
+        (scene(TRAIN, None, **SHORT), "DeadlineExceeded"),
+        (scene(TRAIN, None, recorded=False, observed={"claim_problem": "gone"}, **SHORT), "DeadlineExceeded"),
+        (scene(TRAIN, None, observed={"claim_problem": "gone"}), "StorageUnavailable"),
+        (scene(TRAIN, None), "JobDeleted"),
+        (scene(TRAIN, child_fields={"deleting": True, "ready": 0}), "JobDeleted"),
+    ],
+    ids=[
+        "a refusal before anything else",
+        "the end before a suspension",
+        "a failure before a suspension",
+        "a suspension before the deadline",
+        "the deadline before a lost Job",
+        "the deadline before bad storage",
+        "bad storage before a lost Job",
+        "a lost Job before the start of its attempt",
+        "a deleted Job before starting pods",
+    ],
+)
+def test_the_first_policy_that_applies_decides(observed: Observed, reason: str) -> None:
+    assert look(observed).headline[1] == reason
+
+
+def test_the_latch_stands_before_everything_but_merging_again() -> None:
+    assert [policy.__name__ for policy in POLICIES[:3]] == ["obstructed", "merge_again", "finished"]
+
+
+@pytest.mark.parametrize("module", [policies, failure, inspect.getmodule(decide)], ids=lambda m: m.__name__)
+def test_every_reason_in_the_code_is_a_member_of_the_api(module: ModuleType) -> None:
+    """A reason is never spelt as text: mypy then knows that it is one of the API's."""
+    texts = {n.value for n in ast.walk(ast.parse(inspect.getsource(module))) if isinstance(n, ast.Constant)}
+    assert not texts & {str(r) for r in Reason} - {"DeadlineExceeded"}  # Kubernetes' own
+
+
+def test_every_reason_of_the_trainer_is_a_member_of_the_api() -> None:
+    sources = [path.read_text(encoding="utf-8") for path in (REPOSITORY / "trainer-image/qwensft_trainer").glob("*.py")]
+    told = {reason for source in sources for reason in _reasons_told(ast.parse(source))}
+    assert {"InvalidDataset", "OutOfMemory"} <= told <= set(Reason)
+
+
+def test_every_event_of_a_finished_stage_has_a_reason() -> None:
+    assert {Reason(DONE_CONDITION[stage]) for stage in Stage} == {Reason.PREPARED, Reason.TRAINED, Reason.MERGED}
+    assert set(DONE_CONDITION.values()) <= set(ConditionType)
+
+
+def test_no_two_passes_in_a_row_ask_for_another_at_once_without_progress() -> None:
+    for observed in (scene(TRAIN, FAILED), scene(TRAIN, suspend=True), scene(TRAIN, None), scene(MERGE, **SHORT)):
+        seen = look(observed)
+        assert seen.plan.requeue_after == 0
+        assert look(seen.then()).plan.requeue_after != 0 or look(seen.then()).plan.status is not None
+
+
+def test_the_same_observation_gives_the_same_plan() -> None:
+    for stage in Stage:
+        observed = scene(stage, FAILED)
+        assert decide(observed, NOW) == decide(observed, NOW)
+    assert look(scene(PREPARE)).plan == look(scene(PREPARE)).plan
+
+
+def _reasons_told(tree: ast.AST) -> Iterator[str]:
+    """The constant reasons with which a trainer module raises its errors and writes its reports."""
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        error = isinstance(call.func, ast.Name) and call.func.id in ("StageError", "PermanentError")
+        places = [*(call.args[:1] if error else ()), *(k.value for k in call.keywords if k.arg == "reason")]
+        yield from (str(place.value) for place in places if isinstance(place, ast.Constant))
