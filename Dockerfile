@@ -1,0 +1,39 @@
+# The operator's image: CPython, the locked dependencies, and operator/qwensft. `docker build .` works as it is.
+ARG BASE_IMAGE=python:3.11-slim-bookworm
+
+FROM ${BASE_IMAGE} AS build
+ARG UV_VERSION=0.13.9
+# Some bases bring Python without pip. Nothing of this stage but /app gets into the image.
+# hadolint ignore=DL3008
+RUN set -eu; \
+    if ! python3 -m pip --version >/dev/null 2>&1; then \
+        apt-get update && apt-get install -y --no-install-recommends python3-pip && rm -rf /var/lib/apt/lists/*; \
+    fi; \
+    python3 -m pip install --no-cache-dir --break-system-packages "uv==${UV_VERSION}"
+COPY requirements/operator.txt /requirements.txt
+RUN set -eu; \
+    uv pip install --no-cache --python python3 --require-hashes --no-deps --link-mode copy \
+        --target /app -r /requirements.txt; \
+    rm -rf /app/bin /app/.lock; \
+    find /app -depth \( -name tests -o -name test \) -type d -exec rm -rf {} +; \
+    find /app \( -name '*_test.py' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.c' -o -name '*.h' \) -delete
+COPY operator/qwensft /app/qwensft
+# The root file system is read-only at run time, so byte code has to be there before. The generated models and API
+# classes of the Kubernetes client are left out: they are loaded on demand only, and the operator demands none.
+RUN python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash \
+        -x '/kubernetes/(aio/)?client/(api|models)/[^_]' /app
+
+FROM ${BASE_IMAGE}
+LABEL org.opencontainers.image.title="qwen-sft-operator" \
+      org.opencontainers.image.description="Fine-tunes Qwen models with LLaMA-Factory on Kubernetes" \
+      org.opencontainers.image.licenses="Apache-2.0"
+COPY --from=build /app /app
+# HOME: the user has no entry in /etc/passwd, and Path.home() fails without either.
+ENV PYTHONPATH=/app \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    HOME=/app
+WORKDIR /app
+USER 65532:65532
+EXPOSE 8080
+ENTRYPOINT ["python3", "-m", "qwensft"]

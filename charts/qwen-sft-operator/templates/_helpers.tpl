@@ -1,0 +1,57 @@
+{{- define "qwen-sft-operator.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride -}}
+{{- else -}}
+{{- $name := default .Chart.Name .Values.nameOverride -}}
+{{- if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 53 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 53 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "qwen-sft-operator.selector" -}}
+app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{/* app.kubernetes.io/managed-by is Helm here; on what the operator makes it is qwen-sft-operator. */}}
+{{- define "qwen-sft-operator.labels" -}}
+{{ include "qwen-sft-operator.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/component: operator
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end -}}
+
+{{- define "qwen-sft-operator.serviceAccount" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- default (include "qwen-sft-operator.fullname" .) .Values.serviceAccount.name -}}
+{{- else -}}
+{{- required "serviceAccount.name: name an existing account, or set serviceAccount.create" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What the operator may do where it serves QwenSFTJobs. It never updates or deletes what it did not make, but Jobs. */}}
+{{- define "qwen-sft-operator.rules" -}}
+- apiGroups: [qwensft.io]
+  resources: [qwensftjobs]
+  verbs: [get, list, watch]
+- apiGroups: [qwensft.io]
+  resources: [qwensftjobs/status]
+  verbs: [patch]
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [get, list, watch, create, delete]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list, watch]
+- apiGroups: [""]
+  resources: [services, configmaps, persistentvolumeclaims]
+  verbs: [get, create]
+# list: why a Job could not create pods (quota, Pod Security) stands nowhere but in its events.
+- apiGroups: [""]
+  resources: [events]
+  verbs: [list, create, patch]
+{{- end -}}

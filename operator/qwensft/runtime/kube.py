@@ -1,0 +1,251 @@
+"""The Kubernetes port: the few API calls that the operator makes, with raw JSON dicts and errors classified once.
+
+Built on `kubernetes.aio`, which brings configuration, TLS and credentials; its generated models are not used.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+from urllib.parse import quote, urlencode
+
+import aiohttp
+from kubernetes.aio import config as kubernetes_config
+from kubernetes.aio.client.configuration import Configuration
+from kubernetes.aio.client.rest import RESTClientObject
+
+from qwensft.api.v1alpha1 import GROUP, PLURAL, VERSION
+
+Manifest = dict[str, Any]
+
+FIELD_MANAGER = "qwen-sft-operator"
+_PAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """A namespaced resource type."""
+
+    group: str
+    version: str
+    plural: str
+
+    def path(self, namespace: str, name: str = "", subresource: str = "") -> str:
+        """Return the URL path of the collection, an object or its subresource; namespace "" means all."""
+        root = f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
+        scope = f"/namespaces/{quote(namespace, safe='')}" if namespace else ""
+        parts = [quote(part, safe="") for part in (name, subresource) if part]
+        return "/".join([f"{root}{scope}/{self.plural}", *parts])
+
+
+QWENSFTJOBS = Resource(GROUP, VERSION, PLURAL)
+JOBS = Resource("batch", "v1", "jobs")
+PODS = Resource("", "v1", "pods")
+SERVICES = Resource("", "v1", "services")
+CONFIG_MAPS = Resource("", "v1", "configmaps")
+CLAIMS = Resource("", "v1", "persistentvolumeclaims")
+EVENTS = Resource("", "v1", "events")
+LEASES = Resource("coordination.k8s.io", "v1", "leases")
+
+
+class KubeError(Exception):
+    """The API server refused a request, or could not be reached.
+
+    Attributes:
+        status: HTTP status, 0 when there was no answer.
+        reason: Kubernetes' CamelCase reason, or the name of the network error.
+        message: The server's words.
+    """
+
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        super().__init__(f"{message} ({status or 'no answer'} {reason})")
+        self.status, self.reason, self.message = status, reason, message
+
+
+class NotFoundError(KubeError):
+    """404: the object, its namespace or its kind does not exist."""
+
+
+class ConflictError(KubeError):
+    """409: the object changed since it was read, or a precondition does not hold."""
+
+
+class AlreadyExistsError(KubeError):
+    """409: an object of that name exists."""
+
+
+class ForbiddenError(KubeError):
+    """403: RBAC, admission or a quota says no."""
+
+    @property
+    def quota(self) -> bool:
+        """Whether a ResourceQuota said no."""
+        return "exceeded quota" in self.message
+
+
+class InvalidError(KubeError):
+    """400, 422 and other 4xx: the request itself is wrong; trying again changes nothing."""
+
+
+class TransientError(KubeError):
+    """No answer, 401, 429 or 5xx: try again later."""
+
+
+class NamespaceTerminatingError(TransientError):
+    """403: the namespace is going away, and the run with it; nothing can be created in it any more."""
+
+
+def classify(status: int, body: Mapping[str, Any]) -> KubeError:
+    """Turn an error answer (HTTP status and `Status` object) into a typed error."""
+    reason = str(body.get("reason") or "")
+    message = str(body.get("message") or "no message")
+    causes = (body.get("details") or {}).get("causes") or ()
+    terminating = any(cause.get("reason") == "NamespaceTerminating" for cause in causes)
+    kind: type[KubeError]
+    if terminating:
+        kind = NamespaceTerminatingError
+    elif status in (401, 408, 429) or status >= 500:
+        kind = TransientError
+    elif status == 409:
+        kind = AlreadyExistsError if reason == "AlreadyExists" else ConflictError
+    else:
+        kind = {403: ForbiddenError, 404: NotFoundError}.get(status, InvalidError)
+    return kind(status, reason, message)
+
+
+class Kube:
+    """An async client with a connection pool; use `connect` to make one and `close` to end it."""
+
+    def __init__(self, configuration: Configuration, request_timeout: float) -> None:
+        self.configuration = configuration
+        self._rest = RESTClientObject(configuration)
+        self._timeout = aiohttp.ClientTimeout(total=request_timeout)
+
+    @classmethod
+    async def connect(cls, request_timeout: float) -> Self:
+        """Configure from the service account in a pod, else from $KUBECONFIG or ~/.kube/config.
+
+        Args:
+            request_timeout: Limit for one request in seconds, its connection included.
+        """
+        configuration = Configuration()
+        if "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ:
+            kubernetes_config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]
+        else:
+            await kubernetes_config.load_kube_config(  # type: ignore[no-untyped-call]
+                client_configuration=configuration, persist_config=False
+            )
+        return cls(configuration, request_timeout)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._rest.close()
+
+    async def get(self, resource: Resource, namespace: str, name: str) -> Manifest:
+        """Read an object."""
+        return await self._request("GET", resource.path(namespace, name))
+
+    async def list(
+        self, resource: Resource, namespace: str, *, label_selector: str = "", field_selector: str = ""
+    ) -> list[Manifest]:
+        """Read all objects that match, page by page. They lack `kind` and `apiVersion`."""
+        query = {"limit": str(_PAGE), "labelSelector": label_selector, "fieldSelector": field_selector}
+        items: list[Manifest] = []
+        while True:
+            page = await self._request("GET", resource.path(namespace), query=query)
+            items += page["items"]
+            query["continue"] = page["metadata"].get("continue", "")
+            if not query["continue"]:
+                return items
+
+    async def create(self, resource: Resource, namespace: str, body: Manifest) -> Manifest:
+        """Create an object; return it as stored."""
+        query = {"fieldManager": FIELD_MANAGER}
+        return await self._request("POST", resource.path(namespace), query=query, body=body)
+
+    async def replace(self, resource: Resource, namespace: str, body: Manifest) -> Manifest:
+        """Replace an object whose resourceVersion is still the one in `body`; return it as stored."""
+        path = resource.path(namespace, body["metadata"]["name"])
+        return await self._request("PUT", path, query={"fieldManager": FIELD_MANAGER}, body=body)
+
+    async def merge(
+        self, resource: Resource, namespace: str, name: str, patch: Manifest, *, subresource: str = ""
+    ) -> Manifest:
+        """Apply a JSON merge patch; return the object as stored."""
+        path = resource.path(namespace, name, subresource)
+        query = {"fieldManager": FIELD_MANAGER}
+        return await self._request("PATCH", path, query=query, body=patch, content_type="application/merge-patch+json")
+
+    async def delete(
+        self, resource: Resource, namespace: str, name: str, *, uid: str, propagation: Literal["Foreground"]
+    ) -> None:
+        """Delete an object if it still has that UID; raises ConflictError when it has another."""
+        options = {"propagationPolicy": propagation, "preconditions": {"uid": uid}}
+        await self._request("DELETE", resource.path(namespace, name), body=options)
+
+    async def serves(self, resource: Resource) -> bool:
+        """Whether the API server knows the resource type (for a custom resource: its CRD is established)."""
+        root = f"/apis/{resource.group}/{resource.version}" if resource.group else f"/api/{resource.version}"
+        try:
+            known = await self._request("GET", root)
+        except NotFoundError:
+            return False
+        return any(entry["name"] == resource.plural for entry in known["resources"])
+
+    def watch_session(self, trace: aiohttp.TraceConfig) -> aiohttp.ClientSession:
+        """Return a new HTTP session for long-lived streams with this client's TLS and credentials."""
+
+        async def authorize(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+            request.headers.update(await self._credentials())
+            return await send(request)
+
+        connector = aiohttp.TCPConnector(limit=0, ssl=self._rest.ssl_context)
+        return aiohttp.ClientSession(connector=connector, middlewares=[authorize], trace_configs=[trace])
+
+    async def _credentials(self) -> dict[str, str]:
+        # Asked for with every request: a pod's token changes every hour.
+        token = await self.configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
+        return {"Authorization": token} if token else {}
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Manifest | None = None,
+        content_type: str = "application/json",
+    ) -> Manifest:
+        told = {key: value for key, value in (query or {}).items() if value}
+        url = f"{self.configuration.host}{path}{'?' + urlencode(told) if told else ''}"
+        headers = {
+            "Accept": "application/json",
+            "Content-Type": content_type,
+            "User-Agent": FIELD_MANAGER,
+            **await self._credentials(),
+        }
+        try:
+            response = await self._rest.request(  # type: ignore[no-untyped-call]
+                method, url, headers=headers, body=body, _request_timeout=self._timeout
+            )
+            data = await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise TransientError(0, type(error).__name__, f"{method} {path}: {str(error) or 'timed out'}") from error
+        return _answer(response.status, data)
+
+
+def _answer(status: int, data: bytes) -> Manifest:
+    try:
+        body = json.loads(data)
+    except ValueError:
+        body = None
+    if 200 <= status < 300 and isinstance(body, dict):
+        return body
+    if not isinstance(body, dict):
+        # A proxy between us and the API server answers in HTML.
+        body = {"reason": "NotJSON", "message": data[:200].decode(errors="replace")}
+        status = status if status >= 400 else 502
+    raise classify(status, body)

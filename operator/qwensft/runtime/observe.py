@@ -1,0 +1,178 @@
+"""Reads everything that a decision about one run may depend on, live, and no more than it needs this time.
+
+Watch caches are not consulted: they keep objects whose deletion they missed. What the facts mean is `plan`'s business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from qwensft import plan
+from qwensft.api.v1alpha1 import LABEL_JOB, QwenSFTJob, parse_job
+from qwensft.plan.run import Run
+from qwensft.plan.types import ChildJob, JobState, Observed, PodView, Scrape, Stage
+from qwensft.render.names import service_name
+from qwensft.runtime.kube import (
+    CLAIMS,
+    CONFIG_MAPS,
+    EVENTS,
+    JOBS,
+    PODS,
+    QWENSFTJOBS,
+    SERVICES,
+    Kube,
+    Manifest,
+    NotFoundError,
+    Resource,
+)
+from qwensft.runtime.scrape import PodAddresses, Scraper
+
+Key = tuple[str, str]
+"""Namespace and name of a QwenSFTJob."""
+
+LABEL_CONTROLLER_UID = "batch.kubernetes.io/controller-uid"
+LABEL_INDEX = "batch.kubernetes.io/job-completion-index"
+_MULTI_NODE_MODES = {"ReadWriteMany", "ReadWriteOnce"}  # ReadWriteOnce serves any number of pods on one node
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """A run as observed, and the raw document that its status is compared with."""
+
+    manifest: Manifest
+    observed: Observed
+
+
+class Observer:
+    """Reads runs. Holds no state between calls but hints."""
+
+    def __init__(self, kube: Kube, scraper: Scraper, addresses: PodAddresses) -> None:
+        self._kube, self._scraper, self._addresses = kube, scraper, addresses
+
+    async def manifest(self, key: Key) -> Manifest | None:
+        """Read the QwenSFTJob; None when it does not exist or is being deleted (then nothing is left to do)."""
+        namespace, name = key
+        try:
+            manifest = await self._kube.get(QWENSFTJOBS, namespace, name)
+        except NotFoundError:
+            return None
+        return None if "deletionTimestamp" in manifest["metadata"] else manifest
+
+    async def observe(self, manifest: Manifest) -> Observation:
+        """Read what belongs to the QwenSFTJob.
+
+        Raises:
+            InvalidJobError: The stored document is not one that this version understands.
+            KubeError: A read failed.
+        """
+        job = parse_job(manifest)
+        namespace, name = job.metadata.namespace, job.metadata.name
+        jobs = await self._kube.list(JOBS, namespace, label_selector=f"{LABEL_JOB}={name}")
+        children = tuple(c for j in jobs if (c := plan.child_job(j, job.metadata.uid)) is not None)
+        run = Run(Observed(job=job, children=children))
+        if run.current_stage is None:
+            return Observation(manifest, run.observed)
+
+        stage, attempt = run.current_stage, run.record(run.current_stage).attempt or 1
+        (service, config_map, claim), (pods, failures), scrape = await asyncio.gather(
+            self._companions(run, stage, attempt),
+            self._pods(run, plan.pods_wanted(job, children)),
+            self._scrape(namespace, plan.scrape_wanted(job, children)),
+        )
+        observed = Observed(
+            job=job,
+            children=children,
+            pods=pods,
+            creation_failures=failures,
+            service_exists=service is not None,
+            config_maps=frozenset([config_map["metadata"]["name"]] if config_map else []),
+            claim_exists=claim is not None,
+            claim_problem=claim_problem(job, claim) if _may_start_pods(run) else "",
+            scrape=scrape,
+        )
+        return Observation(manifest, observed)
+
+    async def _companions(
+        self, run: Run, stage: Stage, attempt: int
+    ) -> tuple[Manifest | None, Manifest | None, Manifest | None]:
+        job, namespace = run.job, run.job.metadata.namespace
+        return await asyncio.gather(
+            self._find(SERVICES, namespace, service_name(job)) if stage is Stage.TRAIN else _nothing(),
+            self._find(CONFIG_MAPS, namespace, run.child_name(stage, attempt)),
+            self._find(CLAIMS, namespace, job.workspace_claim) if _may_start_pods(run) else _nothing(),
+        )
+
+    async def _pods(self, run: Run, child: ChildJob | None) -> tuple[tuple[PodView, ...], tuple[str, ...]]:
+        if child is None:
+            return (), ()
+        namespace = run.job.metadata.namespace
+        selector = f"{LABEL_CONTROLLER_UID}={child.uid}"
+        manifests = await self._kube.list(PODS, namespace, label_selector=selector)
+        pods = tuple(plan.pod_view(pod) for pod in manifests)
+        if len(pods) >= run.pods_of(child.stage) or child.state is not JobState.RUNNING:
+            return pods, ()
+        # A quota or Pod Security denial stands nowhere but in the Job controller's events.
+        fields = f"involvedObject.uid={child.uid},reason=FailedCreate"
+        events = await self._kube.list(EVENTS, namespace, field_selector=fields)
+        latest_first = sorted(events, key=lambda event: event.get("lastTimestamp") or "", reverse=True)
+        return pods, tuple(event.get("message", "") for event in latest_first)
+
+    async def _scrape(self, namespace: str, child: ChildJob | None) -> Scrape | None:
+        if child is None:
+            return None
+        address = self._addresses.get(child.uid) or await self._find_address(namespace, child)
+        if address is None:
+            return None
+        scrape = await self._scraper.scrape(address)
+        if scrape is None:
+            self._addresses.drop(child.uid)  # the next try asks the API server
+        return scrape
+
+    async def _find_address(self, namespace: str, child: ChildJob) -> str | None:
+        selector = f"{LABEL_CONTROLLER_UID}={child.uid},{LABEL_INDEX}=0"
+        for pod in await self._kube.list(PODS, namespace, label_selector=selector):
+            address = rank_zero_address(pod)
+            if address is not None:
+                self._addresses.set(child.uid, pod["metadata"]["uid"], address)
+                return address
+        return None
+
+    async def _find(self, resource: Resource, namespace: str, name: str) -> Manifest | None:
+        try:
+            return await self._kube.get(resource, namespace, name)
+        except NotFoundError:
+            return None
+
+
+def claim_problem(job: QwenSFTJob, claim: Manifest | None) -> str:
+    """Say in a sentence why the storage claim cannot serve, or return ""."""
+    name, given = job.workspace_claim, job.spec.storage.volume.claim_name is not None
+    if claim is None:
+        return f"claim {name} does not exist; create it, or use spec.storage.volume.claimTemplate" if given else ""
+    if "deletionTimestamp" in claim["metadata"]:
+        return f"claim {name} is being deleted"
+    if claim.get("status", {}).get("phase") == "Lost":
+        return f"claim {name} has lost its volume"
+    modes, nodes = set(claim["spec"].get("accessModes", ())), job.spec.distribution.nodes
+    if modes == {"ReadOnlyMany"}:
+        return f"claim {name} is read-only (ReadOnlyMany); the run writes to it"
+    if nodes > 1 and not modes & _MULTI_NODE_MODES:
+        return f"claim {name} serves one pod only ({', '.join(sorted(modes))}); {nodes} nodes need ReadWriteMany"
+    return ""
+
+
+def rank_zero_address(pod: Manifest) -> str | None:
+    """Return the IP address of a running pod, else None."""
+    status = pod.get("status") or {}
+    running = status.get("phase") == "Running" and "deletionTimestamp" not in pod["metadata"]
+    return status.get("podIP") if running else None
+
+
+def _may_start_pods(run: Run) -> bool:
+    """Whether this pass may start a Job. While one runs, the claim is the scheduler's and the kubelet's matter."""
+    return run.current_child is None or run.current_child.state is not JobState.RUNNING
+
+
+async def _nothing() -> None:
+    return None

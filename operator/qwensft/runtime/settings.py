@@ -1,0 +1,123 @@
+"""The operator's settings: environment variables, read once at start. The chart's values set them.
+
+Nothing about a single run stands here; that is the API's.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+PREFIX = "QWENSFT_"
+_NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+
+class SettingsError(ValueError):
+    """An environment variable has a value that the operator cannot use; the message names it."""
+
+
+def _setting(default: T, told: str) -> T:
+    setting: T = field(default=default, metadata={"told": told})
+    return setting
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What can be set. Each field is the environment variable of the same name in capitals, with QWENSFT_ before it."""
+
+    namespaces: tuple[str, ...] = _setting((), "Namespaces to watch, separated by commas; empty: all.")
+    trainer_image: str = _setting("", "Image of the stages when spec.worker.image is not given (required).")
+    image_pull_policy: str = _setting("IfNotPresent", "Pull policy when spec.worker.imagePullPolicy is not given.")
+    scrape_interval_seconds: float = _setting(10.0, "How often a training run's progress is read from its node rank 0.")
+    resync_seconds: float = _setting(600.0, "How often every run is looked at although nothing seems to have changed.")
+    workers: int = _setting(16, "How many runs are reconciled at the same time.")
+    request_timeout_seconds: float = _setting(30.0, "Limit for one request to the API server.")
+    leader_election: bool = _setting(True, "Act only while holding the Lease; needed with more than one replica.")
+    lease_namespace: str = _setting("", "Namespace of the Lease; empty: the pod's own, or 'default' outside a cluster.")
+    lease_name: str = _setting("qwen-sft-operator", "Name of the Lease.")
+    lease_duration_seconds: float = _setting(
+        15.0, "How long others wait for a sign of life of the leader, which renews at a fifth of that."
+    )
+    identity: str = _setting("", "The name in the Lease; empty: the pod's name, or host and process outside a cluster.")
+    health_port: int = _setting(8080, "Port of /livez, /readyz and /metrics; 0: any free one, which the log names.")
+    stuck_after_seconds: float = _setting(300.0, "A leader that lets a run wait for a worker for longer is not alive.")
+    log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR.")
+    log_format: str = _setting("json", "json, or text for people.")
+
+    def __post_init__(self) -> None:
+        """Reject values that would only fail later, and fill in what depends on the place."""
+        for name in ("scrape_interval_seconds", "resync_seconds", "request_timeout_seconds", "lease_duration_seconds"):
+            _check(getattr(self, name) > 0, name, "must be greater than 0")
+        _check(self.workers >= 1, "workers", "must be at least 1")
+        _check(bool(self.trainer_image), "trainer_image", "must name the trainer image")
+        _one_of(self.image_pull_policy, "image_pull_policy", ("Always", "IfNotPresent", "Never"))
+        _one_of(self.log_level, "log_level", ("DEBUG", "INFO", "WARNING", "ERROR"))
+        _one_of(self.log_format, "log_format", ("json", "text"))
+        for namespace in self.namespaces:
+            # kopf takes patterns; a pattern would need permission to list namespaces, which a namespaced install lacks.
+            _check(bool(re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", namespace)), "namespaces", f"{namespace!r}")
+        if not self.identity:
+            # A restarted container is the same candidate, and need not wait for its own Lease to expire.
+            suffix = "" if _NAMESPACE_FILE.exists() else f"_{os.getpid()}"
+            object.__setattr__(self, "identity", socket.gethostname() + suffix)
+        if not self.lease_namespace:
+            own = _NAMESPACE_FILE.read_text().strip() if _NAMESPACE_FILE.exists() else "default"
+            object.__setattr__(self, "lease_namespace", own)
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
+        """Read the settings.
+
+        Raises:
+            SettingsError: A variable is missing or has an unusable value.
+        """
+        given: dict[str, Any] = {}
+        for setting in fields(cls):
+            variable = PREFIX + setting.name.upper()
+            text = environment.get(variable, "").strip()
+            if text:
+                try:
+                    given[setting.name] = _PARSERS[str(setting.type)](text)
+                except (ValueError, KeyError):
+                    raise SettingsError(f"{variable}={text!r} is not a valid {setting.type}") from None
+        return cls(**given)
+
+
+def unknown_variables(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """Return the names that look like settings but are none: typing errors, or other programs' variables."""
+    known = {PREFIX + setting.name.upper() for setting in fields(Settings)}
+    return sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
+
+
+def describe() -> str:
+    """Return a table of all settings, for --help."""
+    lines = []
+    for setting in fields(Settings):
+        default = f" Default: {setting.default}." if setting.default not in ("", ()) else ""
+        lines.append(f"  {PREFIX}{setting.name.upper():<26} {setting.metadata['told']}{default}")
+    return "\n".join(lines)
+
+
+def _check(condition: bool, name: str, problem: str) -> None:
+    if not condition:
+        raise SettingsError(f"{PREFIX}{name.upper()}: {problem}")
+
+
+def _one_of(value: str, name: str, allowed: tuple[str, ...]) -> None:
+    _check(value in allowed, name, f"{value!r} is not one of {', '.join(allowed)}")
+
+
+_PARSERS: dict[str, Callable[[str], Any]] = {
+    "str": str,
+    "int": int,
+    "float": float,
+    "bool": lambda text: {"true": True, "false": False}[text.lower()],
+    "tuple[str, ...]": lambda text: tuple(part.strip() for part in text.split(",") if part.strip()),
+}

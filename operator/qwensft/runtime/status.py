@@ -1,0 +1,141 @@
+"""Writes what a decision says: the status, once and only if it changed, and Events after it.
+
+A status write carries the resourceVersion that was observed, so that it never lands on a run that has moved on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from qwensft.api.v1alpha1 import API_VERSION, KIND
+from qwensft.plan.types import Event
+from qwensft.runtime.kube import (
+    EVENTS,
+    FIELD_MANAGER,
+    QWENSFTJOBS,
+    AlreadyExistsError,
+    Kube,
+    KubeError,
+    Manifest,
+    NamespaceTerminatingError,
+)
+
+_EVENT_MESSAGE_LIMIT = 1024  # bytes; the API server rejects longer ones
+
+logger = logging.getLogger(__name__)
+
+
+class Reporter:
+    """Writes status and Events of QwenSFTJobs."""
+
+    def __init__(self, kube: Kube, identity: str) -> None:
+        self._kube, self._identity = kube, identity
+
+    async def write_status(self, manifest: Manifest, status: Manifest) -> bool:
+        """Make `status` the whole status of the object; return whether that changed anything.
+
+        Raises:
+            ConflictError: The object changed since it was read.
+            NotFoundError: It is gone.
+        """
+        patch = merge_patch(manifest.get("status") or {}, status)
+        if not patch:
+            return False
+        meta = manifest["metadata"]
+        body = {"metadata": {"resourceVersion": meta["resourceVersion"]}, "status": patch}
+        await self._kube.merge(QWENSFTJOBS, meta["namespace"], meta["name"], body, subresource="status")
+        return True
+
+    async def emit(self, manifest: Manifest, events: Iterable[Event]) -> None:
+        """Tell people what happened. Events are a courtesy: one that is refused is logged and forgotten."""
+        namespace = manifest["metadata"]["namespace"]
+        for event in events:
+            body = event_manifest(manifest, event, self._identity, datetime.now(UTC))
+            name = body["metadata"]["name"]
+            try:
+                try:
+                    await self._kube.create(EVENTS, namespace, body)
+                except AlreadyExistsError:
+                    # Said before about the same object: say it again now instead of twice.
+                    await self._kube.merge(EVENTS, namespace, name, {"lastTimestamp": body["lastTimestamp"]})
+            except NamespaceTerminatingError:
+                return
+            except KubeError as error:
+                logger.warning("event %s was not recorded: %s", event.reason, error)
+
+
+def merge_patch(current: Manifest, wanted: Manifest) -> Manifest:
+    """Return the JSON merge patch (RFC 7386) from one document to the other; {} when they are equal.
+
+    Keys that vanish become null, lists are replaced as a whole.
+    """
+    patch: dict[str, Any] = {key: None for key in current if key not in wanted}
+    for key, value in wanted.items():
+        known = current.get(key)
+        if isinstance(value, dict) and isinstance(known, dict):
+            nested = merge_patch(known, value)
+            if nested:
+                patch[key] = nested
+        elif value != known:
+            patch[key] = value
+    return patch
+
+
+def event_manifest(about: Manifest, event: Event, identity: str, now: datetime) -> Manifest:
+    """Return the Event object. The same words about the same object have the same name."""
+    meta = about["metadata"]
+    told = "\0".join((meta["uid"], event.type, event.reason, event.message))
+    digest = hashlib.sha256(told.encode()).hexdigest()[:16]
+    timestamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": f"{meta['name']}.{digest}", "namespace": meta["namespace"]},
+        "involvedObject": {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "namespace": meta["namespace"],
+            "name": meta["name"],
+            "uid": meta["uid"],
+            "resourceVersion": meta["resourceVersion"],
+        },
+        "type": event.type,
+        "reason": event.reason,
+        "message": _shortened(event.message),
+        "source": {"component": FIELD_MANAGER},
+        "reportingComponent": FIELD_MANAGER,
+        "reportingInstance": identity,
+        "firstTimestamp": timestamp,
+        "lastTimestamp": timestamp,
+        "count": 1,
+    }
+
+
+def invalid_spec_status(manifest: Manifest, problem: str, now: datetime) -> Manifest:
+    """Return the status of an object whose spec this operator cannot read: stalled, everything else as it was."""
+    status = dict(manifest.get("status") or {})
+    generation = manifest["metadata"]["generation"]
+    known = {condition["type"]: condition for condition in status.get("conditions") or ()}
+    for type_, value in (("Succeeded", "Unknown"), ("Reconciling", "False"), ("Stalled", "True")):
+        before = known.get(type_, {})
+        since = before.get("lastTransitionTime") if before.get("status") == value else None
+        known[type_] = {
+            "type": type_,
+            "status": value,
+            "reason": "InvalidSpec",
+            "message": f"this version of the operator does not understand the spec: {problem}",
+            "lastTransitionTime": since or now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "observedGeneration": generation,
+        }
+    return status | {"observedGeneration": generation, "conditions": list(known.values())}
+
+
+def _shortened(message: str) -> str:
+    data = message.encode()
+    if len(data) <= _EVENT_MESSAGE_LIMIT:
+        return message
+    return data[: _EVENT_MESSAGE_LIMIT - 3].decode(errors="ignore") + "…"

@@ -1,0 +1,173 @@
+"""One pass over a run: what is written, in which order, and when the run is looked at again."""
+
+import itertools
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from qwensft.render import Defaults
+from qwensft.runtime.execute import Executor
+from qwensft.runtime.kube import (
+    EVENTS,
+    JOBS,
+    QWENSFTJOBS,
+    ConflictError,
+    ForbiddenError,
+    KubeError,
+    Manifest,
+    TransientError,
+)
+from qwensft.runtime.metrics import Metrics
+from qwensft.runtime.observe import Key, Observer
+from qwensft.runtime.queue import Backoff, WorkQueue
+from qwensft.runtime.reconcile import Reconciler
+from qwensft.runtime.scrape import PodAddresses, Scraper
+from qwensft.runtime.status import Reporter
+
+from .fakes import FakeKube, job_manifest
+
+KEY = ("team", "demo")
+
+
+class StillTimers:
+    """A clock that stands still, and remembers what was to be called when."""
+
+    def __init__(self) -> None:
+        self.waits: list[float] = []
+
+    def time(self) -> float:
+        return 0.0
+
+    def call_at(self, when: float, _: Callable[[], None], /) -> Any:
+        self.waits.append(when)
+        return self
+
+    def cancel(self) -> None:
+        self.waits.pop()
+
+
+class World:
+    def __init__(self) -> None:
+        self.kube, self.timers = FakeKube(), StillTimers()
+        self.queue: WorkQueue[Key] = WorkQueue(self.timers, Backoff(base=1, jitter=lambda: 0))
+        moments = (datetime(2026, 1, 1, 0, 0, second, tzinfo=UTC) for second in itertools.count())
+        self.reconciler = Reconciler(
+            self.queue,
+            Observer(self.kube, Scraper(), PodAddresses()),
+            Executor(self.kube, Defaults("trainer:1")),
+            Reporter(self.kube, "me"),
+            Metrics(),
+            scrape_interval=10,
+            now=lambda: next(moments),
+        )
+
+    @property
+    def run(self) -> Manifest:
+        return self.kube.objects["qwensftjobs", "team", "demo"]
+
+    def writes(self) -> list[tuple[str, str]]:
+        return [(verb, plural) for verb, plural, _ in self.kube.calls if verb not in ("get", "list")]
+
+
+@pytest.fixture
+def world() -> World:
+    world = World()
+    world.kube.put(QWENSFTJOBS, "team", job_manifest())
+    return world
+
+
+async def test_a_new_run_gets_its_objects_then_its_status_then_an_event(world: World) -> None:
+    await world.reconciler.handle(KEY)
+    assert world.writes() == [
+        ("create", "persistentvolumeclaims"),
+        ("create", "configmaps"),
+        ("create", "jobs"),
+        ("patch/status", "qwensftjobs"),
+        ("create", "events"),
+    ]
+    assert world.run["status"]["phase"] == "Preparing"
+    assert world.run["status"]["stages"]["prepare"]["jobName"] == "demo-prepare-1"
+    assert world.queue.failures(KEY) == 0
+
+
+async def test_a_pass_that_finds_nothing_new_writes_nothing(world: World) -> None:
+    await world.reconciler.handle(KEY)
+    await world.reconciler.handle(KEY)
+    world.kube.calls.clear()
+    await world.reconciler.handle(KEY)
+    assert world.writes() == []
+
+
+@pytest.mark.parametrize("crash_at", range(5))
+async def test_a_crash_between_any_two_writes_is_made_good(world: World, crash_at: int) -> None:
+    whole = World()
+    whole.kube.put(QWENSFTJOBS, "team", job_manifest())
+    await whole.reconciler.handle(KEY)
+    verb, plural = whole.writes()[crash_at]
+
+    world.kube.refuse[verb, plural] = TransientError(0, "ServerDisconnectedError", "the process died here")
+    await world.reconciler.handle(KEY)
+    world.kube.refuse.clear()
+    await world.reconciler.handle(KEY)
+    await world.reconciler.handle(KEY)
+    assert world.kube.named(JOBS) == {"demo-prepare-1"}
+    assert world.run["status"]["phase"] == "Preparing"
+    assert world.run["status"]["stages"]["prepare"] | {"startTime": ""} == {
+        "jobName": "demo-prepare-1",
+        "attempt": 1,
+        "startTime": "",
+    }
+
+
+async def test_a_refusal_is_reported_and_nothing_else_is_done(world: World) -> None:
+    world.kube.refuse["create", "configmaps"] = ForbiddenError(403, "Forbidden", "exceeded quota: small")
+    await world.reconciler.handle(KEY)
+    assert world.kube.named(JOBS) == set()
+    succeeded = next(c for c in world.run["status"]["conditions"] if c["type"] == "Succeeded")
+    assert (succeeded["status"], succeeded["reason"]) == ("Unknown", "QuotaExceeded")
+    assert world.run["status"].get("stages", {}).get("prepare", {}).get("jobName") is None
+    assert world.timers.waits == [1]
+
+    await world.reconciler.handle(KEY)
+    assert world.queue.failures(KEY) == 2
+
+    world.kube.refuse.clear()
+    await world.reconciler.handle(KEY)
+    assert world.kube.named(JOBS) == {"demo-prepare-1"}
+    assert world.queue.failures(KEY) == 0
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        TransientError(503, "ServiceUnavailable", "etcd has no leader"),
+        ConflictError(409, "Conflict", "the object has been modified"),
+        KubeError(418, "Teapot", "no"),
+        RuntimeError("a bug"),
+    ],
+)
+async def test_whatever_goes_wrong_the_run_is_looked_at_again(world: World, error: KubeError) -> None:
+    world.kube.refuse["patch/status", "qwensftjobs"] = error
+    await world.reconciler.handle(KEY)
+    assert world.kube.named(EVENTS) == set(), "an event was told although the status was not written"
+    assert world.timers.waits == [1]
+
+
+async def test_a_deleted_run_is_forgotten(world: World) -> None:
+    world.queue.add_rate_limited(KEY)
+    del world.kube.objects["qwensftjobs", "team", "demo"]
+    await world.reconciler.handle(KEY)
+    assert world.queue.failures(KEY) == 0
+    assert world.writes() == []
+
+
+async def test_a_spec_of_another_version_stalls_the_run_once(world: World) -> None:
+    world.run["spec"]["colour"] = "red"
+    await world.reconciler.handle(KEY)
+    stalled = next(c for c in world.run["status"]["conditions"] if c["type"] == "Stalled")
+    assert (stalled["status"], stalled["reason"]) == ("True", "InvalidSpec")
+    world.kube.calls.clear()
+    await world.reconciler.handle(KEY)
+    assert world.writes() == []

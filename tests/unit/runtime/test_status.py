@@ -1,0 +1,114 @@
+"""Status is written once and only when it changed; events are said once."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qwensft.plan.types import Event
+from qwensft.runtime.kube import EVENTS, QWENSFTJOBS, ConflictError, ForbiddenError
+from qwensft.runtime.status import Reporter, event_manifest, invalid_spec_status, merge_patch
+
+from .fakes import FakeKube, apply_merge_patch, job_manifest
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+NOT_NULL = st.booleans() | st.integers(-9, 9) | st.text(max_size=3) | st.lists(st.integers(0, 3), max_size=3)
+DOCUMENTS: st.SearchStrategy[dict[str, Any]] = st.recursive(
+    st.dictionaries(st.sampled_from("abc"), NOT_NULL, max_size=3),
+    lambda nested: st.dictionaries(st.sampled_from("abc"), NOT_NULL | nested, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(DOCUMENTS, DOCUMENTS)
+def test_the_patch_turns_the_stored_status_into_the_wanted_one(current: dict[str, Any], wanted: dict[str, Any]) -> None:
+    patch = merge_patch(current, wanted)
+    assert apply_merge_patch(current, patch) == wanted
+    assert (patch == {}) == (current == wanted)
+
+
+async def test_a_status_that_did_not_change_is_not_written() -> None:
+    kube = FakeKube()
+    stored = kube.put(QWENSFTJOBS, "team", job_manifest() | {"status": {"phase": "Training", "restarts": 1}})
+    assert not await Reporter(kube, "me").write_status(stored, {"phase": "Training", "restarts": 1})
+    assert kube.calls == []
+
+
+async def test_fields_that_vanished_are_removed() -> None:
+    kube = FakeKube()
+    stored = kube.put(
+        QWENSFTJOBS, "team", job_manifest() | {"status": {"phase": "Training", "progress": {"eta": "2h"}}}
+    )
+    assert await Reporter(kube, "me").write_status(stored, {"phase": "Training", "progress": {}})
+    assert kube.objects["qwensftjobs", "team", "demo"]["status"] == {"phase": "Training", "progress": {}}
+
+
+async def test_a_status_never_lands_on_a_run_that_has_moved_on() -> None:
+    kube = FakeKube()
+    seen = kube.put(QWENSFTJOBS, "team", job_manifest())
+    kube.put(QWENSFTJOBS, "team", job_manifest())
+    with pytest.raises(ConflictError):
+        await Reporter(kube, "me").write_status(seen, {"phase": "Training"})
+
+
+async def test_the_same_words_make_one_event_with_a_newer_time() -> None:
+    kube, event = FakeKube(), Event("Warning", "OutOfMemory", "pod demo-train-1-0 was killed")
+    reporter = Reporter(kube, "me")
+    await reporter.emit(job_manifest(), [event])
+    (name,) = kube.named(EVENTS)
+    kube.objects["events", "team", name]["lastTimestamp"] = "2020-01-01T00:00:00Z"
+    await reporter.emit(job_manifest(), [event])
+    assert kube.named(EVENTS) == {name}
+    assert kube.objects["events", "team", name]["lastTimestamp"] > "2026"
+
+
+def test_other_words_or_another_run_make_another_event() -> None:
+    def name(about: dict[str, Any], event: Event) -> str:
+        return str(event_manifest(about, event, "me", NOW)["metadata"]["name"])
+
+    first = name(job_manifest(), Event("Normal", "Trained", "500 steps"))
+    assert first == name(job_manifest(), Event("Normal", "Trained", "500 steps"))
+    assert first != name(job_manifest(), Event("Normal", "Trained", "501 steps"))
+    assert first != name(job_manifest(uid="22222222-bbbb"), Event("Normal", "Trained", "500 steps"))
+
+
+async def test_an_event_that_is_refused_fails_nothing() -> None:
+    kube = FakeKube()
+    kube.refuse["create", "events"] = ForbiddenError(403, "Forbidden", "namespace is terminating")
+    await Reporter(kube, "me").emit(job_manifest(), [Event("Normal", "Trained", "500 steps")])
+    assert kube.named(EVENTS) == set()
+
+
+def test_an_event_message_is_cut_to_what_the_api_server_takes_between_characters() -> None:
+    body = event_manifest(job_manifest(), Event("Normal", "X", "ü" * 2000), "me", NOW)
+    assert len(body["message"].encode()) <= 1024
+    assert body["message"].endswith("ü…")
+
+
+def test_a_spec_from_another_version_stalls_the_run_and_keeps_what_was_known() -> None:
+    manifest = job_manifest() | {
+        "status": {
+            "phase": "Training",
+            "conditions": [
+                {"type": "Trained", "status": "False", "reason": "Running", "message": "", "lastTransitionTime": "t0"},
+                {"type": "Stalled", "status": "True", "reason": "Old", "message": "", "lastTransitionTime": "t1"},
+                {"type": "Reconciling", "status": "True", "reason": "Old", "message": "", "lastTransitionTime": "t2"},
+            ],
+        }
+    }
+    status = invalid_spec_status(manifest, "spec.model.colour: unknown field", NOW)
+    conditions = {condition["type"]: condition for condition in status["conditions"]}
+    assert status["phase"] == "Training"
+    assert status["observedGeneration"] == 1
+    assert conditions["Stalled"]["reason"] == "InvalidSpec"
+    assert "spec.model.colour" in conditions["Stalled"]["message"]
+    assert {type_: c["status"] for type_, c in conditions.items()} == {
+        "Trained": "False",
+        "Stalled": "True",
+        "Reconciling": "False",
+        "Succeeded": "Unknown",
+    }
+    assert conditions["Stalled"]["lastTransitionTime"] == "t1"
+    assert conditions["Reconciling"]["lastTransitionTime"] == "2026-01-02T03:04:05Z"
