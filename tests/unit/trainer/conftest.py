@@ -1,0 +1,122 @@
+"""A run on a temporary volume: configuration files, a complete-looking base model, and the stage that reads them."""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from qwensft_trainer.config import Run, load_run
+from qwensft_trainer.stage import Stage
+
+ALPACA_COLUMNS = {
+    "prompt": "instruction",
+    "query": "input",
+    "response": "output",
+    "system": "system",
+    "history": "history",
+}
+SHAREGPT_COLUMNS = {"messages": "conversations", "system": "system", "tools": "tools"}
+SEED_TAGS = {  # the tags of the Qwen documentation, whose rows say human and gpt all the same
+    "role_tag": "from",
+    "content_tag": "value",
+    "user_tag": "user",
+    "assistant_tag": "assistant",
+    "observation_tag": "observation",
+    "function_tag": "function_call",
+    "system_tag": "system",
+}
+
+
+@dataclass
+class Scene:
+    """Directories of one run, and what its configuration says; change `run` or `train` before using them."""
+
+    root: Path
+    run: dict[str, Any]
+    train: dict[str, Any]
+
+    @property
+    def run_directory(self) -> Path:
+        return Path(self.run["runDirectory"])
+
+    @property
+    def stage(self) -> Stage:
+        self._write("run", self.run)
+        self._write("train", self.train)
+        return Stage(
+            name="train",
+            attempt=1,
+            config=self.root / "etc",
+            workspace=self.root / "workspace",
+            scratch=self.root / "scratch",
+            termination_log=self.root / "termination-log",
+            metrics_port=0,
+        )
+
+    def attempt(self, number: int) -> Stage:
+        return replace(self.stage, attempt=number)
+
+    @property
+    def description(self) -> Run:
+        return load_run(self.stage.config)
+
+    def add_dataset(
+        self, name: str, rows: Any, *, form: str = "alpaca", file_name: str = "data.json", **more: Any
+    ) -> Path:
+        """Add a dataset; `rows` is written as JSON, or as it is when it is text."""
+        path = self.root / "datasets" / name / file_name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(rows if isinstance(rows, str) else json.dumps(rows))
+        columns = ALPACA_COLUMNS if form == "alpaca" else SHAREGPT_COLUMNS
+        entry = {"name": name, "format": form, "path": str(path), "columns": columns, "tags": {}} | more
+        self.run["datasets"].append(entry)
+        return path
+
+    def _write(self, name: str, values: dict[str, Any]) -> None:
+        (self.root / "etc" / f"{name}.yaml").write_text(yaml.safe_dump(values))
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    for name in ("etc", "workspace", "scratch"):
+        (tmp_path / name).mkdir()
+    write_model(tmp_path / "model")
+    return Scene(
+        tmp_path,
+        run={
+            "owner": {"uid": "uid-1", "namespace": "team", "name": "support"},
+            "runDirectory": str(tmp_path / "workspace" / "support-1"),
+            "model": {"name": "Qwen/Qwen3-0.6B", "path": str(tmp_path / "model"), "download": None},
+            "datasets": [],
+            "tuning": {"method": "lora"},
+        },
+        train={"stage": "sft", "learning_rate": 5e-6, "flash_attn": "auto"},
+    )
+
+
+def write_model(directory: Path) -> None:
+    """A model directory that has everything, with a single small tensor."""
+    directory.mkdir()
+    (directory / "config.json").write_text('{"model_type": "qwen3"}')
+    (directory / "tokenizer.json").write_text("{}")
+    (directory / "model.safetensors").write_bytes(safetensors({"weight": (2, 2)}))
+
+
+def safetensors(shapes: dict[str, tuple[int, ...]]) -> bytes:
+    """A safetensors file of float32 zeros."""
+    header: dict[str, Any] = {}
+    size = 0
+    for name, shape in shapes.items():
+        length = 4
+        for extent in shape:
+            length *= extent
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [size, size + length]}
+        size += length
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + bytes(size)

@@ -1,0 +1,110 @@
+"""Whatever happens in a stage, the exit code and the termination message tell it."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qwensft_trainer import cli, prepare
+from qwensft_trainer.errors import Interrupted, StageError, invalid_model
+from qwensft_trainer.stage import Result, Stage
+
+from .conftest import Scene
+
+
+@pytest.fixture(autouse=True)
+def restored_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+
+
+def run(scene: Scene, stage: str = "prepare") -> tuple[int, dict[str, Any]]:
+    _ = scene.stage
+    code = cli.main(
+        [
+            stage,
+            *("--config", str(scene.root / "etc")),
+            *("--workspace", str(scene.root / "workspace")),
+            *("--scratch", str(scene.root / "scratch")),
+            *("--termination-log", str(scene.root / "termination-log")),
+        ]
+    )
+    return code, json.loads((scene.root / "termination-log").read_text())
+
+
+def test_an_invalid_dataset_ends_with_78_and_the_row(scene: Scene) -> None:
+    scene.add_dataset("support", [{"instruction": "Hi"}])
+    os.environ["QWENSFT_ATTEMPT"] = "3"
+    code, message = run(scene)
+    assert code == message["exitCode"] == 78
+    assert (message["outcome"], message["stage"], message["attempt"]) == ("Failed", "prepare", 3)
+    assert message["reason"] == "InvalidDataset"
+    assert "row 1: field 'output' is missing" in message["message"]
+
+
+def test_a_preparation_done_for_the_same_inputs_returns_at_once(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Without torch and LLaMA-Factory in this environment, the tokenising itself is stood in for.
+    scene.add_dataset("support", [{"instruction": "Hi", "output": "Hello"}])
+    monkeypatch.setattr(prepare, "tokenise", lambda *_, **__: (1, 12))
+    (scene.run_directory / "data" / "tokenized").mkdir(parents=True)
+    scene.run["onExisting"] = "Resume"
+    code, first = run(scene)
+    assert (code, first["metrics"]) == (0, {"samples": 1, "tokens": 12})
+    monkeypatch.setattr(prepare, "tokenise", None)
+    assert run(scene) == (0, first)
+
+
+def test_changed_inputs_are_prepared_again(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = scene.add_dataset("support", [{"instruction": "Hi", "output": "Hello"}])
+    monkeypatch.setattr(prepare, "tokenise", lambda *_, **__: (1, 12))
+    (scene.run_directory / "data" / "tokenized").mkdir(parents=True)
+    scene.run["onExisting"] = "Resume"
+    run(scene)
+    path.write_text(json.dumps([{"instruction": "Hi", "output": "Hello"}] * 2))
+    monkeypatch.setattr(prepare, "tokenise", lambda *_, **__: (2, 24))
+    assert run(scene)[1]["metrics"]["samples"] == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "reason"),
+    [
+        (invalid_model("no"), 78, "InvalidModel"),
+        (StageError("DownloadFailed", "later"), 1, "DownloadFailed"),
+        (Interrupted("stop"), 143, "Interrupted"),
+        (OSError(errno.ENOSPC, "No space left on device", "/workspace/x"), 1, "DiskFull"),
+        (PermissionError(errno.EACCES, "Permission denied", "/workspace"), 1, "PreparationFailed"),
+        (MemoryError(), 1, "OutOfMemory"),
+        (KeyError("surprise"), 1, "PreparationFailed"),
+    ],
+)
+def test_every_kind_of_failure_has_its_exit_code(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, error: Exception, code: int, reason: str
+) -> None:
+    def fail(_: Stage) -> Result:
+        raise error
+
+    monkeypatch.setattr(prepare, "run", fail)
+    found, message = run(scene)
+    assert (found, message["exitCode"], message["reason"]) == (code, code, reason)
+    assert message["outcome"] == ("Interrupted" if code == 143 else "Failed")
+
+
+def test_the_rank_is_told_in_training_only(scene: Scene) -> None:
+    os.environ["NODE_RANK"] = "3"
+    assert run(scene, "train")[1]["rank"] == 3
+    assert "rank" not in run(scene, "prepare")[1]
+
+
+def test_a_broken_configuration_ends_with_78(scene: Scene) -> None:
+    scene.run["model"] = {}
+    assert run(scene, "merge")[0] == 78
+
+
+def test_an_unknown_stage_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["fly"])
+    assert "invalid choice" in capsys.readouterr().err

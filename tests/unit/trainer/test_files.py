@@ -1,0 +1,66 @@
+"""Files and directories are replaced as a whole, and a directory's digest says what is in it."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from pathlib import Path
+
+import pytest
+
+from qwensft_trainer import files
+
+
+def test_json_is_replaced_as_a_whole_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "value.json"
+    files.write_json(path, {"a": 1})
+    files.write_json(path, {"b": "ä"})
+    assert files.read_json_object(path) == {"b": "ä"}
+    assert [entry.name for entry in path.parent.iterdir()] == ["value.json"]
+
+
+def test_a_value_json_cannot_hold_is_refused_and_the_old_file_kept(tmp_path: Path) -> None:
+    path = tmp_path / "value.json"
+    files.write_json(path, {"a": 1})
+    with pytest.raises(ValueError, match="Out of range float"):
+        files.write_json(path, {"a": math.nan})
+    assert files.read_json_object(path) == {"a": 1}
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", '"text"'])
+def test_what_is_no_json_object_reads_as_nothing(tmp_path: Path, content: str) -> None:
+    (tmp_path / "x.json").write_text(content)
+    assert files.read_json_object(tmp_path / "x.json") is None
+
+
+def test_the_digest_is_what_sha256sum_would_print(tmp_path: Path) -> None:
+    (tmp_path / "b").write_text("two")
+    (tmp_path / "a").write_text("one")
+    (tmp_path / "sub").mkdir()
+    manifest = files.manifest_of(tmp_path, exclude=["nothing"])
+    assert {name: entry["sizeBytes"] for name, entry in manifest.items()} == {"a": 3, "b": 3}
+    lines = "".join(f"{hashlib.sha256(text).hexdigest()}  {name}\n" for name, text in (("a", b"one"), ("b", b"two")))
+    assert files.manifest_digest(manifest) == "sha256:" + hashlib.sha256(lines.encode()).hexdigest()
+
+
+def test_a_directory_is_replaced_and_the_old_one_goes(tmp_path: Path) -> None:
+    new, target = tmp_path / "new", tmp_path / "merged"
+    for path, text in ((target, "old"), (new, "new")):
+        path.mkdir()
+        (path / "f").write_text(text)
+    files.replace_directory(new, target)
+    assert (target / "f").read_text() == "new"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["merged"]
+
+
+def test_a_replacement_cut_off_between_its_renames_is_undone(tmp_path: Path) -> None:
+    new, target = tmp_path / "new", tmp_path / "merged"
+    target.mkdir()
+    (target / "f").write_text("old")
+    with pytest.raises(FileNotFoundError):
+        files.replace_directory(new, target)
+    assert not target.exists()
+    files.restore_directory(target)
+    assert (target / "f").read_text() == "old"
+    files.restore_directory(target)
+    assert (target / "f").read_text() == "old"

@@ -1,0 +1,52 @@
+"""Waiting for the master's name and for its decision ends in time, with a reason."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qwensft_trainer import files, rendezvous
+from qwensft_trainer.errors import EXIT_RETRYABLE, StageError
+
+
+def test_a_name_that_resolves_is_not_waited_for() -> None:
+    rendezvous.wait_for_name("localhost", 29500, limit=0.0)
+
+
+def test_a_name_that_comes_up_late_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: list[Any] = [socket.gaierror(), socket.gaierror(), [("address",)]]
+
+    def resolve(*_: Any, **__: Any) -> Any:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    monkeypatch.setattr(rendezvous, "_PAUSE_SECONDS", 0.01)
+    rendezvous.wait_for_name("support-train-1-0.support-train", 29500, limit=5)
+    assert not answers
+
+
+def test_a_name_that_never_resolves_ends_in_a_rendezvous_timeout() -> None:
+    with pytest.raises(StageError) as caught:
+        rendezvous.wait_for_name("support-train-1-0.support-train.invalid", 29500, limit=0.05)
+    assert (caught.value.reason, caught.value.exit_code) == ("RendezvousTimeout", EXIT_RETRYABLE)
+    assert "support-train-1-0" in caught.value.message
+    assert "headless Service" in caught.value.message
+
+
+def test_the_decision_of_node_rank_0_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendezvous, "_PAUSE_SECONDS", 0.01)
+    path = tmp_path / "train" / "2" / "attempt.json"
+    threading.Timer(0.1, files.write_json, (path, {"resumeFrom": "train/1/checkpoint-8"})).start()
+    assert rendezvous.wait_for_decision(path, limit=10) == {"resumeFrom": "train/1/checkpoint-8"}
+
+
+def test_a_decision_that_never_comes_names_the_shared_volume(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match="must be ReadWriteMany"):
+        rendezvous.wait_for_decision(tmp_path / "attempt.json", limit=0.05)

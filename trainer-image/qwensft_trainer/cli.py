@@ -1,0 +1,100 @@
+"""`qwensft-trainer {prepare|train|merge}`: runs one stage and reports how it ended, whatever happens.
+
+Stages are imported only when asked for: torch and LLaMA-Factory take many seconds to import.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from qwensft_trainer import termination
+from qwensft_trainer.environment import prepare_environment
+from qwensft_trainer.errors import EXIT_INTERRUPTED, EXIT_RETRYABLE, StageError, disk_full
+from qwensft_trainer.log import log
+from qwensft_trainer.stage import Stage
+from qwensft_trainer.termination import Termination
+
+# What a failure nobody has foreseen is called, by stage.
+STAGES = {"prepare": "PreparationFailed", "train": "TrainingFailed", "merge": "MergeFailed"}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one stage; the return value is the process's exit code (0, 1, 78 or 143)."""
+    options = _parser().parse_args(argv)
+    attempt = int(os.environ.get("QWENSFT_ATTEMPT", "1"))
+    os.environ.setdefault("QWENSFT_STAGE", options.stage)
+    os.umask(0o002)
+    stage = Stage(
+        name=options.stage,
+        attempt=attempt,
+        config=options.config,
+        workspace=options.workspace,
+        scratch=options.scratch,
+        termination_log=options.termination_log,
+        metrics_port=options.metrics_port,
+    )
+    ended = _run(stage)
+    termination.write(stage.termination_log, ended)
+    log(f"{ended.outcome.lower()}" + (f" ({ended.reason}): {ended.message}" if ended.reason else ""))
+    return ended.exit_code
+
+
+def _run(stage: Stage) -> Termination:
+    rank = int(os.environ.get("NODE_RANK", "0")) if stage.name == "train" else None
+    try:
+        prepare_environment(stage.scratch)
+        result = importlib.import_module(f"qwensft_trainer.{stage.name}").run(stage)
+        return Termination(
+            outcome="Succeeded",
+            stage=stage.name,
+            attempt=stage.attempt,
+            rank=rank,
+            exit_code=0,
+            message=result.message,
+            metrics=result.metrics,
+            outputs=result.outputs,
+        )
+    except OSError as error:
+        failure = disk_full(error) if error.errno in (errno.ENOSPC, errno.EDQUOT) else _unexpected(stage, error)
+    except StageError as error:
+        failure = error
+    except MemoryError:
+        failure = StageError("OutOfMemory", f"The {stage.name} stage ran out of memory: raise its memory limit.")
+    except Exception as error:
+        failure = _unexpected(stage, error)
+    return Termination(
+        outcome="Interrupted" if failure.exit_code == EXIT_INTERRUPTED else "Failed",
+        stage=stage.name,
+        attempt=stage.attempt,
+        rank=rank,
+        exit_code=failure.exit_code or EXIT_RETRYABLE,
+        reason=failure.reason,
+        message=failure.message,
+    )
+
+
+def _unexpected(stage: Stage, error: Exception) -> StageError:
+    traceback.print_exception(error)
+    return StageError(STAGES[stage.name], f"{type(error).__name__}: {error}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="qwensft-trainer", description="Run one stage of a Qwen fine-tuning run.")
+    parser.add_argument("stage", choices=STAGES)
+    parser.add_argument("--config", type=Path, default=Path("/etc/qwensft"), help="run.yaml, train.yaml, export.yaml")
+    parser.add_argument("--workspace", type=Path, default=Path("/workspace"), help="root of the run's volume")
+    parser.add_argument("--scratch", type=Path, default=Path("/tmp/qwensft"), help="caches and temporary files")  # noqa: S108
+    parser.add_argument("--termination-log", type=Path, default=Path("/dev/termination-log"))
+    parser.add_argument("--metrics-port", type=int, default=9400, help="where node rank 0 serves /metrics in training")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,136 @@
+"""What a stage is told: the files the operator mounts at /etc/qwensft, as typed objects.
+
+run.yaml is checked strictly here. train.yaml and export.yaml hold LLaMA-Factory's own arguments and pass through as
+plain mappings; arguments.py completes them.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.alias_generators import to_camel
+
+from qwensft_trainer.errors import invalid_config
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
+
+
+class Owner(_Section):
+    uid: str
+    namespace: str
+    name: str
+
+
+class Download(_Section):
+    hub: Literal["huggingFace", "modelScope"]
+    repo: str
+    revision: str | None = None
+
+
+class Model(_Section):
+    name: str
+    path: Path
+    download: Download | None = None
+
+
+class Dataset(_Section):
+    """One dataset: `columns` and `tags` use LLaMA-Factory's names (prompt, query, ...; role_tag, content_tag, ...)."""
+
+    name: str
+    format: Literal["alpaca", "sharegpt"]
+    path: Path
+    columns: dict[str, str | None] = {}
+    tags: dict[str, str | None] = {}
+    sample_count: int | None = None
+
+
+class Tuning(_Section):
+    method: Literal["lora", "full"]
+
+
+class Accelerator(_Section):
+    count: int = 0
+
+
+class Merge(_Section):
+    directory: Path
+    verify: Literal["full", "tensors"] = "full"
+    dtype: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
+
+
+class Run(_Section):
+    """run.yaml: whose run this is, where it lives and what it reads."""
+
+    owner: Owner
+    run_directory: Path
+    on_existing: Literal["Fail", "Resume", "Overwrite"] = "Fail"
+    model: Model
+    datasets: list[Dataset] = []
+    tuning: Tuning
+    accelerator: Accelerator = Accelerator()
+    merge: Merge | None = None
+
+    @property
+    def data_directory(self) -> Path:
+        """Normalised datasets, dataset_info.json and the tokenised data."""
+        return self.run_directory / "data"
+
+    @property
+    def tokenized_directory(self) -> Path:
+        """What LLaMA-Factory calls tokenized_path."""
+        return self.data_directory / "tokenized"
+
+    @property
+    def prepare_result(self) -> Path:
+        """Written last by a preparation that succeeded."""
+        return self.run_directory / "prepare.json"
+
+    @property
+    def train_result(self) -> Path:
+        """Written last by a training that did all its steps."""
+        return self.run_directory / "train.json"
+
+    def attempt_directory(self, attempt: int) -> Path:
+        """LLaMA-Factory's output_dir: one per attempt, so that a broken attempt spoils nothing."""
+        return self.run_directory / "train" / str(attempt)
+
+
+def load_run(directory: Path) -> Run:
+    """Read run.yaml. Raises PermanentError InvalidConfig that names the offending key."""
+    path = directory / "run.yaml"
+    values = load_arguments(path)
+    try:
+        return Run.model_validate(values)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}" for problem in error.errors()
+        )
+        raise invalid_config(f"{path} is not a valid run description: {problems}") from error
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML follows YAML 1.1, where 5e-6 is text; LLaMA-Factory's loader and people read a number."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(?:\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+def load_arguments(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping. Raises PermanentError InvalidConfig when the file is missing or no mapping."""
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506
+    except OSError as error:
+        raise invalid_config(f"Cannot read {path}, part of the configuration: {error.strerror}.") from error
+    except yaml.YAMLError as error:
+        raise invalid_config(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise invalid_config(f"{path} must hold a YAML mapping, not {type(values).__name__}.")
+    return values

@@ -1,0 +1,60 @@
+"""The failures a stage can end with: a CamelCase reason, a message that tells the fix, and an exit code.
+
+Exit code 78 (EX_CONFIG) means that trying again cannot help; everything else may be retried. Which text of a crashed
+training process means which reason is decided in failures.py, not here.
+"""
+
+from __future__ import annotations
+
+EXIT_RETRYABLE = 1
+EXIT_PERMANENT = 78
+EXIT_INTERRUPTED = 143  # 128 + SIGTERM, as a shell would report it
+
+
+class StageError(Exception):
+    """A stage failed for a known reason. `reason` is CamelCase and stable, `message` names what to change."""
+
+    exit_code = EXIT_RETRYABLE
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+
+
+class PermanentError(StageError):
+    """Trying again with the same inputs cannot succeed (exit code 78)."""
+
+    exit_code = EXIT_PERMANENT
+
+
+class Interrupted(StageError):  # noqa: N818  # not an error
+    """The stage was asked to stop (SIGTERM) and everything worth keeping is on the volume (exit code 143)."""
+
+    exit_code = EXIT_INTERRUPTED
+
+    def __init__(self, message: str) -> None:
+        super().__init__("Interrupted", message)
+
+
+def invalid_config(message: str) -> PermanentError:
+    """The spec, or what was rendered from it, cannot work."""
+    return PermanentError("InvalidConfig", message)
+
+
+def invalid_model(message: str) -> PermanentError:
+    """The base model is missing, incomplete or not to be had."""
+    return PermanentError("InvalidModel", message)
+
+
+def invalid_dataset(message: str) -> PermanentError:
+    """A dataset has rows that cannot be trained on."""
+    return PermanentError("InvalidDataset", message)
+
+
+def disk_full(error: OSError) -> StageError:
+    """ENOSPC and EDQUOT: retryable, since a volume can be expanded while the job waits."""
+    where = f" while writing {error.filename}" if error.filename else ""
+    return StageError(
+        "DiskFull", f"No space left on the volume{where} ({error.strerror}): expand it, or remove old runs from it."
+    )

@@ -1,0 +1,98 @@
+"""Files that other processes read while they are written: atomic replacement, JSON, SHA-256.
+
+Every writer here goes through a temporary name in the same directory and a rename, so a reader or a crash never sees
+half a file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace `path` by `text` (UTF-8) atomically and durably; parent directories are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Like write_text, for JSON. Raises ValueError on NaN and infinities: strict readers refuse them."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def read_json_object(path: Path) -> dict[str, Any] | None:
+    """The JSON object in `path`, or None when the file is missing or holds anything else."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def sha256_of_file(path: Path) -> str:
+    """Lower-case hex SHA-256 of a file's bytes, read in pieces of 4 MiB."""
+    with path.open("rb") as stream:
+        digest = hashlib.sha256()
+        while piece := stream.read(4 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def sha256_of_json(value: Any) -> str:
+    """A digest that does not depend on the order of keys: "sha256:<hex>"."""
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def manifest_of(directory: Path, *, exclude: Iterable[str] = ()) -> dict[str, dict[str, Any]]:
+    """{relative name: {"sha256": hex, "sizeBytes": n}} of the regular files directly inside `directory`."""
+    skipped = set(exclude)
+    return {
+        path.name: {"sha256": sha256_of_file(path), "sizeBytes": path.stat().st_size}
+        for path in sorted(directory.iterdir())
+        if path.is_file() and path.name not in skipped
+    }
+
+
+def manifest_digest(manifest: dict[str, dict[str, Any]]) -> str:
+    """One digest for a whole directory: SHA-256 over the sorted "<sha256>  <name>" lines, as sha256sum prints them."""
+    lines = "".join(f"{entry['sha256']}  {name}\n" for name, entry in sorted(manifest.items()))
+    return "sha256:" + hashlib.sha256(lines.encode()).hexdigest()
+
+
+def replace_directory(new: Path, target: Path) -> None:
+    """Put `new` in the place of `target`. A crash in between leaves the old directory as `.<name>.old`.
+
+    restore_directory undoes such a half-done replacement; call it before looking at `target`.
+    """
+    old = _displaced(target)
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
+    new.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def restore_directory(target: Path) -> None:
+    """Bring back the old directory when a replacement was cut off between its two renames."""
+    old = _displaced(target)
+    if old.is_dir() and not target.exists():
+        old.rename(target)
+
+
+def _displaced(target: Path) -> Path:
+    return target.with_name(f".{target.name}.old")

@@ -1,0 +1,142 @@
+"""The merge stage: trained weights become a plain Hugging Face model directory, verified before it appears.
+
+LLaMA-Factory exports into a hidden directory; only a verified result is renamed into place, so a reader of the merged
+directory never sees half a model, and an older one stays until the new one is complete.
+"""
+
+from __future__ import annotations
+
+import gc
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from qwensft_trainer import arguments, files, workspace
+from qwensft_trainer.config import Merge, Run, load_arguments, load_run
+from qwensft_trainer.environment import forbid_hub_access
+from qwensft_trainer.errors import PermanentError, invalid_config
+from qwensft_trainer.log import log
+from qwensft_trainer.stage import Result, Stage
+
+MANIFEST = "manifest.json"
+
+# transformers 5 saves tokenizer.json only; several servers and converters still look for the older files.
+_TOKENIZER_FILES = ("vocab.json", "merges.txt", "chat_template.jinja", "generation_config.json")
+_RESERVED = ("data", "train", "model")
+_DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
+
+
+def run(stage: Stage) -> Result:
+    """Returns the output "merged". A merge that is complete for the same inputs returns its recorded result."""
+    description = load_run(stage.config)
+    export_arguments = load_arguments(stage.config / "export.yaml")
+    merge = description.merge
+    if merge is None:
+        raise invalid_config("run.yaml has no section 'merge'.")
+    workspace.require_ownership(description)
+    recorded = files.read_json_object(description.train_result)
+    if recorded is None:
+        raise PermanentError("TrainingMissing", f"{description.run_directory} holds no finished training.")
+    trained = description.run_directory / recorded["directory"]
+    _check_target(description, merge.directory)
+    dtype = merge.dtype if merge.dtype != "auto" else base_dtype(description.model.path)
+    inputs = files.sha256_of_json(
+        {"trained": recorded["outputs"], "export": export_arguments, "dtype": dtype, "verify": merge.verify}
+    )
+    files.restore_directory(merge.directory)
+    manifest = files.read_json_object(merge.directory / MANIFEST)
+    if manifest and manifest.get("inputs") == inputs:
+        log("merged already")
+        return Result(outputs={"merged": _output(stage, merge.directory, manifest)})
+    partial = merge.directory.with_name(f".{merge.directory.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    forbid_hub_access()
+    _export(arguments.export_arguments(export_arguments, description, trained=trained, export_to=partial, dtype=dtype))
+    for name in _TOKENIZER_FILES:
+        if not (partial / name).exists() and (description.model.path / name).is_file():
+            shutil.copyfile(description.model.path / name, partial / name)
+    checks = _verify(description, merge, trained, partial, dtype, trust=bool(export_arguments.get("trust_remote_code")))
+    manifest = _write_manifest(partial, {"inputs": inputs, "dtype": dtype, "verification": checks})
+    files.replace_directory(partial, merge.directory)
+    log(f"merged model in {merge.directory}: {manifest['sizeBytes']} bytes, {manifest['digest']}")
+    return Result(outputs={"merged": _output(stage, merge.directory, manifest)})
+
+
+def base_dtype(model: Path) -> str:
+    """bf16, fp16 or fp32: the dtype the base model's config states, bf16 when it states none."""
+    config = files.read_json_object(model / "config.json") or {}
+    return _DTYPES.get(str(config.get("dtype") or config.get("torch_dtype")), "bf16")
+
+
+def _export(completed: Mapping[str, Any]) -> None:
+    from llamafactory.train.tuner import export_model
+
+    log(f"exporting to {completed['export_dir']} as {completed['infer_dtype']}")
+    try:
+        export_model(dict(completed))
+    except ValueError as error:
+        raise invalid_config(f"LLaMA-Factory refuses to export: {error}") from error
+    gc.collect()
+
+
+def _verify(description: Run, merge: Merge, trained: Path, partial: Path, dtype: str, *, trust: bool) -> dict[str, Any]:
+    from transformers import AutoTokenizer
+
+    from qwensft_trainer import verification
+
+    lora = description.tuning.method == "lora"
+    checks: dict[str, Any] = dict(
+        verification.check_tensors(description.model.path, partial, dtype=dtype, adapter=trained if lora else None)
+    )
+    log(f"verified {checks['tensors']} tensors, {checks['changed']} of them changed by training")
+    if merge.verify == "tensors":
+        return checks
+    tokenizer = AutoTokenizer.from_pretrained(str(partial), trust_remote_code=trust)
+    prompts = verification.sample_prompts(tokenizer, description.data_directory)
+    reference = verification.reference_logits(
+        description.model.path, trained, prompts, dtype=dtype, lora=lora, trust=trust
+    )
+    comparison = verification.compare(
+        reference, verification.model_logits(partial, prompts, dtype=dtype, trust=trust), dtype=dtype
+    )
+    verification.require_agreement(comparison)
+    log(f"verified logits on {len(prompts)} prompts: relative error {comparison.relative_error:.2g}")
+    return checks | {
+        "prompts": len(prompts),
+        "relativeError": comparison.relative_error,
+        "tolerance": comparison.tolerance,
+    }
+
+
+def _write_manifest(directory: Path, head: Mapping[str, Any]) -> dict[str, Any]:
+    entries = files.manifest_of(directory, exclude=(MANIFEST,))
+    manifest = dict(head) | {
+        "digest": files.manifest_digest(entries),
+        "sizeBytes": sum(entry["sizeBytes"] for entry in entries.values()),
+        "files": entries,
+    }
+    files.write_json(directory / MANIFEST, manifest)
+    return manifest
+
+
+def _output(stage: Stage, directory: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "path": str(directory.relative_to(stage.workspace)),
+        "sizeBytes": manifest["sizeBytes"],
+        "digest": manifest["digest"],
+    }
+
+
+def _check_target(description: Run, target: Path) -> None:
+    """Replacing a directory deletes what was there: it must be one of ours, or nothing."""
+    reserved = [description.run_directory, *(description.run_directory / name for name in _RESERVED)]
+    if any(target == path or target in path.parents for path in reserved):
+        raise invalid_config(f"spec.merge.path {target} is where the run keeps other files: choose another directory.")
+    if target.is_dir() and any(target.iterdir()) and not (target / MANIFEST).is_file():
+        raise PermanentError(
+            "OutputExists",
+            f"{target} holds files that no merge has written (there is no {MANIFEST}): set spec.merge.path to a new "
+            "directory.",
+        )

@@ -1,0 +1,63 @@
+"""Waits that come before torchrun: for the master's name to resolve and for node rank 0's decision about this attempt.
+
+torchrun itself would wait for minutes on an unresolvable name and say little.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from qwensft_trainer import files
+from qwensft_trainer.errors import StageError
+from qwensft_trainer.log import log
+
+LIMIT_SECONDS = 600.0
+_TELL_EVERY_SECONDS = 30.0
+_PAUSE_SECONDS = 1.0
+_T = TypeVar("_T")
+
+
+def wait_for_name(name: str, port: int, *, limit: float = LIMIT_SECONDS) -> None:
+    """Return once `name` resolves. Raises StageError RendezvousTimeout after `limit` seconds."""
+
+    def resolved() -> bool | None:
+        try:
+            return bool(socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)) or None
+        except socket.gaierror:
+            return None
+
+    _poll(
+        resolved,
+        limit,
+        waiting=f"the name {name} to resolve",
+        failed=f"The name of node rank 0, {name}, did not resolve within {limit:.0f} s. Its pod may not be scheduled, "
+        "or the headless Service or the cluster's DNS is missing.",
+    )
+
+
+def wait_for_decision(path: Path, *, limit: float = LIMIT_SECONDS) -> dict[str, Any]:
+    """Return node rank 0's attempt.json. Raises StageError RendezvousTimeout after `limit` seconds."""
+    return _poll(
+        lambda: files.read_json_object(path),
+        limit,
+        waiting=f"node rank 0 to write {path}",
+        failed=f"Node rank 0 did not write {path} within {limit:.0f} s. Its pod may not be scheduled, or the pods do "
+        "not share the volume: with several nodes it must be ReadWriteMany.",
+    )
+
+
+def _poll(attempt: Callable[[], _T | None], limit: float, *, waiting: str, failed: str) -> _T:
+    started = told = time.monotonic()
+    while (result := attempt()) is None:
+        now = time.monotonic()
+        if now - started >= limit:
+            raise StageError("RendezvousTimeout", failed)
+        if now - told >= _TELL_EVERY_SECONDS:
+            log(f"still waiting for {waiting} ({now - started:.0f} of {limit:.0f} s)")
+            told = now
+        time.sleep(min(_PAUSE_SECONDS, limit))
+    return result

@@ -1,0 +1,162 @@
+"""Reads the rows of a JSON array or JSON Lines file one by one, with memory bounded by the largest row.
+
+Which of the two a file is follows from its first character, not from its name. What a row must contain is decided in
+formats.py.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+MAX_ROW_BYTES = 64 << 20
+_PIECE = 1 << 20
+_WHITESPACE = " \t\r\n"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: `number` counts from 1, `line` is set for JSON Lines. With a `problem`, `value` is None."""
+
+    number: int
+    line: int | None
+    value: Any
+    problem: str | None = None
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """Yield every row of `path`. What is not JSON is yielded with a problem; in an array that ends the reading."""
+    with path.open("rb") as stream:
+        first = _first_character(stream)
+        stream.seek(0)
+        if first == b"":
+            return
+        yield from _ArrayReader(stream).rows() if first == b"[" else _lines(stream)
+
+
+def _first_character(stream: BinaryIO) -> bytes:
+    if stream.read(3) != codecs.BOM_UTF8:
+        stream.seek(0)
+    while (character := stream.read(1)) and character in _WHITESPACE.encode():
+        pass
+    return character
+
+
+def _lines(stream: BinaryIO) -> Iterator[Row]:
+    number = line = 0
+    while raw := stream.readline(MAX_ROW_BYTES + 1):
+        line += 1
+        if len(raw) > MAX_ROW_BYTES:
+            yield Row(number + 1, line, None, f"the line is longer than {MAX_ROW_BYTES >> 20} MiB")
+            return
+        if line == 1:
+            raw = raw.removeprefix(codecs.BOM_UTF8)
+        if not raw.strip():
+            continue
+        number += 1
+        try:
+            yield Row(number, line, json.loads(raw.decode("utf-8")))
+        except UnicodeDecodeError as error:
+            yield Row(number, line, None, f"byte {error.start + 1} of the line is not valid UTF-8")
+        except json.JSONDecodeError as error:
+            hint = "; a .jsonl file holds one JSON object per line, a .json file one array" if number == 1 else ""
+            yield Row(number, line, None, f"not valid JSON at column {error.colno} ({error.msg}){hint}")
+        except RecursionError:
+            yield Row(number, line, None, "the JSON is nested too deeply")
+
+
+class _SyntaxProblem(Exception):  # noqa: N818  # it becomes a row's problem
+    """The array cannot be read any further."""
+
+
+class _ArrayReader:
+    """A window over the file's text that always starts at the next thing to read."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
+        self._json = json.JSONDecoder()
+        self._text = ""
+        self._at = 0
+        self._line = 1
+        self._ended = False
+
+    def rows(self) -> Iterator[Row]:
+        number = 1
+        try:
+            self._expect("[")
+            if self._peek() == "]":
+                self._expect("]")
+            else:
+                while True:
+                    yield Row(number, None, self._value())
+                    if self._peek() == "]":
+                        self._expect("]")
+                        break
+                    self._expect(",")
+                    number += 1
+            if self._peek():
+                raise _SyntaxProblem("there is text after the array's closing ']'")
+        except _SyntaxProblem as problem:
+            yield Row(number, None, None, f"{problem} (line {self._line} of the file)")
+
+    def _fill(self) -> bool:
+        """Append at least a piece, doubling the window, and drop what was read. False at the end of the file."""
+        if self._ended:
+            return False
+        rest = len(self._text) - self._at
+        piece = self._stream.read(max(_PIECE, rest))
+        self._ended = not piece
+        try:
+            decoded = self._decoder.decode(piece, final=self._ended)
+        except UnicodeDecodeError as error:
+            raise _SyntaxProblem(f"not valid UTF-8 ({error.reason})") from error
+        self._text = self._text[self._at :] + decoded
+        self._at = 0
+        return not self._ended
+
+    def _advance(self, end: int) -> None:
+        self._line += self._text.count("\n", self._at, end)
+        self._at = end
+
+    def _peek(self) -> str:
+        """The next character that is no whitespace, or "" at the end of the file."""
+        while True:
+            end = self._at
+            while end < len(self._text) and self._text[end] in _WHITESPACE:
+                end += 1
+            self._advance(end)
+            if self._at < len(self._text):
+                return self._text[self._at]
+            if not self._fill() and self._at >= len(self._text):
+                return ""
+
+    def _expect(self, character: str) -> None:
+        found = self._peek()
+        if found != character:
+            raise _SyntaxProblem(f"expected '{character}' but found {f'{found!r}' if found else 'the end of the file'}")
+        self._advance(self._at + 1)
+
+    def _value(self) -> Any:
+        if not self._peek():
+            raise _SyntaxProblem("the file ends inside the array; was it copied completely?")
+        while True:
+            try:
+                value, end = self._json.raw_decode(self._text, self._at)
+                # A number at the edge of the window may go on behind it; objects, lists and strings are complete.
+                if isinstance(value, dict | list | str) or end < len(self._text) or self._ended:
+                    self._advance(end)
+                    return value
+            except RecursionError as error:
+                raise _SyntaxProblem("the JSON is nested too deeply") from error
+            except json.JSONDecodeError as error:
+                if self._ended:
+                    self._advance(min(error.pos, len(self._text)))
+                    raise _SyntaxProblem(f"not valid JSON ({error.msg})") from error
+            if len(self._text) - self._at > MAX_ROW_BYTES:
+                raise _SyntaxProblem(f"not valid JSON, or longer than {MAX_ROW_BYTES >> 20} MiB")
+            self._fill()

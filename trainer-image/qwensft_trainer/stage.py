@@ -1,0 +1,35 @@
+"""What every stage gets and gives back: its place in the file system and the attempt, and the result to be reported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+# Files in the scratch directory by which the entrypoint and the workers of a training pod talk.
+DRAIN_FLAG = "drain"
+DRAINED_FILE = "drained.json"
+PROGRESS_FILE = "progress.json"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Where a stage runs. The defaults of the command line are the mount points the operator uses."""
+
+    name: str
+    attempt: int
+    config: Path
+    workspace: Path
+    scratch: Path
+    termination_log: Path
+    metrics_port: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """A stage that succeeded: numbers and outputs for the termination message."""
+
+    message: str = ""
+    metrics: Mapping[str, float | int | None] = field(default_factory=dict)
+    outputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
