@@ -1,0 +1,158 @@
+"""Follows one QwenSFTJob from its creation to its end and shows what happens, one line per change.
+
+Reads only what any user can see: the object's status and its events.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from quickstart.shell import Kubectl
+from quickstart.steps import Line, QuickstartError, clock
+
+BAR_WIDTH = 20
+SECONDS_BETWEEN_LINES = 5.0
+EVENTS_SHOWN = 12
+RESOURCE = "qwensftjobs.qwensft.io"
+
+
+def condition(job: dict[str, Any], kind: str) -> dict[str, Any]:
+    """Return a condition of the job's status; empty when it is not there."""
+    conditions = job.get("status", {}).get("conditions", [])
+    return next((dict(found) for found in conditions if found["type"] == kind), {})
+
+
+def ended(job: dict[str, Any]) -> bool:
+    """Tell whether the job's newest generation has succeeded or failed for good."""
+    current = job.get("status", {}).get("observedGeneration") == job["metadata"]["generation"]
+    return current and condition(job, "Succeeded").get("status") in {"True", "False"}
+
+
+def watch(kubectl: Kubectl, namespace: str, name: str, timeout: float) -> Iterator[dict[str, Any]]:
+    """Yield the job now and after every change, until it has ended.
+
+    Raises QuickstartError when it has not ended after `timeout` seconds, or has been deleted.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        latest = kubectl.get(RESOURCE, name, "-n", namespace)
+        if not latest:
+            raise QuickstartError(f"the job {namespace}/{name} is gone")
+        yield latest
+        if ended(latest):
+            return
+        for latest in _stream(kubectl, namespace, name, deadline):
+            yield latest
+            if ended(latest):
+                return
+        if time.monotonic() > deadline:
+            raise QuickstartError(
+                f"the job {namespace}/{name} has not ended after {clock(timeout)}\n{explain(kubectl, latest)}"
+            )
+
+
+def _stream(kubectl: Kubectl, namespace: str, name: str, deadline: float) -> Iterator[dict[str, Any]]:
+    """Yield what `kubectl get --watch` prints until it ends or the deadline passes."""
+    command = ["kubectl", "get", RESOURCE, name, "-n", namespace, "--watch-only", "-o", "json"]
+    with subprocess.Popen(
+        command, env=kubectl.env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdout is not None  # noqa: S101 - for the type checker; a pipe was asked for
+        lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        stream = process.stdout
+
+        def read() -> None:
+            for line in stream:
+                lines.put(line)
+            lines.put(None)
+
+        threading.Thread(target=read, daemon=True).start()
+        text = ""
+        try:
+            while (left := deadline - time.monotonic()) > 0:
+                try:
+                    line = lines.get(timeout=left)
+                except queue.Empty:
+                    return
+                if line is None:
+                    return
+                text += line
+                # kubectl prints indented documents one after the other: each ends with a brace in the first column.
+                if line.rstrip() == "}":
+                    yield dict(json.loads(text))
+                    text = ""
+        finally:
+            process.kill()
+
+
+def phase_of(job: dict[str, Any]) -> str:
+    """Return the job's phase; one that the operator has not seen yet is pending."""
+    return str(job.get("status", {}).get("phase", "Pending"))
+
+
+def describe(job: dict[str, Any]) -> str:
+    """Tell in one line what the job is at."""
+    phase, progress = phase_of(job), job.get("status", {}).get("progress", {})
+    if phase == "Training" and progress.get("totalSteps"):
+        percentage = progress.get("percentage", 0)
+        filled = round(BAR_WIDTH * percentage / 100)
+        parts = [f"{'█' * filled}{'░' * (BAR_WIDTH - filled)} {percentage:3d} %", f"step {progress.get('steps', '?')}"]
+        if "loss" in progress:
+            parts.append(f"loss {progress['loss']:.2f} (first {progress.get('initialLoss', progress['loss']):.2f})")
+        if "eta" in progress:
+            parts.append(f"ETA {progress['eta']}")
+        return f"{phase:<11} {'  '.join(parts)}"
+    message = condition(job, "Succeeded").get("message", "")
+    return f"{phase:<11} {message}".rstrip()
+
+
+def follow(kubectl: Kubectl, namespace: str, name: str, timeout: float = 1800) -> dict[str, Any]:
+    """Show the job's progress until it has ended and return it as it is then.
+
+    Raises QuickstartError with reason, message and events when it did not succeed in `timeout` seconds.
+    """
+    line = Line()
+    began = time.monotonic()
+    before, phase_before, printed_at = "", "", -SECONDS_BETWEEN_LINES
+    job: dict[str, Any] = {}
+    for job in watch(kubectl, namespace, name, timeout):
+        text, phase, now = describe(job), phase_of(job), time.monotonic()
+        stamped = f"{clock(now - began):>8}  {text}"
+        changed = phase != phase_before
+        if line.live:
+            # The last line of a phase stays, the current one is rewritten in place.
+            if changed and before:
+                line.end(before)
+            line.update(stamped)
+            before = stamped
+        # In a log, steps would fill pages: a line for each change of phase, and one every few seconds between.
+        elif text != before and (changed or ended(job) or now - printed_at >= SECONDS_BETWEEN_LINES):
+            line.end(stamped)
+            before, printed_at = text, now
+        phase_before = phase
+    if line.live:
+        line.end(before)
+    if condition(job, "Succeeded").get("status") != "True":
+        raise QuickstartError(explain(kubectl, job))
+    return job
+
+
+def explain(kubectl: Kubectl, job: dict[str, Any]) -> str:
+    """Tell why a job failed or where it is stuck: the condition's reason and message, then its last events."""
+    namespace, name = job["metadata"]["namespace"], job["metadata"]["name"]
+    found = condition(job, "Succeeded")
+    if found.get("status") != "False":
+        found = condition(job, "Stalled") if condition(job, "Stalled").get("status") == "True" else found
+    lines = [f"{namespace}/{name}: {found.get('reason', 'no reason')}: {found.get('message', 'no message')}"]
+    events = kubectl.items("events", "-n", namespace, "--field-selector", f"involvedObject.name={name}")
+    events.sort(key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
+    if events:
+        lines.append("Events:")
+        lines += [f"  {event['type']:<8} {event['reason']:<20} {event['message']}" for event in events[-EVENTS_SHOWN:]]
+    return "\n".join(lines)

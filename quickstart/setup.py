@@ -1,0 +1,70 @@
+"""Cluster, images and operator: the part that the quickstart and the end-to-end tests share.
+
+Everything here may be repeated at any time; what is up to date is left alone.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from quickstart import images
+from quickstart.cluster import Cluster
+from quickstart.images import Published
+from quickstart.shell import REPOSITORY, Kubectl, run
+from quickstart.steps import Steps, together
+
+STEPS = 5
+CHART = REPOSITORY / "charts" / "qwen-sft-operator"
+RELEASE = "qwen-sft-operator"
+SYSTEM_NAMESPACE = "qwen-sft-system"
+# What the last setup made, for the end-to-end tests.
+STATE = REPOSITORY / "build" / "setup.json"
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A cluster with the operator on it."""
+
+    kubectl: Kubectl
+    images: Published
+
+
+def setup(cluster: Cluster, steps: Steps) -> Ready:
+    """Go from nothing to a running operator, in five steps."""
+    with steps.step("looking for the tools needed"):
+        cluster.install_tools()
+    with steps.step("building the images, and Kubernetes beside them") as note:
+        together({"images": lambda: images.build(cluster), "Kubernetes": cluster.build_kubernetes}, note)
+    with steps.step(f"starting {cluster.title}"):
+        cluster.start()
+    with steps.step("handing the images to the cluster"):
+        published = images.publish(cluster)
+    with steps.step("installing the operator with Helm"):
+        install(cluster, published)
+    STATE.parent.mkdir(exist_ok=True)
+    STATE.write_text(json.dumps(asdict(published), indent=2) + "\n")
+    return Ready(kubectl=cluster.kubectl(), images=published)
+
+
+def existing(cluster: Cluster) -> Ready:
+    """Return what an earlier `setup` made, without changing anything."""
+    return Ready(kubectl=cluster.kubectl(), images=Published(**json.loads(STATE.read_text())))
+
+
+def install(cluster: Cluster, published: Published, chart: Path = CHART) -> None:
+    """Install or upgrade the chart and wait until the operator is ready."""
+    repository, _, tag = published.operator.rpartition(":")
+    values = {
+        "image": {"repository": repository, "tag": tag},
+        "trainerImage": published.trainer,
+        # Short runs: look at the progress more often than the usual 10 s.
+        "scrapeIntervalSeconds": 2,
+    }
+    run(
+        ["helm", "upgrade", "--install", RELEASE, chart, "--namespace", SYSTEM_NAMESPACE, "--create-namespace",
+         "--wait", "--timeout", "3m", "--take-ownership", "--values", "-"],
+        env=cluster.environment(),
+        stdin=json.dumps(values),
+    )  # fmt: skip

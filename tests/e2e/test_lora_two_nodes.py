@@ -1,0 +1,131 @@
+"""LoRA on two nodes with one process each, then the merge: what a user of the seed's command would expect to see."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from quickstart import follow
+
+from .conftest import History, Runs
+
+NAME = "lora"
+STEPS = 24
+
+
+@pytest.fixture(scope="module")
+def history(runs: Runs) -> History:
+    runs.create(NAME, {"training": {"maxSteps": STEPS}})
+    history = runs.to_the_end(NAME)
+    assert follow.condition(history.last, "Succeeded")["status"] == "True", follow.explain(runs.kubectl, history.last)
+    return history
+
+
+def test_it_passes_through_all_phases_in_order(history: History) -> None:
+    assert [phase for phase in history.phases if phase != "Pending"] == [
+        "Preparing",
+        "Training",
+        "Merging",
+        "Succeeded",
+    ]
+
+
+def test_step_and_loss_move_while_it_trains(history: History) -> None:
+    steps = history.progress("step")
+    assert len(steps) >= 2
+    assert steps == sorted(steps)
+    assert len(history.progress("loss")) >= 2
+
+
+def test_progress_is_complete_and_exact_in_the_end(history: History) -> None:
+    progress = history.last["status"]["progress"]
+    assert (progress["step"], progress["totalSteps"], progress["percentage"]) == (STEPS, STEPS, 100)
+    assert progress["steps"] == f"{STEPS}/{STEPS}"
+    assert 0 < progress["loss"] < progress["initialLoss"]
+
+
+def test_every_stage_is_recorded_as_done_at_the_first_attempt(history: History) -> None:
+    stages = history.last["status"]["stages"]
+    assert {name: (stage["attempt"], stage["jobName"]) for name, stage in stages.items()} == {
+        stage: (1, f"{NAME}-{stage}-1") for stage in ("prepare", "train", "merge")
+    }
+    for condition in ("Prepared", "Trained", "Merged"):
+        assert follow.condition(history.last, condition)["status"] == "True"
+    assert history.last["status"].get("restarts", 0) == 0
+
+
+def test_the_rows_were_counted(history: History) -> None:
+    assert history.last["status"]["dataset"]["samples"] >= 200
+
+
+def test_the_training_job_is_indexed_with_one_pod_per_node(history: History, runs: Runs) -> None:
+    spec = runs.kubectl.get("job", f"{NAME}-train-1", "-n", runs.namespace)["spec"]
+    assert (spec["completionMode"], spec["completions"], spec["parallelism"], spec["backoffLimit"]) == (
+        "Indexed",
+        2,
+        2,
+        0,
+    )
+
+
+def test_the_pods_know_their_place_in_the_gang(history: History, runs: Runs) -> None:
+    pods = runs.pods(NAME, "train")
+    assert len(pods) == 2
+    for pod in pods:
+        container = pod["spec"]["containers"][0]
+        variables = {variable["name"]: variable for variable in container["env"]}
+        assert variables["NNODES"]["value"] == "2"
+        assert variables["NPROC_PER_NODE"]["value"] == "1"
+        assert variables["MASTER_ADDR"]["value"] == f"{NAME}-train-1-0.{NAME}-train"
+        assert variables["MASTER_PORT"]["value"] == "29500"
+        field = variables["NODE_RANK"]["valueFrom"]["fieldRef"]["fieldPath"]
+        assert field == "metadata.annotations['batch.kubernetes.io/job-completion-index']"
+
+
+def test_both_pods_ran_torchrun_as_specified_and_joined_one_process_group(history: History, runs: Runs) -> None:
+    for rank, pod in enumerate(runs.pods(NAME, "train")):
+        log = runs.log(pod)
+        assert (
+            f"torchrun --nproc_per_node 1 --nnodes 2 --node_rank {rank} "
+            f"--master_addr {NAME}-train-1-0.{NAME}-train --master_port 29500 -m qwensft_trainer.worker"
+        ) in log
+        assert f"Process rank: {rank}, world size: 2" in log
+
+
+def test_no_pod_holds_kubernetes_credentials(history: History, runs: Runs) -> None:
+    for stage in ("prepare", "train", "merge"):
+        for pod in runs.pods(NAME, stage):
+            assert pod["spec"]["automountServiceAccountToken"] is False
+            mounts = [mount["mountPath"] for mount in pod["spec"]["containers"][0]["volumeMounts"]]
+            assert not [path for path in mounts if "serviceaccount" in path]
+
+
+def test_the_merged_model_loads_with_plain_transformers_and_equals_base_plus_adapter(
+    history: History, runs: Runs
+) -> None:
+    outputs = history.last["status"]["outputs"]
+    assert outputs["merged"]["claimName"] == f"{NAME}-workspace"
+    printed = runs.script(
+        "compare_models.py",
+        history.last,
+        "--base=/model/qwen3-tiny",
+        f"--adapter=/workspace/{outputs['adapter']['path']}",
+        f"--merged=/workspace/{outputs['merged']['path']}",
+    )
+    found = json.loads(printed.splitlines()[-1])
+    assert found["adapter_to_merged"] <= 2e-2
+    assert found["base_to_merged"] > 10 * 2e-2, "base and merged are so close that the comparison shows nothing"
+    assert found["merged_bytes"] == outputs["merged"]["sizeBytes"]
+    assert outputs["merged"]["digest"] == found["merged_digest"]
+
+
+def test_deleting_the_job_removes_its_objects_and_keeps_its_volume(history: History, runs: Runs) -> None:
+    runs.kubectl.delete(follow.RESOURCE, NAME, "-n", runs.namespace)
+    for kind in ("jobs", "pods", "services", "configmaps"):
+        runs.kubectl(
+            "wait", kind, "-n", runs.namespace, "-l", f"qwensft.io/job={NAME}", "--for=delete", "--timeout=90s"
+        )
+        assert runs.children(kind, NAME) == []
+    claim = runs.kubectl.get("pvc", f"{NAME}-workspace", "-n", runs.namespace)
+    assert claim["status"]["phase"] == "Bound"
+    assert "deletionTimestamp" not in claim["metadata"]
