@@ -6,8 +6,8 @@ import argparse
 import sys
 
 from quickstart import follow, images, inputs, report
-from quickstart.cluster import choose
-from quickstart.setup import STEPS, Ready, setup
+from quickstart.cluster import Cluster, LocalCluster, choose
+from quickstart.setup import STEPS, setup
 from quickstart.steps import QuickstartError, Steps, clock
 
 NAMESPACE = "qwensft-quickstart"
@@ -48,23 +48,31 @@ def quickstart() -> None:
         found = report.collect(ready, job)
     report.show(ready, job, found)
     report.judge(found)
-    conclude(ready, steps, found)
+    conclude(cluster, steps, found)
 
 
-def conclude(ready: Ready, steps: Steps, found: report.Report) -> None:
+def conclude(cluster: Cluster, steps: Steps, found: report.Report) -> None:
     """Say how it ended and what to try next."""
     learned = sum(item.merged == item.expected for item in found.asked)
     first, last = found.losses[0][1], found.losses[-1][1]
-    export = "" if ready.kubectl.env.get("CLUSTER") == "current" else 'eval "$(local-cluster/cluster env)"\n  '
+    hints = [
+        (f"kubectl get qsft -n {NAMESPACE} {NAME} -o yaml", "status, conditions, outputs"),
+        ("kubectl explain qwensftjob.spec.training", "every field, with its default"),
+        ("kubectl apply -f examples/qwen3-8b-lora.yaml", "a real model, on a GPU"),
+        ("make quickstart", "again; cluster and images are kept"),
+    ]
+    if isinstance(cluster, LocalCluster):
+        hints = [
+            ('eval "$(local-cluster/cluster env)"', "kubectl and helm for the local cluster"),
+            *hints,
+            ("make cluster-down", "stop the local cluster"),
+        ]
     print(
         f"\nQuickstart succeeded in {clock(steps.elapsed)}: {learned} of {len(found.asked)} questions learned, "
-        f"loss {first:.2f} → {last:.2f}.\n\nNext:\n"
-        f"  {export}kubectl get qsft -n {NAMESPACE} {NAME} -o yaml        # status, conditions, outputs\n"
-        f"  kubectl explain qwensftjob.spec.training            # every field, with its default\n"
-        f"  kubectl apply -f examples/qwen3-8b-lora.yaml        # a real model, on a GPU\n"
-        f"  make quickstart                                     # again: cluster and images are kept\n"
-        f"  make cluster-down                                   # stop the local cluster"
+        f"loss {first:.2f} → {last:.2f}.\n\nNext:"
     )
+    for command, meaning in hints:
+        print(f"  {command:<58} # {meaning}")
 
 
 def main() -> int:

@@ -19,6 +19,13 @@ from quickstart.steps import Line, QuickstartError, clock
 BAR_WIDTH = 20
 SECONDS_BETWEEN_LINES = 5.0
 EVENTS_SHOWN = 12
+# Reasons of a job that only needs time.
+ROUTINE = {"Starting", "PodsStarting", "Running"}
+DOING = {
+    "Preparing": "checking and tokenising the rows",
+    "Training": "starting the training pods",
+    "Merging": "merging the adapter, verifying the result",
+}
 RESOURCE = "qwensftjobs.qwensft.io"
 
 
@@ -108,7 +115,11 @@ def describe(job: dict[str, Any]) -> str:
         if "eta" in progress:
             parts.append(f"ETA {progress['eta']}")
         return f"{phase:<11} {'  '.join(parts)}"
-    message = condition(job, "Succeeded").get("message", "")
+    headline = condition(job, "Succeeded")
+    message = headline.get("message", "")
+    # While all goes well, what is being done tells more than which Job does it.
+    if headline.get("reason") in ROUTINE:
+        message = DOING.get(phase, message)
     return f"{phase:<11} {message}".rstrip()
 
 

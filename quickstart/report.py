@@ -17,7 +17,7 @@ from quickstart.inputs import EXAMPLES, MODEL_CLAIM, MODEL_PATH
 from quickstart.pods import run_script
 from quickstart.setup import Ready
 from quickstart.shell import REPOSITORY
-from quickstart.steps import QuickstartError, megabytes
+from quickstart.steps import QuickstartError, size
 
 QUESTIONS = EXAMPLES / "data" / "questions.txt"
 SCRIPT = REPOSITORY / "quickstart" / "scripts" / "ask.py"
@@ -70,7 +70,7 @@ def collect(ready: Ready, job: dict[str, Any]) -> Report:
     return Report(
         asked=[Asked(question, expected, base, merged) for (question, expected), base, merged in answered],
         losses=[(int(step), float(loss)) for step, loss in found["losses"]],
-        files=[(str(name), int(size)) for name, size in found["files"]],
+        files=[(str(name), int(count)) for name, count in found["files"]],
     )
 
 
@@ -87,9 +87,9 @@ def show(ready: Ready, job: dict[str, Any], report: Report) -> None:
     merged = job["status"]["outputs"]["merged"]
     print(f"\nMerged model: {merged['path']} on the volume {merged['claimName']}")
     width = max(len(name) for name, _ in report.files)
-    for name, size in report.files:
-        print(f"  {name:<{width}}  {megabytes(size):>9}")
-    print(f"  {'in all':<{width}}  {megabytes(merged['sizeBytes']):>9}  {merged['digest']}")
+    for name, count in report.files:
+        print(f"  {name:<{width}}  {size(count):>9}")
+    print(f"  {'in all':<{width}}  {size(merged['sizeBytes']):>9}  {merged['digest']}")
 
     print("\nThe same questions to both models (greedy decoding):")
     for item in report.asked:

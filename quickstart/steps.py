@@ -27,9 +27,15 @@ def clock(seconds: float) -> str:
     return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
 
 
-def megabytes(count: float) -> str:
-    """Format a number of bytes in MB or GB (powers of ten)."""
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+def size(count: float) -> str:
+    """Format a number of bytes in powers of ten: `682 B`, `11.4 MB`."""
+    if count < 1000:
+        return f"{count:.0f} B"
+    factor, unit = next(
+        (pair for pair in ((1e3, "kB"), (1e6, "MB")) if count < 1000 * pair[0]),
+        (1e9, "GB"),
+    )
+    return f"{count / factor:.1f} {unit}"
 
 
 class Line:

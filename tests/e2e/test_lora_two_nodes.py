@@ -11,6 +11,8 @@ from .conftest import History, Runs
 
 NAME = "lora"
 STEPS = 24
+# Relative error of the logits. The tiny model is float32: merging changes nothing but the order of sums.
+TOLERANCE = 1e-4
 
 
 @pytest.fixture(scope="module")
@@ -113,8 +115,8 @@ def test_the_merged_model_loads_with_plain_transformers_and_equals_base_plus_ada
         f"--merged=/workspace/{outputs['merged']['path']}",
     )
     found = json.loads(printed.splitlines()[-1])
-    assert found["adapter_to_merged"] <= 2e-2
-    assert found["base_to_merged"] > 10 * 2e-2, "base and merged are so close that the comparison shows nothing"
+    assert found["adapter_to_merged"] <= TOLERANCE
+    assert found["base_to_merged"] > 100 * TOLERANCE, "base and merged are so close that the comparison shows nothing"
     assert found["merged_bytes"] == outputs["merged"]["sizeBytes"]
     assert outputs["merged"]["digest"] == found["merged_digest"]
 

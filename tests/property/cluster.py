@@ -127,17 +127,20 @@ class Cluster:
         )
 
     def reconcile(self, *, crash_before: int | None = None, meanwhile: Callable[[], None] | None = None) -> Pass:
-        """Make one pass; `crash_before`: number of the call that is never made, `meanwhile`: happens after reading."""
+        """Make one pass.
+
+        Args:
+            crash_before: number of the call that is never made; any number after the actions is the status write.
+            meanwhile: what happens after reading.
+        """
         version, observed = self.version, self.observe()
         done = Pass(observed, _decided(observed, self.now))
         self.passes.append(done)
         if meanwhile is not None:
             meanwhile()
-        calls = 0
-        for action in done.plan.actions:
-            if calls == crash_before:
+        for call, action in enumerate(done.plan.actions):
+            if call == crash_before:
                 return done
-            calls += 1
             try:
                 self._execute(observed, action)
             except _NotYetError:
@@ -148,7 +151,7 @@ class Cluster:
                 done = Pass(blocked, replace(_decided(blocked, self.now), requeue_after=None))
                 self.passes[-1] = done
                 break
-        if calls != crash_before and version == self.version:
+        if crash_before is None and version == self.version:
             done.stored = True
             if done.plan.status is not None:
                 self._store(observed, done.plan.status)

@@ -96,6 +96,11 @@ class Run(_Section):
         """Written last by a training that did all its steps."""
         return self.run_directory / "train.json"
 
+    @property
+    def merge_result(self) -> Path:
+        """Written last by a merge whose result was verified."""
+        return self.run_directory / "merge.json"
+
     def attempt_directory(self, attempt: int) -> Path:
         """LLaMA-Factory's output_dir: one per attempt, so that a broken attempt spoils nothing."""
         return self.run_directory / "train" / str(attempt)

@@ -19,7 +19,8 @@ from qwensft_trainer.errors import PermanentError, invalid_config
 from qwensft_trainer.log import log
 from qwensft_trainer.stage import Result, Stage
 
-MANIFEST = "manifest.json"
+# SHA-256 and size of every file of the merged model. The digest in the status is this file's own SHA-256.
+MANIFEST = "qwensft-manifest.json"
 
 # transformers 5 saves tokenizer.json only; several servers and converters still look for the older files.
 _TOKENIZER_FILES = ("vocab.json", "merges.txt", "chat_template.jinja", "generation_config.json")
@@ -45,23 +46,34 @@ def run(stage: Stage) -> Result:
         {"trained": recorded["outputs"], "export": export_arguments, "dtype": dtype, "verify": merge.verify}
     )
     files.restore_directory(merge.directory)
-    manifest = files.read_json_object(merge.directory / MANIFEST)
-    if manifest and manifest.get("inputs") == inputs:
+    done = files.read_json_object(description.merge_result)
+    if done and done["inputs"] == inputs and _output(stage, merge.directory) == done["output"]:
         log("merged already")
-        return Result(outputs={"merged": _output(stage, merge.directory, manifest)})
+        return Result(outputs={"merged": done["output"]})
     partial = merge.directory.with_name(f".{merge.directory.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.parent.mkdir(parents=True, exist_ok=True)
     forbid_hub_access()
-    _export(arguments.export_arguments(export_arguments, description, trained=trained, export_to=partial, dtype=dtype))
-    for name in _TOKENIZER_FILES:
-        if not (partial / name).exists() and (description.model.path / name).is_file():
-            shutil.copyfile(description.model.path / name, partial / name)
-    checks = _verify(description, merge, trained, partial, dtype, trust=bool(export_arguments.get("trust_remote_code")))
-    manifest = _write_manifest(partial, {"inputs": inputs, "dtype": dtype, "verification": checks})
-    files.replace_directory(partial, merge.directory)
-    log(f"merged model in {merge.directory}: {manifest['sizeBytes']} bytes, {manifest['digest']}")
-    return Result(outputs={"merged": _output(stage, merge.directory, manifest)})
+    try:
+        _export(
+            arguments.export_arguments(export_arguments, description, trained=trained, export_to=partial, dtype=dtype)
+        )
+        for name in _TOKENIZER_FILES:
+            if not (partial / name).exists() and (description.model.path / name).is_file():
+                shutil.copyfile(description.model.path / name, partial / name)
+        checks = _verify(
+            description, merge, trained, partial, dtype, trust=bool(export_arguments.get("trust_remote_code"))
+        )
+        files.write_json(partial / MANIFEST, files.manifest_of(partial))
+        files.replace_directory(partial, merge.directory)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)  # a refused model is of no use and as large as the base
+    output = _output(stage, merge.directory) or {}
+    files.write_json(
+        description.merge_result, {"inputs": inputs, "dtype": dtype, "verification": checks, "output": output}
+    )
+    log(f"merged model in {merge.directory}: {output['sizeBytes']} bytes, {output['digest']}")
+    return Result(outputs={"merged": output})
 
 
 def base_dtype(model: Path) -> str:
@@ -110,22 +122,15 @@ def _verify(description: Run, merge: Merge, trained: Path, partial: Path, dtype:
     }
 
 
-def _write_manifest(directory: Path, head: Mapping[str, Any]) -> dict[str, Any]:
-    entries = files.manifest_of(directory, exclude=(MANIFEST,))
-    manifest = dict(head) | {
-        "digest": files.manifest_digest(entries),
-        "sizeBytes": sum(entry["sizeBytes"] for entry in entries.values()),
-        "files": entries,
-    }
-    files.write_json(directory / MANIFEST, manifest)
-    return manifest
-
-
-def _output(stage: Stage, directory: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
+def _output(stage: Stage, directory: Path) -> dict[str, Any] | None:
+    """What is told of a published model, None when there is none."""
+    manifest = directory / MANIFEST
+    if not manifest.is_file():
+        return None
     return {
         "path": str(directory.relative_to(stage.workspace)),
-        "sizeBytes": manifest["sizeBytes"],
-        "digest": manifest["digest"],
+        "sizeBytes": sum(path.stat().st_size for path in directory.iterdir() if path.is_file()),
+        "digest": f"sha256:{files.sha256_of_file(manifest)}",
     }
 
 

@@ -17,7 +17,18 @@ from qwensft_trainer.log import log
 MARKER = ".qwensft-owner.json"
 
 # Everything a run writes. Overwrite removes these names only: the directory may hold files of other people.
-_OWN_NAMES = ("data", "model", ".model.partial", ".tokenize", "train", "merged", "prepare.json", "train.json", MARKER)
+_OWN_NAMES = (
+    "data",
+    "model",
+    ".model.partial",
+    ".tokenize",
+    "train",
+    "merged",
+    "prepare.json",
+    "train.json",
+    "merge.json",
+    MARKER,
+)
 _NOT_CONTENT = {"lost+found"}
 
 

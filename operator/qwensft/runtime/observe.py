@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-from qwensft import plan
+from qwensft import plan, render
 from qwensft.api.v1alpha1 import LABEL_JOB, QwenSFTJob, parse_job
 from qwensft.plan.run import Run
 from qwensft.plan.types import ChildJob, JobState, Observed, PodView, Scrape, Stage
 from qwensft.render.names import service_name
+from qwensft.runtime.execute import is_ours
 from qwensft.runtime.kube import (
     CLAIMS,
     CONFIG_MAPS,
@@ -85,9 +86,10 @@ class Observer:
             children=children,
             pods=pods,
             creation_failures=failures,
-            service_exists=service is not None,
+            # A stranger's object of that name does not count: creating ours then tells of the conflict.
+            service_exists=service is not None and is_ours(job, render.service(job), service),
             config_maps=frozenset([config_map["metadata"]["name"]] if config_map else []),
-            claim_exists=claim is not None,
+            claim_exists=claim is not None and _is_usable(job, claim),
             claim_problem=claim_problem(job, claim) if _may_start_pods(run) else "",
             scrape=scrape,
         )
@@ -167,6 +169,10 @@ def rank_zero_address(pod: Manifest) -> str | None:
     status = pod.get("status") or {}
     running = status.get("phase") == "Running" and "deletionTimestamp" not in pod["metadata"]
     return status.get("podIP") if running else None
+
+
+def _is_usable(job: QwenSFTJob, claim: Manifest) -> bool:
+    return job.spec.storage.volume.claim_name is not None or is_ours(job, render.claim(job), claim)
 
 
 def _may_start_pods(run: Run) -> bool:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from quickstart import follow
-from quickstart.steps import clock, megabytes
+from quickstart.steps import clock, size
 
 
 def job(generation: int = 1, **status: Any) -> dict[str, Any]:
@@ -37,11 +37,16 @@ def test_training_shows_steps_loss_and_time_left() -> None:
     assert shown == "Training    █████░░░░░░░░░░░░░░░  25 %  step 50/200  loss 4.50 (first 17.20)  ETA 45s"
 
 
-def test_other_phases_show_what_the_operator_says() -> None:
-    shown = follow.describe(
-        job(phase="Preparing", conditions=[condition("Succeeded", "Unknown", "created Job a-prepare-1")])
-    )
-    assert shown == "Preparing   created Job a-prepare-1"
+def test_other_phases_show_what_is_being_done() -> None:
+    headline = condition("Succeeded", "Unknown", "Job a-prepare-1 runs") | {"reason": "Running"}
+    shown = follow.describe(job(phase="Preparing", conditions=[headline]))
+    assert shown == "Preparing   checking and tokenising the rows"
+
+
+def test_trouble_shows_what_the_operator_says() -> None:
+    headline = condition("Succeeded", "Unknown", "pod a-prepare-1-x cannot be scheduled") | {"reason": "Unschedulable"}
+    shown = follow.describe(job(phase="Preparing", conditions=[headline]))
+    assert shown == "Preparing   pod a-prepare-1-x cannot be scheduled"
 
 
 def test_a_job_that_nobody_has_looked_at_is_pending() -> None:
@@ -53,6 +58,8 @@ def test_durations_read_like_speech(seconds: float, text: str) -> None:
     assert clock(seconds) == text
 
 
-@pytest.mark.parametrize(("count", "text"), [(38_000_000, "38.0 MB"), (8_200_000_000, "8.2 GB")])
+@pytest.mark.parametrize(
+    ("count", "text"), [(682, "682 B"), (9_915, "9.9 kB"), (38_000_000, "38.0 MB"), (8_200_000_000, "8.2 GB")]
+)
 def test_sizes_read_like_speech(count: float, text: str) -> None:
-    assert megabytes(count) == text
+    assert size(count) == text

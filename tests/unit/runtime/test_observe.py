@@ -46,6 +46,10 @@ def world() -> World:
     return World()
 
 
+def claim(**metadata: Any) -> Manifest:
+    return {"metadata": {"name": "demo-workspace", **metadata}, "spec": {"accessModes": ["ReadWriteOnce"]}}
+
+
 def child(stage: str, attempt: int, *, owner: str = UID, uid: str = "job-uid", **status: Any) -> Manifest:
     return {
         "metadata": {
@@ -110,12 +114,21 @@ async def test_a_finished_run_costs_two_reads(world: World) -> None:
 async def test_a_new_run_sees_what_exists_already(world: World) -> None:
     world.kube.put(QWENSFTJOBS, "team", job_manifest())
     world.kube.put(CONFIG_MAPS, "team", {"metadata": {"name": "demo-prepare-1"}})
-    world.kube.put(CLAIMS, "team", {"metadata": {"name": "demo-workspace"}, "spec": {"accessModes": ["ReadWriteOnce"]}})
+    world.kube.put(CLAIMS, "team", claim(labels=LABELS))
     observed = (await world.observe()).observed
     assert observed.config_maps == {"demo-prepare-1"}
     assert observed.claim_exists
     assert not observed.service_exists
     assert ("list", "pods") not in world.reads()
+
+
+async def test_objects_of_strangers_do_not_count_so_that_creating_ours_tells_of_the_conflict(world: World) -> None:
+    world.kube.put(QWENSFTJOBS, "team", job_manifest() | training())
+    world.kube.put(SERVICES, "team", {"metadata": {"name": "demo-train"}})
+    world.kube.put(CLAIMS, "team", claim())
+    observed = (await world.observe()).observed
+    assert not observed.service_exists
+    assert not observed.claim_exists
 
 
 async def test_pods_and_the_reason_of_missing_ones_are_read_while_a_job_is_not_up(world: World) -> None:
@@ -136,7 +149,7 @@ async def test_pods_and_the_reason_of_missing_ones_are_read_while_a_job_is_not_u
 async def test_a_training_that_runs_is_scraped_at_the_address_that_the_watch_knows(world: World) -> None:
     world.kube.put(QWENSFTJOBS, "team", job_manifest() | training())
     world.kube.put(JOBS, "team", child("train", 1, active=1, ready=1))
-    world.kube.put(SERVICES, "team", {"metadata": {"name": "demo-train"}})
+    world.kube.put(SERVICES, "team", {"metadata": {"name": "demo-train", "ownerReferences": [{"uid": UID}]}})
     world.addresses.set("job-uid", "pod-uid", "10.0.0.1")
     observed = (await world.observe()).observed
     assert observed.scrape == Scrape(step=5)
@@ -167,7 +180,7 @@ async def test_an_unknown_or_outdated_address_is_looked_up(world: World) -> None
 async def test_the_claim_is_looked_at_unless_a_job_runs_on_it(world: World, status: dict[str, Any], read: bool) -> None:
     world.kube.put(QWENSFTJOBS, "team", job_manifest())
     world.kube.put(JOBS, "team", child("prepare", 1, **status))
-    world.kube.put(CLAIMS, "team", {"metadata": {"name": "demo-workspace"}, "spec": {"accessModes": ["ReadWriteOnce"]}})
+    world.kube.put(CLAIMS, "team", claim(labels=LABELS))
     assert (await world.observe()).observed.claim_exists == read
     assert (("get", "persistentvolumeclaims") in world.reads()) == read
 
