@@ -18,10 +18,10 @@ REFUSED = {
     "no-op tensors": "no tensor differs from the base",
     "no-op logits": "its logits are",
     "merged twice": "its logits are",
-    "missing tensor": "1 tensors of the base are missing, e.g. model.layers.0.self_a",
+    "missing tensor": "1 tensors of the base are missing",
     "not a number": "holds NaN",
-    "other dtype": "is torch.float64, expected",
-    "untouched changed": "model.norm.weight differs from the base",
+    "other dtype": "is torch.float64",
+    "untouched changed": "model.norm.weight differs",
 }
 
 

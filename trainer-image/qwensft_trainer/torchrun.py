@@ -22,8 +22,10 @@ from typing import IO
 
 from qwensft_trainer.errors import Interrupted, invalid_config
 from qwensft_trainer.log import log
+from qwensft_trainer.peers import Peers
 
 _TAIL_LINES = 400
+_LOOK_EVERY_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -72,10 +74,11 @@ class Gang:
 
 @dataclass(frozen=True)
 class Ended:
-    """torchrun's exit code and the last lines it and its workers have written."""
+    """torchrun's exit code, the last lines it and its workers wrote, and the lost peer for which it was ended."""
 
     exit_code: int
     tail: list[str]
+    lost_peer: str | None = None
 
 
 class Termination:
@@ -104,8 +107,11 @@ class Termination:
         self._on_request()
 
 
-def run(command: list[str], termination: Termination) -> Ended:
-    """Run to the end. The child has a session of its own, so a signal to our process group cannot reach the workers."""
+def run(command: list[str], termination: Termination, peers: Peers) -> Ended:
+    """Run to the end. The child has a session of its own, so a signal to our process group cannot reach the workers.
+
+    A gang that is asked to stop but has lost a pod cannot save together: then the child is ended at once.
+    """
     log(f"running: {shlex.join(command)}")
     tail: collections.deque[str] = collections.deque(maxlen=_TAIL_LINES)
     process = subprocess.Popen(
@@ -121,9 +127,20 @@ def run(command: list[str], termination: Termination) -> Ended:
     termination.training = True
     relay = threading.Thread(target=_relay, args=(process.stdout or io.StringIO(), tail), name="relay", daemon=True)
     relay.start()
-    exit_code = process.wait()
+    lost_peer: str | None = None
+    while (exit_code := _wait(process, _LOOK_EVERY_SECONDS)) is None:
+        if termination.requested and lost_peer is None and (lost_peer := peers.gone()) is not None:
+            log(f"{lost_peer} is gone: no checkpoint can be saved together any more; stopping the workers")
+            process.terminate()
     relay.join(timeout=10)
-    return Ended(exit_code, list(tail))
+    return Ended(exit_code, list(tail), lost_peer)
+
+
+def _wait(process: subprocess.Popen[str], seconds: float) -> int | None:
+    try:
+        return process.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        return None
 
 
 def _relay(stream: IO[str], tail: collections.deque[str]) -> None:

@@ -31,6 +31,7 @@ from qwensft_trainer.config import Run, load_arguments, load_run
 from qwensft_trainer.environment import forbid_hub_access, training_environment
 from qwensft_trainer.errors import Interrupted, PermanentError, StageError
 from qwensft_trainer.log import log
+from qwensft_trainer.peers import Peers
 from qwensft_trainer.prepare import configuration_digest
 from qwensft_trainer.stage import DRAIN_FLAG, DRAINED_FILE, PROGRESS_FILE, Result, Stage
 from qwensft_trainer.termination import Termination
@@ -100,7 +101,8 @@ class _Attempt:
         forbid_hub_access()
         training_environment(processes=self.gang.processes_per_node, accelerators=description.accelerator.count)
         rendezvous.wait_for_name(self.gang.master_address, self.gang.master_port)
-        ended = torchrun.run(self.gang.command(path), self.held)
+        peers = Peers(self.gang.master_address, self.gang.nodes)
+        ended = torchrun.run(self.gang.command(path), self.held, peers)
         self._judge(ended)
         return self._finish(description, digest, output)
 
@@ -129,6 +131,8 @@ class _Attempt:
         if drained is not None:
             who = "this pod" if self.held.requested else "another pod of this training"
             raise Interrupted(f"{who} was asked to stop; a checkpoint at step {drained['step']} is saved.")
+        if ended.lost_peer is not None:
+            raise StageError("PeerLost", f"{ended.lost_peer} went away; the cause stands in that pod.")
         if ended.exit_code != 0:
             raise failures.cause(failures.read_error_files(self.stage.scratch / "tmp"), ended.tail, ended.exit_code)
 

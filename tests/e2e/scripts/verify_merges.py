@@ -13,10 +13,11 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from qwensft_trainer import verification
-from qwensft_trainer.errors import PermanentError
 from safetensors.torch import load_file, save_file
 from transformers import Qwen3Config, Qwen3ForCausalLM
+
+from qwensft_trainer import verification
+from qwensft_trainer.errors import PermanentError
 
 PROMPTS = [[1, 2, 3, 4, 5], list(range(10, 40))]
 QUERY = "model.layers.0.self_attn.q_proj.weight"
