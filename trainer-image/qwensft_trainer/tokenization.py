@@ -43,16 +43,16 @@ def tokenise(run: Run, train_arguments: Mapping[str, Any], rows: int, *, scratch
     )
     if workers := min(cpu_limit(), rows // _ROWS_WORTH_A_PROCESS):
         completed.setdefault("preprocessing_num_workers", workers)
-    _run_llamafactory(completed)
-    result = _count(output, completed, rows)
+    padding = _run_llamafactory(completed)
+    result = _count(output, completed, rows, padding)
     shutil.rmtree(run.tokenized_directory, ignore_errors=True)
     output.rename(run.tokenized_directory)
     shutil.rmtree(work)
     return result
 
 
-def _run_llamafactory(completed: Mapping[str, Any]) -> None:
-    """The first half of llamafactory.train.sft.run_sft: everything before the model is loaded."""
+def _run_llamafactory(completed: Mapping[str, Any]) -> int:
+    """The first half of llamafactory.train.sft.run_sft: everything before the model is loaded. Returns the padding id."""
     from llamafactory.data import get_dataset, get_template_and_fix_tokenizer
     from llamafactory.hparams import get_train_args
     from llamafactory.model import load_tokenizer
@@ -70,13 +70,14 @@ def _run_llamafactory(completed: Mapping[str, Any]) -> None:
     except ValueError as error:
         raise invalid_config(f"spec.model.template: {error}") from error
     get_dataset(template, model_args, data_args, training_args, stage="sft", **tokenizer_module)
+    return int(tokenizer_module["tokenizer"].pad_token_id)
 
 
 def _hint(error: str) -> str:
     return " Remove or correct the key in spec.extraArguments." if "HfArgumentParser" in error else ""
 
 
-def _count(output: Path, completed: Mapping[str, Any], rows: int) -> Tokenized:
+def _count(output: Path, completed: Mapping[str, Any], rows: int, padding: int) -> Tokenized:
     from datasets import load_from_disk
 
     samples = tokens = truncated = 0
@@ -87,6 +88,8 @@ def _count(output: Path, completed: Mapping[str, Any], rows: int) -> Tokenized:
         for batch in split.select_columns(["input_ids"]).with_format("arrow").iter(batch_size=1000):
             ends = batch["input_ids"].combine_chunks().offsets.to_pylist()
             tokens += ends[-1] - ends[0]
+            if packing:
+                tokens -= int((batch["input_ids"].combine_chunks().flatten().to_numpy() == padding).sum())
             truncated += sum(end - start >= cutoff for start, end in pairwise(ends))
     if packing:
         log(f"packed {rows} rows into {samples} sequences of {cutoff} tokens")
