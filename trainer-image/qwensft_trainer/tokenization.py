@@ -52,7 +52,7 @@ def tokenise(run: Run, train_arguments: Mapping[str, Any], rows: int, *, scratch
 
 
 def _run_llamafactory(completed: Mapping[str, Any]) -> int:
-    """The first half of llamafactory.train.sft.run_sft: everything before the model is loaded. Returns the padding id."""
+    """The first half of llamafactory.train.sft.run_sft, until the model would be loaded. Returns the padding id."""
     from llamafactory.data import get_dataset, get_template_and_fix_tokenizer
     from llamafactory.hparams import get_train_args
     from llamafactory.model import load_tokenizer
