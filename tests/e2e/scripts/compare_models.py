@@ -38,14 +38,13 @@ def main() -> None:
     base_model = AutoModelForCausalLM.from_pretrained(options.base, dtype=torch.float32).eval()
     merged, base = logits(merged_model, tokenizer), logits(base_model, tokenizer)
     adapted = logits(PeftModel.from_pretrained(base_model, options.adapter).eval(), tokenizer)
-    files = sorted(path for path in options.merged.iterdir() if path.name != "manifest.json")
-    # As `sha256sum FILES | sha256sum` would print it.
-    sums = "".join(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in files)
+    files = [path for path in options.merged.rglob("*") if path.is_file()]
+    manifest = hashlib.sha256((options.merged / "qwensft-manifest.json").read_bytes()).hexdigest()
     found = {
         "adapter_to_merged": difference(adapted, merged),
         "base_to_merged": difference(base, merged),
         "merged_bytes": sum(path.stat().st_size for path in files),
-        "merged_digest": f"sha256:{hashlib.sha256(sums.encode()).hexdigest()}",
+        "merged_digest": f"sha256:{manifest}",
     }
     sys.stdout.write(json.dumps(found) + "\n")
 
