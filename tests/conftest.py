@@ -1,10 +1,15 @@
-"""Fixtures of all tests that talk to a cluster."""
+"""What all tests share: hypothesis' settings, and the fixtures of those that talk to a cluster."""
 
 import os
 import subprocess
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# Speed is no property of the code under test: a busy machine must not fail one.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 REPOSITORY = Path(__file__).parents[1]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qwensft.api.v1alpha1 import Phase, Reason, StageStatus, Status
@@ -204,7 +204,7 @@ class Trial:
         return child.state is JobState.FAILED and self.cluster.jobs[child.name].cause == "counted"
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200)
 @given(policy=_POLICIES, merge=st.booleans(), head_start=st.integers(0, 7), script=_SCRIPTS)
 def test_a_run_survives_whatever_happens(
     policy: dict[str, Any], *, merge: bool, head_start: int, script: list[tuple[str, int]]

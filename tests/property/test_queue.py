@@ -146,7 +146,7 @@ class QueueMachine(RuleBasedStateMachine):
             self.queue.get_nowait()
 
 
-QueueMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+QueueMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=40)
 TestQueue = QueueMachine.TestCase
 
 
