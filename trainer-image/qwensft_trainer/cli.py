@@ -9,14 +9,16 @@ import argparse
 import errno
 import importlib
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 
 from qwensft_trainer import termination
 from qwensft_trainer.environment import prepare_environment
-from qwensft_trainer.errors import EXIT_INTERRUPTED, EXIT_RETRYABLE, StageError, disk_full
+from qwensft_trainer.errors import EXIT_INTERRUPTED, EXIT_RETRYABLE, Interrupted, StageError, disk_full
 from qwensft_trainer.log import log
 from qwensft_trainer.stage import Stage
 from qwensft_trainer.termination import Termination
@@ -40,8 +42,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         termination_log=options.termination_log,
         metrics_port=options.metrics_port,
     )
-    ended = _run(stage)
-    termination.write(stage.termination_log, ended)
+    # As PID 1 of its container a process ignores SIGTERM unless it asks for it. Training puts its own handler on top.
+    previous = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        ended = _run(stage)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the result stands; only its writing is left
+        termination.write(stage.termination_log, ended)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
     log(f"{ended.outcome.lower()}" + (f" ({ended.reason}): {ended.message}" if ended.reason else ""))
     return ended.exit_code
 
@@ -78,6 +86,10 @@ def _run(stage: Stage) -> Termination:
         reason=failure.reason,
         message=failure.message,
     )
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise Interrupted("Stopped by SIGTERM; the next attempt does this stage again.")
 
 
 def _unexpected(stage: Stage, error: Exception) -> StageError:

@@ -39,10 +39,18 @@ def wait_for_name(name: str, port: int, *, limit: float = LIMIT_SECONDS) -> None
     )
 
 
-def wait_for_decision(path: Path, *, limit: float = LIMIT_SECONDS) -> dict[str, Any]:
-    """Return node rank 0's attempt.json. Raises StageError RendezvousTimeout after `limit` seconds."""
+def wait_for_decision(path: Path, owner_uid: str, *, limit: float = LIMIT_SECONDS) -> dict[str, Any]:
+    """Return node rank 0's attempt.json, written for this owner. Raises StageError RendezvousTimeout after `limit` s.
+
+    A run that took over another's directory (onExisting: Resume) finds that one's decisions under the same numbers.
+    """
+
+    def decided() -> dict[str, Any] | None:
+        decision = files.read_json_object(path)
+        return decision if decision is not None and decision.get("ownerUid") == owner_uid else None
+
     return _poll(
-        lambda: files.read_json_object(path),
+        decided,
         limit,
         waiting=f"node rank 0 to write {path}",
         failed=f"Node rank 0 did not write {path} within {limit:.0f} s. Its pod may not be scheduled, or the pods do "

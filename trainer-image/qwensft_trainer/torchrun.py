@@ -26,6 +26,7 @@ from qwensft_trainer.peers import Peers
 
 _TAIL_LINES = 400
 _LOOK_EVERY_SECONDS = 2.0
+_STOP_SECONDS = 10.0  # workers die of SIGTERM at once, unless the kernel holds them
 
 
 @dataclass(frozen=True)
@@ -129,11 +130,22 @@ def run(command: list[str], termination: Termination, peers: Peers) -> Ended:
     relay.start()
     lost_peer: str | None = None
     while (exit_code := _wait(process, _LOOK_EVERY_SECONDS)) is None:
-        if termination.requested and lost_peer is None and (lost_peer := peers.gone()) is not None:
+        if termination.requested and (lost_peer := peers.gone()) is not None:
             log(f"{lost_peer} is gone: no checkpoint can be saved together any more; stopping the workers")
-            process.terminate()
+            exit_code = _stop(process)
+            break
     relay.join(timeout=10)
     return Ended(exit_code, list(tail), lost_peer)
+
+
+def _stop(process: subprocess.Popen[str]) -> int:
+    """End torchrun and, through it, its workers. Left alone, it would wait minutes for the torchrun of other nodes."""
+    process.terminate()
+    exit_code = _wait(process, _STOP_SECONDS)
+    if exit_code is None:
+        process.kill()
+        exit_code = process.wait()
+    return exit_code
 
 
 def _wait(process: subprocess.Popen[str], seconds: float) -> int | None:

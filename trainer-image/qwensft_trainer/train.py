@@ -110,9 +110,14 @@ class _Attempt:
         """Where this attempt starts, chosen once by node rank 0. Paths are relative to the run directory."""
         path = output / checkpoints.ATTEMPT_FILE
         if not self.gang.leads:
-            return rendezvous.wait_for_decision(path)
+            return rendezvous.wait_for_decision(path, description.owner.uid)
         newest = checkpoints.newest_complete(description.run_directory / "train", digest)
-        decision: dict[str, Any] = {"attempt": self.stage.attempt, "configDigest": digest, "nodes": self.gang.nodes}
+        decision: dict[str, Any] = {
+            "ownerUid": description.owner.uid,
+            "attempt": self.stage.attempt,
+            "configDigest": digest,
+            "nodes": self.gang.nodes,
+        }
         if newest is None:
             log(f"attempt {self.stage.attempt} starts from the base model")
         elif newest.finished:

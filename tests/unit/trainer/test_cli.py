@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,18 @@ def test_an_invalid_dataset_ends_with_78_and_the_row(scene: Scene) -> None:
     assert (message["outcome"], message["stage"], message["attempt"]) == ("Failed", "prepare", 3)
     assert message["reason"] == "InvalidDataset"
     assert "row 1: field 'output' is missing" in message["message"]
+
+
+def test_sigterm_ends_a_stage_at_once_and_is_told(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked_to_stop(_: Stage) -> Result:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+        raise AssertionError("the stage went on")
+
+    monkeypatch.setattr(prepare, "run", asked_to_stop)
+    code, message = run(scene)
+    assert code == message["exitCode"] == 143
+    assert (message["outcome"], message["reason"]) == ("Interrupted", "Interrupted")
 
 
 def test_a_preparation_done_for_the_same_inputs_returns_at_once(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,10 +43,17 @@ def test_a_name_that_never_resolves_ends_in_a_rendezvous_timeout() -> None:
 def test_the_decision_of_node_rank_0_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rendezvous, "_PAUSE_SECONDS", 0.01)
     path = tmp_path / "train" / "2" / "attempt.json"
-    threading.Timer(0.1, files.write_json, (path, {"resumeFrom": "train/1/checkpoint-8"})).start()
-    assert rendezvous.wait_for_decision(path, limit=10) == {"resumeFrom": "train/1/checkpoint-8"}
+    threading.Timer(0.1, files.write_json, (path, {"ownerUid": "a", "resumeFrom": "x"})).start()
+    assert rendezvous.wait_for_decision(path, "a", limit=10) == {"ownerUid": "a", "resumeFrom": "x"}
+
+
+def test_the_decision_of_an_earlier_owner_of_the_directory_is_not_followed(tmp_path: Path) -> None:
+    path = tmp_path / "attempt.json"
+    files.write_json(path, {"ownerUid": "a", "resumeFrom": "train/1/checkpoint-8"})
+    with pytest.raises(StageError):
+        rendezvous.wait_for_decision(path, "b", limit=0.05)
 
 
 def test_a_decision_that_never_comes_names_the_shared_volume(tmp_path: Path) -> None:
     with pytest.raises(StageError, match="must be ReadWriteMany"):
-        rendezvous.wait_for_decision(tmp_path / "attempt.json", limit=0.05)
+        rendezvous.wait_for_decision(tmp_path / "attempt.json", "a", limit=0.05)

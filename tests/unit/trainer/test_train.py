@@ -151,7 +151,7 @@ def test_another_node_follows_the_decision(prepared: Scene, torchrun: Torchrun) 
     torchrun.does("pass")
     decision = prepared.run_directory / "train" / "1" / "attempt.json"
     decision.parent.mkdir(parents=True)
-    decision.write_text(json.dumps({"resumeFrom": "train/0/checkpoint-7"}))
+    decision.write_text(json.dumps({"ownerUid": prepared.description.owner.uid, "resumeFrom": "train/0/checkpoint-7"}))
     train.run(prepared.stage)
     assert completed_arguments(prepared)["resume_from_checkpoint"].endswith("train/0/checkpoint-7")
     assert not (prepared.run_directory / "train.json").exists()
@@ -162,7 +162,7 @@ def test_another_node_does_not_wait_for_a_decision_for_ever(
 ) -> None:
     os.environ["NODE_RANK"] = "1"
     wait = rendezvous.wait_for_decision
-    monkeypatch.setattr(rendezvous, "wait_for_decision", lambda path: wait(path, limit=0.05))
+    monkeypatch.setattr(rendezvous, "wait_for_decision", lambda path, uid: wait(path, uid, limit=0.05))
     with pytest.raises(StageError) as caught:
         train.run(prepared.stage)
     assert caught.value.reason == "RendezvousTimeout"
@@ -218,6 +218,29 @@ def test_sigterm_lets_the_workers_save_and_ends_interrupted(prepared: Scene, tor
     # Should the kubelet have killed the pod before, this would have been its last word.
     last_word = json.loads((prepared.root / "termination-log").read_text())
     assert (last_word["outcome"], last_word["reason"]) == ("Failed", "KilledBeforeSaved")
+
+
+def test_a_gang_that_lost_a_pod_stops_at_once_when_asked_to_though_torchrun_would_wait(
+    prepared: Scene, torchrun: Torchrun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qwensft_trainer.peers.GONE_SECONDS", 0.0)
+    monkeypatch.setattr("qwensft_trainer.peers._resolves", lambda name: "train-1-1" not in name)
+    monkeypatch.setattr("qwensft_trainer.torchrun._LOOK_EVERY_SECONDS", 0.1)
+    monkeypatch.setattr("qwensft_trainer.torchrun._STOP_SECONDS", 0.2)
+    monkeypatch.setattr(rendezvous, "wait_for_name", lambda *_: None)
+    os.environ["MASTER_ADDR"] = "demo-train-1-0.demo-train"
+    torchrun.does("""
+        import signal
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        while True:
+            time.sleep(0.1)
+    """)
+    stop = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM))
+    stop.start()
+    with pytest.raises(StageError) as lost:
+        train.run(prepared.stage)
+    assert lost.value.reason == "PeerLost"
+    assert "demo-train-1-1.demo-train" in lost.value.message
 
 
 def test_a_drain_of_another_pod_ends_this_one_interrupted_too(prepared: Scene, torchrun: Torchrun) -> None:

@@ -67,9 +67,10 @@ _MANAGED: Final[dict[str, str]] = {
     "adapter_name_or_path": "training starts from the base model: remove it",
     "create_new_adapter": "training starts from the base model: remove it",
     "save_only_model": "a restart needs whole checkpoints: remove it",
+    **dict.fromkeys(("interleave_probs", "max_samples", "mix_strategy"), "use spec.datasets[].sampleCount"),
     "streaming": "the prepare stage tokenises all rows beforehand: remove it",
     **dict.fromkeys(
-        ("add_special_tokens", "add_tokens", "new_special_tokens_config", "pissa_init", "resize_vocab"),
+        ("add_special_tokens", "add_tokens", "new_special_tokens_config", "pissa_init", "resize_vocab", "rope_scaling"),
         "the merge would not know of it: remove it",
     ),
     **dict.fromkeys(
