@@ -15,7 +15,7 @@ GONE_SECONDS = 20.0  # a peer that has saved and left in good order precedes us 
 
 
 class Peers:
-    """The pods of this gang, by the names that the headless Service gives them; none outside of one."""
+    """The pods of this gang. `names`: as the headless Service knows them, by node rank; empty outside of a gang."""
 
     def __init__(
         self,
@@ -28,7 +28,7 @@ class Peers:
         """`master_address` is `<job>-train-<n>-0.<service>`; the other nodes differ in the number before the dot."""
         head, dot, service = master_address.partition(".")
         names = [re.sub(r"-0$", f"-{rank}", head) + dot + service for rank in range(nodes)]
-        self._names = names if nodes > 1 and len(set(names)) == nodes else []
+        self.names = names if nodes > 1 and len(set(names)) == nodes else []
         self._resolves = resolves or _resolves
         self._clock = clock
         self._missed: dict[str, float] = {}
@@ -36,7 +36,7 @@ class Peers:
     def gone(self) -> str | None:
         """Return the name of a peer that has not resolved for `GONE_SECONDS`, over several calls; None if all do."""
         now = self._clock()
-        for name in self._names:
+        for name in self.names:
             if self._resolves(name):
                 self._missed.pop(name, None)
             elif now - self._missed.setdefault(name, now) >= GONE_SECONDS:

@@ -5,9 +5,10 @@ torchrun itself would wait for minutes on an unresolvable name and say little.
 
 from __future__ import annotations
 
+import math
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,7 +23,7 @@ _T = TypeVar("_T")
 
 
 def wait_for_name(name: str, port: int, *, limit: float = LIMIT_SECONDS) -> None:
-    """Return once `name` resolves. Raises StageError RendezvousTimeout after `limit` seconds."""
+    """Return once the pod name resolves. Raises StageError RendezvousTimeout after `limit` seconds."""
 
     def resolved() -> bool | None:
         try:
@@ -34,9 +35,22 @@ def wait_for_name(name: str, port: int, *, limit: float = LIMIT_SECONDS) -> None
         resolved,
         limit,
         waiting=f"the name {name} to resolve",
-        failed=f"The name of node rank 0, {name}, did not resolve within {limit:.0f} s. Its pod may not be scheduled, "
+        failed=f"The name of the pod {name} did not resolve within {limit:.0f} s. Its pod may not be scheduled, "
         "or the headless Service or the cluster's DNS is missing.",
     )
+
+
+def wait_for_gang(names: Sequence[str], rank: int, port: int) -> None:
+    """Return once every pod of the gang has its name; `names` by node rank, empty outside of a gang.
+
+    A node may be long in coming: a quota, an autoscaler, a large image. That is no failure of this attempt and the
+    operator tells of it, so there is no limit. Only a DNS that does not know this very pod is a reason to give up.
+    """
+    if not names:
+        return
+    wait_for_name(names[rank], port)
+    for name in names:
+        wait_for_name(name, port, limit=math.inf)
 
 
 def wait_for_decision(path: Path, owner_uid: str, *, limit: float = LIMIT_SECONDS) -> dict[str, Any]:
@@ -65,7 +79,10 @@ def _poll(attempt: Callable[[], _T | None], limit: float, *, waiting: str, faile
         if now - started >= limit:
             raise StageError("RendezvousTimeout", failed)
         if now - told >= _TELL_EVERY_SECONDS:
-            log(f"still waiting for {waiting} ({now - started:.0f} of {limit:.0f} s)")
+            log(
+                f"still waiting for {waiting} ({now - started:.0f} s"
+                + (f" of {limit:.0f} s)" if limit < math.inf else ")")
+            )
             told = now
         time.sleep(min(_PAUSE_SECONDS, limit))
     return result

@@ -88,6 +88,8 @@ class _Attempt:
         _require_preparation(description)
         if self.gang.leads:
             metrics_server.start(self.stage.metrics_port, self.stage.scratch / PROGRESS_FILE)
+        peers = Peers(self.gang.master_address, self.gang.nodes)
+        rendezvous.wait_for_gang(peers.names, self.gang.node_rank, self.gang.master_port)
         output = description.attempt_directory(self.stage.attempt)
         decision = self._decide(description, digest, output)
         if decision.get("finishedIn"):
@@ -101,7 +103,6 @@ class _Attempt:
         forbid_hub_access()
         training_environment(processes=self.gang.processes_per_node, accelerators=description.accelerator.count)
         rendezvous.wait_for_name(self.gang.master_address, self.gang.master_port)
-        peers = Peers(self.gang.master_address, self.gang.nodes)
         ended = torchrun.run(self.gang.command(path), self.held, peers)
         self._judge(ended)
         return self._finish(description, digest, output)

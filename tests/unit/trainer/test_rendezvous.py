@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import threading
 from pathlib import Path
@@ -38,6 +39,15 @@ def test_a_name_that_never_resolves_ends_in_a_rendezvous_timeout() -> None:
     assert (caught.value.reason, caught.value.exit_code) == ("RendezvousTimeout", EXIT_RETRYABLE)
     assert "support-train-1-0" in caught.value.message
     assert "headless Service" in caught.value.message
+
+
+def test_a_gang_is_waited_for_without_a_limit_once_dns_knows_this_pod(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[tuple[str, float]] = []
+    monkeypatch.setattr(
+        rendezvous, "wait_for_name", lambda name, _, limit=rendezvous.LIMIT_SECONDS: waited.append((name, limit))
+    )
+    rendezvous.wait_for_gang(["pod-0", "pod-1"], 1, 29500)
+    assert waited == [("pod-1", rendezvous.LIMIT_SECONDS), ("pod-0", math.inf), ("pod-1", math.inf)]
 
 
 def test_the_decision_of_node_rank_0_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

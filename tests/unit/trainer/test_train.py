@@ -227,7 +227,7 @@ def test_a_gang_that_lost_a_pod_stops_at_once_when_asked_to_though_torchrun_woul
     monkeypatch.setattr("qwensft_trainer.peers._resolves", lambda name: "train-1-1" not in name)
     monkeypatch.setattr("qwensft_trainer.torchrun._LOOK_EVERY_SECONDS", 0.1)
     monkeypatch.setattr("qwensft_trainer.torchrun._STOP_SECONDS", 0.2)
-    monkeypatch.setattr(rendezvous, "wait_for_name", lambda *_: None)
+    monkeypatch.setattr(rendezvous, "wait_for_name", lambda *_, **__: None)
     os.environ["MASTER_ADDR"] = "demo-train-1-0.demo-train"
     torchrun.does("""
         import signal
