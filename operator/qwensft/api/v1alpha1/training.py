@@ -113,7 +113,8 @@ class Training(ApiModel):
     precision: Precision = Field(
         "bf16",
         description="Number format of the computation: bf16 (GPUs since Ampere, CPUs), fp16 (older GPUs), fp32 "
-        "(twice the memory). LLaMA-Factory's bf16 and fp16 switches.",
+        "(twice the memory; with LoRA the frozen base stays in the format of its files). LLaMA-Factory's bf16 and fp16 "
+        "switches.",
         json_schema_extra=argument("bf16"),
     )
     gradient_checkpointing: bool = Field(
