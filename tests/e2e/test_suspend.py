@@ -8,10 +8,11 @@ from .conftest import Runs
 
 
 def test_a_suspended_run_frees_its_pods_and_goes_on_when_resumed(runs: Runs) -> None:
+    # Many steps: the tiny model makes several a second, and it must still be training when the suspension reaches it.
     runs.create(
         "pause",
         {
-            "training": {"maxSteps": 16, "saveSteps": 1000},
+            "training": {"maxSteps": 150, "saveSteps": 1000},
             "distribution": {"nodes": 1},
             "merge": {"enabled": False},
         },
@@ -32,7 +33,7 @@ def test_a_suspended_run_frees_its_pods_and_goes_on_when_resumed(runs: Runs) -> 
     history = runs.to_the_end("pause")
     status = history.last["status"]
     assert follow.condition(history.last, "Succeeded")["status"] == "True", follow.explain(runs.kubectl, history.last)
-    assert status["progress"]["steps"] == "16/16"
+    assert status["progress"]["steps"] == "150/150"
     assert status["stages"]["train"]["attempt"] == 2
     assert status.get("restarts", 0) == 0
     # The step at which it was stopped was saved: training went on behind it, although no checkpoint was due.
