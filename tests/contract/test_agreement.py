@@ -6,7 +6,8 @@ from hypothesis import HealthCheck, given, settings
 
 from qwensft.api.v1alpha1 import InvalidJobError, parse_job
 
-from ..property.documents import job_documents, mutated
+from ..property.documents import job_documents
+from ..property.mutations import mutated
 from .conftest import Jobs
 
 _FEW = settings(

@@ -16,6 +16,7 @@ HERE = Path(__file__).parent
 CHANGES: dict[str, dict[str, Any]] = {
     "model": {"model": {"name": "Qwen/Qwen3-14B"}},
     "datasets": {"datasets": []},
+    "evaluation": {"evaluation": {"everySteps": 50, "datasets": None, "fraction": 0.1}},
     "tuning": {"tuning": {"lora": {"rank": 32}}},
     "training": {"training": {"seed": 8}},
     "distribution": {"distribution": {"masterPort": 29502}},
@@ -23,6 +24,8 @@ CHANGES: dict[str, dict[str, Any]] = {
     "extraArguments": {"extraArguments": {"neftune_noise_alpha": "6"}},
     "worker.accelerator": {"worker": {"accelerator": {"count": 16}}},
     "worker.env": {"worker": {"env": [{"name": "NCCL_DEBUG", "value": "WARN"}]}},
+    "worker.hostNetwork": {"worker": {"hostNetwork": False}},
+    "worker.networkInterface": {"worker": {"networkInterface": "eth1"}},
     "worker.image": {"worker": {"image": "registry.example.com/another:1"}},
     "worker.imagePullPolicy": {"worker": {"imagePullPolicy": "Always"}},
     "worker.imagePullSecrets": {"worker": {"imagePullSecrets": [{"name": "another"}]}},
@@ -34,7 +37,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 ALLOWED: dict[str, dict[str, Any]] = {
     "merge": {"merge": {"path": "again", "dtype": "fp32"}},
     "prepare": {"prepare": {"retries": 0, "nodeSelector": {"zone": "b"}}},
-    "runPolicy": {"runPolicy": {"suspend": False, "maxRestarts": 1}},
+    "runPolicy": {"runPolicy": {"suspend": False, "maxRestarts": 1, "retry": 2}},
     "worker.affinity": {"worker": {"affinity": {"nodeAffinity": {}}}},
     "worker.nodeSelector": {"worker": {"nodeSelector": {"zone": "b"}}},
     "worker.podAnnotations": {"worker": {"podAnnotations": {"example.com/a": "b"}}},

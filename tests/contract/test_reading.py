@@ -36,11 +36,21 @@ STATUS = {
         "lastUpdateTime": "2026-01-02T03:04:05Z",
     },
     "stages": {
-        "train": {"jobName": "reading-train-1", "attempt": 1, "startTime": "2026-01-02T03:00:00Z", "specHash": "0f1e"}
+        "train": {
+            "jobName": "reading-train-1",
+            "attempt": 1,
+            "startTime": "2026-01-02T03:00:00Z",
+            "retryTime": "2026-01-02T03:01:00Z",
+            "reason": "OutOfMemory",
+            "specHash": "0f1e",
+        }
     },
     "outputs": {"adapter": {"claimName": "models", "path": "a/b", "sizeBytes": 14_000_000_000, "digest": "sha256:00"}},
-    "dataset": {"samples": 200, "tokens": 12345},
+    "dataset": {"samples": 200, "tokens": 12345, "evalSamples": 10, "truncatedSamples": 3, "lengthP99": 4000},
+    "estimate": {"gpuMemoryGiB": 21.5, "hostMemoryGiB": 30.1, "acceleratorMemoryGiB": 80, "fits": True},
     "restarts": 1,
+    "retry": 2,
+    "suspendedSeconds": 60,
     "startTime": "2026-01-02T03:00:00Z",
 }
 
@@ -139,6 +149,8 @@ def _filled(model: Any) -> dict[str, Any]:
             return {name: value(child) for name, child in node["properties"].items()}
         if node["type"] == "array":
             return [value(node["items"])]
+        if node["type"] == "boolean":
+            return True
         return {"integer": 7, "number": 0.5, "string": "Text"}[node["type"]]
 
     return {name: value(child) for name, child in schema["properties"].items()}

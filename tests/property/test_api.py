@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from qwensft.api.v1alpha1 import InvalidJobError, parse_job, parse_quantity
 
 from .documents import job_documents, json_values
+from .mutations import mutated
 
 
 @given(job_documents())
@@ -32,6 +33,15 @@ def test_any_other_json_is_refused_with_a_message(raw: Any) -> None:
     document = {"metadata": {"name": "any"}, "spec": raw}
     with pytest.raises(InvalidJobError, match="spec"):
         parse_job(document)
+
+
+@given(mutated())
+def test_a_changed_job_is_read_or_refused_with_the_path_of_a_field(document: dict[str, Any]) -> None:
+    try:
+        problem = None if parse_job(document) else ""
+    except InvalidJobError as error:
+        problem = str(error)
+    assert problem is None or problem.startswith("spec")
 
 
 @given(st.integers(0, 10**15), st.sampled_from(["", "m", "k", "Ki", "Mi", "Gi", "G", "E"]))

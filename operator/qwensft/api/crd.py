@@ -160,7 +160,7 @@ def _description(node: Mapping[str, Any], resolved: Mapping[str, Any]) -> str:
     if default is not None and not isinstance(default, dict) and default != [] and "Default:" not in parts[0]:
         parts.append(f"Default: {default_text(default)}.")
     if ARGUMENT in node:
-        parts.append(f"LLaMA-Factory: {node[ARGUMENT]}.")
+        parts.append(f"LLaMA-Factory: {', '.join(node[ARGUMENT])}.")
     return " ".join(part for part in parts if part)
 
 

@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 
 from .crd import Schema, default_text, structural_schema, write_or_check
 from .v1alpha1 import API_VERSION, ApiModel, Spec, Status, StatusModel
-from .v1alpha1.base import ARGUMENT, nested_model
+from .v1alpha1.base import arguments_of, nested_model
 from .v1alpha1.immutability import FIXED, IMMUTABLE, MUTABLE
 
 _INTRODUCTION: Final = f"""\
@@ -25,8 +25,8 @@ _INTRODUCTION: Final = f"""\
 `apiVersion: {API_VERSION}`, `kind: QwenSFTJob`. The same texts are in the cluster: `kubectl explain qwensftjob.spec`.
 
 The schema holds no defaults: what you apply is what is stored. A field without a default is either required or means
-nothing when absent. The column *argument* names the LLaMA-Factory argument that a field sets; such an argument is
-refused in `spec.extraArguments`.
+nothing when absent. The column *argument* names the LLaMA-Factory arguments that a field sets; they are refused in
+`spec.extraArguments`. [arguments.md](arguments.md) reads the other way round, from an argument to its field.
 
 May be edited: {", ".join(f"`{path}`" for path in MUTABLE)}.
 Fixed at creation: {", ".join(f"`{path}`" for path in FIXED)}.
@@ -52,7 +52,6 @@ def _blocks(model: type[ApiModel | StatusModel], schema: Schema, path: str) -> I
 
 
 def _section(model: type[ApiModel | StatusModel], schema: Schema, path: str) -> str:
-    required = schema.get("required", [])
     lines = [f"## {path}", "", str(schema["description"]), ""]
     lines += ["| field | type | default | argument | meaning |", "| --- | --- | --- | --- | --- |"]
     for name, field in model.model_fields.items():
@@ -60,9 +59,9 @@ def _section(model: type[ApiModel | StatusModel], schema: Schema, path: str) -> 
         cells = (
             f"`{alias}`",
             _type(schema["properties"][alias]),
-            "*required*" if alias in required else _default(field),
-            _argument(field),
-            str(field.description).replace("|", "\\|"),
+            default_of(field),
+            ", ".join(f"`{name}`" for name in arguments_of(field)),
+            _meaning(field),
         )
         lines.append(f"| {' | '.join(cells)} |")
     rules = [rule for rule in getattr(model, "rules", ()) if rule not in IMMUTABLE]
@@ -74,7 +73,7 @@ def _type(node: Schema) -> str:
     if node.get("x-kubernetes-int-or-string"):
         return "quantity"
     if "enum" in node:
-        return " \\| ".join(node["enum"])
+        return " \\| ".join(map(str, node["enum"]))
     if "items" in node:
         return f"list of {_type(node['items'])}"
     if "additionalProperties" in node:
@@ -90,15 +89,23 @@ def _bounds(node: Schema) -> str:
     return f", {low} to {high}"
 
 
-def _default(field: FieldInfo) -> str:
+def default_of(field: FieldInfo) -> str:
+    """Return the default of a field as Markdown: its value, else what the description tells of it, else nothing."""
+    if field.is_required():
+        return "*required*"
     value: Any = field.get_default()
+    if value == []:
+        return "none"
     plain = isinstance(value, (bool, int, float, str)) or (isinstance(value, list) and value)
-    return f"`{default_text(value)}`" if plain and value != "" else ""
+    if plain and value != "":
+        return f"`{default_text(value)}`"
+    _, _, told = str(field.description).partition(" Default: ")
+    return told.removesuffix(".")
 
 
-def _argument(field: FieldInfo) -> str:
-    extra = field.json_schema_extra
-    return f"`{extra[ARGUMENT]}`" if isinstance(extra, dict) and ARGUMENT in extra else ""
+def _meaning(field: FieldInfo) -> str:
+    """The description without its default, which has a column of its own."""
+    return str(field.description).partition(" Default: ")[0].replace("|", "\\|")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

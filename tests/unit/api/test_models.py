@@ -9,10 +9,14 @@ from pydantic import ValidationError
 from qwensft.api.v1alpha1 import (
     Columns,
     Condition,
+    Estimate,
+    Freeze,
+    HubSource,
     InvalidJobError,
     Lora,
     Merge,
     Phase,
+    Quantization,
     Status,
     Training,
     Tuning,
@@ -51,8 +55,10 @@ def test_an_empty_training_block_trains_as_qwens_guide_does() -> None:
         "gradient_accumulation_steps": 4,
         "cutoff_len": 4096,
         "packing": False,
+        "neat_packing": False,
         "precision": "bf16",
         "gradient_checkpointing": True,
+        "liger_kernel": False,
         "seed": 42,
         "logging_steps": 1,
         "save_steps": 1000,
@@ -73,6 +79,60 @@ def test_lora_is_the_default_and_fills_in_its_settings() -> None:
     assert Lora(rank=16).effective_alpha == 32
     assert Lora(rank=16, alpha=8).effective_alpha == 8
     assert Tuning(method="full").effective_lora is None
+
+
+@pytest.mark.parametrize(
+    ("method", "finetuning_type", "uses_adapter", "quantization"),
+    [
+        ("full", "full", False, None),
+        ("freeze", "freeze", False, None),
+        ("lora", "lora", True, None),
+        ("qlora", "lora", True, Quantization(bits=4, method="bnb", type="nf4", double_quantization=True)),
+        ("dora", "lora", True, None),
+    ],
+)
+def test_a_method_is_a_finetuning_type_of_llamafactory(
+    method: Any, finetuning_type: str, uses_adapter: bool, quantization: Quantization | None
+) -> None:
+    tuning = Tuning(method=method)
+    assert (tuning.finetuning_type, tuning.uses_adapter) == (finetuning_type, uses_adapter)
+    assert tuning.effective_quantization == quantization
+    assert (tuning.effective_lora is not None) == uses_adapter
+    assert tuning.effective_freeze == (
+        Freeze(trainable_layers=2, trainable_modules=["all"]) if method == "freeze" else None
+    )
+
+
+def test_dora_is_quantised_only_where_it_is_asked_for() -> None:
+    assert Tuning(method="dora", quantization=Quantization(bits=8)).effective_quantization == Quantization(bits=8)
+
+
+@pytest.mark.parametrize(
+    ("weights", "given", "strategy"),
+    [
+        ((None, None), None, "concat"),
+        ((3, 1), None, "interleave_under"),
+        ((3, 1), "interleave_once", "interleave_once"),
+        ((None, None), "interleave_over", "interleave_over"),
+    ],
+)
+def test_datasets_with_weights_are_interleaved(weights: tuple[Any, ...], given: str | None, strategy: str) -> None:
+    (dataset,) = document()["spec"]["datasets"]
+    datasets = [
+        dataset | {"name": f"d{number}"} | ({"weight": weight} if weight else {})
+        for number, weight in enumerate(weights)
+    ]
+    training = {"mixStrategy": given} if given else {}
+    assert parse_job(document(datasets=datasets, training=training)).spec.mix_strategy == strategy
+
+
+def test_a_job_knows_its_datasets_with_and_without_those_to_evaluate_on() -> None:
+    (dataset,) = document()["spec"]["datasets"]
+    spec = parse_job(document(evaluation={"datasets": [dataset | {"name": "held-out"}]})).spec
+    assert [held.name for held in spec.evaluation_sets] == ["held-out"]
+    assert [each.name for each in spec.all_datasets] == ["support", "held-out"]
+    assert parse_job(document(evaluation={"fraction": 0.1})).spec.evaluation_sets == []
+    assert parse_job(document()).spec.evaluation_sets == []
 
 
 @pytest.mark.parametrize(
@@ -105,7 +165,19 @@ def test_the_run_directory_tells_jobs_of_the_same_name_apart() -> None:
 def test_the_model_comes_from_the_hugging_face_hub_unless_said_otherwise() -> None:
     model = parse_job(document()).spec.model
     assert model.effective_source.hugging_face is not None
+    assert model.hub == HubSource()
     assert model.effective_template == "qwen3"
+
+
+def test_a_model_on_a_volume_or_in_an_image_is_not_downloaded() -> None:
+    for source in ({"volume": {"claimName": "models"}}, {"image": {"reference": "registry.example.com/qwen3:1"}}):
+        assert parse_job(document(model={"name": "tuned", "source": source})).spec.model.hub is None
+
+
+def test_a_name_that_tells_no_family_leaves_the_template_to_the_prepare_stage() -> None:
+    model = parse_job(document(model={"name": "acme/tuned"})).spec.model
+    assert (model.effective_template, model.is_text_model) == (None, False)
+    assert parse_job(document(model={"name": "acme/tuned", "template": "qwen"})).spec.model.is_text_model
 
 
 @pytest.mark.parametrize(
@@ -181,6 +253,15 @@ def test_status_times_are_written_in_utc_and_whole_seconds() -> None:
     status = Status(conditions=(condition,))
     assert status.condition("Succeeded") is condition
     assert status.condition("Merged") is None
+
+
+def test_the_estimate_is_written_in_gibibytes() -> None:
+    estimate = Estimate(gpu_memory_gi_b=21.5, host_memory_gi_b=3.0, fits=True)
+    assert Status(estimate=estimate).document()["estimate"] == {
+        "gpuMemoryGiB": 21.5,
+        "hostMemoryGiB": 3.0,
+        "fits": True,
+    }
 
 
 def test_a_loss_that_is_no_number_never_reaches_the_status() -> None:

@@ -4,7 +4,7 @@ What other packages need is re-exported here; the modules follow the blocks of t
 """
 
 from .base import ApiModel, Rule, StatusModel
-from .common import ResourceRequirements, VolumeFile, VolumePath, parse_quantity
+from .common import ConfigMapKeyRef, ResourceRequirements, VolumeFile, VolumePath, parse_quantity
 from .conditions import ConditionType, Reason
 from .constants import (
     API_VERSION,
@@ -25,17 +25,18 @@ from .constants import (
     SINGULAR,
     VERSION,
 )
-from .datasets import Columns, ConfigMapKey, Dataset, DatasetSource, Tags
-from .distribution import Distribution
+from .datasets import Columns, ConfigMapKey, Dataset, DatasetSource, HubDataset, Tags, UrlSource
+from .distribution import DeepSpeed, Distribution
+from .evaluation import Evaluation
 from .families import infer_template
 from .job import InvalidJobError, ObjectMeta, QwenSFTJob, Spec, parse_job
 from .merge import Merge
-from .model import HubSource, Model, ModelSource
+from .model import HubSource, ImageSource, Model, ModelSource
 from .policy import RunPolicy
-from .status import Condition, DatasetStatus, Output, Outputs, Phase, Progress, Stages, StageStatus, Status
+from .status import Condition, DatasetStatus, Estimate, Output, Outputs, Phase, Progress, Stages, StageStatus, Status
 from .storage import ClaimTemplate, Storage, StorageVolume
 from .training import Training
-from .tuning import Lora, Tuning
+from .tuning import Freeze, Lora, Quantization, Tuning, Vision
 from .worker import Accelerator, PodSecurity, Prepare, Worker
 
 __all__ = [
@@ -63,11 +64,18 @@ __all__ = [
     "Condition",
     "ConditionType",
     "ConfigMapKey",
+    "ConfigMapKeyRef",
     "Dataset",
     "DatasetSource",
     "DatasetStatus",
+    "DeepSpeed",
     "Distribution",
+    "Estimate",
+    "Evaluation",
+    "Freeze",
+    "HubDataset",
     "HubSource",
+    "ImageSource",
     "InvalidJobError",
     "Lora",
     "Merge",
@@ -80,6 +88,7 @@ __all__ = [
     "PodSecurity",
     "Prepare",
     "Progress",
+    "Quantization",
     "QwenSFTJob",
     "Reason",
     "ResourceRequirements",
@@ -95,6 +104,8 @@ __all__ = [
     "Tags",
     "Training",
     "Tuning",
+    "UrlSource",
+    "Vision",
     "VolumeFile",
     "VolumePath",
     "Worker",

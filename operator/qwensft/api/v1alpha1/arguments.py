@@ -8,32 +8,61 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Annotated, Final
 
 from pydantic import BaseModel, Field
+from pydantic.fields import FieldInfo
 
-from .base import ARGUMENT, Rule, nested_model
+from .base import Rule, arguments_of, nested_model
+from .datasets import Dataset
+from .distribution import Distribution
+from .evaluation import Evaluation
 from .merge import Merge
 from .model import Model
+from .storage import Storage
 from .training import Training
 from .tuning import Tuning
+from .worker import Worker
 
 _KEY = r"^[a-z][a-z0-9_]{0,62}$"
 
+OPERATOR_SET: Final[dict[str, tuple[str, str]]] = {
+    "stage": ("`sft`", "this operator does supervised fine-tuning"),
+    "do_train": ("`true`", "this operator trains"),
+    "use_fast_tokenizer": ("`true`", "LLaMA-Factory's default; transformers 5 has no other one for Qwen"),
+    "dataset_dir": (
+        "`data` in the run's directory",
+        "the prepare stage writes the checked rows and dataset_info.json there",
+    ),
+    "media_dir": ("`data` in the run's directory", "the prepare stage copies images and videos there"),
+    "tokenized_path": (
+        "`data/tokenized` in the run's directory",
+        "rows are tokenised once, before any accelerator is held",
+    ),
+    "overwrite_cache": ("`true`", "as in the guide; nothing is cached beyond the tokenised rows"),
+    "cache_dir": ("a scratch directory", "downloads go to the volume, not to a hidden cache"),
+    "resume_from_checkpoint": ("the newest complete checkpoint", "an attempt goes on from where the last one ended"),
+    "logging_nan_inf_filter": ("`false`", "a loss that is no number has to be seen, not smoothed away"),
+    "export_legacy_format": ("`false`", "transformers 5 writes safetensors only"),
+    "adapter_name_or_path": ("what the training wrote", "an adapter is merged into the base that it was trained on"),
+}
+"""LLaMA-Factory argument -> the value that the operator or the trainer gives it, and why users cannot."""
+
+OPERATOR_DEFAULTS: Final[dict[str, tuple[str, str]]] = {
+    "report_to": ("`none`", "progress is in the status and at /metrics"),
+    "include_num_input_tokens_seen": ("`true`", "needed to tell tokens per second"),
+    "disable_tqdm": ("`true`", "progress bars fill the log"),
+}
+"""LLaMA-Factory argument -> the value that the operator gives it unless extraArguments gives another, and why."""
+
 _MANAGED: Final[dict[str, str]] = {
     # a field decides, under another name or together with others
-    "model_name_or_path": "use spec.model.name and spec.model.source",
     "model_revision": "use spec.model.source.huggingFace.revision",
-    "dataset": "use spec.datasets",
-    "dataset_dir": "use spec.datasets",
-    "output_dir": "use spec.storage.path",
-    "overwrite_output_dir": "use spec.storage.onExisting",
-    "fp16": "use spec.training.precision",
-    "pure_bf16": "use spec.training.precision",
     "gradient_checkpointing": "use spec.training.gradientCheckpointing",
+    "max_samples": "use spec.datasets[].sampleCount",
     "save_strategy": "use spec.training.saveSteps",
     "logging_strategy": "use spec.training.loggingSteps",
-    "use_cpu": "use spec.worker.accelerator.count: 0",
     "master_addr": "use spec.distribution",
     "master_port": "use spec.distribution.masterPort",
     "local_rank": "use spec.distribution",
@@ -45,56 +74,74 @@ _MANAGED: Final[dict[str, str]] = {
     "swanlab_api_key": "use spec.worker.env with a secretKeyRef",
     # the operator's or the trainer's own business
     **dict.fromkeys(
-        (
-            "cache_dir",
-            "ddp_backend",
-            "do_eval",
-            "do_predict",
-            "do_train",
-            "enable_jit_checkpoint",
-            "export_legacy_format",
-            "logging_dir",
-            "overwrite_cache",
-            "predict_with_generate",
-            "resume_from_checkpoint",
-            "stage",
-            "tokenized_path",
-            "use_fast_tokenizer",
-        ),
-        "the operator sets it itself: remove it",
+        ("ddp_backend", "do_predict", "enable_jit_checkpoint", "logging_dir", "predict_with_generate"),
+        "the operator decides it: remove it",
     ),
     # would end in a wrong model or a run that cannot go on, and not in an error
     "adapter_name_or_path": "training starts from the base model: remove it",
     "create_new_adapter": "training starts from the base model: remove it",
     "save_only_model": "a restart needs whole checkpoints: remove it",
-    **dict.fromkeys(("interleave_probs", "max_samples", "mix_strategy"), "use spec.datasets[].sampleCount"),
     "streaming": "the prepare stage tokenises all rows beforehand: remove it",
+    "pissa_convert": "the operator converts the adapter: use spec.tuning.lora.pissa",
     **dict.fromkeys(
-        ("add_special_tokens", "add_tokens", "new_special_tokens_config", "pissa_init", "resize_vocab", "rope_scaling"),
+        ("new_special_tokens_config", "rope_scaling", "train_from_scratch"),
         "the merge would not know of it: remove it",
     ),
     **dict.fromkeys(
-        ("deepspeed", "fsdp", "fsdp_config", "use_hyper_parallel", "use_mca"),
-        "this version trains with DistributedDataParallel only: remove it",
+        ("apollo_layerwise", "galore_layerwise"), "layer by layer is for one process without torchrun: remove it"
+    ),
+    **dict.fromkeys(
+        ("fsdp", "fsdp_config", "use_hyper_parallel", "use_mca"),
+        "training is sharded by DeepSpeed: use spec.distribution.deepspeed",
     ),
 }
 
 
-def _typed_arguments(model: type[BaseModel], path: str) -> Iterator[tuple[str, str]]:
+@dataclass(frozen=True, slots=True)
+class TypedField:
+    """A field of the spec that sets LLaMA-Factory arguments."""
+
+    path: str
+    arguments: list[str]
+    info: FieldInfo
+
+
+def _fields(model: type[BaseModel], path: str) -> Iterator[TypedField]:
     for name, field in model.model_fields.items():
         location = f"{path}.{field.serialization_alias or name}"
-        extra = field.json_schema_extra
-        if isinstance(extra, dict) and ARGUMENT in extra:
-            yield str(extra[ARGUMENT]), f"use {location}"
+        if names := arguments_of(field):
+            yield TypedField(location, names, field)
         if nested := nested_model(field.annotation):
-            yield from _typed_arguments(nested, location)
+            yield from _fields(nested, location)
+
+
+# Evaluation sets are left to the field that names them: their parts are those of training sets.
+TYPED_FIELDS: Final = tuple(
+    field
+    for path, model in (
+        ("spec.model", Model),
+        ("spec.datasets[]", Dataset),
+        ("spec.evaluation", Evaluation),
+        ("spec.tuning", Tuning),
+        ("spec.training", Training),
+        ("spec.distribution", Distribution),
+        ("spec.worker", Worker),
+        ("spec.storage", Storage),
+        ("spec.merge", Merge),
+    )
+    for field in _fields(model, path)
+    if not field.path.startswith("spec.evaluation.datasets.")
+)
+"""Every field that sets arguments, in the order of the spec."""
 
 
 def _refused() -> dict[str, str]:
-    refused = dict(_MANAGED)
-    for path, model in (("model", Model), ("tuning", Tuning), ("training", Training), ("merge", Merge)):
-        for argument, advice in _typed_arguments(model, f"spec.{path}"):
-            refused.setdefault(argument, advice)
+    refused = _MANAGED | {
+        name: "the operator sets it itself: remove it" for name in OPERATOR_SET if name not in _MANAGED
+    }
+    for field in TYPED_FIELDS:
+        for name in field.arguments:
+            refused.setdefault(name, f"use {field.path}")
     return dict(sorted(refused.items()))
 
 
@@ -102,12 +149,13 @@ REFUSED_ARGUMENTS: Final = _refused()
 """LLaMA-Factory argument -> what to do instead."""
 
 
-def _refused_keys(arguments: dict[str, str]) -> list[str]:
-    return sorted(key for key in arguments if key in REFUSED_ARGUMENTS or key.startswith("export_"))
+_EXPORT_FIELDS = [name for name in REFUSED_ARGUMENTS if name.startswith("export_")]
 
 
-def _advice(arguments: dict[str, str]) -> str:
-    return "; ".join(f"{key}: {REFUSED_ARGUMENTS.get(key, 'use spec.merge')}" for key in _refused_keys(arguments))
+def _advice(arguments: dict[str, str]) -> list[str]:
+    named = [f"{key}: {advice}" for key, advice in REFUSED_ARGUMENTS.items() if key in arguments]
+    others = (key for key in arguments if key.startswith("export_") and key not in _EXPORT_FIELDS)
+    return [*named, *(f"{key}: use spec.merge" for key in others)]
 
 
 _TABLE = "{" + ", ".join(f"'{key}': '{advice}'" for key, advice in REFUSED_ARGUMENTS.items()) + "}"
@@ -123,9 +171,11 @@ ExtraArguments = Annotated[
     Rule(
         cel=f"self.all(key, !key.startsWith('export_') && !(key in {list(REFUSED_ARGUMENTS)}))",
         message="an argument here belongs to a field of the spec or to the operator: use the field, or remove it",
-        check=lambda arguments: not _refused_keys(arguments),
-        message_cel=f"[{_TABLE}].map(table, self.filter(key, key.startsWith('export_') || key in table)"
-        ".map(key, key + ': ' + (key in table ? table[key] : 'use spec.merge')))[0].join('; ')",
-        explain=_advice,
+        check=lambda arguments: not _advice(arguments),
+        # The list of keys gives the order: the apiserver has none for the keys of a map.
+        message_cel=f"[{_TABLE}].map(table, {list(REFUSED_ARGUMENTS)}.filter(key, key in self)"
+        ".map(key, key + ': ' + table[key]) + self.filter(key, key.startsWith('export_') && !(key in table))"
+        ".map(key, key + ': use spec.merge'))[0].join('; ')",
+        explain=lambda arguments: "; ".join(_advice(arguments)),
     ),
 ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar, Final, Self, get_args
+from typing import Annotated, Any, ClassVar, Final, Self, cast, get_args
 
 from pydantic import (
     AwareDatetime,
@@ -20,12 +20,13 @@ from pydantic import (
     model_validator,
 )
 from pydantic.alias_generators import to_camel
+from pydantic.fields import FieldInfo
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 VALIDATIONS: Final = "x-kubernetes-validations"
 ARGUMENT: Final = "x-qwensft-argument"
-"""JSON-schema key under which a field names the LLaMA-Factory argument that it sets; never part of the CRD."""
+"""JSON-schema key under which a field names the LLaMA-Factory arguments that it sets; never part of the CRD."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +97,15 @@ class UniqueBy:
         return items
 
 
-def argument(name: str) -> dict[str, Any]:
-    """Return the `json_schema_extra` of a field that sets the LLaMA-Factory argument `name`."""
-    return {ARGUMENT: name}
+def argument(*names: str) -> dict[str, Any]:
+    """Return the `json_schema_extra` of a field that sets these LLaMA-Factory arguments."""
+    return {ARGUMENT: list(names)}
+
+
+def arguments_of(field: FieldInfo) -> list[str]:
+    """Return the LLaMA-Factory arguments that a field sets."""
+    extra = field.json_schema_extra
+    return cast("list[str]", extra.get(ARGUMENT, [])) if isinstance(extra, dict) else []
 
 
 def exactly_one_of(*members: str, example: str) -> Rule:
@@ -106,7 +113,7 @@ def exactly_one_of(*members: str, example: str) -> Rule:
     names = [to_camel(member) for member in members]
     return Rule(
         cel=f"[{', '.join(f'has(self.{name})' for name in names)}].filter(x, x).size() == 1",
-        message=f"set exactly one of {' or '.join(names)}, for example {example}",
+        message=f"set exactly one of {', '.join(names[:-1])} or {names[-1]}, for example {example}",
         check=lambda value: sum(getattr(value, member) is not None for member in members) == 1,
     )
 

@@ -135,6 +135,18 @@ LabelMap = Annotated[dict[str, _LabelValue], Field(max_length=32)]
 Tolerations = Annotated[list[Toleration], Field(max_length=32)]
 
 
+Endpoint = Annotated[
+    str, Field(min_length=8, max_length=512, pattern=r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?$")
+]
+"""Address of a service: scheme, host, optional port and path; no credentials, no query."""
+
+RepositoryName = Annotated[
+    str,
+    Field(min_length=3, max_length=256, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$"),
+]
+Revision = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$")]
+
+
 class LocalObjectReference(ApiModel):
     """An object in the job's namespace."""
 

@@ -33,12 +33,17 @@ class Reason(StrEnum):
     SUSPENDING = "Suspending"
     SUSPENDED = "Suspended"
     MERGE_CHANGED = "MergeChanged"
+    RETRY_REQUESTED = "RetryRequested"
 
     # done; the first three are those of events
     PREPARED = "Prepared"
     TRAINED = "Trained"
     MERGED = "Merged"
     COMPLETED = "Completed"
+
+    # events alone: the run goes on
+    PREPARATION_WARNING = "PreparationWarning"
+    ESTIMATED_OUT_OF_MEMORY = "EstimatedOutOfMemory"
 
     # an aspect that says nothing (yet)
     NOT_SUSPENDED = "NotSuspended"
@@ -49,6 +54,7 @@ class Reason(StrEnum):
     STORAGE_UNAVAILABLE = "StorageUnavailable"
     POD_CREATION_FAILED = "PodCreationFailed"
     POD_NOT_STARTING = "PodNotStarting"
+    VOLUME_MOUNT_FAILED = "VolumeMountFailed"
     UNSCHEDULABLE = "Unschedulable"
     IMAGE_PULL_FAILED = "ImagePullFailed"
 

@@ -10,9 +10,19 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from .base import ApiModel, Rule, UniqueBy, argument, exactly_one_of
-from .common import ConfigKey, ObjectName, VolumeFile
+from .common import (
+    ConfigKey,
+    Endpoint,
+    FilePath,
+    LocalObjectReference,
+    ObjectName,
+    RepositoryName,
+    Revision,
+    SecretKeyRef,
+    VolumeFile,
+)
 
-Format = Literal["alpaca", "sharegpt"]
+Format = Literal["alpaca", "sharegpt", "openai"]
 Column = Annotated[str, Field(min_length=1, max_length=128)]
 
 
@@ -25,13 +35,104 @@ class ConfigMapKey(ApiModel):
     )
 
 
+class HubDataset(ApiModel):
+    """A dataset repository on a hub, downloaded by the prepare stage."""
+
+    rules = (
+        Rule(
+            cel="!has(self.path) || (!has(self.subset) && !has(self.split))",
+            message="path names one file, and a split names many: remove path, or subset and split",
+            check=lambda source: source.path is None or (source.subset is None and source.split is None),
+            field=".path",
+        ),
+    )
+
+    repo: RepositoryName = Field(description="Repository, as owner/name.")
+    subset: str | None = Field(
+        None,
+        min_length=1,
+        max_length=128,
+        description="Subset (configuration) of the dataset. Default: the only one, or the one named default.",
+    )
+    split: str | None = Field(
+        None,
+        min_length=1,
+        max_length=128,
+        pattern=r"^[A-Za-z0-9_.-]+$",
+        description="Split of the dataset, such as train or test. Default: train.",
+    )
+    revision: Revision | None = Field(None, description="Branch, tag or commit. Default: the hub's main branch.")
+    path: FilePath | None = Field(
+        None,
+        description="One file in the repository, such as data/train.jsonl, in place of a subset and split. Default: "
+        "the files of the split.",
+    )
+    token_secret_ref: SecretKeyRef | None = Field(
+        None,
+        description="Secret with the access token, for gated or private datasets. Only the prepare pod sees it.",
+    )
+    endpoint: Endpoint | None = Field(
+        None,
+        description="Address of a mirror or a private hub that speaks the hub's protocol. Default: the public hub.",
+    )
+
+
+class UrlSource(ApiModel):
+    """One file behind an address, fetched by the prepare stage."""
+
+    rules = (
+        Rule(
+            cel="!has(self.endpoint) || self.url.startsWith('s3://')",
+            message="endpoint is the address of an S3-compatible store: remove it, or use an s3:// address",
+            check=lambda source: source.endpoint is None or source.url.startswith("s3://"),
+            field=".endpoint",
+        ),
+    )
+
+    url: str = Field(
+        min_length=8,
+        max_length=2048,
+        pattern=r"^(https?|s3|gs)://[^\s/?#@]+/[^\s#]+$",
+        description="Address of the file: https://, http://, s3://bucket/key or gs://bucket/key. Its ending tells the "
+        "file type. Never with credentials in it: use credentialsSecretRef.",
+    )
+    credentials_secret_ref: LocalObjectReference | None = Field(
+        None,
+        description="Secret whose keys are credentials: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN "
+        "and AWS_REGION for s3; GOOGLE_APPLICATION_CREDENTIALS (a service account as JSON) for gs; AUTHORIZATION (the "
+        "value of the header) for https. Only the prepare pod sees it. Default: anonymous access.",
+    )
+    endpoint: Endpoint | None = Field(
+        None, description="Address of an S3-compatible store, such as https://minio.example.com. Default: that of AWS."
+    )
+    sha256: str | None = Field(
+        None,
+        min_length=64,
+        max_length=64,
+        pattern=r"^[0-9a-f]{64}$",
+        description="SHA-256 of the file, in lower-case hex; another one is refused. Default: unchecked.",
+    )
+
+
 class DatasetSource(ApiModel):
     """Where the rows come from: exactly one member."""
 
-    rules = (exactly_one_of("volume", "config_map", example="configMap: {name: my-data, key: train.json}"),)
+    rules = (
+        exactly_one_of(
+            "volume",
+            "config_map",
+            "hugging_face",
+            "model_scope",
+            "url",
+            example="configMap: {name: my-data, key: train.json}",
+        ),
+    )
 
     volume: VolumeFile | None = Field(None, description="A file on a volume, mounted read-only for the prepare stage.")
     config_map: ConfigMapKey | None = Field(None, description="A key of a ConfigMap (small data only).")
+    hugging_face: HubDataset | None = Field(None, description="A dataset on the Hugging Face Hub.")
+    model_scope: HubDataset | None = Field(None, description="A dataset on ModelScope.")
+    url: UrlSource | None = Field(None, description="A file behind an http, https, s3 or gs address.")
 
 
 class Columns(ApiModel):
@@ -47,10 +148,24 @@ class Columns(ApiModel):
         description="alpaca: earlier rounds, a list of [instruction, answer] pairs. Default: history, where rows "
         "have it.",
     )
-    messages: Column | None = Field(None, description="sharegpt: the list of messages. Default: conversations.")
+    messages: Column | None = Field(
+        None,
+        description="sharegpt and openai: the list of messages. Default: conversations for sharegpt, messages for "
+        "openai.",
+    )
     system: Column | None = Field(None, description="The system prompt. Default: system, where rows have it.")
     tools: Column | None = Field(
         None, description="Description of the tools, as JSON. Default: tools, where rows have it."
+    )
+    images: Column | None = Field(
+        None,
+        description="Images of a row, for vision models: paths relative to the file, addresses within it, or bytes in "
+        "parquet; one <image> in the text for each. Default: images, where rows have it.",
+    )
+    videos: Column | None = Field(
+        None,
+        description="Videos of a row, for vision models: paths relative to the file; one <video> in the text for each. "
+        "Default: videos, where rows have it.",
     )
 
 
@@ -76,7 +191,7 @@ def _columns_fit(dataset: Dataset) -> bool:
 
 
 class Dataset(ApiModel):
-    """One dataset. Several are concatenated, in the order given."""
+    """One dataset. Several become one as training.mixStrategy says."""
 
     rules = (
         Rule(
@@ -87,16 +202,16 @@ class Dataset(ApiModel):
             field=".columns",
         ),
         Rule(
-            cel="!has(self.columns) || self.format != 'sharegpt' || !(has(self.columns.prompt) || "
+            cel="!has(self.columns) || self.format == 'alpaca' || !(has(self.columns.prompt) || "
             "has(self.columns.query) || has(self.columns.response) || has(self.columns.history))",
-            message="format sharegpt has no prompt, query, response or history columns: use messages, or set format: "
-            "alpaca",
-            check=lambda dataset: dataset.format != "sharegpt" or _columns_fit(dataset),
+            message="formats sharegpt and openai have no prompt, query, response or history columns: use messages, or "
+            "set format: alpaca",
+            check=lambda dataset: dataset.format == "alpaca" or _columns_fit(dataset),
             field=".columns",
         ),
         Rule(
             cel="!has(self.tags) || self.format == 'sharegpt'",
-            message="tags name the roles of a conversation: remove them, or set format: sharegpt",
+            message="tags name the roles of a conversation in format sharegpt: remove them, or set format: sharegpt",
             check=lambda dataset: dataset.tags is None or dataset.format == "sharegpt",
             field=".tags",
         ),
@@ -111,9 +226,8 @@ class Dataset(ApiModel):
         json_schema_extra=argument("dataset"),
     )
     format: Format = Field(
-        description="Layout of a row: alpaca (instruction, input, output) or sharegpt (a list of messages). "
-        "OpenAI-style messages (role, content) are sharegpt with tags {role: role, content: content, user: user, "
-        "assistant: assistant}."
+        description="Layout of a row: alpaca (instruction, input, output), sharegpt (conversations of from and value) "
+        "or openai (messages of role and content)."
     )
     source: DatasetSource = Field(description="Where the rows come from: exactly one member.")
     columns: Columns | None = Field(
@@ -125,8 +239,20 @@ class Dataset(ApiModel):
         ge=1,
         le=1_000_000_000,
         description="Number of rows to draw; more than the file has repeats rows. Default: every row once.",
-        json_schema_extra=argument("num_samples"),
     )
+    weight: float | None = Field(
+        None,
+        gt=0,
+        le=1_000_000,
+        description="Share of this dataset in the mix, relative to the weights of the others; give one to every "
+        "training dataset or to none. Default: every row of every dataset counts once.",
+        json_schema_extra=argument("interleave_probs"),
+    )
+
+    @property
+    def has_media(self) -> bool:
+        """Whether a column of images or videos is named."""
+        return self.columns is not None and (self.columns.images is not None or self.columns.videos is not None)
 
 
 Datasets = Annotated[list[Dataset], Field(min_length=1, max_length=32), UniqueBy("name")]

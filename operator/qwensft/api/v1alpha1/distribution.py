@@ -4,8 +4,47 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from .base import ApiModel, Rule
+from .base import ApiModel, Rule, argument, exactly_one_of
+from .common import ConfigMapKeyRef
 from .constants import METRICS_PORT
+
+
+class DeepSpeed(ApiModel):
+    """DeepSpeed ZeRO: a stage with its offloads, or a configuration of your own."""
+
+    rules = (
+        exactly_one_of("stage", "config", example="stage: 2"),
+        Rule(
+            cel="!self.?offloadOptimizer.orValue(false) || self.?stage.orValue(0) > 0",
+            message="the optimiser is offloaded by ZeRO stage 1, 2 or 3: set stage, or remove offloadOptimizer; a "
+            "configuration of your own says it itself",
+            check=lambda deepspeed: not deepspeed.offload_optimizer or (deepspeed.stage or 0) > 0,
+            field=".offloadOptimizer",
+        ),
+        Rule(
+            cel="!self.?offloadParameters.orValue(false) || self.?stage.orValue(0) == 3",
+            message="weights are offloaded by ZeRO stage 3 only: set stage: 3, or remove offloadParameters; a "
+            "configuration of your own says it itself",
+            check=lambda deepspeed: not deepspeed.offload_parameters or deepspeed.stage == 3,
+            field=".offloadParameters",
+        ),
+    )
+
+    stage: int | None = Field(
+        None,
+        ge=0,
+        le=3,
+        description="ZeRO stage: 0 (nothing is sharded), 1 (optimiser states), 2 (gradients too), 3 (weights too). "
+        "Default: none, as config is given.",
+    )
+    config: ConfigMapKeyRef | None = Field(
+        None,
+        description="A DeepSpeed configuration of your own, as JSON in a ConfigMap; read once, by the prepare stage.",
+    )
+    offload_optimizer: bool = Field(
+        False, description="Keep the optimiser's states in host memory. Needs stage 1, 2 or 3."
+    )
+    offload_parameters: bool = Field(False, description="Keep the weights in host memory. Needs stage 3.")
 
 
 class Distribution(ApiModel):
@@ -38,4 +77,10 @@ class Distribution(ApiModel):
         ge=1024,
         le=65535,
         description="TCP port of pod 0 at which the processes meet. torchrun's --master_port.",
+    )
+    deepspeed: DeepSpeed | None = Field(
+        None,
+        description="Train with DeepSpeed ZeRO, which shards states over the processes. Default: PyTorch's "
+        "DistributedDataParallel.",
+        json_schema_extra=argument("deepspeed"),
     )

@@ -9,79 +9,35 @@ from pydantic import Field, ValidationError
 
 from .arguments import ExtraArguments
 from .base import ApiModel, Rule, StatusModel, Time
-from .datasets import Datasets
+from .combinations import COMBINATIONS
+from .datasets import Dataset, Datasets
 from .distribution import Distribution
+from .evaluation import Evaluation
 from .immutability import IMMUTABLE
 from .merge import Merge
 from .model import Model
 from .policy import RunPolicy
 from .status import Status
 from .storage import Storage
-from .training import Training
+from .training import MixStrategy, Training
 from .tuning import Tuning
 from .worker import Prepare, Worker
-
-_NODES = "self.?distribution.?nodes.orValue(1)"
-_COUNT = "self.?worker.?accelerator.?count.orValue(1)"
-_TEMPLATE = "self.storage.volume.claimTemplate"
 
 
 class InvalidJobError(ValueError):
     """A document is no valid QwenSFTJob. The message names each offending field by its path and tells what is wrong."""
 
 
-def _enough_accelerators(spec: Spec) -> bool:
-    asked, count = spec.distribution.processes_per_node, spec.worker.accelerator.count
-    return asked is None or count == 0 or asked <= count
-
-
-def _volume_is_shared(spec: Spec) -> bool:
-    template = spec.storage.volume.claim_template
-    modes = template.access_modes if template else None
-    return spec.distribution.nodes == 1 or modes is None or "ReadWriteMany" in modes
-
-
 class Spec(ApiModel):
     """What to train, on which data, where. One QwenSFTJob is one run: most of it is fixed at creation."""
 
-    rules = (
-        Rule(
-            cel=f"{_COUNT} == 0 || self.?distribution.?processesPerNode.orValue(1) <= {_COUNT}",
-            message="processesPerNode is greater than worker.accelerator.count: raise the count or lower "
-            "processesPerNode, as each process needs an accelerator of its own",
-            check=_enough_accelerators,
-            field=".distribution.processesPerNode",
-        ),
-        Rule(
-            cel=f"{_NODES} == 1 || !has({_TEMPLATE}) || !has({_TEMPLATE}.accessModes)"
-            f" || 'ReadWriteMany' in {_TEMPLATE}.accessModes",
-            message="several nodes write to one volume: add ReadWriteMany to "
-            "storage.volume.claimTemplate.accessModes (with a storageClassName that offers it), or set "
-            "distribution.nodes: 1",
-            check=_volume_is_shared,
-            field=".storage.volume.claimTemplate.accessModes",
-        ),
-        Rule(
-            cel=f"{_COUNT} > 0 || self.?training.?precision.orValue('bf16') != 'fp16'",
-            message="fp16 needs accelerators: use precision bf16 or fp32, or set worker.accelerator.count",
-            check=lambda spec: spec.worker.accelerator.count > 0 or spec.training.precision != "fp16",
-            field=".training.precision",
-        ),
-        Rule(
-            cel=f"self.model.?attention.orValue('auto') != 'fa2' || ({_COUNT} > 0"
-            " && self.?training.?precision.orValue('bf16') != 'fp32')",
-            message="FlashAttention-2 needs accelerators and bf16 or fp16: use attention auto or sdpa",
-            check=lambda spec: (
-                spec.model.attention != "fa2"
-                or (spec.worker.accelerator.count > 0 and spec.training.precision != "fp32")
-            ),
-            field=".model.attention",
-        ),
-        *IMMUTABLE,
-    )
+    rules = (*COMBINATIONS, *IMMUTABLE)
 
     model: Model = Field(description="The base model.")
     datasets: Datasets = Field(description="The training data: 1 to 32 datasets, by name.")
+    evaluation: Evaluation | None = Field(
+        None, description="What the training is measured on while it runs. Default: nothing."
+    )
     tuning: Tuning = Field(Tuning(), description="Which weights are trained: LoRA adapters or all of them.")
     training: Training = Field(Training(), description="Optimiser, schedule, batches, precision and checkpoints.")
     distribution: Distribution = Field(Distribution(), description="Number of nodes and of processes on each.")
@@ -109,6 +65,22 @@ class Spec(ApiModel):
     def processes_per_node(self) -> int:
         """Training processes in each pod: as given, else one per accelerator, else one."""
         return self.distribution.processes_per_node or self.worker.accelerator.count or 1
+
+    @property
+    def evaluation_sets(self) -> list[Dataset]:
+        """Datasets that are only evaluated on; empty when a fraction of the training data is, or nothing."""
+        return (self.evaluation.datasets or []) if self.evaluation else []
+
+    @property
+    def all_datasets(self) -> list[Dataset]:
+        """Datasets to train and to evaluate on, in this order."""
+        return [*self.datasets, *self.evaluation_sets]
+
+    @property
+    def mix_strategy(self) -> MixStrategy:
+        """How datasets become one: as given, else drawn by weight where they have weights, else concatenated."""
+        weighted = any(dataset.weight is not None for dataset in self.datasets)
+        return self.training.mix_strategy or ("interleave_under" if weighted else "concat")
 
     @property
     def access_modes(self) -> list[str]:

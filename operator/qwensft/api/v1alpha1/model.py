@@ -2,38 +2,46 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from .base import ApiModel, Rule, argument, exactly_one_of
-from .common import SecretKeyRef, VolumePath
-from .families import FAMILIES, family_pattern, infer_template
+from .common import Endpoint, RelativePath, RepositoryName, Revision, SecretKeyRef, VolumePath
+from .families import FAMILIES, REASONING, VISION, family_pattern, infer_template
 
-Template = Literal["qwen", "qwen3", "qwen3_nothink"]
+Template = Literal[
+    "qwen",
+    "qwen3",
+    "qwen3_nothink",
+    "qwen2_vl",
+    "qwen3_vl",
+    "qwen3_vl_nothink",
+    "qwen3_5",
+    "qwen3_5_nothink",
+    "qwen3_6",
+]
 Attention = Literal["auto", "fa2", "sdpa", "eager"]
 
-_ANY_FAMILY = family_pattern(*FAMILIES)
-_HYBRID = family_pattern("qwen3")
+_PLAIN_FAMILY = family_pattern(family for family in FAMILIES if family.template not in REASONING)
+
+Token = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x20,]([^\x00-\x1f,]*[^\x00-\x20,])?$")]
+"""A token of the vocabulary. LLaMA-Factory splits lists of them at commas and trims blanks."""
 
 
 class HubSource(ApiModel):
     """A repository on a model hub, downloaded once by the prepare stage onto the job's volume."""
 
-    repo: str | None = Field(
+    repo: RepositoryName | None = Field(None, description="Repository, as owner/name. Default: model.name.")
+    revision: Revision | None = Field(
         None,
-        min_length=3,
-        max_length=256,
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$",
-        description="Repository, as owner/name. Default: model.name.",
-    )
-    revision: str | None = Field(
-        None,
-        min_length=1,
-        max_length=128,
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$",
         description="Branch, tag or commit. Name a commit to get the same files every time. Default: the hub's main "
         "branch.",
+    )
+    endpoint: Endpoint | None = Field(
+        None,
+        description="Address of a mirror or a private hub that speaks the hub's protocol, such as "
+        "https://hub.example.com. Default: the public hub.",
     )
     token_secret_ref: SecretKeyRef | None = Field(
         None,
@@ -41,11 +49,35 @@ class HubSource(ApiModel):
     )
 
 
+class ImageSource(ApiModel):
+    """An OCI image or artifact whose files are the model; the kubelet mounts it read-only, so nothing is copied."""
+
+    reference: str = Field(
+        min_length=1,
+        max_length=512,
+        pattern=r"^[^\s]+$",
+        description="Reference of the image, such as registry.example.com/models/qwen3-8b:1. Needs image volumes: on "
+        "by default since Kubernetes 1.35.",
+    )
+    pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = Field(
+        None, description="When nodes pull the image. Default: Always for the tag latest, else IfNotPresent."
+    )
+    path: RelativePath = Field(
+        "", description="Directory of the model below the root of the image. Default: the root itself."
+    )
+
+
 class ModelSource(ApiModel):
     """Where the files of the base model come from: exactly one member."""
 
     rules = (
-        exactly_one_of("hugging_face", "model_scope", "volume", example="volume: {claimName: models, path: Qwen3-8B}"),
+        exactly_one_of(
+            "hugging_face",
+            "model_scope",
+            "volume",
+            "image",
+            example="volume: {claimName: models, path: Qwen3-8B}",
+        ),
     )
 
     hugging_face: HubSource | None = Field(None, description="Download from the Hugging Face Hub.")
@@ -54,12 +86,16 @@ class ModelSource(ApiModel):
         None,
         description="A directory on a volume, with config.json, tokenizer and weights. Mounted read-only, not copied.",
     )
+    image: ImageSource | None = Field(None, description="An OCI image, mounted read-only as a volume.")
 
 
 def _repository_is_known(model: Model) -> bool:
-    source = model.source
-    hub = (source.hugging_face or source.model_scope) if source else HubSource()
-    return hub is None or hub.repo is not None or "/" in model.name
+    return model.hub is None or model.hub.repo is not None or "/" in model.name
+
+
+def _thinking_fits(model: Model) -> bool:
+    template = model.effective_template
+    return model.enable_thinking is None or template is None or template in REASONING
 
 
 class Model(ApiModel):
@@ -67,26 +103,24 @@ class Model(ApiModel):
 
     rules = (
         Rule(
-            cel=f"has(self.template) || self.name.matches(r'{_ANY_FAMILY}')",
-            message="the name tells no Qwen text family, so set model.template: qwen (Qwen2, Qwen2.5, Coder, Math, "
-            "QwQ), qwen3 (Qwen3 base, hybrid and Thinking) or qwen3_nothink (Qwen3 Instruct-2507, Next-Instruct, "
-            "Coder)",
-            check=lambda model: model.template is not None or infer_template(model.name) is not None,
-            field=".template",
-        ),
-        Rule(
-            cel="!has(self.enableThinking) || (has(self.template) ? self.template == 'qwen3'"
-            f" : self.name.matches(r'{_HYBRID}'))",
-            message="enableThinking applies to the template qwen3 only: remove enableThinking",
-            check=lambda model: model.enable_thinking is None or model.effective_template == "qwen3",
+            cel=f"!has(self.enableThinking) || (has(self.template) ? self.template in {list(REASONING)}"
+            f" : !self.name.matches(r'{_PLAIN_FAMILY}'))",
+            message=f"enableThinking applies to the templates {', '.join(REASONING)} only: remove enableThinking",
+            check=_thinking_fits,
             field=".enableThinking",
         ),
         Rule(
-            cel="self.name.contains('/') || (has(self.source) && (has(self.source.volume)"
+            cel="!has(self.cache) || !has(self.source) || has(self.source.huggingFace) || has(self.source.modelScope)",
+            message="only downloads are cached: remove model.cache, as a volume or an image is used where it is",
+            check=lambda model: model.cache is None or model.hub is not None,
+            field=".cache",
+        ),
+        Rule(
+            cel="self.name.contains('/') || (has(self.source) && (has(self.source.volume) || has(self.source.image)"
             " || (has(self.source.huggingFace) && has(self.source.huggingFace.repo))"
             " || (has(self.source.modelScope) && has(self.source.modelScope.repo))))",
             message="the name has no owner, so it is no hub repository: write owner/name, for example Qwen/Qwen3-8B, "
-            "or set model.source.huggingFace.repo, modelScope.repo or volume",
+            "or set model.source.huggingFace.repo, modelScope.repo, volume or image",
             check=_repository_is_known,
             field=".name",
         ),
@@ -98,21 +132,42 @@ class Model(ApiModel):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$",
         description="Name of the base model, such as Qwen/Qwen3-8B. It is the hub repository unless model.source says "
         "otherwise, and it tells the chat template.",
+        json_schema_extra=argument("model_name_or_path"),
     )
     source: ModelSource | None = Field(
         None, description="Where the files come from: exactly one member. Default: huggingFace, repository model.name."
     )
+    cache: VolumePath | None = Field(
+        None,
+        description="Directory on a volume that jobs share: each model is downloaded into it once, under a lock, and "
+        "used from there. Only with a hub as the source. Default: the model is downloaded onto the run's own volume.",
+    )
     template: Template | None = Field(
         None,
-        description="Chat template: qwen (Qwen2, Qwen2.5, Coder, Math, QwQ), qwen3 (Qwen3 base, hybrid and Thinking) "
-        "or qwen3_nothink (Qwen3 Instruct-2507, Next-Instruct, Coder). Default: inferred from model.name.",
+        description="Chat template: qwen (Qwen2, Qwen2.5, Coder, Math, QwQ), qwen3 (Qwen3 base, hybrid, Thinking), "
+        "qwen3_nothink (Qwen3 Instruct-2507, Coder), qwen2_vl (Qwen2-VL, Qwen2.5-VL, QVQ), qwen3_vl (Qwen3-VL "
+        "Thinking), qwen3_vl_nothink (Qwen3-VL Instruct), qwen3_5 or qwen3_5_nothink (Qwen3.5), qwen3_6 (Qwen3.6). "
+        "Default: inferred from model.name or, in the prepare stage, from the model's own files.",
         json_schema_extra=argument("template"),
     )
     enable_thinking: bool | None = Field(
         None,
-        description="Whether a hybrid Qwen3 model is trained in thinking mode; use the same mode for inference. Only "
-        "with template qwen3. Default: LLaMA-Factory's, true.",
+        description="Whether a model that can think is trained in thinking mode; use the same mode for inference. Only "
+        "with the templates qwen3, qwen3_vl, qwen3_5 and qwen3_6. Default: LLaMA-Factory's, true.",
         json_schema_extra=argument("enable_thinking"),
+    )
+    add_tokens: list[Token] = Field(
+        [],
+        max_length=256,
+        description="Tokens to add to the vocabulary; the embeddings grow, are trained and are merged with them.",
+        json_schema_extra=argument("add_tokens", "resize_vocab"),
+    )
+    add_special_tokens: list[Token] = Field(
+        [],
+        max_length=256,
+        description="Special tokens to add to the vocabulary, such as <|note|>: never split, and left out of decoded "
+        "text.",
+        json_schema_extra=argument("add_special_tokens", "resize_vocab"),
     )
     attention: Attention = Field(
         "auto",
@@ -128,14 +183,26 @@ class Model(ApiModel):
     )
 
     @property
-    def effective_template(self) -> str:
-        """The template given, else the one that the name tells; a valid model always has one."""
-        template = self.template or infer_template(self.name)
-        if template is None:
-            raise ValueError(f"no template known for {self.name!r}")
-        return template
+    def effective_template(self) -> str | None:
+        """The template given, else the one that the name tells; None leaves it to prepare, which reads the model."""
+        return self.template or infer_template(self.name)
 
     @property
     def effective_source(self) -> ModelSource:
         """The source given, else the Hugging Face Hub."""
         return self.source or ModelSource(hugging_face=HubSource())
+
+    @property
+    def hub(self) -> HubSource | None:
+        """The hub repository that prepare downloads; None for a volume or an image."""
+        return self.effective_source.hugging_face or self.effective_source.model_scope
+
+    @property
+    def adds_tokens(self) -> bool:
+        """Whether the vocabulary grows."""
+        return bool(self.add_tokens or self.add_special_tokens)
+
+    @property
+    def is_text_model(self) -> bool:
+        """Whether template or name tell that the model sees no images; False as well where they tell nothing."""
+        return self.effective_template is not None and self.effective_template not in VISION

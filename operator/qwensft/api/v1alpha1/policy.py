@@ -24,11 +24,19 @@ class RunPolicy(ApiModel):
         description="Restarts of the training after failures. All pods restart together, from the newest checkpoint. "
         "Evictions and preemptions do not count.",
     )
+    retry: int | None = Field(
+        None,
+        ge=0,
+        le=2**31 - 1,
+        description="Any number. A change starts a failed run again, from the stage that failed and what is on the "
+        "volume, with all restarts; while the run has not failed it does nothing, and while suspend is true it waits. "
+        "Default: none.",
+    )
     active_deadline_seconds: int | None = Field(
         None,
         ge=1,
         le=_YEAR,
-        description="Seconds from the start of the run, over all stages and with the time spent suspended, until it "
+        description="Seconds from the start of the run, over all stages and without the time spent suspended, until it "
         "fails with the reason DeadlineExceeded. Merging again starts anew. Default: no limit.",
     )
     ttl_seconds_after_finished: int | None = Field(

@@ -79,6 +79,17 @@ class StageStatus(StatusModel):
     restarts: Count | None = Field(None, description="Attempts after a failure that counted against the stage's limit.")
     start_time: Time | None = Field(None, description="When the first attempt began.")
     completion_time: Time | None = Field(None, description="When the stage was done.")
+    consecutive_failures: Count | None = Field(
+        None,
+        description="Failures in a row, each less than 10 minutes after its attempt began, whether they count as "
+        "restarts or not. The wait before the next attempt doubles with each.",
+    )
+    retry_time: Time | None = Field(None, description="Not before which the next attempt starts, after a failure.")
+    reason: str | None = Field(
+        None,
+        max_length=128,
+        description="Cause of the last failure, in one CamelCase word; its sentence is the message.",
+    )
     message: str | None = Field(None, max_length=32768, description="What the stage does or why it failed.")
     spec_hash: str | None = Field(
         None, max_length=64, description="Hash of the settings that the stage was started with."
@@ -96,8 +107,26 @@ class Stages(StatusModel):
 class DatasetStatus(StatusModel):
     """What the prepare stage counted."""
 
-    samples: Count | None = Field(None, description="Examples after tokenising, over all datasets.")
+    samples: Count | None = Field(None, description="Examples to train on, over all datasets and before packing.")
     tokens: Count | None = Field(None, description="Tokens in these examples.")
+    eval_samples: Count | None = Field(None, description="Examples to evaluate on.")
+    truncated_samples: Count | None = Field(None, description="Examples that training.cutoffLen cuts off.")
+    length_p50: Count | None = Field(None, description="Tokens of an example, before the cut: median.")
+    length_p90: Count | None = Field(None, description="Tokens of an example, before the cut: 90th percentile.")
+    length_p99: Count | None = Field(None, description="Tokens of an example, before the cut: 99th percentile.")
+    length_max: Count | None = Field(None, description="Tokens of the longest example, before the cut.")
+
+
+class Estimate(StatusModel):
+    """Memory that the training is expected to need; docs/memory.md tells how it is reckoned and how far it is off."""
+
+    gpu_memory_gi_b: float | None = Field(None, ge=0, description="Memory of each accelerator, in GiB.")
+    host_memory_gi_b: float | None = Field(None, ge=0, description="Memory of each training pod, in GiB.")
+    accelerator_memory_gi_b: float | None = Field(
+        None, ge=0, description="Memory that an accelerator has, in GiB, as the job or the nodes' labels tell."
+    )
+    fits: bool | None = Field(None, description="Whether it fits; absent where the accelerator's memory is unknown.")
+    message: str | None = Field(None, max_length=1024, description="The estimate in a sentence, and what to change.")
 
 
 class Output(StatusModel):
@@ -114,8 +143,8 @@ class Output(StatusModel):
 class Outputs(StatusModel):
     """Results of the run."""
 
-    adapter: Output | None = Field(None, description="LoRA adapter (method lora).")
-    model: Output | None = Field(None, description="Trained model (method full).")
+    adapter: Output | None = Field(None, description="Adapter (methods lora, qlora and dora).")
+    model: Output | None = Field(None, description="Trained model (methods full and freeze).")
     merged: Output | None = Field(None, description="Merged and verified model, ready to serve.")
 
 
@@ -138,11 +167,17 @@ class Status(StatusModel):
     progress: Progress | None = Field(None, description="How far the training is.")
     stages: Stages = Field(Stages(), description="State of each stage.")
     dataset: DatasetStatus | None = Field(None, description="Size of the prepared data.")
+    estimate: Estimate | None = Field(None, description="Memory that the training is expected to need.")
     outputs: Outputs | None = Field(None, description="Results of the run.")
     restarts: Count | None = Field(
         None, description="Restarts of the training that counted against runPolicy.maxRestarts."
     )
+    retry: int | None = Field(None, ge=0, description="The runPolicy.retry that was last acted upon.")
     start_time: Time | None = Field(None, description="When the run began; merging again begins it anew.")
+    suspend_time: Time | None = Field(None, description="Since when the run is held; absent while it is not.")
+    suspended_seconds: Count | None = Field(
+        None, description="Seconds for which the run was held before, left out of runPolicy.activeDeadlineSeconds."
+    )
     completion_time: Time | None = Field(None, description="When the job succeeded or failed for good.")
 
     def condition(self, type_: str) -> Condition | None:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from .base import ApiModel, Rule, exactly_one_of
+from .base import ApiModel, Rule, argument, exactly_one_of
 from .common import FilePath, ObjectName, Quantity, parse_quantity
 
 AccessMode = Literal["ReadWriteOnce", "ReadWriteMany", "ReadWriteOncePod"]
@@ -54,8 +54,9 @@ class Storage(ApiModel):
     volume: StorageVolume = Field(description="The volume: exactly one member.")
     path: FilePath | None = Field(
         None,
-        description="Directory of the run, below the root of the volume. Default: <name>-<first 8 characters of the "
-        "UID>.",
+        description="Directory of the run, below the root of the volume. Default: the job's name, a '-' and the first "
+        "8 characters of its UID.",
+        json_schema_extra=argument("output_dir"),
     )
     retain: bool = Field(
         True,
@@ -66,4 +67,5 @@ class Storage(ApiModel):
         "Fail",
         description="What to do when the directory holds files of another job: Fail, Resume (go on from its "
         "checkpoints) or Overwrite (delete them).",
+        json_schema_extra=argument("overwrite_output_dir"),
     )

@@ -16,7 +16,8 @@ from .constants import DEFAULT_EPOCHS, DEFAULT_WARMUP_STEPS
 Scheduler = Literal[
     "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt"
 ]
-Precision = Literal["bf16", "fp16", "fp32"]
+Precision = Literal["bf16", "fp16", "fp32", "pure_bf16"]
+MixStrategy = Literal["concat", "interleave_under", "interleave_over", "interleave_once"]
 
 _MAX_STEPS = 100_000_000
 
@@ -34,6 +35,13 @@ class Training(ApiModel):
             cel="!(has(self.warmupSteps) && has(self.warmupRatio))",
             message="warmupSteps and warmupRatio both set the length of the warm-up: remove one of them",
             check=lambda training: training.warmup_steps is None or training.warmup_ratio is None,
+        ),
+        Rule(
+            cel="!self.?neatPacking.orValue(false) || self.?packing.orValue(false)",
+            message="neatPacking keeps packed examples apart, and nothing is packed: set packing: true, or remove "
+            "neatPacking",
+            check=lambda training: not training.neat_packing or training.packing,
+            field=".neatPacking",
         ),
     )
 
@@ -110,18 +118,37 @@ class Training(ApiModel):
         description="Fill sequences of cutoffLen tokens with several examples, instead of padding each one.",
         json_schema_extra=argument("packing"),
     )
+    neat_packing: bool = Field(
+        False,
+        description="Keep packed examples from attending to each other. Needs packing.",
+        json_schema_extra=argument("neat_packing"),
+    )
+    mix_strategy: MixStrategy | None = Field(
+        None,
+        description="How several datasets become one: concat (one after the other, then shuffled), interleave_under "
+        "(drawn by weight until the first is used up), interleave_over (until all are; the smaller ones repeat) or "
+        "interleave_once (until all are, none repeats). Default: interleave_under when datasets have weights, else "
+        "concat.",
+        json_schema_extra=argument("mix_strategy"),
+    )
     precision: Precision = Field(
         "bf16",
         description="Number format of the computation: bf16 (GPUs since Ampere, CPUs), fp16 (older GPUs), fp32 "
-        "(twice the memory; with LoRA the frozen base stays in the format of its files). LLaMA-Factory's bf16 and fp16 "
-        "switches.",
-        json_schema_extra=argument("bf16"),
+        "(twice the memory; with LoRA the frozen base stays in the format of its files), pure_bf16 (weights and "
+        "optimiser in bf16 too: half the memory, less accurate; GPUs only).",
+        json_schema_extra=argument("bf16", "fp16", "pure_bf16"),
     )
     gradient_checkpointing: bool = Field(
         True,
         description="Recompute activations in the backward pass: about 30 % slower, much less memory. The opposite of "
         "LLaMA-Factory's switch.",
         json_schema_extra=argument("disable_gradient_checkpointing"),
+    )
+    liger_kernel: bool = Field(
+        False,
+        description="Use the fused Triton kernels of Liger: faster, and less memory for the loss of a large "
+        "vocabulary. Needs accelerators.",
+        json_schema_extra=argument("enable_liger_kernel"),
     )
     seed: int = Field(
         42, ge=0, le=2**31 - 1, description="Seed of all random numbers.", json_schema_extra=argument("seed")

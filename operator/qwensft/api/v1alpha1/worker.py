@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from .base import ApiModel, Rule
+from .base import ApiModel, Rule, argument
 from .common import (
     Affinity,
     EnvVars,
@@ -20,6 +20,8 @@ from .common import (
 
 _RESERVED_LABELS = ("qwensft.io/", "batch.kubernetes.io/", "app.kubernetes.io/", "job-name", "controller-uid")
 _ID_MAX = 2**31 - 1
+INTERFACE_ENVIRONMENT = ("NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME")
+"""Variables that carry worker.networkInterface."""
 
 
 class Accelerator(ApiModel):
@@ -32,7 +34,18 @@ class Accelerator(ApiModel):
         pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$",
         description="Name of the extended resource that the device plugin offers.",
     )
-    count: int = Field(1, ge=0, le=128, description="Devices per training pod. 0 trains on CPUs: for trials and tests.")
+    count: int = Field(
+        1,
+        ge=0,
+        le=128,
+        description="Devices per training pod. 0 trains on CPUs: for trials and tests.",
+        json_schema_extra=argument("use_cpu"),
+    )
+    memory: Quantity | None = Field(
+        None,
+        description="Memory of one device, such as 80Gi, for the estimate of whether the training fits. Default: the "
+        "node label nvidia.com/gpu.memory.",
+    )
 
 
 class PodSecurity(ApiModel):
@@ -92,6 +105,17 @@ class Worker(ApiModel):
             check=_accelerator_is_not_repeated,
             field=".resources",
         ),
+        Rule(
+            cel="!has(self.networkInterface) || !has(self.env)"
+            f" || !self.env.exists(variable, variable.name in {list(INTERFACE_ENVIRONMENT)})",
+            message="networkInterface sets NCCL_SOCKET_IFNAME and GLOO_SOCKET_IFNAME: remove them from env, or remove "
+            "networkInterface",
+            check=lambda worker: (
+                worker.network_interface is None
+                or not any(variable.name in INTERFACE_ENVIRONMENT for variable in worker.env or ())
+            ),
+            field=".env",
+        ),
     )
 
     image: str | None = Field(
@@ -132,6 +156,19 @@ class Worker(ApiModel):
         None,
         description="Size limit of /dev/shm, over which the processes of a pod exchange data; what is used counts as "
         "memory of the pod. Default: bounded by the pod's memory limit alone.",
+    )
+    host_network: bool = Field(
+        False,
+        description="Training pods use the network of their nodes, as some RDMA set-ups need, and leave the Pod "
+        "Security Standard restricted; two jobs on one node then need different masterPorts.",
+    )
+    network_interface: str | None = Field(
+        None,
+        min_length=1,
+        max_length=15,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="Network interface over which the processes of different nodes talk, such as eth0 "
+        "(NCCL_SOCKET_IFNAME and GLOO_SOCKET_IFNAME). Default: NCCL and Gloo choose.",
     )
     pod_labels: LabelMap | None = Field(None, description="Further labels of the pods. May change between attempts.")
     pod_annotations: Annotated[dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=32)] | None = Field(

@@ -1,0 +1,53 @@
+"""`spec.evaluation`: what the training is measured on while it runs. Its rows are never trained on."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from .base import ApiModel, Rule, UniqueBy, argument, exactly_one_of
+from .datasets import Dataset
+
+
+class Evaluation(ApiModel):
+    """A held-out part of the training data, or datasets of its own, and how often the loss on it is computed."""
+
+    rules = (
+        exactly_one_of("fraction", "datasets", example="fraction: 0.05"),
+        Rule(
+            cel="!has(self.datasets) || self.datasets.all(dataset, !has(dataset.weight))",
+            message="weights mix training data, and evaluation sets are not mixed: remove weight from "
+            "evaluation.datasets",
+            check=lambda evaluation: all(dataset.weight is None for dataset in evaluation.datasets or ()),
+            field=".datasets",
+        ),
+    )
+
+    fraction: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Share of the training rows to hold out, drawn with training.seed. Default: none, as datasets are "
+        "given.",
+        json_schema_extra=argument("val_size"),
+    )
+    datasets: Annotated[list[Dataset], Field(min_length=1, max_length=16), UniqueBy("name")] | None = Field(
+        None,
+        description="Datasets to evaluate on, 1 to 16; laid out as spec.datasets, and without weights.",
+        json_schema_extra=argument("eval_dataset"),
+    )
+    every_steps: int | None = Field(
+        None,
+        ge=1,
+        le=100_000_000,
+        description="Steps between two evaluations. Default: training.saveSteps.",
+        json_schema_extra=argument("do_eval", "eval_strategy", "eval_steps"),
+    )
+    batch_size: int | None = Field(
+        None,
+        ge=1,
+        le=65536,
+        description="Examples per process and forward pass. Default: training.perDeviceTrainBatchSize.",
+        json_schema_extra=argument("per_device_eval_batch_size"),
+    )
