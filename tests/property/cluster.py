@@ -14,10 +14,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from qwensft.api.v1alpha1 import Phase, Reason, Status, parse_job
-from qwensft.plan import Observed, Plan, decide, pods_wanted
+from qwensft.plan import Observed, Plan, claims_wanted, decide, pods_wanted
 from qwensft.plan.types import (
     Action,
     ChildJob,
+    ClaimView,
     CreateJob,
     DeleteJob,
     EnsureClaim,
@@ -47,6 +48,8 @@ class SimulatedJob:
     state: JobState = JobState.RUNNING
     ready: bool = False
     deleting: bool = False
+    lost: bool = False  # its pods are on a node that no longer answers, and never end
+    finished_at: datetime | None = None
     cause: str = ""  # counted, uncounted or permanent
     reason: str = ""
     message: str = ""
@@ -55,9 +58,9 @@ class SimulatedJob:
     def view(self) -> ChildJob:
         """The Job as the operator reads it."""
         pods = NODES if self.stage is Stage.TRAIN else 1
-        up = pods if self.ready and self.state is JobState.RUNNING else 0
+        up = pods if self.ready and self.state is JobState.RUNNING and not self.lost else 0
         return ChildJob(
-            self.name, self.uid, self.stage, self.attempt, self.state, self.created_at,
+            self.name, self.uid, self.stage, self.attempt, self.state, self.created_at, self.finished_at,
             active=pods if self.state is JobState.RUNNING else 0, ready=up,
             deleting=self.deleting, reason=self.reason, message=self.message,
         )  # fmt: skip
@@ -85,6 +88,7 @@ class Cluster:
     config_maps: dict[str, Any] = field(default_factory=dict)  # name -> the spec.merge that it was made from
     service: bool = False
     claim: bool = False
+    claim_lost: bool = False  # its volume is gone for a while
     refused: bool = False  # a quota refuses Jobs
     passes: list[Pass] = field(default_factory=list)
     newest: dict[Stage, int] = field(default_factory=dict)  # the highest attempt that was ever created
@@ -117,6 +121,11 @@ class Cluster:
         job = parse_job(document | ({"status": self.status} if self.status else {}))
         children = tuple(j.view() for j in self.jobs.values())
         wanted = pods_wanted(job, children)
+        claims = tuple(
+            ClaimView(name, "Lost" if self.claim_lost else "Bound", frozenset({"ReadWriteMany"}))
+            for name in claims_wanted(job, children)
+            if self.claim
+        )
         return Observed(
             job=job,
             children=children,
@@ -124,6 +133,7 @@ class Cluster:
             service_exists=self.service,
             config_maps=frozenset(self.config_maps),
             claim_exists=self.claim,
+            claims=claims if claims_wanted(job, children) else None,
         )
 
     def reconcile(self, *, crash_before: int | None = None, meanwhile: Callable[[], None] | None = None) -> Pass:
@@ -164,12 +174,27 @@ class Cluster:
         wanted = {Phase.SUCCEEDED: [], Phase.FAILED: ["Stalled"]}.get(read.phase or Phase.PENDING, ["Reconciling"])
         assert true == wanted, f"kstatus reads {true} in phase {read.phase}"
         assert all(c.reason in set(Reason) for c in read.conditions)
-        before = observed.job.status
-        if before.phase in OVER and read.phase not in OVER:
-            assert read.phase is Phase.MERGING, "only a merge opens a finished run again"
+        self._check_history(observed.job.status, read)
         records = (read.stages.prepare, read.stages.train, read.stages.merge)
         self.recorded |= {record.job_name for record in records if record and record.job_name}
         self.status, self.version = status, self.version + 1
+
+    def _check_history(self, before: Status, after: Status) -> None:
+        """What is over stays over, and what is done stays done, unless the user asks for something."""
+        said = after.condition("Succeeded")
+        assert said is not None
+        anew = said.reason in (Reason.MERGE_CHANGED, Reason.RETRY_REQUESTED)
+        if before.phase in OVER and after.phase not in OVER:
+            assert anew, "only a merge or a retry opens a finished run again"
+            assert said.reason != Reason.RETRY_REQUESTED or before.phase == Phase.FAILED, "success is not retried"
+            assert after.start_time == self.now, "an old deadline ends new work"
+        for done in (c.type for c in before.conditions if c.type in ("Prepared", "Trained", "Merged")):
+            old, new = before.condition(done), after.condition(done)
+            assert old is not None
+            assert new is not None
+            kept = old.status != "True" or new.status == "True" or new.reason == Reason.DISABLED
+            assert kept or (done == "Merged" and said.reason == Reason.MERGE_CHANGED), f"{done} is lost"
+        assert (after.suspend_time is not None) == (after.phase == Phase.SUSPENDED), "held, but for no time"
 
     def _execute(self, observed: Observed, action: Action) -> None:
         match action:
@@ -202,6 +227,11 @@ class Cluster:
             trained = any(c["type"] == "Trained" and c["status"] == "True" for c in self.status.get("conditions", ()))
             assert not trained, "training after it was done"
         assert self.phase not in OVER, "a start after the end"
+        assert not self.active(), "an earlier attempt still has pods"
+        assert not self.claim_lost, "pods would hang on their claim"
+        record = getattr(Status.model_validate(self.status).stages, stage)
+        early = record is not None and record.retry_time is not None and self.now < record.retry_time
+        assert not early, "a start before the wait is over"
         self.jobs[name] = SimulatedJob(name, f"uid-{next(self._uids)}", stage, attempt, self.now)
         before = self.newest.get(stage, 0)
         # Nobody can know of a Job that was created just before a crash and deleted by hand before the next pass.
@@ -213,11 +243,11 @@ class Cluster:
 
     def pods_start(self, job: SimulatedJob) -> None:
         """All pods become ready."""
-        job.ready = job.state is JobState.RUNNING and not job.deleting
+        job.ready = job.state is JobState.RUNNING and not job.deleting and not job.lost
 
     def complete(self, job: SimulatedJob) -> None:
         """All pods end well."""
-        job.state = JobState.COMPLETE
+        job.state, job.finished_at = JobState.COMPLETE, self.now
         metrics: dict[Stage, dict[str, float]] = {
             Stage.PREPARE: {"samples": 200, "tokens": 9000},
             Stage.TRAIN: {"step": 50, "totalSteps": 50},
@@ -250,16 +280,34 @@ class Cluster:
                 job.reason, job.message = "BackoffLimitExceeded", "Job has reached the specified backoff limit"
         job.pods = (victim, peer) if job.stage is Stage.TRAIN else (victim,)
 
+    def lose_node(self, job: SimulatedJob) -> None:
+        """The node of a pod no longer answers: the pod never ends, whatever is asked of it."""
+        job.lost = True
+        job.pods = (*job.pods, PodView("pod-9", index=9, phase="Running", node="gone", unreachable=True))
+
+    def delete_node(self, job: SimulatedJob) -> None:
+        """Somebody deletes the node object, and Kubernetes the pod."""
+        job.lost = False
+        if job.state is JobState.RUNNING and not job.deleting:
+            self.fail(job, "uncounted")
+            job.pods = tuple(replace(p, disrupted="DeletionByPodGC") if p.disrupted else p for p in job.pods)
+        else:
+            job.pods = tuple(p for p in job.pods if not p.unreachable)
+
     def pods_stop(self, job: SimulatedJob) -> None:
-        """No pod of a failing or deleted Job is left terminating."""
+        """No pod of a failing or deleted Job is left terminating, but those on a lost node."""
+        if job.lost:
+            return
         if job.deleting:
             del self.jobs[job.name]
         elif job.state is JobState.FAILING:
-            job.state = JobState.FAILED
+            job.state, job.finished_at = JobState.FAILED, self.now
 
     def move_on(self) -> None:
         """Everything that Kubernetes would do by itself, given time."""
         for job in list(self.jobs.values()):
+            if job.lost:
+                continue
             if job.deleting or job.state is JobState.FAILING:
                 self.pods_stop(job)
             elif job.ready:

@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qwensft.api.v1alpha1 import Phase, Reason, StageStatus, Status
+from qwensft.plan.run import DONE_CONDITION
+from qwensft.plan.suspension import seconds_active
 from qwensft.plan.types import JobState, Stage
 
 from .cluster import OVER, Cluster, Pass, SimulatedJob
@@ -33,9 +35,15 @@ _HAPPENINGS = {
     "fail_for_good": 1,
     "pods_stop": 6,
     "pods_vanish": 1,
+    "lose_node": 1,
+    "delete_node": 2,
     "switch_quota": 1,
-    "time_passes": 1,
+    "switch_claim": 1,
+    "wait": 4,
+    "time_passes": 2,
+    "retry": 3,
 }
+_STANDSTILLS = (Reason.WAITING_FOR_PREVIOUS_ATTEMPT, Reason.SUSPENDING, Reason.PODS_STARTING, Reason.JOB_DELETED)
 _AFTER_THE_END = 8  # happenings that a finished run must stand
 _SCRIPTS = st.lists(
     st.tuples(st.sampled_from([name for name, often in _HAPPENINGS.items() for _ in range(often)]), st.integers(0, 9)),
@@ -56,6 +64,7 @@ class Trial:
 
     def __init__(self, policy: dict[str, int], *, merge: bool) -> None:
         self.restarts = dict.fromkeys(Stage, 0)
+        self.active_seconds = 0  # since the run began, without the time held
         self.cluster = Cluster(
             {
                 "model": {"name": "Qwen/Qwen3-8B"},
@@ -82,8 +91,8 @@ class Trial:
 
     def race(self, number: int) -> None:
         """The user is faster than the pass: its status write may meet a changed object."""
-        edits = (self.suspend, self.resume, self.change_merge, self.delete_by_hand, self.complete)
-        self._account(self.cluster.reconcile(meanwhile=lambda: edits[number % 5](number)))
+        edits = (self.suspend, self.resume, self.change_merge, self.delete_by_hand, self.complete, self.retry)
+        self._account(self.cluster.reconcile(meanwhile=lambda: edits[number % 6](number)))
 
     # The user.
 
@@ -99,6 +108,9 @@ class Trial:
     def switch_merge(self, _: int) -> None:
         self.cluster.edit("merge", enabled=not self.cluster.spec["merge"]["enabled"])
 
+    def retry(self, _: int) -> None:
+        self.cluster.edit("runPolicy", retry=self.cluster.spec["runPolicy"].get("retry", 0) + 1)
+
     def delete_by_hand(self, number: int) -> None:
         for job in self._pick(list(self.cluster.jobs.values()), number):
             job.deleting = True
@@ -111,11 +123,11 @@ class Trial:
 
     def complete(self, _: int) -> None:
         for job in self.cluster.active():
-            if job.ready and job.state is JobState.RUNNING:
+            if job.ready and job.state is JobState.RUNNING and not job.lost:
                 self.cluster.complete(job)
 
     def fail(self, number: int, cause: str = "counted") -> None:
-        for job in self._pick([j for j in self.cluster.active() if j.state is JobState.RUNNING], number):
+        for job in self._pick([j for j in self.cluster.active() if j.state is JobState.RUNNING and not j.lost], number):
             self.cluster.fail(job, cause)
 
     def evict(self, number: int) -> None:
@@ -137,23 +149,49 @@ class Trial:
         for job in self._pick(list(self.cluster.jobs.values()), number):
             job.pods = ()
 
+    def lose_node(self, number: int) -> None:
+        for job in self._pick([j for j in self.cluster.active() if not j.lost], number):
+            self.cluster.lose_node(job)
+
+    def delete_node(self, number: int) -> None:
+        for job in self._pick([j for j in self.cluster.jobs.values() if j.lost], number):
+            self.cluster.delete_node(job)
+
+    def switch_claim(self, _: int) -> None:
+        self.cluster.claim_lost = self.cluster.claim and not self.cluster.claim_lost
+
     def switch_quota(self, _: int) -> None:
         self.cluster.refused = not self.cluster.refused
 
     def time_passes(self, number: int) -> None:
-        self.cluster.now += timedelta(seconds=20 * number)
+        self._pass_time(20 * number)
+
+    def wait(self, _: int) -> None:
+        """Time passes until the operator wants to look again."""
+        if self.cluster.passes:
+            self._pass_time(int(self.cluster.passes[-1].plan.requeue_after or 0))
+
+    def _pass_time(self, seconds: int) -> None:
+        self.cluster.now += timedelta(seconds=seconds)
+        self.active_seconds += 0 if self.cluster.phase == Phase.SUSPENDED else seconds
 
     # What must always hold.
 
     def check(self) -> None:
         assert len(self.cluster.active(Stage.TRAIN)) <= 1, "two trainings at once"
-        stages = Status.model_validate(self.cluster.status).stages
+        status = Status.model_validate(self.cluster.status)
+        if status.start_time is not None:
+            assert seconds_active(status, self.cluster.now) == self.active_seconds, "time held counts"
+        stages = status.stages
         recorded = {stage: record.restarts or 0 for stage in Stage if (record := getattr(stages, stage))}
         assert recorded == {stage: self.restarts[stage] for stage in recorded}
 
     def come_to_rest(self) -> None:
         """With the faults over, every run comes to an end, and then to rest."""
-        self.cluster.refused = False
+        self.cluster.refused = self.cluster.claim_lost = False
+        for job in list(self.cluster.jobs.values()):
+            if job.lost:
+                self.cluster.delete_node(job)
         self.resume(0)
         for _ in range(80):
             done = self.cluster.reconcile()
@@ -162,10 +200,21 @@ class Trial:
             if resting and self.cluster.phase in OVER:
                 assert all(job.deleting for job in self.cluster.active()), "pods outlive the run"
                 break
+            if resting and not self.cluster.active():
+                assert done.plan.requeue_after, "nobody will look at the run again"
+                self.wait(0)
             self.cluster.move_on()
         assert self.cluster.phase in OVER
         again = self.cluster.reconcile().plan
         assert (again.actions, again.status, again.events) == ((), None, ())
+
+    def succeed_at_last(self) -> None:
+        """A run that has failed and is retried by its user has a second life, in which nothing goes wrong."""
+        if self.cluster.phase == Phase.FAILED:
+            self.retry(0)
+            self.come_to_rest()
+            assert self.cluster.status["retry"] == self.cluster.spec["runPolicy"]["retry"]
+        assert self.cluster.phase == Phase.SUCCEEDED
 
     def check_merged_as_asked(self) -> None:
         if self.cluster.phase == Phase.SUCCEEDED and self.cluster.spec["merge"]["enabled"]:
@@ -183,16 +232,24 @@ class Trial:
         assert done.plan.requeue_after != 0 or done.plan.status is not None, "the operator would spin"
         if not done.stored or done.plan.status is None:
             return
-        before, after = done.observed.job.status.stages, Status.model_validate(done.plan.status)
+        known, after = done.observed.job.status, Status.model_validate(done.plan.status)
         headline = after.condition("Succeeded")
         assert headline is not None
         if headline.reason == Reason.WAITING_FOR_PREVIOUS_ATTEMPT:
             assert all(job.deleting for job in self.cluster.active()), "waiting for pods that nobody stops"
+        if known.start_time != after.start_time:
+            self.active_seconds = 0
         if headline.reason == Reason.MERGE_CHANGED:
             self.restarts[Stage.MERGE] = 0
             return
+        if headline.reason == Reason.RETRY_REQUESTED:
+            undone = next(s for s in Stage if (c := after.condition(DONE_CONDITION[s])) is None or c.status != "True")
+            self.restarts[undone] = 0
+            return
+        stands_still = done.plan.requeue_after != 0 and headline.reason in _STANDSTILLS
+        assert not (stands_still and any(p.unreachable for p in done.observed.pods)), "nobody tells of the lost node"
         for stage in Stage:
-            old, new = getattr(before, stage) or StageStatus(), getattr(after.stages, stage) or StageStatus()
+            old, new = getattr(known.stages, stage) or StageStatus(), getattr(after.stages, stage) or StageStatus()
             if (new.attempt or 1) != (old.attempt or 1):
                 self.restarts[stage] += self._counts(done, stage, old)
 
@@ -220,5 +277,8 @@ def test_a_run_survives_whatever_happens(
         if patience == 0:
             break
     trial.come_to_rest()
+    trial.check()
+    trial.check_merged_as_asked()
+    trial.succeed_at_last()
     trial.check()
     trial.check_merged_as_asked()

@@ -33,6 +33,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end -}}
 {{- end -}}
 
+{{/* Whether nodes may be read: "true" or "false". */}}
+{{- define "qwen-sft-operator.readNodes" -}}
+{{- if kindIs "invalid" .Values.readNodes -}}
+{{- empty .Values.watchNamespaces -}}
+{{- else -}}
+{{- .Values.readNodes -}}
+{{- end -}}
+{{- end -}}
+
 {{/* What the operator may do where it serves QwenSFTJobs. It never updates or deletes what it did not make, but Jobs. */}}
 {{- define "qwen-sft-operator.rules" -}}
 - apiGroups: [qwensft.io]
@@ -50,7 +59,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 - apiGroups: [""]
   resources: [services, configmaps, persistentvolumeclaims]
   verbs: [get, create]
-# list: why a Job could not create pods (quota, Pod Security) stands nowhere but in its events.
+# list: why a Job could not create pods (quota, Pod Security), a claim has no volume or a pod cannot mount one stands
+# nowhere but in events.
 - apiGroups: [""]
   resources: [events]
   verbs: [list, create, patch]

@@ -4,7 +4,21 @@ No I/O, no clock, no kopf and no Kubernetes client in here. Start reading at `de
 """
 
 from qwensft.plan.decide import decide
-from qwensft.plan.observed import child_job, pod_view, pods_wanted, scrape_wanted
+from qwensft.plan.estimate import nodes_wanted
+from qwensft.plan.observed import child_job, claim_view, events_wanted, pod_view, pods_wanted, scrape_wanted
 from qwensft.plan.types import Observed, Plan
+from qwensft.plan.volumes import claims_wanted
 
-__all__ = ["Observed", "Plan", "child_job", "decide", "pod_view", "pods_wanted", "scrape_wanted"]
+__all__ = [
+    "Observed",
+    "Plan",
+    "child_job",
+    "claim_view",
+    "claims_wanted",
+    "decide",
+    "events_wanted",
+    "nodes_wanted",
+    "pod_view",
+    "pods_wanted",
+    "scrape_wanted",
+]

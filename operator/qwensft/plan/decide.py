@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from qwensft.api.v1alpha1 import Condition, ConditionType, Phase, Reason, Status
-from qwensft.plan import progress
-from qwensft.plan.policies import POLICIES, Step
+from qwensft.plan import estimate, progress
+from qwensft.plan.policies import POLICIES
 from qwensft.plan.run import DONE_CONDITION, Run, harvest
+from qwensft.plan.step import Step
+from qwensft.plan.suspension import seconds_active, timed
 from qwensft.plan.types import Event, Observed, Plan, Stage
 
 _WAITING = "an earlier stage has not completed, or spec.runPolicy.suspend holds the run"
@@ -25,22 +27,26 @@ def decide(observed: Observed, now: datetime) -> Plan:
     return Plan(
         actions=step.actions,
         status=status.document() if changed else None,
-        events=_events(run, step),
-        requeue_after=_requeue_after(run, step, now),
+        events=_events(run, step, status),
+        requeue_after=_requeue_after(run, step, status, now),
         poll=step.poll,
     )
 
 
 def _status(run: Run, step: Step, now: datetime) -> Status:
     ended = step.phase in (Phase.SUCCEEDED, Phase.FAILED)
-    figures = step.status.progress
+    figures, policy = step.status.progress, run.job.spec.run_policy
     return step.status.model_copy(
         update={
             "observed_generation": run.job.metadata.generation,
             "phase": step.phase,
+            "estimate": estimate.of(run),
             "progress": figures if step.poll else progress.paused(figures),
             "start_time": step.status.start_time or now,
             "completion_time": (step.status.completion_time or now) if ended else None,
+            # Only a change after the failure asks for another try, so until the end each value is taken note of.
+            "retry": step.status.retry if run.finished else policy.retry,
+            **timed(step.status, step.phase, now),
             "conditions": _conditions(run, step, now),
         }
     )
@@ -97,20 +103,24 @@ def _stage_conditions(run: Run, step: Step) -> list[tuple[str, str, str, str]]:
     return table
 
 
-def _events(run: Run, step: Step) -> tuple[Event, ...]:
+def _events(run: Run, step: Step, status: Status) -> tuple[Event, ...]:
     events = [Event("Normal", Reason(DONE_CONDITION[stage]), message) for stage, message in run.just_done.items()]
+    warnings = run.report.warnings if run.report else ()
+    events += [Event("Warning", Reason.PREPARATION_WARNING, warning) for warning in warnings]
+    too_large = estimate.warning(run.observed.job.status.estimate, status.estimate)
+    events += [] if too_large is None else [too_large]
     headline = run.status.condition(ConditionType.SUCCEEDED)
     if (step.phase, step.reason) != (run.status.phase, headline and headline.reason):
         events.append(Event("Warning" if step.warning else "Normal", step.reason, step.message))
     return tuple(events)
 
 
-def _requeue_after(run: Run, step: Step, now: datetime) -> float | None:
-    limit, start = run.job.spec.run_policy.active_deadline_seconds, step.status.start_time or now
+def _requeue_after(run: Run, step: Step, status: Status, now: datetime) -> float | None:
+    limit = run.job.spec.run_policy.active_deadline_seconds
     waits = [] if step.requeue_after is None else [step.requeue_after]
-    if limit is not None and step.phase not in (Phase.SUCCEEDED, Phase.FAILED):
-        left = (start + timedelta(seconds=limit) - now).total_seconds()
-        waits += [left] if left > 0 else []  # a suspended run fails for its deadline when it is resumed
+    # A run that is held does not get nearer to its deadline.
+    if limit is not None and step.phase not in (Phase.SUCCEEDED, Phase.FAILED, Phase.SUSPENDED):
+        waits.append(max(0, limit - seconds_active(status, now)))
     return min(waits, default=None)
 
 

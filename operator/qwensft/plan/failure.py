@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from qwensft.api.v1alpha1 import EXIT_PERMANENT, Reason
-from qwensft.plan.types import ChildJob, PodView, Stage
+from qwensft.plan.types import ChildJob, PodView, Stage, Trouble
 
 Pods = tuple[PodView, ...]
 
@@ -28,8 +28,16 @@ _RESOURCES = {
     Stage.TRAIN: "spec.worker.resources",
     Stage.MERGE: "spec.merge.resources",
 }
+STARTING = frozenset({"", "ContainerCreating", "PodInitializing"})  # a container waits, but is merely starting
 _IMAGE_PROBLEMS = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
-_STARTING = {"", "ContainerCreating", "PodInitializing"}
+_NODE_GONE = "DeletionByPodGC"  # Kubernetes removes the pods of a node whose object was deleted
+_MOUNT_PROBLEMS = {"FailedMount", "FailedAttachVolume", "FailedMapVolume"}
+
+# How long Kubernetes may go on saying that something does not work before it is a problem and no hitch of a start.
+PATIENCE = timedelta(seconds=30)
+_LONGER_PATIENCE = {"ExternalProvisioning": timedelta(minutes=3)}  # said of every claim while its volume is being made
+# A pod stops within its grace period, and its node tells so a moment later.
+OVERDUE = timedelta(seconds=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,22 +65,83 @@ def classify(child: ChildJob, pods: Pods) -> Cause:
     return Cause(_GENERIC[child.stage], child.message or f"Job {child.name} failed")
 
 
-def diagnose(child: ChildJob, pods: Pods, wanted: int, creation_failures: tuple[str, ...]) -> Cause | None:
-    """Return what keeps a running child Job from having its `wanted` pods up; None while it is merely starting."""
+def diagnose(
+    child: ChildJob,
+    pods: Pods,
+    *,
+    wanted: int,
+    now: datetime,
+    creation_failures: tuple[str, ...] = (),
+    storage: str = "",
+) -> Cause | None:
+    """Return what keeps a running child Job from having its pods up; None while it is merely starting.
+
+    Args:
+        child: the Job.
+        pods: its pods.
+        wanted: how many it should have.
+        now: the time, against which complaints of Kubernetes are aged.
+        creation_failures: why the Job controller could not create some of them, the newest first.
+        storage: what is wrong with a claim that the pods mount, or "".
+    """
     if creation_failures and len(pods) < wanted:
         message = f"Job {child.name} cannot create its pods: {creation_failures[0]}"
         return Cause(Reason.POD_CREATION_FAILED, message)
-    for pod in pods:
-        where = _where(child, pod)
-        if pod.unreachable:
-            return Cause(Reason.NODE_LOST, f"{where} is on node {pod.node}, which no longer answers")
-        if pod.unschedulable:
-            return Cause(Reason.UNSCHEDULABLE, f"{where} cannot be scheduled: {pod.unschedulable}")
-        if pod.waiting_reason in _IMAGE_PROBLEMS:
-            return Cause(Reason.IMAGE_PULL_FAILED, f"{where}: {pod.waiting_reason}: {pod.waiting_message}")
-        if pod.waiting_reason not in _STARTING:
-            return Cause(Reason.POD_NOT_STARTING, f"{where}: {pod.waiting_reason}: {pod.waiting_message}")
+    causes = (_not_starting(child, pod, storage, now) for pod in pods)
+    return lost_node(child, pods, now) or next((cause for cause in causes if cause is not None), None)
+
+
+def _not_starting(child: ChildJob, pod: PodView, storage: str, now: datetime) -> Cause | None:
+    where, trouble = _where(child, pod), pod.trouble
+    if storage and not pod.node:
+        return Cause(Reason.STORAGE_UNAVAILABLE, f"{where} cannot be scheduled: {storage}")
+    if pod.unschedulable:
+        return Cause(Reason.UNSCHEDULABLE, f"{where} cannot be scheduled: {pod.unschedulable}")
+    if pod.waiting_reason not in STARTING:
+        reason = Reason.IMAGE_PULL_FAILED if pod.waiting_reason in _IMAGE_PROBLEMS else Reason.POD_NOT_STARTING
+        return Cause(reason, f"{where}: {pod.waiting_reason}: {pod.waiting_message}")
+    if trouble is not None and lasts(trouble, now):
+        reason = Reason.VOLUME_MOUNT_FAILED if trouble.reason in _MOUNT_PROBLEMS else Reason.POD_NOT_STARTING
+        return Cause(reason, f"{where} on node {pod.node}: {trouble.reason}: {trouble.message}")
     return None
+
+
+def lasts(trouble: Trouble, now: datetime) -> bool:
+    """Whether Kubernetes has been saying it for too long to pass by itself."""
+    return now - trouble.since >= _LONGER_PATIENCE.get(trouble.reason, PATIENCE)
+
+
+def lost_node(child: ChildJob, pods: Pods, now: datetime) -> Cause | None:
+    """Return that a node of the Job no longer answers, and what lets the run go on.
+
+    The kubelet of a lost node confirms no end, so its pods exist until somebody vouches that the machine is gone.
+    Deleting such a pod by force does not help: the Job controller's finalizer keeps it until its phase is Failed.
+    """
+    for pod in pods:
+        over = has_failed(pod) or pod.phase == "Succeeded"
+        if over or not (pod.unreachable or _is_overdue(pod, now)):
+            continue
+        where = f"{_where(child, pod)} on node {pod.node}"
+        if pod.deleted_at is None:
+            message = f"{where}: the node no longer answers, or says that it is not ready"
+        else:
+            message = f"{where} was told to stop by {clock(pod.deleted_at)} and has not: the node no longer answers"
+        fix = (
+            f"If the machine is gone, delete its node object (kubectl delete node {pod.node}); if it is off for a "
+            f"while, kubectl taint node {pod.node} node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"
+        )
+        return Cause(Reason.NODE_LOST, f"{message}. {fix}", counted=False)
+    return None
+
+
+def _is_overdue(pod: PodView, now: datetime) -> bool:
+    # A pod's deletionTimestamp is the end of its grace period.
+    return pod.deleted_at is not None and bool(pod.node) and now - pod.deleted_at > OVERDUE
+
+
+def clock(moment: datetime) -> str:
+    """Format a time as it stands in the status: UTC, to the second."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _permanent(child: ChildJob, ended: Pods) -> Cause | None:
@@ -106,6 +175,8 @@ def _first_failure(child: ChildJob, ended: Pods) -> Cause | None:
 def _own_failure(child: ChildJob, pod: PodView) -> Cause | None:
     """Return why this pod ended, unless another pod's end was the reason or nobody knows."""
     if pod.disrupted and not _before(pod.finished_at, pod.disrupted_at):  # an evicted pod also has an exit code
+        if pod.disrupted == _NODE_GONE:
+            return Cause(Reason.NODE_LOST, f"{_where(child, pod)} was on node {pod.node}, which is gone", counted=False)
         return Cause(Reason.PREEMPTED, f"{_where(child, pod)} was evicted ({pod.disrupted})", counted=False)
     if pod.report and pod.report.outcome == "Failed" and pod.report.reason not in _CONSEQUENCES:
         return Cause(_reason(child, pod), _account(child, pod))

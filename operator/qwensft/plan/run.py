@@ -24,20 +24,32 @@ DONE_CONDITION = {
     Stage.MERGE: ConditionType.MERGED,
 }
 
+UNTROUBLED: dict[str, Any] = dict.fromkeys(("consecutive_failures", "retry_time", "reason", "message"))
+"""What becomes of the traces of a failure in a stage's record when the next attempt has nothing to do with it."""
+CLEAN_SLATE: dict[str, Any] = UNTROUBLED | {"restarts": None}
+"""The same, and all restarts given back: for a user who asks for the stage again."""
+
 
 class Run:
     """One observation of one QwenSFTJob.
 
     `status` is what the next status is built from: the stored one, until `harvest` adds to it. `just_done` holds the
-    stages that completed since the last status write, each with a message.
+    stages that completed since the last status write, each with a message; `report` is what the pod of such a stage
+    has left.
     """
 
     def __init__(
-        self, observed: Observed, *, status: Status | None = None, just_done: dict[Stage, str] | None = None
+        self,
+        observed: Observed,
+        *,
+        status: Status | None = None,
+        just_done: dict[Stage, str] | None = None,
+        report: Report | None = None,
     ) -> None:
         self.observed = observed
         self.status = observed.job.status if status is None else status
         self.just_done = just_done or {}
+        self.report = report
 
     @property
     def job(self) -> QwenSFTJob:
@@ -59,6 +71,11 @@ class Run:
         """Stages that have completed, by the durable record and by what was just harvested."""
         recorded = {c.type for c in self.status.conditions if c.status == "True"}
         return frozenset(s for s in Stage if DONE_CONDITION[s] in recorded or s in self.just_done)
+
+    @property
+    def prepared_model(self) -> dict[str, Any] | None:
+        """Measures of the base model, in the pass in which prepare is done; None in any other."""
+        return self.report.model if self.report else None
 
     @property
     def current_stage(self) -> Stage | None:
@@ -111,6 +128,10 @@ class Run:
         stages = self.status.stages.model_copy(update={stage.value: record})
         return self.status.model_copy(update={"stages": stages})
 
+    def reserved(self, stage: Stage, **changes: Any) -> Status:
+        """The status with the stage's next attempt reserved: a number that no Job has yet."""
+        return self.recorded(stage, attempt=(self.record(stage).attempt or 1) + 1, job_name=None, **changes)
+
     def child(self, stage: Stage, attempt: int) -> ChildJob | None:
         """The child Job of an attempt, if it exists."""
         return next((c for c in self.observed.children if c.stage is stage and c.attempt == attempt), None)
@@ -140,13 +161,12 @@ def harvest(run: Run, now: datetime) -> Run:
     metrics, outputs = report.metrics or {}, _outputs(run, report)
 
     status = run.recorded(
-        stage, job_name=child.name, attempt=child.attempt, completion_time=child.finished_at or now, message=None
+        stage, **UNTROUBLED, job_name=child.name, attempt=child.attempt, completion_time=child.finished_at or now
     )
     update: dict[str, Any] = {}
     if stage is Stage.PREPARE:
-        data = {name: int(metrics[name]) for name in DatasetStatus.model_fields if metrics.get(name, -1) >= 0}
-        update["dataset"] = DatasetStatus(**data) if data else None
-        message = f"{data.get('samples', 'all')} samples, {data.get('tokens', 'an unknown number of')} tokens"
+        update["dataset"] = data = _dataset(metrics)
+        message = "; ".join([_counted(data or DatasetStatus()), *(f"warning: {w}" for w in report.warnings)])
     elif stage is Stage.TRAIN:
         update["progress"] = final = progress.final(status.progress, metrics, now)
         message = progress.summary(final)
@@ -155,7 +175,32 @@ def harvest(run: Run, now: datetime) -> Run:
     if outputs:
         update["outputs"] = (status.outputs or Outputs()).model_copy(update=outputs)
         message += "; " + ", ".join(f"{name} at {output.path}" for name, output in sorted(outputs.items()))
-    return Run(run.observed, status=status.model_copy(update=update), just_done={stage: message})
+    return Run(run.observed, status=status.model_copy(update=update), just_done={stage: message}, report=report)
+
+
+def _dataset(metrics: dict[str, float]) -> DatasetStatus | None:
+    """Return what prepare counted; a figure that makes no sense is left out."""
+    told = {
+        name: int(metrics[field.alias or name])
+        for name, field in DatasetStatus.model_fields.items()
+        if metrics.get(field.alias or name, -1) >= 0
+    }
+    return DatasetStatus(**told) if told else None
+
+
+def _counted(data: DatasetStatus) -> str:
+    """One phrase: how many samples, of how many tokens, how many of them cut."""
+    parts = [f"{_or(data.samples, 'all')} samples", f"{_or(data.tokens, 'an unknown number of')} tokens"]
+    if data.eval_samples:
+        parts.append(f"{data.eval_samples} samples to evaluate on")
+    if data.truncated_samples:
+        longest = "" if data.length_max is None else f" (the longest has {data.length_max} tokens)"
+        parts.append(f"{data.truncated_samples} cut off at spec.training.cutoffLen{longest}")
+    return ", ".join(parts)
+
+
+def _or(count: int | None, words: str) -> str:
+    return words if count is None else str(count)
 
 
 def _outputs(run: Run, report: Report) -> dict[str, Output]:

@@ -6,12 +6,13 @@ Nothing here reads a clock, a network or a file.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from qwensft.api.v1alpha1 import QwenSFTJob
+from qwensft.api.v1alpha1 import QwenSFTJob, Reason
 
 
 class Stage(StrEnum):
@@ -60,6 +61,17 @@ class Report:
     rank: int | None = None
     metrics: dict[str, float] | None = None  # finite numbers only
     outputs: dict[str, Any] | None = None
+    warnings: tuple[str, ...] = ()  # what prepare found worth telling, each a short sentence
+    model: dict[str, Any] | None = None  # the base model's measures, by prepare; finite numbers, bools and None only
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What Kubernetes says in Events, and nowhere else, about an object that it cannot bring up."""
+
+    reason: str  # FailedMount, ProvisioningFailed, …
+    message: str
+    since: datetime  # when it was first said
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +94,8 @@ class PodView:
     disrupted: str = ""  # reason of the DisruptionTarget condition
     disrupted_at: datetime | None = None
     unreachable: bool = False  # its node stopped reporting
+    deleted_at: datetime | None = None  # by when it has to be gone: its grace period is over then
+    trouble: Trouble | None = None  # why its containers are not created
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +118,28 @@ class Scrape:
 class Obstacle:
     """Why the API server would not let the operator do its last action; the run waits and tries again."""
 
-    reason: str  # a member of `Reason`: NameConflict, QuotaExceeded, Forbidden, InvalidObject
+    reason: Reason  # NameConflict, QuotaExceeded, Forbidden or InvalidObject
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimView:
+    """A PersistentVolumeClaim that pods of the run mount."""
+
+    name: str
+    phase: str = "Pending"
+    access_modes: frozenset[str] = frozenset()
+    block: bool = False  # volumeMode Block: a device, nothing that could be mounted
+    deleting: bool = False
+    trouble: Trouble | None = None  # why it has no volume yet
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """A node, by its labels only."""
+
+    name: str
+    labels: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +152,9 @@ class Observed:
     creation_failures: tuple[str, ...] = ()  # why the Job controller could not create pods (quota, Pod Security)
     service_exists: bool = False
     config_maps: frozenset[str] = frozenset()  # names of the run's ConfigMaps that exist
-    claim_exists: bool = False  # the storage claim
-    claim_problem: str = ""  # why it cannot serve, in a sentence, or ""
+    claim_exists: bool = False  # the storage claim, and it is the run's own
+    claims: tuple[ClaimView, ...] | None = None  # those of `claims_wanted` that exist; None = nothing was read
+    nodes: tuple[NodeView, ...] = ()  # those that label the memory of the accelerator that the run asks for
     scrape: Scrape | None = None
     obstacle: Obstacle | None = None
 

@@ -17,6 +17,7 @@ from qwensft.runtime.health import HealthServer
 from qwensft.runtime.kube import QWENSFTJOBS, Kube, KubeError
 from qwensft.runtime.leader import Leader, LeaderLostError
 from qwensft.runtime.metrics import Metrics
+from qwensft.runtime.nodes import Nodes
 from qwensft.runtime.observe import Key, Observer
 from qwensft.runtime.queue import WorkQueue
 from qwensft.runtime.reconcile import Reconciler
@@ -39,7 +40,7 @@ class App:
         self._scraper, self._addresses, self._metrics = Scraper(), PodAddresses(), Metrics()
         self._reconciler = Reconciler(
             self._queue,
-            Observer(kube, self._scraper, self._addresses),
+            Observer(kube, self._scraper, self._addresses, Nodes(kube, enabled=settings.read_nodes)),
             Executor(
                 kube,
                 Defaults(trainer_image=settings.trainer_image, image_pull_policy=settings.image_pull_policy),

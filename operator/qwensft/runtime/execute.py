@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 
 from qwensft import render
-from qwensft.api.v1alpha1 import API_VERSION, KIND, LABEL_JOB, QwenSFTJob
+from qwensft.api.v1alpha1 import API_VERSION, KIND, LABEL_JOB, QwenSFTJob, Reason
 from qwensft.plan.types import (
     Action,
     CreateJob,
@@ -77,10 +77,10 @@ class Executor:
                 case DeleteJob(name, uid):
                     await self._delete_job(job, name, uid)
         except ForbiddenError as error:
-            reason = "QuotaExceeded" if error.quota else "Forbidden"
+            reason = Reason.QUOTA_EXCEEDED if error.quota else Reason.FORBIDDEN
             raise ObstacleError(Obstacle(reason, error.message)) from error
         except InvalidError as error:
-            raise ObstacleError(Obstacle("InvalidObject", error.message)) from error
+            raise ObstacleError(Obstacle(Reason.INVALID_OBJECT, error.message)) from error
 
     async def _ensure(self, job: QwenSFTJob, resource: Resource, manifest: Manifest) -> None:
         namespace, name = job.metadata.namespace, manifest["metadata"]["name"]
@@ -104,7 +104,7 @@ class Executor:
             raise NotYetError(f"{what} still belongs to {owner['kind']} {owner['name']}, which is gone")
         whose = f"belongs to {owner['kind']} {owner['name']}" if owner else "was made by somebody else"
         message = f"{what} exists and {whose}; delete it, or give this {KIND} another name"
-        raise ObstacleError(Obstacle("NameConflict", message))
+        raise ObstacleError(Obstacle(Reason.NAME_CONFLICT, message))
 
     async def _is_leaving(self, namespace: str, owner: Manifest) -> bool:
         if (owner["apiVersion"], owner["kind"]) != (API_VERSION, KIND):

@@ -23,11 +23,13 @@ Manifest = dict[str, Any]
 
 FIELD_MANAGER = "qwen-sft-operator"
 _PAGE = 500
+_JSON = "application/json"
+_METADATA = f"{_JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """A namespaced resource type."""
+    """A resource type; namespace "" stands for all namespaces, or for none where it has none."""
 
     group: str
     version: str
@@ -48,6 +50,7 @@ SERVICES = Resource("", "v1", "services")
 CONFIG_MAPS = Resource("", "v1", "configmaps")
 CLAIMS = Resource("", "v1", "persistentvolumeclaims")
 EVENTS = Resource("", "v1", "events")
+NODES = Resource("", "v1", "nodes")
 LEASES = Resource("coordination.k8s.io", "v1", "leases")
 
 
@@ -149,13 +152,28 @@ class Kube:
         return await self._request("GET", resource.path(namespace, name))
 
     async def list(
-        self, resource: Resource, namespace: str, *, label_selector: str = "", field_selector: str = ""
+        self,
+        resource: Resource,
+        namespace: str,
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+        metadata_only: bool = False,
     ) -> list[Manifest]:
-        """Read all objects that match, page by page. They lack `kind` and `apiVersion`."""
+        """Read all objects that match, page by page. They lack `kind` and `apiVersion`.
+
+        Args:
+            resource: What to list.
+            namespace: Where; "" means everywhere.
+            label_selector: Which ones, by their labels.
+            field_selector: Which ones, by fields that the API server can select by.
+            metadata_only: Leave spec and status out; a node's are some 20 KB.
+        """
         query = {"limit": str(_PAGE), "labelSelector": label_selector, "fieldSelector": field_selector}
         items: list[Manifest] = []
         while True:
-            page = await self._request("GET", resource.path(namespace), query=query)
+            accept = _METADATA if metadata_only else _JSON
+            page = await self._request("GET", resource.path(namespace), query=query, accept=accept)
             items += page["items"]
             query["continue"] = page["metadata"].get("continue", "")
             if not query["continue"]:
@@ -217,12 +235,13 @@ class Kube:
         *,
         query: Mapping[str, str] | None = None,
         body: Manifest | None = None,
-        content_type: str = "application/json",
+        content_type: str = _JSON,
+        accept: str = _JSON,
     ) -> Manifest:
         told = {key: value for key, value in (query or {}).items() if value}
         url = f"{self.configuration.host}{path}{'?' + urlencode(told) if told else ''}"
         headers = {
-            "Accept": "application/json",
+            "Accept": accept,
             "Content-Type": content_type,
             "User-Agent": FIELD_MANAGER,
             **await self._credentials(),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from qwensft import plan, render
 from qwensft.api.v1alpha1 import LABEL_JOB, QwenSFTJob, parse_job
 from qwensft.plan.run import Run
-from qwensft.plan.types import ChildJob, JobState, Observed, PodView, Scrape, Stage
+from qwensft.plan.types import ChildJob, ClaimView, JobState, NodeView, Observed, PodView, Scrape, Stage
 from qwensft.render.names import service_name
 from qwensft.runtime.execute import is_ours
 from qwensft.runtime.kube import (
@@ -27,6 +27,7 @@ from qwensft.runtime.kube import (
     NotFoundError,
     Resource,
 )
+from qwensft.runtime.nodes import Nodes
 from qwensft.runtime.scrape import PodAddresses, Scraper
 
 Key = tuple[str, str]
@@ -34,7 +35,7 @@ Key = tuple[str, str]
 
 LABEL_CONTROLLER_UID = "batch.kubernetes.io/controller-uid"
 LABEL_INDEX = "batch.kubernetes.io/job-completion-index"
-_MULTI_NODE_MODES = {"ReadWriteMany", "ReadWriteOnce"}  # ReadWriteOnce serves any number of pods on one node
+_MOST_PODS_ASKED = 4  # of which the events are read in one pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +49,8 @@ class Observation:
 class Observer:
     """Reads runs. Holds no state between calls but hints."""
 
-    def __init__(self, kube: Kube, scraper: Scraper, addresses: PodAddresses) -> None:
-        self._kube, self._scraper, self._addresses = kube, scraper, addresses
+    def __init__(self, kube: Kube, scraper: Scraper, addresses: PodAddresses, nodes: Nodes) -> None:
+        self._kube, self._scraper, self._addresses, self._nodes = kube, scraper, addresses, nodes
 
     async def manifest(self, key: Key) -> Manifest | None:
         """Read the QwenSFTJob; None when it does not exist or is being deleted (then nothing is left to do)."""
@@ -76,11 +77,14 @@ class Observer:
             return Observation(manifest, run.observed)
 
         stage, attempt = run.current_stage, run.record(run.current_stage).attempt or 1
-        (service, config_map, claim), (pods, failures), scrape = await asyncio.gather(
+        (service, config_map), claims, nodes, (pods, failures), scrape = await asyncio.gather(
             self._companions(run, stage, attempt),
+            self._claims(namespace, plan.claims_wanted(job, children)),
+            self._labelled_nodes(plan.nodes_wanted(job, children)),
             self._pods(run, plan.pods_wanted(job, children)),
             self._scrape(namespace, plan.scrape_wanted(job, children)),
         )
+        own = None if claims is None else claims.get(job.workspace_claim)
         observed = Observed(
             job=job,
             children=children,
@@ -89,21 +93,34 @@ class Observer:
             # A stranger's object of that name does not count: creating ours then tells of the conflict.
             service_exists=service is not None and is_ours(job, render.service(job), service),
             config_maps=frozenset([config_map["metadata"]["name"]] if config_map else []),
-            claim_exists=claim is not None and _is_usable(job, claim),
-            claim_problem=claim_problem(job, claim) if _may_start_pods(run) else "",
+            claim_exists=own is not None and _is_usable(job, own),
+            claims=None if claims is None else await self._claim_views(namespace, claims),
+            nodes=nodes,
             scrape=scrape,
         )
         return Observation(manifest, observed)
 
-    async def _companions(
-        self, run: Run, stage: Stage, attempt: int
-    ) -> tuple[Manifest | None, Manifest | None, Manifest | None]:
+    async def _companions(self, run: Run, stage: Stage, attempt: int) -> tuple[Manifest | None, Manifest | None]:
         job, namespace = run.job, run.job.metadata.namespace
         return await asyncio.gather(
             self._find(SERVICES, namespace, service_name(job)) if stage is Stage.TRAIN else _nothing(),
             self._find(CONFIG_MAPS, namespace, run.child_name(stage, attempt)),
-            self._find(CLAIMS, namespace, job.workspace_claim) if _may_start_pods(run) else _nothing(),
         )
+
+    async def _claims(self, namespace: str, names: tuple[str, ...]) -> dict[str, Manifest] | None:
+        """Read claims; those that do not exist are left out. None when there was nothing to read."""
+        found = await asyncio.gather(*(self._find(CLAIMS, namespace, name) for name in names))
+        return {claim["metadata"]["name"]: claim for claim in found if claim is not None} if names else None
+
+    async def _claim_views(self, namespace: str, claims: dict[str, Manifest]) -> tuple[ClaimView, ...]:
+        return tuple(await asyncio.gather(*(self._claim_view(namespace, claim) for claim in claims.values())))
+
+    async def _claim_view(self, namespace: str, claim: Manifest) -> ClaimView:
+        pending = (claim.get("status") or {}).get("phase", "Pending") == "Pending"
+        return plan.claim_view(claim, await self._events(namespace, claim) if pending else ())
+
+    async def _labelled_nodes(self, label: str | None) -> tuple[NodeView, ...]:
+        return () if label is None else await self._nodes.labelled(label)
 
     async def _pods(self, run: Run, child: ChildJob | None) -> tuple[tuple[PodView, ...], tuple[str, ...]]:
         if child is None:
@@ -111,14 +128,27 @@ class Observer:
         namespace = run.job.metadata.namespace
         selector = f"{LABEL_CONTROLLER_UID}={child.uid}"
         manifests = await self._kube.list(PODS, namespace, label_selector=selector)
-        pods = tuple(plan.pod_view(pod) for pod in manifests)
-        if len(pods) >= run.pods_of(child.stage) or child.state is not JobState.RUNNING:
+        pods = await self._pod_views(namespace, manifests)
+        if len(pods) >= run.pods_of(child.stage) or child.state is not JobState.RUNNING or child.deleting:
             return pods, ()
         # A quota or Pod Security denial stands nowhere but in the Job controller's events.
         fields = f"involvedObject.uid={child.uid},reason=FailedCreate"
         events = await self._kube.list(EVENTS, namespace, field_selector=fields)
         latest_first = sorted(events, key=lambda event: event.get("lastTimestamp") or "", reverse=True)
         return pods, tuple(event.get("message", "") for event in latest_first)
+
+    async def _pod_views(self, namespace: str, manifests: list[Manifest]) -> tuple[PodView, ...]:
+        # What holds up one pod of a gang mostly holds up the others, too.
+        asked = [pod["metadata"]["name"] for pod in manifests if plan.events_wanted(pod)][:_MOST_PODS_ASKED]
+        told = await asyncio.gather(
+            *(self._events(namespace, pod) for pod in manifests if pod["metadata"]["name"] in asked)
+        )
+        events = dict(zip(asked, told, strict=True))
+        return tuple(plan.pod_view(pod, events.get(pod["metadata"]["name"], ())) for pod in manifests)
+
+    async def _events(self, namespace: str, about: Manifest) -> list[Manifest]:
+        fields = f"involvedObject.uid={about['metadata']['uid']}"
+        return await self._kube.list(EVENTS, namespace, field_selector=fields)
 
     async def _scrape(self, namespace: str, child: ChildJob | None) -> Scrape | None:
         if child is None:
@@ -147,23 +177,6 @@ class Observer:
             return None
 
 
-def claim_problem(job: QwenSFTJob, claim: Manifest | None) -> str:
-    """Say in a sentence why the storage claim cannot serve, or return ""."""
-    name, given = job.workspace_claim, job.spec.storage.volume.claim_name is not None
-    if claim is None:
-        return f"claim {name} does not exist; create it, or use spec.storage.volume.claimTemplate" if given else ""
-    if "deletionTimestamp" in claim["metadata"]:
-        return f"claim {name} is being deleted"
-    if claim.get("status", {}).get("phase") == "Lost":
-        return f"claim {name} has lost its volume"
-    modes, nodes = set(claim["spec"].get("accessModes", ())), job.spec.distribution.nodes
-    if modes == {"ReadOnlyMany"}:
-        return f"claim {name} is read-only (ReadOnlyMany); the run writes to it"
-    if nodes > 1 and not modes & _MULTI_NODE_MODES:
-        return f"claim {name} serves one pod only ({', '.join(sorted(modes))}); {nodes} nodes need ReadWriteMany"
-    return ""
-
-
 def rank_zero_address(pod: Manifest) -> str | None:
     """Return the IP address of a running pod, else None."""
     status = pod.get("status") or {}
@@ -173,11 +186,6 @@ def rank_zero_address(pod: Manifest) -> str | None:
 
 def _is_usable(job: QwenSFTJob, claim: Manifest) -> bool:
     return job.spec.storage.volume.claim_name is not None or is_ours(job, render.claim(job), claim)
-
-
-def _may_start_pods(run: Run) -> bool:
-    """Whether this pass may start a Job. While one runs, the claim is the scheduler's and the kubelet's matter."""
-    return run.current_child is None or run.current_child.state is not JobState.RUNNING
 
 
 async def _nothing() -> None:

@@ -36,6 +36,9 @@ class Settings:
     trainer_image: str = _setting("", "Image of the stages when spec.worker.image is not given (required).")
     image_pull_policy: str = _setting("IfNotPresent", "Pull policy when spec.worker.imagePullPolicy is not given.")
     scrape_interval_seconds: float = _setting(10.0, "How often a training run's progress is read from its node rank 0.")
+    read_nodes: bool = _setting(
+        True, "Read the labels of nodes for the memory of accelerators; needs the right to list nodes."
+    )
     resync_seconds: float = _setting(600.0, "How often every run is looked at although nothing seems to have changed.")
     workers: int = _setting(16, "How many runs are reconciled at the same time.")
     request_timeout_seconds: float = _setting(30.0, "Limit for one request to the API server.")

@@ -17,6 +17,7 @@ from .builders import (
     child,
     failed,
     interrupted,
+    later,
     look,
     pod,
     scene,
@@ -25,14 +26,15 @@ from .builders import (
 LIMITS: dict[str, Any] = {"runPolicy": {"maxRestarts": 2}, "prepare": {"retries": 2}, "merge": {"retries": 2}}
 
 
-def test_a_failed_training_reserves_the_next_attempt_and_starts_it_in_the_next_pass() -> None:
+def test_a_failed_training_reserves_the_next_attempt_and_starts_it_after_a_wait() -> None:
     seen = look(scene(TRAIN, FAILED, pods=(failed(),)))
     assert seen.actions == []
     assert seen.headline == ("Restarting", "TrainingFailed")
     assert (seen.stage(TRAIN).attempt, seen.stage(TRAIN).job_name, seen.stage(TRAIN).restarts) == (2, None, 1)
-    assert seen.plan.requeue_after == 0
+    assert seen.message == "pod pod-0 (node rank 0) exited with code 1; attempt 2 starts at 2026-01-02T12:00:10Z"
+    assert seen.plan.requeue_after == 10
 
-    again = look(seen.then(pods=()))
+    again = look(seen.then(pods=()), later(seconds=10))
     assert again.actions == ["EnsureConfigMap train-2", "CreateJob train-2"]
     assert again.headline == ("Restarting", "Starting")
 
@@ -86,7 +88,7 @@ def test_a_failing_job_is_waited_for() -> None:
 def test_a_node_that_no_longer_answers_is_named_while_its_pod_cannot_stop() -> None:
     seen = look(scene(TRAIN, FAILING, pods=(failed(), pod(1, unreachable=True))))
     assert seen.headline == ("Training", "NodeLost")
-    assert "pod pod-1 cannot stop: its node node-1 no longer answers" in seen.message
+    assert "exited with code 1; pod pod-1 (node rank 1) on node node-1: the node no longer answers" in seen.message
 
 
 def test_a_training_job_deleted_by_hand_is_a_lost_attempt() -> None:

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from qwensft.plan.types import Observed, Obstacle, Scrape
+from qwensft.api.v1alpha1 import Reason
+from qwensft.plan.types import ClaimView, Observed, Obstacle, Scrape
 
 from .builders import (
     COMPLETE,
@@ -32,8 +33,10 @@ UNDER_WAY = {
     "failing": scene(TRAIN, FAILING),
     "restarting": scene(TRAIN, FAILED),
     "suspending": scene(TRAIN, suspend=True),
-    "refused": scene(TRAIN, None, recorded=False, observed={"obstacle": Obstacle("QuotaExceeded", "full")}),
-    "without storage": scene(TRAIN, None, recorded=False, observed={"claim_problem": "gone"}),
+    "refused": scene(TRAIN, None, recorded=False, observed={"obstacle": Obstacle(Reason.QUOTA_EXCEEDED, "full")}),
+    "without storage": scene(
+        TRAIN, None, recorded=False, observed={"claims": (ClaimView("support-workspace", "Lost"),)}
+    ),
     "merging": scene(MERGE),
 }
 

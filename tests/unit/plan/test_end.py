@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from qwensft.api.v1alpha1 import Phase
+from qwensft.api.v1alpha1 import Phase, Reason
 from qwensft.plan.types import JobState, Obstacle, Stage
 
 from .builders import COMPLETE, FAILED, MERGE, NOW, PREPARE, TRAIN, child, failed, later, look, scene
@@ -42,12 +42,6 @@ def test_a_run_before_its_deadline_is_looked_at_when_it_comes() -> None:
     assert seen.plan.requeue_after == 60
 
 
-def test_a_suspended_run_meets_its_deadline_when_it_is_resumed() -> None:
-    held = look(scene(TRAIN, None, attempt=2, recorded=False, suspend=True, **DEADLINE), later(hours=9))
-    assert (held.status.phase, held.plan.requeue_after) == ("Suspended", None)
-    assert look(held.then(spec=DEADLINE), later(hours=9)).headline == ("Failed", "DeadlineExceeded")
-
-
 def test_child_jobs_are_kept_without_a_ttl() -> None:
     assert look(look(scene(MERGE, COMPLETE)).then(), later(days=9)).actions == []
 
@@ -78,7 +72,7 @@ def test_vanished_jobs_of_a_finished_run_are_no_loss() -> None:
 
 def test_a_refused_deletion_does_not_overwrite_the_last_words() -> None:
     done = look(scene(MERGE, COMPLETE, runPolicy={"ttlSecondsAfterFinished": 0}))
-    refused = look(replace(done.then(), obstacle=Obstacle("Forbidden", "no")))
+    refused = look(replace(done.then(), obstacle=Obstacle(Reason.FORBIDDEN, "no")))
     assert refused.plan.status is None
 
 

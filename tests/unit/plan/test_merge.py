@@ -61,7 +61,8 @@ def test_a_failed_merge_is_not_tried_again_by_itself() -> None:
 
 def test_a_failed_merge_never_trains_again() -> None:
     seen = look(scene(MERGE, FAILED, pods=(failed(message="boom"),)))
-    assert look(seen.then(pods=())).actions == ["EnsureConfigMap merge-2", "CreateJob merge-2"]
+    again = look(seen.then(pods=()), later(seconds=10))
+    assert again.actions == ["EnsureConfigMap merge-2", "CreateJob merge-2"]
     assert seen.condition("Trained").status == "True"
 
 

@@ -1,10 +1,12 @@
 """From stage to stage: what is started when, what is waited for, and what is taken over from a finished stage."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from qwensft.plan.types import Obstacle, Report, Scrape
+from qwensft.api.v1alpha1 import Reason
+from qwensft.plan.types import ClaimView, Obstacle, Report, Scrape
 
 from .builders import (
     COMPLETE,
@@ -50,10 +52,40 @@ def test_prepare_leaves_its_counts_in_the_status() -> None:
     assert seen.condition("Prepared").message == "200 samples, 9000 tokens"
 
 
+def test_prepare_leaves_lengths_and_warnings_too() -> None:
+    metrics: dict[str, float] = {
+        "samples": 200, "tokens": 9000, "evalSamples": 20, "truncatedSamples": 3,
+        "lengthP50": 40, "lengthP90": 90, "lengthP99": 5000, "lengthMax": 8000,
+    }  # fmt: skip
+    report = Report("Succeeded", metrics=metrics, warnings=("tools: no JSON", "MoE with ZeRO-3 is slow"))
+    seen = look(scene(PREPARE, COMPLETE, pods=(pod(report=report),)))
+    assert seen.status.dataset.document() == metrics
+    assert seen.condition("Prepared").message == (
+        "200 samples, 9000 tokens, 20 samples to evaluate on, 3 cut off at spec.training.cutoffLen (the longest has "
+        "8000 tokens); warning: tools: no JSON; warning: MoE with ZeRO-3 is slow"
+    )
+    warnings = [event for event in seen.plan.events if event.reason == Reason.PREPARATION_WARNING]
+    assert [(event.type, event.message) for event in warnings] == [
+        ("Warning", "tools: no JSON"), ("Warning", "MoE with ZeRO-3 is slow")
+    ]  # fmt: skip
+    again = look(seen.then(children=(child(TRAIN),), pods=()))
+    assert again.condition("Prepared").message == seen.condition("Prepared").message
+    assert Reason.PREPARATION_WARNING not in {event.reason for event in again.plan.events}
+
+
 def test_a_complete_job_counts_without_its_pods() -> None:
     seen = look(scene(PREPARE, COMPLETE))
     assert seen.condition("Prepared").status == "True"
     assert seen.status.dataset is None
+
+
+@pytest.mark.parametrize(("method", "kind"), [("full", "model"), ("freeze", "model"), ("qlora", "adapter")])
+def test_the_trainer_says_what_kind_of_output_a_method_leaves(method: str, kind: str) -> None:
+    report = Report("Succeeded", outputs={kind: {"path": "run/train/2/checkpoint-40"}})
+    spec: dict[str, Any] = {"tuning": {"method": method}, "merge": {"enabled": False}}
+    seen = look(scene(TRAIN, COMPLETE, pods=(pod(report=report),), **spec))
+    assert getattr(seen.status.outputs, kind).path == "run/train/2/checkpoint-40"
+    assert seen.message == "the model is at run/train/2/checkpoint-40 on claim support-workspace"
 
 
 def test_training_leaves_figures_and_the_place_of_its_adapter() -> None:
@@ -98,6 +130,15 @@ def test_a_start_waits_for_the_pods_of_an_earlier_attempt() -> None:
     assert seen.headline == ("Restarting", "WaitingForPreviousAttempt")
 
 
+def test_a_start_that_a_lost_node_holds_up_names_it() -> None:
+    reserved = scene(TRAIN, None, attempt=2, recorded=False)
+    overdue = pod(1, deleted_at=later(minutes=-1))
+    seen = look(replace(reserved, children=(child(TRAIN, deleting=True),), pods=(overdue,)))
+    assert seen.headline == ("Restarting", "NodeLost")
+    assert seen.message.startswith("waiting for the pods of support-train-1 to stop; pod pod-1 (node rank 1)")
+    assert seen.plan.requeue_after == 15
+
+
 def test_an_earlier_attempt_that_runs_on_is_stopped_before_the_next_starts() -> None:
     reserved = scene(TRAIN, None, attempt=2, recorded=False)
     assert look(replace(reserved, children=(child(TRAIN),))).actions == ["DeleteJob support-train-1"]
@@ -121,7 +162,7 @@ def test_service_and_config_map_come_back_under_a_running_training() -> None:
 
 
 def test_a_claim_that_cannot_serve_is_reported_before_pods_hang_on_it() -> None:
-    seen = look(replace(new_run(), claim_problem="claim models does not exist"))
+    seen = look(replace(new_run(storage={"volume": {"claimName": "models"}}), claims=()))
     assert seen.actions == []
     assert seen.headline == ("Pending", "StorageUnavailable")
     assert seen.plan.requeue_after == 30
@@ -134,7 +175,10 @@ def test_a_claim_with_prepared_data_is_not_replaced_by_an_empty_one() -> None:
 
 
 def test_a_running_job_does_not_care_what_the_claim_looks_like() -> None:
-    assert look(scene(TRAIN, observed={"claim_problem": "being deleted"})).headline == ("Training", "Running")
+    assert look(scene(TRAIN, observed={"claims": (ClaimView("support-workspace", deleting=True),)})).headline == (
+        "Training",
+        "Running",
+    )
 
 
 def test_starting_pods_are_counted() -> None:
@@ -185,18 +229,18 @@ def test_a_run_that_does_not_train_shows_no_time_to_the_end() -> None:
 
 @pytest.mark.parametrize("reason", ["NameConflict", "QuotaExceeded", "Forbidden", "InvalidObject"])
 def test_a_refused_action_is_the_headline(reason: str) -> None:
-    seen = look(scene(TRAIN, None, recorded=False, observed={"obstacle": Obstacle(reason, "exceeded quota")}))
+    seen = look(scene(TRAIN, None, recorded=False, observed={"obstacle": Obstacle(Reason(reason), "exceeded quota")}))
     assert seen.headline == ("Training", reason)
     assert seen.actions == []
     assert seen.stage(TRAIN).job_name is None
 
 
 def test_a_refused_first_action_leaves_the_run_pending() -> None:
-    assert look(replace(new_run(), obstacle=Obstacle("Forbidden", "no"))).headline == ("Pending", "Forbidden")
+    assert look(replace(new_run(), obstacle=Obstacle(Reason.FORBIDDEN, "no"))).headline == ("Pending", "Forbidden")
 
 
 def test_a_refusal_does_not_lose_what_prepare_achieved() -> None:
-    seen = look(scene(PREPARE, COMPLETE, observed={"obstacle": Obstacle("QuotaExceeded", "full")}))
+    seen = look(scene(PREPARE, COMPLETE, observed={"obstacle": Obstacle(Reason.QUOTA_EXCEEDED, "full")}))
     assert seen.condition("Prepared").status == "True"
 
 

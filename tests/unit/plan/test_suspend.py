@@ -7,7 +7,22 @@ import pytest
 
 from qwensft.plan.types import Stage
 
-from .builders import COMPLETE, FAILED, FAILING, MERGE, PREPARE, TRAIN, child, failed, look, new_run, scene
+from .builders import (
+    COMPLETE,
+    FAILED,
+    FAILING,
+    MERGE,
+    NOW,
+    PREPARE,
+    TRAIN,
+    child,
+    failed,
+    later,
+    look,
+    new_run,
+    pod,
+    scene,
+)
 
 HELD: dict[str, Any] = {"runPolicy": {"suspend": True}}
 
@@ -112,3 +127,54 @@ def test_the_progress_is_kept_without_a_pace() -> None:
     status = type(observed.job.status).model_validate(observed.job.status.document() | {"progress": progress})
     kept = look(replace(observed, job=observed.job.model_copy(update={"status": status}))).status.progress
     assert (kept.steps, kept.eta, kept.tokens_per_second) == ("40/50", None, None)
+
+
+WITHIN: dict[str, Any] = {"activeDeadlineSeconds": 7200}  # scenes began an hour ago
+
+
+def test_the_time_held_is_counted_from_the_first_pass_to_the_resume() -> None:
+    held = look(scene(TRAIN, None, attempt=2, recorded=False, suspend=True))
+    assert (held.status.suspend_time, held.status.suspended_seconds) == (NOW, None)
+    resumed = look(look(held.then(), later(minutes=5)).then(spec={"runPolicy": {}}), later(minutes=10))
+    assert (resumed.status.suspend_time, resumed.status.suspended_seconds) == (None, 600)
+
+
+def test_several_holds_add_up() -> None:
+    seen = look(scene(TRAIN, None, attempt=2, recorded=False, suspend=True))
+    for minute in (10, 30):
+        resumed = look(seen.then(spec={"runPolicy": {}}), later(minutes=minute))
+        seen = look(resumed.then(spec=HELD, children=()), later(minutes=minute + 10))
+    assert look(seen.then(spec={"runPolicy": {}}), later(minutes=50)).status.suspended_seconds == 30 * 60
+
+
+def test_the_time_held_does_not_count_toward_the_deadline() -> None:
+    policy: dict[str, Any] = {"runPolicy": WITHIN}
+    held = look(scene(TRAIN, None, attempt=2, recorded=False, suspend=True, **policy))
+    assert held.plan.requeue_after is None
+    resumed = look(held.then(spec=policy), later(hours=9))
+    assert resumed.actions == ["EnsureConfigMap train-2", "CreateJob train-2"]
+    assert resumed.plan.requeue_after == 3600
+    running = resumed.then(children=(child(TRAIN, attempt=2),))
+    assert look(running, later(hours=9, minutes=59)).headline == ("Training", "Running")
+    assert look(running, later(hours=10)).headline == ("Failed", "DeadlineExceeded")
+
+
+def test_a_run_that_is_already_over_its_deadline_fails_when_it_is_resumed() -> None:
+    held = look(scene(TRAIN, None, attempt=2, recorded=False, suspend=True, runPolicy={"activeDeadlineSeconds": 60}))
+    seen = look(held.then(spec={"runPolicy": {"activeDeadlineSeconds": 60}}))
+    assert seen.headline == ("Failed", "DeadlineExceeded")
+
+
+def test_a_run_that_ends_while_it_is_held_is_not_held_any_more() -> None:
+    held = look(scene(MERGE, suspend=True))
+    done = look(held.then(children=(child(MERGE, COMPLETE, attempt=2),)), later(minutes=3))
+    assert (done.status.phase, done.status.suspend_time, done.status.suspended_seconds) == ("Succeeded", None, 180)
+
+
+def test_stopping_pods_on_a_lost_node_are_told() -> None:
+    stopping = scene(TRAIN, None, attempt=2, recorded=False, suspend=True)
+    lost = pod(1, unreachable=True, deleted_at=later(minutes=-5))
+    seen = look(replace(stopping, children=(child(TRAIN, deleting=True),), pods=(lost,)))
+    assert seen.headline == ("Suspended", "NodeLost")
+    assert "kubectl delete node node-1" in seen.message
+    assert seen.plan.requeue_after == 15

@@ -52,16 +52,22 @@ class FakeKube(Kube):
         return copy.deepcopy(self._stored(resource, namespace, name))
 
     async def list(
-        self, resource: Resource, namespace: str, *, label_selector: str = "", field_selector: str = ""
+        self,
+        resource: Resource,
+        namespace: str,
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+        metadata_only: bool = False,
     ) -> list[Manifest]:
         self._called("list", resource, label_selector or field_selector)
-        wanted = [part.split("=", 1) for part in label_selector.split(",") if part]
         return [
-            copy.deepcopy(manifest)
+            {"metadata": copy.deepcopy(manifest["metadata"])} if metadata_only else copy.deepcopy(manifest)
             for (plural, where, _), manifest in self.objects.items()
             if plural == resource.plural
             and namespace in ("", where)
-            and all(manifest["metadata"].get("labels", {}).get(key) == value for key, value in wanted)
+            and _selects(label_selector, manifest["metadata"].get("labels", {}).get)
+            and _selects(field_selector, functools.partial(_field, manifest))
         ]
 
     async def create(self, resource: Resource, namespace: str, body: Manifest) -> Manifest:
@@ -96,6 +102,16 @@ class FakeKube(Kube):
     def _same_version(self, stored: Manifest, given: Manifest) -> None:
         if given.get("resourceVersion", stored["metadata"]["resourceVersion"]) != stored["metadata"]["resourceVersion"]:
             raise ConflictError(409, "Conflict", "the object has been modified")
+
+
+def _selects(selector: str, value_of: Callable[[str], Any]) -> bool:
+    """Whether all parts of a selector hold: `key=value`, or `key` alone for any value."""
+    parts = [part.partition("=") for part in selector.split(",") if part]
+    return all(value_of(key) == value if equal else value_of(key) is not None for key, equal, value in parts)
+
+
+def _field(manifest: Manifest, path: str) -> Any:
+    return functools.reduce(lambda value, name: value.get(name, {}), path.split("."), manifest) or None
 
 
 def apply_merge_patch(document: Any, patch: Any) -> Any:

@@ -13,6 +13,7 @@ from kubernetes.aio.client.configuration import Configuration
 
 from qwensft.runtime.kube import (
     JOBS,
+    NODES,
     PODS,
     QWENSFTJOBS,
     AlreadyExistsError,
@@ -106,6 +107,20 @@ async def test_a_list_is_read_to_its_last_page(server: tuple[Server, Kube]) -> N
     assert [item["metadata"]["name"] for item in found] == ["a", "b", "c"]
     paths = {(request.path, request.query["labelSelector"]) for request, _ in behaviour.requests}
     assert paths == {("/apis/batch/v1/namespaces/team/jobs", "qwensft.io/job=demo")}
+
+
+async def test_of_nodes_only_the_metadata_is_asked_for(server: tuple[Server, Kube]) -> None:
+    behaviour, kube = server
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.json_response({"metadata": {}, "items": [{"metadata": {"name": "gpu-0"}}]})
+
+    behaviour.answer = answer
+    found = await kube.list(NODES, "", label_selector="nvidia.com/gpu.memory", metadata_only=True)
+    assert found == [{"metadata": {"name": "gpu-0"}}]
+    request, _ = behaviour.requests[0]
+    assert (request.path, request.query["labelSelector"]) == ("/api/v1/nodes", "nvidia.com/gpu.memory")
+    assert request.headers["Accept"] == "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 
 async def test_a_delete_waits_for_pods_and_names_the_uid(server: tuple[Server, Kube]) -> None:

@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
-from qwensft.api.v1alpha1 import InvalidJobError, parse_job
+from qwensft.api.v1alpha1 import InvalidJobError
 from qwensft.plan.types import Scrape
-from qwensft.runtime.kube import CLAIMS, CONFIG_MAPS, JOBS, PODS, QWENSFTJOBS, SERVICES, Manifest
-from qwensft.runtime.observe import Observation, Observer, claim_problem
+from qwensft.runtime.kube import CLAIMS, CONFIG_MAPS, EVENTS, JOBS, NODES, PODS, QWENSFTJOBS, SERVICES, Manifest
+from qwensft.runtime.nodes import Nodes
+from qwensft.runtime.observe import Observation, Observer
 from qwensft.runtime.scrape import PodAddresses, Scraper
 
 from .fakes import FakeKube, job_manifest
@@ -30,7 +31,7 @@ class World:
     def __init__(self, **answers: Scrape) -> None:
         self.kube, self.addresses = FakeKube(), PodAddresses()
         self.scraper = FakeScraper({"10.0.0.1": Scrape(step=5)})
-        self.observer = Observer(self.kube, self.scraper, self.addresses)
+        self.observer = Observer(self.kube, self.scraper, self.addresses, Nodes(self.kube, enabled=True))
 
     async def observe(self) -> Observation:
         manifest = await self.observer.manifest(KEY)
@@ -63,9 +64,21 @@ def child(stage: str, attempt: int, *, owner: str = UID, uid: str = "job-uid", *
     }
 
 
-def pod(uid: str = "job-uid", index: str = "0", **status: Any) -> Manifest:
+def pod(uid: str = "job-uid", index: str = "0", node: str = "", **status: Any) -> Manifest:
     labels = {"batch.kubernetes.io/controller-uid": uid, "batch.kubernetes.io/job-completion-index": index}
-    return {"metadata": {"name": f"pod-{index}", "labels": labels}, "status": status}
+    metadata = {"name": f"pod-{index}", "uid": f"pod-uid-{index}", "labels": labels}
+    return {"metadata": metadata, "spec": {"nodeName": node}, "status": status}
+
+
+def event(about: str, reason: str, message: str) -> Manifest:
+    return {
+        "metadata": {"name": f"{about}.{reason}"},
+        "involvedObject": {"uid": about},
+        "reason": reason,
+        "message": message,
+        "firstTimestamp": "2026-01-01T00:00:00Z",
+        "lastTimestamp": "2026-01-01T00:05:00Z",
+    }
 
 
 def training(**more: Any) -> dict[str, Any]:
@@ -185,29 +198,64 @@ async def test_the_claim_is_looked_at_unless_a_job_runs_on_it(world: World, stat
     assert (("get", "persistentvolumeclaims") in world.reads()) == read
 
 
-@pytest.mark.parametrize(
-    ("nodes", "volume", "claim", "problem"),
-    [
-        (1, {"claimName": "mine"}, None, "claim mine does not exist"),
-        (1, {"claimTemplate": {"size": "1Gi"}}, None, ""),
-        (1, {"claimName": "mine"}, {"phase": "Lost"}, "lost its volume"),
-        (1, {"claimName": "mine"}, {"phase": "Pending"}, ""),
-        (1, {"claimName": "mine"}, {"deletionTimestamp": "now"}, "being deleted"),
-        (1, {"claimName": "mine"}, {"modes": ["ReadOnlyMany"]}, "read-only"),
-        (1, {"claimName": "mine"}, {"modes": ["ReadWriteOncePod"]}, ""),
-        (2, {"claimName": "mine"}, {"modes": ["ReadWriteOncePod"]}, "2 nodes need ReadWriteMany"),
-        (2, {"claimName": "mine"}, {"modes": ["ReadWriteOnce"]}, ""),
-    ],
-)
-def test_a_claim_that_cannot_serve_is_told_before_pods_hang_on_it(
-    nodes: int, volume: dict[str, Any], claim: dict[str, Any] | None, problem: str
-) -> None:
-    job = parse_job(job_manifest(storage={"volume": volume}, distribution={"nodes": nodes}))
-    manifest = claim and {
-        "metadata": {"name": "mine", **{k: v for k, v in claim.items() if k == "deletionTimestamp"}},
-        "spec": {"accessModes": claim.get("modes", ["ReadWriteMany"])},
-        "status": {"phase": claim.get("phase", "Bound")},
+async def test_every_claim_of_the_stage_is_read_and_a_missing_one_is_left_out(world: World) -> None:
+    volume = {"volume": {"claimName": "data", "path": "a.json"}}
+    spec: dict[str, Any] = {
+        "model": {"name": "Qwen/Qwen3-8B", "source": {"volume": {"claimName": "models"}}},
+        "datasets": [{"name": "facts", "format": "alpaca", "source": volume}],
     }
-    said = claim_problem(job, manifest)
-    assert problem in said
-    assert bool(problem) == bool(said)
+    world.kube.put(QWENSFTJOBS, "team", job_manifest(**spec))
+    bound = {"spec": {"accessModes": ["ReadOnlyMany"]}, "status": {"phase": "Bound"}}
+    world.kube.put(CLAIMS, "team", {"metadata": {"name": "data"}, **bound})
+    observed = (await world.observe()).observed
+    asked = {name for verb, plural, name in world.kube.calls if plural == "persistentvolumeclaims"}
+    assert asked == {"demo-workspace", "models", "data"}
+    assert [(view.name, view.phase) for view in observed.claims or ()] == [("data", "Bound")]
+    assert not observed.claim_exists
+    assert ("list", "events") not in world.reads()
+
+
+async def test_of_a_claim_without_a_volume_the_events_are_read(world: World) -> None:
+    world.kube.put(QWENSFTJOBS, "team", job_manifest())
+    world.kube.put(CLAIMS, "team", claim(uid="claim-uid", labels=LABELS) | {"status": {"phase": "Pending"}})
+    world.kube.put(EVENTS, "team", event("claim-uid", "ProvisioningFailed", "no such class"))
+    world.kube.put(EVENTS, "team", event("other-uid", "ProvisioningFailed", "not ours"))
+    (view,) = (await world.observe()).observed.claims or ()
+    assert view.trouble is not None
+    assert (view.trouble.reason, view.trouble.message) == ("ProvisioningFailed", "no such class")
+
+
+async def test_of_pods_whose_containers_are_not_created_the_events_are_read_but_not_of_a_whole_gang(
+    world: World,
+) -> None:
+    world.kube.put(QWENSFTJOBS, "team", job_manifest(distribution={"nodes": 8}) | training())
+    world.kube.put(JOBS, "team", child("train", 1, active=8))
+    for index in range(8):
+        world.kube.put(PODS, "team", pod(index=str(index), node="node-1" if index else "", phase="Pending"))
+        world.kube.put(EVENTS, "team", event(f"pod-uid-{index}", "FailedMount", f"volume {index} is busy"))
+    observed = (await world.observe()).observed
+    told = [view.trouble.message for view in observed.pods if view.trouble is not None]
+    assert told == [f"volume {index} is busy" for index in (1, 2, 3, 4)], "pod 0 has no node yet"
+    assert len(observed.pods) == 8
+
+
+async def test_nodes_are_read_while_they_can_tell_whether_the_training_fits(world: World) -> None:
+    world.kube.put(NODES, "", {"metadata": {"name": "gpu-0", "labels": {"nvidia.com/gpu.memory": "81920"}}})
+    world.kube.put(NODES, "", {"metadata": {"name": "cpu-0", "labels": {}}})
+    world.kube.put(QWENSFTJOBS, "team", job_manifest())
+    observed = (await world.observe()).observed
+    assert [(node.name, node.labels) for node in observed.nodes] == [("gpu-0", {"nvidia.com/gpu.memory": "81920"})]
+
+    world.kube.put(QWENSFTJOBS, "team", job_manifest() | training())
+    world.kube.calls.clear()
+    assert (await world.observe()).observed.nodes == ()
+    assert ("list", "nodes") not in world.reads()
+
+
+async def test_creation_failures_of_a_job_that_is_being_deleted_are_of_no_interest(world: World) -> None:
+    world.kube.put(QWENSFTJOBS, "team", job_manifest())
+    leaving = child("prepare", 1, active=0)
+    leaving["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    world.kube.put(JOBS, "team", leaving)
+    world.kube.put(EVENTS, "team", event("job-uid", "FailedCreate", "exceeded quota"))
+    assert (await world.observe()).observed.creation_failures == ()

@@ -20,6 +20,7 @@ from qwensft.runtime.kube import (
     TransientError,
 )
 from qwensft.runtime.metrics import Metrics
+from qwensft.runtime.nodes import Nodes
 from qwensft.runtime.observe import Key, Observer
 from qwensft.runtime.queue import Backoff, WorkQueue
 from qwensft.runtime.reconcile import Reconciler
@@ -55,7 +56,7 @@ class World:
         moments = (datetime(2026, 1, 1, 0, 0, second, tzinfo=UTC) for second in itertools.count())
         self.reconciler = Reconciler(
             self.queue,
-            Observer(self.kube, Scraper(), PodAddresses()),
+            Observer(self.kube, Scraper(), PodAddresses(), Nodes(self.kube, enabled=True)),
             Executor(self.kube, Defaults("trainer:1")),
             Reporter(self.kube, "me"),
             Metrics(),
@@ -171,3 +172,17 @@ async def test_a_spec_of_another_version_stalls_the_run_once(world: World) -> No
     world.kube.calls.clear()
     await world.reconciler.handle(KEY)
     assert world.writes() == []
+
+
+async def test_a_training_that_will_not_fit_is_warned_of_once(world: World) -> None:
+    world.run["spec"]["worker"] = {"accelerator": {"memory": "4Gi"}}
+    for _ in range(3):
+        await world.reconciler.handle(KEY)
+    warnings = [
+        manifest["message"]
+        for (plural, _, _), manifest in world.kube.objects.items()
+        if plural == "events" and manifest["reason"] == "EstimatedOutOfMemory"
+    ]
+    assert warnings == [world.run["status"]["estimate"]["message"]]
+    assert [verb for verb, plural in world.writes() if (verb, plural) == ("patch", "events")] == []
+    assert world.run["status"]["estimate"]["fits"] is False

@@ -14,6 +14,7 @@ def test_everything_but_the_trainer_image_has_a_default() -> None:
     assert settings.workers == 16
     assert settings.scrape_interval_seconds == 10
     assert settings.leader_election
+    assert settings.read_nodes
     assert settings.identity
     assert settings.lease_namespace
 
@@ -26,12 +27,14 @@ def test_values_are_parsed_by_their_type() -> None:
             "QWENSFT_WORKERS": "4",
             "QWENSFT_SCRAPE_INTERVAL_SECONDS": "2.5",
             "QWENSFT_LEADER_ELECTION": "False",
+            "QWENSFT_READ_NODES": "false",
             "QWENSFT_LOG_LEVEL": "",
         }
     )
     assert settings.namespaces == ("team-a", "team-b")
     assert (settings.workers, settings.scrape_interval_seconds) == (4, 2.5)
     assert not settings.leader_election
+    assert not settings.read_nodes
     assert settings.log_level == "INFO"
 
 
