@@ -9,11 +9,13 @@ from __future__ import annotations
 from typing import Any
 
 from qwensft.api.v1alpha1 import EXIT_PERMANENT, METRICS_PORT, QwenSFTJob
-from qwensft.render.names import DATASETS, child_name, metadata, service_name
-from qwensft.render.pod import Defaults, Placement, Volume, pod_template
+from qwensft.render.names import child_name, metadata, service_name
+from qwensft.render.pod import Defaults, Placement, pod_template
+from qwensft.render.volumes import stage_volumes
 
 STOP_SECONDS = 30
 CHECKPOINT_SECONDS = 300  # a training pod saves a checkpoint between SIGTERM and its end
+_INTERFACES = ("NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME")
 
 
 def stage_job(job: QwenSFTJob, stage: str, attempt: int, *, defaults: Defaults) -> dict[str, Any]:
@@ -65,7 +67,7 @@ def _prepare(job: QwenSFTJob, attempt: int, defaults: Defaults) -> dict[str, Any
     return pod_template(
         job, "prepare", attempt,
         defaults=defaults, placement=placement, env=[*_env(job, "prepare", attempt), *_hub_token(job)],
-        volumes=_dataset_volumes(job), ports=[], grace_period_seconds=STOP_SECONDS,
+        volumes=stage_volumes(job, "prepare", attempt), ports=[], grace_period_seconds=STOP_SECONDS,
     )  # fmt: skip
 
 
@@ -84,13 +86,15 @@ def _train(job: QwenSFTJob, attempt: int, defaults: Defaults) -> dict[str, Any]:
         {"name": "MASTER_ADDR", "value": master},
         {"name": "MASTER_PORT", "value": str(distribution.master_port)},
     ]
-    size = {"sizeLimit": worker.shared_memory} if worker.shared_memory else {}  # else the pod's memory limit bounds it
-    shared_memory = Volume("shared-memory", "/dev/shm", {"emptyDir": {"medium": "Memory", **size}}, read_only=False)  # noqa: S108
+    if worker.network_interface is not None:
+        env += [{"name": name, "value": worker.network_interface} for name in _INTERFACES]
     return pod_template(
         job, "train", attempt,
-        defaults=defaults, placement=_placement(job, resources, accelerated=True), env=env, volumes=[shared_memory],
+        defaults=defaults, placement=_placement(job, resources, accelerated=True), env=env,
+        volumes=stage_volumes(job, "train", attempt),
+        # On the host's network the scheduler keeps two such pods off one node by it: the second could not listen.
         ports=[{"name": "metrics", "containerPort": METRICS_PORT}],
-        grace_period_seconds=CHECKPOINT_SECONDS, subdomain=service_name(job),
+        grace_period_seconds=CHECKPOINT_SECONDS, subdomain=service_name(job), host_network=worker.host_network,
     )  # fmt: skip
 
 
@@ -104,7 +108,8 @@ def _merge(job: QwenSFTJob, attempt: int, defaults: Defaults) -> dict[str, Any]:
     return pod_template(
         job, "merge", attempt,
         defaults=defaults, placement=_placement(job, resources, accelerated=accelerated),
-        env=_env(job, "merge", attempt), volumes=[], ports=[], grace_period_seconds=STOP_SECONDS,
+        env=_env(job, "merge", attempt), volumes=stage_volumes(job, "merge", attempt), ports=[],
+        grace_period_seconds=STOP_SECONDS,
     )  # fmt: skip
 
 
@@ -139,16 +144,3 @@ def _hub_token(job: QwenSFTJob) -> list[dict[str, Any]]:
         for name, origin in (("HF_TOKEN", source.hugging_face), ("MODELSCOPE_API_TOKEN", source.model_scope))
         if origin is not None and origin.token_secret_ref is not None
     ]
-
-
-def _dataset_volumes(job: QwenSFTJob) -> list[Volume]:
-    volumes = []
-    for number, dataset in enumerate(job.spec.datasets):
-        source = dataset.source
-        if source.volume is not None:
-            origin: dict[str, Any] = {"persistentVolumeClaim": {"claimName": source.volume.claim_name}}
-        elif source.config_map is not None:
-            key = source.config_map.key
-            origin = {"configMap": {"name": source.config_map.name, "items": [{"key": key, "path": key}]}}
-        volumes.append(Volume(f"dataset-{number}", f"{DATASETS}/{dataset.name}", origin))
-    return volumes

@@ -12,13 +12,17 @@ from qwensft.api.v1alpha1 import (
     LABEL_MANAGED_BY,
     LABEL_STAGE,
     MANAGED_BY,
+    Dataset,
     QwenSFTJob,
 )
 
 WORKSPACE = "/workspace"  # the storage claim
-MODEL = "/model"  # the base model's claim, read-only
-DATASETS = "/datasets"  # one folder per dataset, read-only, in the prepare pod alone
+MODEL = "/model"  # the base model's claim or image, read-only
+CACHE = "/cache"  # the claim of downloaded models that jobs share; prepare alone writes to it
+DATASETS = "/datasets"  # one folder per dataset on a volume, read-only, in the prepare pod alone
+SECRETS = "/secrets"  # one folder per dataset with credentials, in the prepare pod alone
 CONFIG = "/etc/qwensft"  # the attempt's ConfigMap
+OWN_DEEPSPEED = "/etc/qwensft-deepspeed"  # the user's DeepSpeed configuration, in the prepare pod alone
 
 
 def child_name(job: QwenSFTJob, stage: str, attempt: int) -> str:
@@ -36,12 +40,31 @@ def run_directory(job: QwenSFTJob) -> str:
     return f"{WORKSPACE}/{job.run_path}"
 
 
+def data_directory(job: QwenSFTJob) -> str:
+    """Return the folder of everything that prepare makes for the training."""
+    return f"{run_directory(job)}/data"
+
+
 def model_path(job: QwenSFTJob) -> str:
-    """Return where pods find the base model: on its own volume, or where prepare downloads it to."""
-    source = job.spec.model.source
-    if source is not None and source.volume is not None:
-        return f"{MODEL}/{source.volume.path}".rstrip("/")
-    return f"{run_directory(job)}/model"
+    """Return where pods find the base model: on its own volume or image, or where prepare provides it."""
+    source = job.spec.model.effective_source
+    mounted = source.volume or source.image
+    return below(MODEL, mounted.path) if mounted else f"{run_directory(job)}/model"
+
+
+def dataset_directory(dataset: Dataset) -> str:
+    """Return the folder where the prepare pod finds a dataset that lies on a volume or in a ConfigMap."""
+    return f"{DATASETS}/{dataset.name}"
+
+
+def secret_directory(dataset: Dataset) -> str:
+    """Return the folder where the prepare pod finds a dataset's credentials, one file for each."""
+    return f"{SECRETS}/{dataset.name}"
+
+
+def below(directory: str, path: str) -> str:
+    """Return a path within a directory; the empty path is the directory itself."""
+    return f"{directory}/{path}".rstrip("/")
 
 
 def labels(job: QwenSFTJob, stage: str | None = None, attempt: int | None = None) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """The pod of a stage: one trainer container that runs under the `restricted` Pod Security Standard.
 
-What only one stage has (devices, volumes, environment) is decided in `job`.
+Only the host's network, which the user must ask for, leaves that standard. What only one stage has (devices, volumes,
+environment) is decided in `job`.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from qwensft.api.v1alpha1 import QwenSFTJob
-from qwensft.render.names import CONFIG, MODEL, WORKSPACE, child_name, labels
+from qwensft.render.names import labels
+from qwensft.render.volumes import Volume, mounts, sources
 
-_CLAIM = "persistentVolumeClaim"
 DEFAULT_ID = 65532  # user, group and fsGroup unless spec.worker.securityContext says otherwise
 
 
@@ -34,16 +35,6 @@ class Placement:
     runtime_class_name: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Volume:
-    """A volume together with the place where the trainer sees it."""
-
-    name: str
-    path: str
-    source: dict[str, Any]
-    read_only: bool = True
-
-
 def pod_template(
     job: QwenSFTJob,
     stage: str,
@@ -56,10 +47,10 @@ def pod_template(
     ports: list[dict[str, Any]],
     grace_period_seconds: int,
     subdomain: str | None = None,
+    host_network: bool = False,
 ) -> dict[str, Any]:
     """Return the pod template of a stage's Job."""
     worker = job.spec.worker
-    mounted = [*_common_volumes(job, stage, attempt), *volumes]
     container = {
         "name": "trainer",
         "image": worker.image or defaults.trainer_image,
@@ -70,7 +61,7 @@ def pod_template(
         "env": env,
         "resources": placement.resources,
         "ports": ports,
-        "volumeMounts": [{"name": _name(v, mounted), "mountPath": v.path, "readOnly": v.read_only} for v in mounted],
+        "volumeMounts": mounts(volumes),
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
@@ -87,12 +78,14 @@ def pod_template(
         "runtimeClassName": placement.runtime_class_name,
         "imagePullSecrets": [secret.document() for secret in worker.image_pull_secrets or ()],
         "subdomain": subdomain,
+        "hostNetwork": host_network or None,
+        "dnsPolicy": "ClusterFirstWithHostNet" if host_network else None,  # else the node's DNS, which knows no Service
         "nodeSelector": placement.node_selector,
         "affinity": placement.affinity,
         "tolerations": placement.tolerations,
         "securityContext": _security(job),
         "containers": [{key: value for key, value in container.items() if value not in (None, [], {})}],
-        "volumes": [{"name": v.name, **v.source} for v in mounted if v.name == _name(v, mounted)],
+        "volumes": sources(volumes),
     }
     return {
         "metadata": {
@@ -101,27 +94,6 @@ def pod_template(
         },
         "spec": {key: value for key, value in spec.items() if value not in (None, [], {})},
     }
-
-
-def _common_volumes(job: QwenSFTJob, stage: str, attempt: int) -> list[Volume]:
-    volumes = [
-        Volume("workspace", WORKSPACE, _claim(job.workspace_claim), read_only=False),
-        Volume("config", CONFIG, {"configMap": {"name": child_name(job, stage, attempt)}}),
-        Volume("scratch", "/tmp", {"emptyDir": {}}, read_only=False),  # noqa: S108 -- the pod's own emptyDir
-    ]
-    source = job.spec.model.source
-    if source is not None and source.volume is not None:
-        volumes.append(Volume("model", MODEL, _claim(source.volume.claim_name)))
-    return volumes
-
-
-def _name(volume: Volume, volumes: list[Volume]) -> str:
-    """Return the name of the first volume with the same claim: model and datasets often share one."""
-    return next(v.name for v in volumes if v is volume or (v.source == volume.source and _CLAIM in v.source))
-
-
-def _claim(name: str) -> dict[str, Any]:
-    return {_CLAIM: {"claimName": name}}
 
 
 def _security(job: QwenSFTJob) -> dict[str, Any]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from qwensft.api.v1alpha1 import QwenSFTJob, parse_job
 from qwensft.render import Defaults, claim, config_map, service, stage_job
@@ -11,6 +14,7 @@ from qwensft.render import Defaults, claim, config_map, service, stage_job
 UID = "0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0"
 DEFAULTS = Defaults(trainer_image="registry.example/qwensft/trainer:1.0")
 STAGES = ("prepare", "train", "merge")
+EXAMPLES = {path.stem: path for path in sorted((Path(__file__).parents[3] / "examples").glob("*.yaml"))}
 
 _ROWS = {"name": "support", "format": "alpaca", "source": {"configMap": {"name": "rows", "key": "rows.json"}}}
 _CLAIM = {"volume": {"claimTemplate": {"size": "200Gi"}}}
@@ -43,6 +47,14 @@ _EVERYTHING = {
     "podAnnotations": {"sidecar.istio.io/inject": "false"},
     "securityContext": {"runAsUser": 1000, "runAsGroup": 2000, "fsGroup": 3000, "supplementalGroups": [4000]},
 }
+
+_TOKEN = {"name": "hub", "key": "token"}
+
+
+def _hub(kind: str, **source: Any) -> dict[str, Any]:
+    name = f"{kind.lower()}-{'private' if 'token' in str(source) or 'Secret' in str(source) else 'public'}"
+    return {"name": name, "format": "openai", "source": {kind: source}}
+
 
 SPECS: dict[str, dict[str, Any]] = {
     "lora-2-nodes-cpu": {
@@ -89,7 +101,44 @@ SPECS: dict[str, dict[str, Any]] = {
         "storage": _CLAIM | {"onExisting": "Overwrite"},
         "merge": {"resources": {"limits": {"memory": "32Gi"}}},
     },
+    "every-source": {
+        "model": {
+            "name": "example/odd-name",
+            "source": {"modelScope": {"repo": "team/odd", "endpoint": "https://hub.example.com"}},
+            "cache": {"claimName": "models", "path": "hubs"},
+            "addTokens": ["<a>", "<b>"],
+        },
+        "datasets": [
+            _ROWS | {"weight": 3},
+            _CHATS | {"weight": 1},
+            _hub("huggingFace", repo="team/rows", subset="de", split="train", tokenSecretRef=_TOKEN) | {"weight": 0.5},
+            _hub("modelScope", repo="team/more", path="a.parquet", revision="v2", endpoint="http://h") | {"weight": 1},
+            _hub("url", url="s3://rows/a.csv", credentialsSecretRef={"name": "s3"}, sha256="0" * 64) | {"weight": 2},
+        ],
+        "evaluation": {
+            "datasets": [_ROWS | {"name": "held-out"}, _hub("url", url="https://data.example.com/b.json")],
+            "everySteps": 50,
+            "batchSize": 2,
+        },
+        "tuning": {"method": "lora", "lora": {"additionalTargets": ["norm", "lm_head"]}},
+        "distribution": {"deepspeed": {"config": {"name": "zero", "key": "own.json"}}},
+        "storage": _CLAIM,
+    },
+    "host-network-and-rdma": {
+        "model": {"name": "Qwen/Qwen3-32B"},
+        "datasets": [_ROWS],
+        "tuning": {"method": "full"},
+        "distribution": {"nodes": 2, "deepspeed": {"stage": 3, "offloadOptimizer": True, "offloadParameters": True}},
+        "worker": {
+            "accelerator": {"count": 8},
+            "hostNetwork": True,
+            "networkInterface": "ib0",
+            "resources": {"limits": {"rdma/hca": 1}},
+        },
+        "storage": _CLAIM,
+    },
 }  # fmt: skip
+RESTRICTED = [case for case in SPECS if case != "host-network-and-rdma"]
 
 
 def job(case: str = "lora-1-gpu-hub", name: str = "support", **spec: Any) -> QwenSFTJob:
@@ -100,6 +149,13 @@ def job(case: str = "lora-1-gpu-hub", name: str = "support", **spec: Any) -> Qwe
         "metadata": {"name": name, "namespace": "team", "uid": UID},
         "spec": copy.deepcopy(SPECS[case]) | spec,
     }
+    return parse_job(document)
+
+
+def example(name: str) -> QwenSFTJob:
+    """One of the examples, as the apiserver would return it."""
+    document = load(EXAMPLES[name].read_text(encoding="utf-8"))
+    document["metadata"] = {"namespace": "team", "uid": UID} | document["metadata"]
     return parse_job(document)
 
 
@@ -129,3 +185,32 @@ def container(job: QwenSFTJob, stage: str, attempt: int = 1) -> dict[str, Any]:
 def environment(job: QwenSFTJob, stage: str, attempt: int = 1) -> dict[str, Any]:
     """The environment of a stage: values, or where they come from."""
     return {e["name"]: e.get("value", e.get("valueFrom")) for e in container(job, stage, attempt)["env"]}
+
+
+def files(case: str = "lora-1-gpu-hub", stage: str = "train", **spec: Any) -> dict[str, Any]:
+    """The files of a stage's ConfigMap, as they are read."""
+    data = config_map(job(case, **spec), stage, 1)["data"]
+    return {name: load(text) for name, text in data.items()}
+
+
+def load(text: str) -> Any:
+    """A YAML document, read by libyaml: ten times as fast as yaml.safe_load."""
+    return yaml.load(text, Loader=yaml.CSafeLoader)
+
+
+def train(case: str = "lora-1-gpu-hub", **spec: Any) -> dict[str, Any]:
+    """LLaMA-Factory's training arguments."""
+    arguments: dict[str, Any] = files(case, **spec)["train.yaml"]
+    return arguments
+
+
+def export(case: str = "lora-1-gpu-hub", **spec: Any) -> dict[str, Any]:
+    """LLaMA-Factory's arguments of the merge."""
+    arguments: dict[str, Any] = files(case, "merge", **spec)["export.yaml"]
+    return arguments
+
+
+def run(case: str = "lora-1-gpu-hub", stage: str = "train", **spec: Any) -> dict[str, Any]:
+    """The trainer's own configuration."""
+    configuration: dict[str, Any] = files(case, stage, **spec)["run.yaml"]
+    return configuration

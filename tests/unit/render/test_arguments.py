@@ -1,17 +1,15 @@
-"""What stands in run.yaml, train.yaml and export.yaml, compared with Qwen's page on LLaMA-Factory."""
+"""What stands in train.yaml and export.yaml, compared with Qwen's page on LLaMA-Factory."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-import yaml
 
 from qwensft.api.v1alpha1.arguments import REFUSED_ARGUMENTS
 from qwensft.render import config_map
-from qwensft.render.config_map import COLUMNS, TAGS
 
-from .jobs import SPECS, job
+from .jobs import SPECS, example, export, load, train
 
 # The training command of the page; what is not here is filled in by the trainer, and stands below.
 PAGE = {
@@ -38,28 +36,7 @@ PAGE = {
 }
 PAGE_WITHOUT_A_DEFAULT = {"flash_attn", "model_name_or_path", "dataset"}
 FILLED_IN_BY_THE_TRAINER = {"output_dir", "overwrite_output_dir", "resume_from_checkpoint"}
-NOT_IN_THIS_VERSION = {"deepspeed"}
 PAGE_EXPORT = {"template": "qwen", "finetuning_type": "lora", "export_size": 2, "export_legacy_format": False}
-
-
-def files(case: str = "lora-1-gpu-hub", stage: str = "train", **spec: Any) -> dict[str, Any]:
-    data = config_map(job(case, **spec), stage, 1)["data"]
-    return {name: yaml.safe_load(text) for name, text in data.items()}
-
-
-def train(case: str = "lora-1-gpu-hub", **spec: Any) -> dict[str, Any]:
-    arguments: dict[str, Any] = files(case, **spec)["train.yaml"]
-    return arguments
-
-
-def export(case: str = "lora-1-gpu-hub", **spec: Any) -> dict[str, Any]:
-    arguments: dict[str, Any] = files(case, "merge", **spec)["export.yaml"]
-    return arguments
-
-
-def run(case: str = "lora-1-gpu-hub", stage: str = "train", **spec: Any) -> dict[str, Any]:
-    configuration: dict[str, Any] = files(case, stage, **spec)["run.yaml"]
-    return configuration
 
 
 # train.yaml
@@ -71,9 +48,18 @@ def test_an_empty_spec_trains_as_the_page_does() -> None:
     assert arguments.keys() >= PAGE_WITHOUT_A_DEFAULT
 
 
+def test_the_example_of_the_page_trains_and_exports_as_the_page_does() -> None:
+    rendered = {stage: config_map(example("qwen-page"), stage, 1)["data"] for stage in ("train", "merge")}
+    arguments = load(rendered["train"]["train.yaml"])
+    assert {name: arguments.get(name) for name in PAGE} == PAGE
+    assert (arguments["dataset"], arguments["deepspeed"]) == ("your-dataset", "/etc/qwensft/deepspeed.json")
+    assert PAGE_EXPORT.items() <= load(rendered["merge"]["export.yaml"]).items()
+
+
 def test_every_argument_of_the_page_has_its_place() -> None:
-    places = PAGE.keys() | PAGE_WITHOUT_A_DEFAULT | FILLED_IN_BY_THE_TRAINER | NOT_IN_THIS_VERSION
-    assert places <= train().keys() | REFUSED_ARGUMENTS.keys()
+    rendered = train(distribution={"deepspeed": {"stage": 2}}).keys()
+    assert rendered >= PAGE.keys() | PAGE_WITHOUT_A_DEFAULT | {"deepspeed"}
+    assert REFUSED_ARGUMENTS.keys() >= FILLED_IN_BY_THE_TRAINER
 
 
 @pytest.mark.parametrize("case", SPECS)
@@ -172,6 +158,186 @@ def test_extra_arguments_are_scalars_and_anything_else_is_text(text: str, value:
     assert type(arguments["neftune_noise_alpha"]) is type(value)
 
 
+# Methods.
+
+
+@pytest.mark.parametrize(
+    ("tuning", "expected"),
+    [
+        ({"method": "full"}, {"finetuning_type": "full"}),
+        (
+            {"method": "freeze"},
+            {"finetuning_type": "freeze", "freeze_trainable_layers": 2, "freeze_trainable_modules": "all"},
+        ),
+        (
+            {"method": "freeze", "freeze": {"trainableLayers": -3, "extraModules": ["norm", "lm_head"]}},
+            {"freeze_trainable_layers": -3, "freeze_extra_modules": "norm,lm_head"},
+        ),
+        (
+            {"method": "freeze", "freeze": {"trainableModules": ["mlp", "self_attn"]}},
+            {"freeze_trainable_modules": "mlp,self_attn"},
+        ),
+        (
+            {"method": "qlora"},
+            {
+                "finetuning_type": "lora",
+                "quantization_method": "bnb",
+                "quantization_bit": 4,
+                "quantization_type": "nf4",
+                "double_quantization": True,
+            },
+        ),
+        (
+            {"method": "qlora", "quantization": {"type": "fp4", "doubleQuantization": False}},
+            {"quantization_type": "fp4", "double_quantization": False},
+        ),
+        ({"method": "qlora", "quantization": {"bits": 8}}, {"quantization_method": "bnb", "quantization_bit": 8}),
+        ({"method": "qlora", "quantization": {"method": "hqq"}}, {"quantization_method": "hqq", "quantization_bit": 4}),
+        (
+            {"method": "qlora", "quantization": {"method": "eetq", "bits": 8}},
+            {"quantization_method": "eetq", "quantization_bit": 8},
+        ),
+        ({"method": "dora"}, {"finetuning_type": "lora", "use_dora": True, "lora_rank": 8}),
+        ({"method": "dora", "quantization": {}}, {"use_dora": True, "quantization_bit": 4}),
+        ({"lora": {"rslora": True}}, {"use_rslora": True}),
+        ({"lora": {"pissa": True}}, {"pissa_init": True}),
+        ({"lora": {"loraPlusRatio": 16}}, {"loraplus_lr_ratio": 16}),
+        (
+            {"vision": {"freezeTower": False}},
+            {"freeze_vision_tower": False, "freeze_multi_modal_projector": True, "freeze_language_model": False},
+        ),
+    ],
+)  # fmt: skip
+def test_a_method_becomes_its_arguments(tuning: dict[str, Any], expected: dict[str, Any]) -> None:
+    model = {"name": "Qwen/Qwen2.5-VL-7B-Instruct"} if "vision" in tuning else {"name": "Qwen/Qwen3-8B"}
+    assert expected.items() <= train(model=model, tuning=tuning).items()
+
+
+@pytest.mark.parametrize(
+    ("tuning", "foreign"),
+    [
+        ({"method": "full"}, ("lora", "freeze", "quantization", "pissa", "dora")),
+        ({"method": "freeze"}, ("lora", "quantization", "pissa", "dora")),
+        ({"method": "lora"}, ("freeze", "quantization", "pissa", "dora", "loraplus", "additional_target")),
+        ({"method": "qlora", "quantization": {"bits": 8}}, ("quantization_type", "double_quantization", "dora")),
+        ({"method": "qlora", "quantization": {"method": "hqq"}}, ("quantization_type", "double_quantization")),
+        ({"method": "dora"}, ("quantization", "pissa")),
+    ],
+)
+def test_nothing_of_another_method_is_written(tuning: dict[str, Any], foreign: tuple[str, ...]) -> None:
+    # enable_thinking and the like are no method's.
+    arguments = train(model={"name": "Qwen/Qwen3-8B"}, tuning=tuning)
+    assert [name for name in arguments if any(part in name for part in foreign)] == []
+
+
+def test_the_trainer_converts_a_pissa_adapter_itself() -> None:
+    assert "pissa_convert" not in train(tuning={"lora": {"pissa": True}})
+
+
+# Model and data.
+
+
+def test_a_template_that_only_the_files_tell_is_left_to_prepare() -> None:
+    model = {"name": "team/our-own", "source": {"volume": {"claimName": "models"}}}
+    assert "template" not in train(model=model)
+    assert "template" not in export(model=model)
+    assert train(model=model | {"template": "qwen3_vl"})["template"] == "qwen3_vl"
+
+
+def test_new_tokens_are_known_to_training_and_merge() -> None:
+    model = {"name": "Qwen/Qwen3-8B", "addTokens": ["<a>", "<b>"], "addSpecialTokens": ["<|c|>"]}
+    expected = {"add_tokens": "<a>,<b>", "add_special_tokens": "<|c|>", "resize_vocab": True}
+    assert expected.items() <= train(model=model).items()
+    assert expected.items() <= export(model=model).items()
+    assert not expected.keys() & (train().keys() | export().keys())
+
+
+@pytest.mark.parametrize(
+    ("further", "trained"),
+    [([], "embed_tokens,lm_head"), (["norm"], "embed_tokens,lm_head,norm"), (["lm_head"], "embed_tokens,lm_head")],
+)
+def test_an_adapter_trains_the_rows_of_new_tokens(further: list[str], trained: str) -> None:
+    model = {"name": "Qwen/Qwen3-8B", "addTokens": ["<a>"]}
+    assert train(model=model, tuning={"lora": {"additionalTargets": further}})["additional_target"] == trained
+
+
+def weighted(*weights: float) -> list[dict[str, Any]]:
+    (rows,) = SPECS["lora-1-gpu-hub"]["datasets"]
+    return [rows | {"name": f"rows-{number}", "weight": weight} for number, weight in enumerate(weights)]
+
+
+@pytest.mark.parametrize("weights", [(1.0, 3.0), (0.1, 0.2, 0.3), (7.0, 1e-6, 3.3), (1.0,) * 7, (2.5,)])
+def test_weights_become_probabilities_in_the_order_of_the_datasets(weights: tuple[float, ...]) -> None:
+    arguments = train(datasets=weighted(*weights))
+    probabilities = [float(text) for text in str(arguments["interleave_probs"]).split(",")]
+    assert sum(probabilities) == pytest.approx(1, abs=1e-12)  # numpy refuses another sum
+    assert probabilities == pytest.approx([weight / sum(weights) for weight in weights])
+    assert arguments["mix_strategy"] == "interleave_under"
+    assert len(probabilities) == len(arguments["dataset"].split(","))
+
+
+def test_datasets_are_concatenated_unless_a_strategy_or_weights_are_given() -> None:
+    assert {"mix_strategy", "interleave_probs"}.isdisjoint(train("model-and-data-on-a-volume"))
+    arguments = train("model-and-data-on-a-volume", training={"mixStrategy": "interleave_once"})
+    assert arguments["mix_strategy"] == "interleave_once"
+    assert "interleave_probs" not in arguments
+
+
+# Evaluation.
+
+
+def test_without_evaluation_nothing_is_evaluated() -> None:
+    assert [name for name in train() if "eval" in name or name == "val_size"] == []
+
+
+def test_a_fraction_is_held_out_and_measured_whenever_a_checkpoint_is_saved() -> None:
+    arguments = train(evaluation={"fraction": 0.05}, training={"saveSteps": 200, "perDeviceTrainBatchSize": 3})
+    expected = {
+        "do_eval": True,
+        "eval_strategy": "steps",
+        "eval_steps": 200,
+        "val_size": 0.05,
+        "per_device_eval_batch_size": 3,
+    }
+    assert expected.items() <= arguments.items()
+    assert "eval_dataset" not in arguments
+
+
+def test_evaluation_sets_are_named_and_trained_on_by_nobody() -> None:
+    arguments = train("every-source")
+    assert arguments["eval_dataset"] == "held-out,url-public"
+    assert not {"held-out", "url-public"} & set(arguments["dataset"].split(","))
+    assert (arguments["eval_steps"], arguments["per_device_eval_batch_size"]) == (50, 2)
+    assert "val_size" not in arguments
+
+
+# Precision and speed.
+
+
+def test_pure_bf16_takes_the_place_of_mixed_precision() -> None:
+    arguments = train(training={"precision": "pure_bf16"})
+    assert arguments["pure_bf16"] is True
+    assert "bf16" not in arguments
+
+
+def test_packing_and_kernels_are_switched_on() -> None:
+    arguments = train(training={"packing": True, "neatPacking": True, "ligerKernel": True})
+    assert {"packing": True, "neat_packing": True, "enable_liger_kernel": True}.items() <= arguments.items()
+
+
+# DeepSpeed.
+
+
+def test_deepspeed_on_cpus_finds_them_itself() -> None:
+    arguments = train("lora-2-nodes-cpu", distribution={"nodes": 2, "deepspeed": {"stage": 2}})
+    assert arguments["deepspeed"] == "/etc/qwensft/deepspeed.json"
+    assert "use_cpu" not in arguments  # transformers refuses both together
+
+
+def test_the_users_deepspeed_configuration_is_read_from_where_prepare_put_it() -> None:
+    assert train("every-source")["deepspeed"] == "/workspace/support-0f1e2d3c/data/deepspeed.json"
+
+
 # export.yaml
 
 
@@ -199,56 +365,18 @@ def test_the_export_follows_the_merge_block() -> None:
     assert arguments["finetuning_type"] == "full"
 
 
-# run.yaml
-
-
-def test_the_run_knows_its_owner_directory_and_method() -> None:
-    configuration = run()
-    assert configuration["owner"] == {"uid": job().metadata.uid, "namespace": "team", "name": "support"}
-    assert configuration["runDirectory"] == "/workspace/support-0f1e2d3c"
-    assert (configuration["onExisting"], configuration["tuning"]) == ("Fail", {"method": "lora"})
-    assert configuration["accelerator"] == {"count": 1}
-
-
 @pytest.mark.parametrize(
-    ("source", "download"),
+    ("tuning", "kind"),
     [
-        (None, {"hub": "huggingFace", "repo": "Qwen/Qwen3-8B", "revision": None}),
-        ({"huggingFace": {"repo": "me/q"}}, {"hub": "huggingFace", "repo": "me/q", "revision": None}),
-        ({"modelScope": {"revision": "v1"}}, {"hub": "modelScope", "repo": "Qwen/Qwen3-8B", "revision": "v1"}),
-        ({"volume": {"claimName": "models"}}, None),
+        ({"method": "full"}, "full"),
+        ({"method": "freeze"}, "freeze"),
+        ({"method": "lora"}, "lora"),
+        ({"method": "qlora"}, "lora"),
+        ({"method": "dora", "quantization": {}}, "lora"),
+        ({"lora": {"pissa": True}}, "lora"),
     ],
 )
-def test_a_model_is_downloaded_unless_it_lies_on_a_volume(source: dict[str, Any] | None, download: object) -> None:
-    model = {"name": "Qwen/Qwen3-8B"} | ({"source": source} if source else {})
-    assert run(model=model)["model"]["download"] == download
-
-
-def test_only_the_merge_is_told_where_to_merge_to() -> None:
-    assert run("full-1-node-2-gpus", "merge")["merge"] == {
-        "directory": "/workspace/support-0f1e2d3c/export/hf",
-        "verify": "tensors",
-        "dtype": "bf16",
-    }
-    assert "merge" not in run()
-
-
-def test_every_column_and_tag_is_written_out() -> None:
-    chats, rows = run("model-and-data-on-a-volume")["datasets"]
-    assert rows["columns"] == COLUMNS["alpaca"]
-    assert "tags" not in rows
-    assert chats["columns"].keys() == COLUMNS["sharegpt"].keys()
-    assert chats["tags"].keys() == {f"{name}_tag" for name in TAGS}
-
-
-def test_the_users_names_replace_the_usual_ones() -> None:
-    chats, _ = run("model-and-data-on-a-volume")["datasets"]
-    assert chats["columns"] == {"messages": "messages", "system": "system", "tools": "tools"}
-    assert (chats["tags"]["role_tag"], chats["tags"]["function_tag"]) == ("role", "function_call")
-    assert (chats["path"], chats["sampleCount"]) == ("/datasets/chats/sft/chats.jsonl", 5000)
-
-
-def test_names_in_any_script_reach_the_trainer() -> None:
-    rows = SPECS["lora-1-gpu-hub"]["datasets"][0] | {"columns": {"prompt": "问题", "response": "回答"}}
-    data = config_map(job(datasets=[rows]), "train", 1)["data"]["run.yaml"]
-    assert "prompt: 问题" in data
+def test_every_method_is_merged_into_the_base_as_its_files_hold_it(tuning: dict[str, Any], kind: str) -> None:
+    arguments = export(tuning=tuning)
+    assert arguments["finetuning_type"] == kind
+    assert [name for name in arguments if "quantization" in name or "dora" in name or "pissa" in name] == []

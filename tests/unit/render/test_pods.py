@@ -9,10 +9,12 @@ import pytest
 
 from qwensft.render import stage_job
 
-from .jobs import DEFAULTS, SPECS, STAGES, container, environment, job, pod_spec
+from .jobs import DEFAULTS, EXAMPLES, RESTRICTED, SPECS, STAGES, container, environment, example, job, pod_spec
 from .pod_security import violations
 
 EVERYTHING = "every-worker-field"
+SOURCES = "every-source"
+RDMA = "host-network-and-rdma"
 
 
 def mounts(case: str, stage: str) -> dict[str, bool]:
@@ -184,6 +186,64 @@ def test_the_pod_reads_the_config_map_of_its_attempt() -> None:
     assert config["configMap"] == {"name": "support-train-7"}
 
 
+def test_a_model_in_an_image_is_mounted_as_such() -> None:
+    model = {"name": "Qwen/Qwen3-8B", "source": {"image": {"reference": "registry.example/qwen3:1", "path": "q"}}}
+    for stage in STAGES:
+        spec = pod_spec(job(model=model), stage)
+        (volume,) = [v for v in spec["volumes"] if v["name"] == "model"]
+        assert volume == {"name": "model", "image": {"reference": "registry.example/qwen3:1"}}
+    model["source"]["image"]["pullPolicy"] = "Always"  # type: ignore[index]
+    assert {"name": "model", "image": {"reference": "registry.example/qwen3:1", "pullPolicy": "Always"}} in pod_spec(
+        job(model=model), "train"
+    )["volumes"]
+
+
+def test_every_stage_sees_the_cache_and_prepare_alone_writes_to_it() -> None:
+    assert [mounts(SOURCES, stage)["/cache"] for stage in STAGES] == [False, True, True]
+    assert volumes(SOURCES, "train")["/cache"]["persistentVolumeClaim"] == {"claimName": "models"}
+
+
+def test_a_run_on_the_claim_of_its_cache_has_one_volume_of_it() -> None:
+    rendered = job(SOURCES, storage={"volume": {"claimName": "models"}})
+    claims = [v for v in pod_spec(rendered, "train")["volumes"] if "persistentVolumeClaim" in v]
+    assert [v["name"] for v in claims] == ["workspace"]
+
+
+def test_evaluation_sets_are_mounted_like_training_sets() -> None:
+    assert volumes(SOURCES, "prepare")["/datasets/held-out"]["configMap"]["name"] == "rows"
+
+
+def test_only_prepare_sees_credentials_of_datasets() -> None:
+    seen = {stage: {p for p in mounts(SOURCES, stage) if p.startswith("/secrets/")} for stage in STAGES}
+    wanted = {"/secrets/huggingface-private", "/secrets/url-private"}
+    assert seen == {"prepare": wanted, "train": set(), "merge": set()}
+
+
+def test_a_token_is_a_file_and_other_credentials_keep_their_names() -> None:
+    seen = volumes(SOURCES, "prepare")
+    assert seen["/secrets/huggingface-private"]["secret"] == {
+        "secretName": "hub",
+        "items": [{"key": "token", "path": "token"}],
+        "defaultMode": 0o440,
+    }
+    assert seen["/secrets/url-private"]["secret"] == {"secretName": "s3", "defaultMode": 0o440}
+
+
+def test_prepare_alone_reads_the_users_deepspeed_configuration() -> None:
+    own = volumes(SOURCES, "prepare")["/etc/qwensft-deepspeed"]["configMap"]
+    assert own == {"name": "zero", "items": [{"key": "own.json", "path": "own.json"}]}
+    assert "/etc/qwensft-deepspeed" not in mounts(SOURCES, "train")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_no_two_volumes_share_a_name_or_a_place(stage: str) -> None:
+    spec = pod_spec(job(SOURCES), stage)
+    names = [v["name"] for v in spec["volumes"]]
+    places = [m["mountPath"] for m in container(job(SOURCES), stage)["volumeMounts"]]
+    assert len(names) == len(set(names))
+    assert len(places) == len(set(places))
+
+
 def test_shared_memory_is_bounded_by_the_pods_limit_unless_a_size_is_given() -> None:
     assert volumes("lora-1-gpu-hub", "train")["/dev/shm"]["emptyDir"] == {"medium": "Memory"}  # noqa: S108
     assert volumes(EVERYTHING, "train")["/dev/shm"]["emptyDir"] == {"medium": "Memory", "sizeLimit": "16Gi"}  # noqa: S108
@@ -193,9 +253,32 @@ def test_shared_memory_is_bounded_by_the_pods_limit_unless_a_size_is_given() -> 
 
 
 @pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize("case", SPECS)
+@pytest.mark.parametrize("case", RESTRICTED)
 def test_every_pod_meets_the_restricted_standard(case: str, stage: str) -> None:
     assert violations(pod_spec(job(case), stage)) == []
+
+
+def test_every_example_runs_under_the_restricted_standard() -> None:
+    refused = {name for name in EXAMPLES for stage in STAGES if violations(pod_spec(example(name), stage))}
+    assert refused == set()
+
+
+def test_only_training_pods_leave_the_restricted_standard_when_asked_to() -> None:
+    objections = {stage: violations(pod_spec(job(RDMA), stage)) for stage in STAGES}
+    assert objections == {"prepare": [], "train": ["hostNetwork is set"], "merge": []}
+
+
+def test_a_pod_on_the_hosts_network_still_finds_the_service() -> None:
+    spec = pod_spec(job(RDMA), "train")
+    assert (spec["hostNetwork"], spec["dnsPolicy"]) == (True, "ClusterFirstWithHostNet")
+    assert spec["subdomain"] == "support-train"
+    assert {"hostNetwork", "dnsPolicy"}.isdisjoint(pod_spec(job(), "train"))
+
+
+def test_the_network_interface_reaches_both_libraries() -> None:
+    trained = environment(job(RDMA), "train")
+    assert (trained["NCCL_SOCKET_IFNAME"], trained["GLOO_SOCKET_IFNAME"]) == ("ib0", "ib0")
+    assert "NCCL_SOCKET_IFNAME" not in environment(job(RDMA), "merge")
 
 
 @pytest.mark.parametrize("stage", STAGES)
