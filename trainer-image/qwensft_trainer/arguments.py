@@ -1,22 +1,33 @@
-"""Completes the operator's train.yaml and export.yaml with what only the pod knows: directories, checkpoint, device.
+"""Completes the operator's train.yaml and export.yaml with what only the pod knows: directories, checkpoint, template.
 
-Pure functions from mappings to mappings; LLaMA-Factory's own parser judges the result.
+From mappings to mappings; LLaMA-Factory's own parser judges the result. Nothing is written here, and of the volume only
+prepare.json is read.
 """
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from qwensft_trainer import files
 from qwensft_trainer.config import Run
-from qwensft_trainer.errors import invalid_config
+from qwensft_trainer.errors import PermanentError, invalid_config
 
 Arguments = dict[str, Any]
 
+# How the base is loaded while an adapter trains on it. It is merged, and its tokenizer read, without them.
+_QUANTIZATION = ("quantization_bit", "quantization_method", "quantization_type", "double_quantization")
+
 # They describe the accelerator of the training pods and are refused by torch in a pod that has none.
-_ACCELERATOR_ONLY = ("bf16", "fp16", "tf32", "pure_bf16", "fp8", "deepspeed", "fsdp", "fsdp_config", "optim")
+_ACCELERATOR_ONLY = (
+    *("bf16", "fp16", "tf32", "pure_bf16", "fp8", "deepspeed", "fsdp", "fsdp_config", "optim"),
+    *_QUANTIZATION,
+)
+
+# How datasets were mixed stands in the tokenised data. Given once more, LLaMA-Factory would want a weight for every
+# evaluation dataset, too.
+_MIXING = ("mix_strategy", "interleave_probs")
 
 _TORCH_DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 
@@ -24,11 +35,18 @@ _TORCH_DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 def training_arguments(arguments: Mapping[str, Any], run: Run, *, output: Path, resume: Path | None) -> Arguments:
     """train.yaml for one attempt. `resume` is the checkpoint to go on from; without it training starts afresh."""
     completed = _common(arguments, run, output)
+    completed["template"] = _template(arguments, run)
     completed["include_num_input_tokens_seen"] = completed.get("include_num_input_tokens_seen", "all")
+    for name in _MIXING:
+        completed.pop(name, None)
     if resume is not None:
         completed["resume_from_checkpoint"] = str(resume)
     if run.accelerator.count == 0:
-        completed |= {"use_cpu": True, "dataloader_pin_memory": False}
+        completed["dataloader_pin_memory"] = False
+        # DeepSpeed finds the CPUs by itself (DS_ACCELERATOR) and fails when transformers has chosen them, too.
+        completed.pop("use_cpu", None)
+        if "deepspeed" not in completed:
+            completed["use_cpu"] = True
     return completed
 
 
@@ -49,31 +67,36 @@ def tokenising_arguments(
 def export_arguments(
     arguments: Mapping[str, Any], run: Run, *, trained: Path, export_to: Path, dtype: str
 ) -> Arguments:
-    """export.yaml with its directories. `dtype` is bf16, fp16 or fp32; a full fine-tune is exported without adapter."""
-    completed = dict(arguments) | {
+    """export.yaml with its directories. `dtype` is bf16, fp16 or fp32.
+
+    An adapter is merged into the base as its files hold it; what full and freeze tuning left is a model by itself.
+    Tokens that were added for training are added here, too (add_tokens, resize_vocab).
+    """
+    if arguments.get("export_legacy_format"):
+        raise invalid_config("export_legacy_format: true is not supported: transformers 5 writes safetensors only.")
+    completed = {name: value for name, value in arguments.items() if name not in _QUANTIZATION}
+    completed |= {
+        "template": _template(arguments, run),
         "export_dir": str(export_to),
         "infer_dtype": _TORCH_DTYPES[dtype],
         "finetuning_type": run.tuning.method,
     }
     if run.tuning.method == "lora":
-        completed |= {"model_name_or_path": str(run.model.path), "adapter_name_or_path": str(trained)}
-    else:
-        completed["model_name_or_path"] = str(trained)
-        completed.pop("adapter_name_or_path", None)
-    if completed.get("export_legacy_format"):
-        raise invalid_config("export_legacy_format: true is not supported: transformers 5 writes safetensors only.")
-    # A merge happens on the unquantised base: LLaMA-Factory refuses to merge into a quantised model.
-    completed.pop("quantization_bit", None)
-    return completed
+        return completed | {"model_name_or_path": str(run.model.path), "adapter_name_or_path": str(trained)}
+    completed.pop("adapter_name_or_path", None)
+    return completed | {"model_name_or_path": str(trained)}
 
 
-def check_attention(arguments: Mapping[str, Any]) -> None:
-    """LLaMA-Factory only warns when flash-attn is missing and trains slowly. Raises PermanentError InvalidConfig."""
-    if arguments.get("flash_attn") == "fa2" and importlib.util.find_spec("flash_attn") is None:
-        raise invalid_config(
-            "spec.model.attention is fa2, but this trainer image holds no flash-attn package. Set spec.model.attention "
-            "to auto or sdpa, or spec.worker.image to an image built with --target trainer-flash-attn."
+def _template(arguments: Mapping[str, Any], run: Run) -> str:
+    """The template that the spec tells, or that prepare has found in the model's files."""
+    told = arguments.get("template") or (files.read_json_object(run.prepare_result) or {}).get("template")
+    if not isinstance(told, str):
+        raise PermanentError(
+            "PreparationMissing",
+            f"{run.prepare_result} names no template, so this volume was not prepared by this version of the trainer: "
+            "create the job again, or set spec.model.template.",
         )
+    return told
 
 
 def _common(arguments: Mapping[str, Any], run: Run, output: Path) -> Arguments:
@@ -87,3 +110,10 @@ def _common(arguments: Mapping[str, Any], run: Run, output: Path) -> Arguments:
         "disable_tqdm": arguments.get("disable_tqdm", True),
         "trust_remote_code": arguments.get("trust_remote_code", False),
     }
+
+
+def check_attention(arguments: Mapping[str, Any]) -> None:
+    """Moved to model_checks.check_packages."""
+    from qwensft_trainer import model_checks
+
+    model_checks.check_packages(arguments)

@@ -1,4 +1,4 @@
-"""Our hooks into transformers' Trainer, in every worker: progress for the metrics server, and the drain on SIGTERM.
+"""Our hooks into transformers' Trainer, in every worker: progress, what earlier attempts have left, drain, PiSSA.
 
 Any pod may be asked to stop. Its entrypoint leaves a file; here all ranks agree on it after a step, so that they save
 one common checkpoint and stop at the same step. A rank that stopped alone would hang the others in a collective.
@@ -14,7 +14,8 @@ import torch
 import torch.distributed as dist
 from transformers import TrainerCallback
 
-from qwensft_trainer import progress
+from qwensft_trainer import checkpoints, pissa, progress
+from qwensft_trainer.log import log
 
 _WRITE_EVERY_SECONDS = 1.0
 
@@ -50,6 +51,8 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]  # transformers carrie
         )
         self._tracker.restore_losses(state.log_history)
         self._write()
+        if args.resume_from_checkpoint:
+            progress.continue_log(Path(args.resume_from_checkpoint), Path(args.output_dir))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Count the step, and let all ranks agree whether to save and stop here."""
@@ -77,8 +80,15 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]  # transformers carrie
             else:
                 self._write_sometimes()
 
+    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Leave the evaluation's loss at once: the last evaluation comes after the end of training."""
+        self._write()
+
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Stop once every rank has its part of the checkpoint on the volume."""
+        """Free the space of older attempts; when draining, stop once every rank has its part on the volume."""
+        if state.is_world_process_zero:
+            for folder in checkpoints.remove_superseded(Path(args.output_dir)):
+                log(f"removed {folder.parent.name}/{folder.name}: this attempt has a newer checkpoint")
         if self._draining:
             if _distributed():
                 dist.barrier()
@@ -104,6 +114,18 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]  # transformers carrie
         if self._tracker is not None:
             progress.write(self._progress_file, self._tracker.progress)
             self._written = time.monotonic()
+
+
+class PissaCallback(TrainerCallback):  # type: ignore[misc]
+    """Keeps the initial adapter of the first attempt; later attempts start from the same residual base."""
+
+    def on_init_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        """On every rank, before weights are wrapped, sharded or loaded from a checkpoint."""
+        initial = Path(args.output_dir) / pissa.INITIAL / pissa.WEIGHTS
+        if args.resume_from_checkpoint:
+            pissa.restore_residual(model, initial)
+        elif args.should_save:
+            pissa.save_initial(model, initial)
 
 
 def _distributed() -> bool:

@@ -1,13 +1,15 @@
-"""Which checkpoint a new attempt goes on from, and whether an earlier attempt has finished without saying so.
+"""The checkpoints of a run's attempts: which one to go on from, which are superseded, and which is a result already.
 
-A checkpoint counts when its trainer_state.json, which transformers writes last, is there and agrees with the folder's
-name. Only attempts with the same training configuration are looked at.
+A checkpoint counts when its trainer_state.json, which transformers writes last (after DeepSpeed's shards of all ranks),
+is there and agrees with the folder's name. Only attempts with the same training configuration are looked at.
 """
 
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,9 @@ from qwensft_trainer import files
 ATTEMPT_FILE = "attempt.json"
 STATE_FILE = "trainer_state.json"
 _CHECKPOINT = re.compile(r"^checkpoint-(\d+)$")
+
+# What a checkpoint holds for going on, beside the folders of DeepSpeed's shards. The rest is the trained result.
+_ONLY_FOR_RESUMING = ("optimizer.*", "scheduler.pt", "scaler.pt", "rng_state*.pth", "latest", "zero_to_fp32.py")
 
 
 @dataclass(frozen=True)
@@ -36,13 +41,46 @@ class Checkpoint:
 def newest_complete(train_directory: Path, config_digest: str) -> Checkpoint | None:
     """The complete checkpoint with most steps over all attempts with this configuration; ties go to the later one."""
     found = [
-        checkpoint
-        for directory in _attempts(train_directory)
-        if (files.read_json_object(directory / ATTEMPT_FILE) or {}).get("configDigest") == config_digest
-        for folder in directory.iterdir()
-        if (checkpoint := _read(folder, int(directory.name))) is not None
+        checkpoint for directory in _attempts(train_directory, config_digest) for checkpoint in _complete(directory)
     ]
     return max(found, key=lambda checkpoint: (checkpoint.step, checkpoint.attempt), default=None)
+
+
+def remove_superseded(output: Path) -> list[Path]:
+    """Delete the checkpoints of the other attempts, once the attempt in `output` holds a complete one of its own.
+
+    Only attempts with the same configuration: others may be wanted again. Returns what was deleted.
+    """
+    digest = (files.read_json_object(output / ATTEMPT_FILE) or {}).get("configDigest")
+    if digest is None or not _complete(output):
+        return []
+    superseded = [
+        folder
+        for directory in _attempts(output.parent, digest)
+        if directory != output
+        for folder in directory.iterdir()
+        if _CHECKPOINT.match(folder.name)
+    ]
+    for folder in superseded:
+        (folder / STATE_FILE).unlink(missing_ok=True)  # first: half a checkpoint must not count
+        shutil.rmtree(folder, ignore_errors=True)
+    return superseded
+
+
+def publish(checkpoint: Path) -> Path:
+    """Make the attempt's directory hold the trained result that its last checkpoint holds; returns that directory.
+
+    For an attempt that died after its last step: what it was writing there is replaced. May be repeated.
+    """
+    output = checkpoint.parent
+    results = [
+        path
+        for path in checkpoint.iterdir()
+        if path.is_file() and not any(fnmatch(path.name, pattern) for pattern in _ONLY_FOR_RESUMING)
+    ]
+    for path in sorted(results, key=lambda path: path.name == STATE_FILE):
+        files.link(path, output / path.name)
+    return output
 
 
 def read_state(directory: Path) -> dict[str, Any] | None:
@@ -50,10 +88,20 @@ def read_state(directory: Path) -> dict[str, Any] | None:
     return files.read_json_object(directory / STATE_FILE)
 
 
-def _attempts(train_directory: Path) -> list[Path]:
+def _attempts(train_directory: Path, config_digest: str) -> list[Path]:
     if not train_directory.is_dir():
         return []
-    return [path for path in train_directory.iterdir() if path.name.isdigit() and path.is_dir()]
+    return [
+        path
+        for path in train_directory.iterdir()
+        if path.name.isdigit()
+        and (files.read_json_object(path / ATTEMPT_FILE) or {}).get("configDigest") == config_digest
+    ]
+
+
+def _complete(attempt: Path) -> list[Checkpoint]:
+    found = (_read(folder, int(attempt.name)) for folder in attempt.iterdir())
+    return [checkpoint for checkpoint in found if checkpoint is not None]
 
 
 def _read(folder: Path, attempt: int) -> Checkpoint | None:

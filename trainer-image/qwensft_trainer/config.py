@@ -28,30 +28,92 @@ class Owner(_Section):
 
 
 class Download(_Section):
+    """A model repository on a hub; `endpoint` is the address of a mirror or a private hub."""
+
     hub: Literal["huggingFace", "modelScope"]
     repo: str
     revision: str | None = None
+    endpoint: str | None = None
 
 
 class Model(_Section):
+    """`template` is None until prepare has read config.json; `cache` is a directory that jobs share."""
+
     name: str
     path: Path
+    template: str | None = None
     download: Download | None = None
+    cache: Path | None = None
+
+
+class DatasetDownload(_Section):
+    """Rows that are fetched: a dataset repository on a hub, or one file behind a URL (http, https, s3, gs).
+
+    `credentials` is a directory with one file per key of a Secret.
+    """
+
+    hub: Literal["huggingFace", "modelScope", "url"]
+    repo: str | None = None
+    subset: str | None = None
+    split: str | None = None
+    revision: str | None = None
+    path: str | None = None
+    url: str | None = None
+    sha256: str | None = None
+    endpoint: str | None = None
+    credentials: Path | None = None
 
 
 class Dataset(_Section):
-    """One dataset: `columns` and `tags` use LLaMA-Factory's names (prompt, query, ...; role_tag, content_tag, ...)."""
+    """One dataset: `columns` and `tags` use LLaMA-Factory's names (prompt, query, ...; role_tag, content_tag, ...).
+
+    Either `path` names a mounted file, or `download` tells where the rows come from.
+    """
 
     name: str
-    format: Literal["alpaca", "sharegpt"]
-    path: Path
+    format: Literal["alpaca", "sharegpt", "openai"]
+    path: Path | None = None
+    download: DatasetDownload | None = None
     columns: dict[str, str | None] = {}
     tags: dict[str, str | None] = {}
     sample_count: int | None = None
+    weight: float | None = None
+
+
+class Evaluation(_Section):
+    """What the training is evaluated on: a fraction of the training data, or datasets of its own."""
+
+    fraction: float | None = None
+    datasets: list[Dataset] = []
+
+
+class Mixing(_Section):
+    """How several training datasets become one."""
+
+    strategy: Literal["concat", "interleave_under", "interleave_over", "interleave_once"] = "concat"
+
+
+class Quantization(_Section):
+    """The base's number format while an adapter is trained on it."""
+
+    bits: int
+    method: Literal["bnb", "hqq", "eetq"]
 
 
 class Tuning(_Section):
-    method: Literal["lora", "full"]
+    """`method` is LLaMA-Factory's finetuning_type: QLoRA is lora with a quantization, DoRA is lora with `dora`."""
+
+    method: Literal["full", "freeze", "lora"]
+    quantization: Quantization | None = None
+    dora: bool = False
+    pissa: bool = False
+
+
+class DeepSpeed(_Section):
+    """`stage` is None for a user's own configuration, which only prepare can look into."""
+
+    stage: int | None = None
+    config: Path | None = None
 
 
 class Accelerator(_Section):
@@ -65,15 +127,23 @@ class Merge(_Section):
 
 
 class Run(_Section):
-    """run.yaml: whose run this is, where it lives and what it reads."""
+    """run.yaml: whose run this is, where it lives and what it reads.
+
+    `merge_planned` tells prepare that a merge will follow; `merge` itself is told to the merge stage only, because it
+    may change until then.
+    """
 
     owner: Owner
     run_directory: Path
     on_existing: Literal["Fail", "Resume", "Overwrite"] = "Fail"
     model: Model
     datasets: list[Dataset] = []
+    evaluation: Evaluation | None = None
+    mixing: Mixing = Mixing()
     tuning: Tuning
+    deepspeed: DeepSpeed | None = None
     accelerator: Accelerator = Accelerator()
+    merge_planned: bool = False
     merge: Merge | None = None
 
     @property

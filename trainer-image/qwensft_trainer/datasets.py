@@ -1,22 +1,30 @@
-"""Validates every row of every dataset and writes the normalised copies LLaMA-Factory reads, with dataset_info.json.
+"""Validates every row of every dataset and writes the normalised copies that are tokenised, with dataset_info.json.
 
-Streams row by row; tokenising is tokenization.py's part.
+Streams row by row; where the files come from is dataset_source.py's part, tokenising tokenization.py's.
 """
 
 from __future__ import annotations
 
-import json
+from collections import Counter
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
-from qwensft_trainer import files
+from qwensft_trainer import families, files
 from qwensft_trainer.config import Dataset, Run
+from qwensft_trainer.data_files import read_rows
+from qwensft_trainer.dataset_source import Source, all_datasets
 from qwensft_trainer.errors import PermanentError, invalid_dataset
-from qwensft_trainer.formats import NORMAL_COLUMNS, NORMAL_TAGS, RowProblem, conversation
+from qwensft_trainer.formats import NORMAL_COLUMNS, NORMAL_TAGS, Conversation, conversation
 from qwensft_trainer.log import log
-from qwensft_trainer.rows import read_rows
+from qwensft_trainer.media import MediaFiles, check_placeholders
+from qwensft_trainer.row_fields import RowProblem
 
 SHOWN_PROBLEMS = 5
+_GROUP_ROWS = 1000
+_GROUP_CHARACTERS = 16 << 20
 
 
 class _Problems:
@@ -38,87 +46,155 @@ class _Problems:
         return invalid_dataset(head + "; ".join(self._shown) + (f"; and {more} more" if more else ""))
 
 
-def write_normalised(run: Run) -> dict[str, int]:
-    """Write data/<dataset>.jsonl and data/dataset_info.json; return the rows of each dataset.
+def normalised_file(run: Run, name: str) -> Path:
+    """Where the normalised rows of a dataset are: Parquet, whose schema says the types that JSON leaves open."""
+    return run.data_directory / f"{name}.parquet"
+
+
+def write_normalised(run: Run, sources: Mapping[str, Source], template: str) -> tuple[dict[str, int], list[str]]:
+    """Write data/<dataset>.parquet and data/dataset_info.json; return the rows of each dataset, and warnings.
 
     Raises PermanentError InvalidDataset that shows the first bad rows of all datasets, and how many there are.
     """
     problems = _Problems()
+    warnings: list[str] = []
+    counts: dict[str, int] = {}
     run.data_directory.mkdir(parents=True, exist_ok=True)
-    counts = {dataset.name: _normalise(dataset, run.data_directory, problems) for dataset in run.datasets}
+    for dataset in all_datasets(run):
+        counts[dataset.name], remarks = _normalise(run, dataset, sources[dataset.name], template, problems)
+        warnings += [
+            f"dataset {dataset.name}: {count} of {counts[dataset.name]} rows {remark}"
+            for remark, count in sorted(remarks.items())
+        ]
     if problems.count:
         raise problems.error()
-    files.write_json(
-        run.data_directory / "dataset_info.json", {dataset.name: _describe(dataset) for dataset in run.datasets}
-    )
-    return counts
+    described = {dataset.name: _describe(dataset, template) for dataset in all_datasets(run)}
+    files.write_json(run.data_directory / "dataset_info.json", described)
+    return counts, warnings
 
 
-def _normalise(dataset: Dataset, directory: Path, problems: _Problems) -> int:
-    file_name = _file_name(dataset)
-    if not dataset.path.is_file():
-        raise _missing(dataset, file_name)
-    log(f"dataset {dataset.name}: checking {file_name} ({dataset.path.stat().st_size} bytes, {dataset.format})")
-    target = directory / f"{dataset.name}.jsonl"
-    temporary = directory / f".{dataset.name}.jsonl.tmp"
-    rows = empty = 0
-    try:
-        with temporary.open("wb") as stream:
-            for row in read_rows(dataset.path):
+def _normalise(
+    run: Run, dataset: Dataset, source: Source, template: str, problems: _Problems
+) -> tuple[int, Counter[str]]:
+    remarks: Counter[str] = Counter()
+    rows = 0
+    with _Writer(normalised_file(run, dataset.name), dataset.name) as writer:
+        for name in source.names:
+            path = source.root / name
+            log(f"dataset {dataset.name}: checking {name} ({path.stat().st_size} bytes, {dataset.format})")
+            media = MediaFiles(run.data_directory / "media" / dataset.name, partial(source.locate, beside=name))
+            for row in read_rows(path):
                 rows += 1
                 try:
                     if row.problem:
                         raise RowProblem(row.problem)
                     value = conversation(dataset, row.value)
-                    stream.write(_encode(value))
-                    empty += not value["messages"][-1]["content"].strip()
+                    images, videos = _media(value, template, media)
+                    writer.add(rows, value, images, videos)
+                    remarks.update(value.remarks)
                 except RowProblem as problem:
                     line = f" (line {row.line})" if row.line else ""
-                    problems.add(f"dataset {dataset.name}, file {file_name}, row {row.number}{line}: {problem}")
+                    problems.add(f"dataset {dataset.name}, file {name}, row {row.number}{line}: {problem}")
         if rows == 0:
-            raise invalid_dataset(f"dataset {dataset.name}, file {file_name}: the file holds no rows.")
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
-    if empty:
-        log(f"dataset {dataset.name}: warning: {empty} of {rows} rows have an empty answer: they teach to be silent")
-    return rows
+            raise invalid_dataset(f"dataset {dataset.name}, file {', '.join(source.names)}: the file holds no rows.")
+    return rows, remarks
 
 
-def _encode(value: dict[str, Any]) -> bytes:
-    try:
-        return json.dumps(value, ensure_ascii=False).encode() + b"\n"
-    except UnicodeEncodeError as error:
-        raise RowProblem("a text holds half of a surrogate pair (\\ud800-\\udfff), which is no character") from error
+def _media(value: Conversation, template: str, media: MediaFiles) -> tuple[list[str], list[str]]:
+    if template in families.VISION:
+        check_placeholders(value, template)
+        return media.keep(value)
+    if value.images or value.videos:
+        raise RowProblem(
+            f"it holds images or videos, but the template {template} is for text only: train a vision-language model, "
+            "or name other columns in the dataset's columns.images and columns.videos"
+        )
+    return [], []
 
 
-def _describe(dataset: Dataset) -> dict[str, Any]:
+class _Writer:
+    """Writes a dataset's rows to a Parquet file that gets its name when all are written and no exception came."""
+
+    def __init__(self, path: Path, dataset: str) -> None:
+        import pyarrow
+        from pyarrow import parquet
+
+        texts = pyarrow.list_(pyarrow.string())
+        message = pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string())])
+        self._schema = pyarrow.schema(
+            [
+                ("messages", pyarrow.list_(message)),
+                ("system", pyarrow.string()),
+                ("tools", pyarrow.string()),
+                ("images", texts),
+                ("videos", texts),
+                ("dataset", pyarrow.string()),
+                ("row", pyarrow.int64()),
+            ]
+        )
+        self._path = path
+        self._dataset = dataset
+        self._temporary = path.with_name(f".{path.name}.tmp")
+        self._writer = parquet.ParquetWriter(self._temporary, self._schema)
+        self._group: list[dict[str, Any]] = []
+        self._characters = 0
+
+    def add(self, number: int, row: Conversation, images: list[str], videos: list[str]) -> None:
+        """Add a row; `number` counts over all files of the dataset.
+
+        Raises RowProblem for text that cannot be written as UTF-8.
+        """
+        texts = [row.system, row.tools, *(message["content"] for message in row.messages)]
+        try:
+            self._characters += sum(len(text.encode()) for text in texts)
+        except UnicodeEncodeError as error:
+            raise RowProblem(
+                "a text holds half of a surrogate pair (\\ud800-\\udfff), which is no character"
+            ) from error
+        self._group.append(
+            {
+                "messages": row.messages,
+                "system": row.system,
+                "tools": row.tools,
+                "images": images,
+                "videos": videos,
+                "dataset": self._dataset,
+                "row": number,
+            }
+        )
+        if len(self._group) >= _GROUP_ROWS or self._characters >= _GROUP_CHARACTERS:
+            self._flush()
+
+    def _flush(self) -> None:
+        import pyarrow
+
+        self._writer.write_table(pyarrow.Table.from_pylist(self._group, self._schema))
+        self._group = []
+        self._characters = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        try:
+            if kind is None:
+                self._flush()
+            self._writer.close()
+            if kind is None:
+                self._temporary.replace(self._path)
+        finally:
+            self._temporary.unlink(missing_ok=True)
+
+
+def _describe(dataset: Dataset, template: str) -> dict[str, Any]:
+    """What LLaMA-Factory needs to read the file by itself; prepare does not."""
+    media = {"images": "images", "videos": "videos"} if template in families.VISION else {}
     entry: dict[str, Any] = {
-        "file_name": f"{dataset.name}.jsonl",
+        "file_name": f"{dataset.name}.parquet",
         "formatting": "sharegpt",
-        "columns": NORMAL_COLUMNS,
+        "columns": NORMAL_COLUMNS | media,
         "tags": NORMAL_TAGS,
     }
     if dataset.sample_count is not None:
         entry["num_samples"] = dataset.sample_count
     return entry
-
-
-def _file_name(dataset: Dataset) -> str:
-    """The path as the user wrote it: the mount point of the dataset is ours, not theirs."""
-    root = Path("/datasets") / dataset.name
-    return str(dataset.path.relative_to(root)) if dataset.path.is_relative_to(root) else str(dataset.path)
-
-
-def _missing(dataset: Dataset, file_name: str) -> PermanentError:
-    if dataset.path.is_dir():
-        return invalid_dataset(
-            f"dataset {dataset.name}: {file_name} is a directory; name a .json or .jsonl file inside it in the "
-            "dataset's source path."
-        )
-    beside = sorted(path.name for path in dataset.path.parent.iterdir())[:5] if dataset.path.parent.is_dir() else []
-    found = f"; beside it are {', '.join(beside)}" if beside else ""
-    return invalid_dataset(
-        f"dataset {dataset.name}: there is no file {file_name} in its source{found}. Correct the path (or key) in "
-        "the dataset's source."
-    )

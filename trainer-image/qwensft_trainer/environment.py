@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from pathlib import Path
 
 
@@ -34,6 +35,7 @@ def prepare_environment(scratch: Path) -> None:
             "HF_HUB_DISABLE_TELEMETRY": "1",
             "DO_NOT_TRACK": "1",
             "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+            "TQDM_DISABLE": "1",  # a progress bar is one endless line in a pod's log
             "PYTHONUNBUFFERED": "1",
             "TOKENIZERS_PARALLELISM": os.environ.get("TOKENIZERS_PARALLELISM", "false"),
         }
@@ -43,6 +45,9 @@ def prepare_environment(scratch: Path) -> None:
 def forbid_hub_access() -> None:
     """Everything is on the volume by now: a lookup at a hub would only hang in a cluster without egress."""
     os.environ.update({"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"})
+    # Whoever has downloaded before has imported the client already, which reads its environment only then.
+    if (constants := sys.modules.get("huggingface_hub.constants")) is not None:
+        constants.HF_HUB_OFFLINE = True  # type: ignore[attr-defined]
 
 
 def training_environment(*, processes: int, accelerators: int) -> None:

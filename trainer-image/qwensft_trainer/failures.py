@@ -17,7 +17,7 @@ from qwensft_trainer.errors import PermanentError, StageError, invalid_config
 
 @dataclass(frozen=True)
 class WorkerFailure:
-    """One failed worker of this node. `time` is Unix seconds; `message` ends with the last line of the traceback."""
+    """One failed worker of this node. `time` is Unix seconds; `message` begins with the exception's type."""
 
     local_rank: int
     time: float
@@ -52,8 +52,18 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str], str], ...] = (
     ),
     (
         "InvalidConfig",
-        re.compile(r"Target modules .* not found in the base model|ValueError: Unknown (quantization|scheduler)"),
+        re.compile(
+            r"Target modules .* not found in the base model|ValueError: Unknown (quantization|scheduler)"
+            r"|Module \S+ is not found, please choose from|should be divisible by `num_layer_trainable`"
+            r"|Please correct the following DeepSpeed config values|Cannot resize embedding layers"
+        ),
         "Correct the field it names in the spec.",
+    ),
+    (
+        "InvalidConfig",
+        re.compile(r"MissingCUDAException|CUDA_HOME does not exist|Unable to JIT load the \S+ op"),
+        "DeepSpeed wants to compile an operator with nvcc, which the image lacks: leave the optimizer out of the "
+        "DeepSpeed configuration, or set spec.worker.image to an image with a CUDA toolkit.",
     ),
     (
         "PeerLost",
@@ -107,8 +117,8 @@ def cause(failures: Sequence[WorkerFailure], tail: Iterable[str], exit_code: int
 
 
 def _classify(failure: WorkerFailure) -> StageError:
-    last_line = failure.message.strip().splitlines()[-1] if failure.message.strip() else "no message"
-    return _match(f"{failure.message}\n{failure.traceback}", f"local rank {failure.local_rank}: {last_line:.700}")
+    what = " ".join(failure.message.split()) or "no message"
+    return _match(f"{failure.message}\n{failure.traceback}", f"local rank {failure.local_rank}: {what:.700}")
 
 
 def _killed(output: str) -> StageError | None:

@@ -74,6 +74,19 @@ def manifest_digest(manifest: dict[str, dict[str, Any]]) -> str:
     return "sha256:" + hashlib.sha256(lines.encode()).hexdigest()
 
 
+def link(source: Path, target: Path) -> None:
+    """Make `target` the same file as `source`, replacing it; a copy where the file system has no hard links."""
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        try:
+            os.link(source, temporary)
+        except OSError:
+            shutil.copyfile(source, temporary)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def replace_directory(new: Path, target: Path) -> None:
     """Put `new` in the place of `target`. A crash in between leaves the old directory as `.<name>.old`.
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from qwensft_trainer import arguments, files, workspace
+from qwensft_trainer import arguments, files, model_checks, model_source, workspace
 from qwensft_trainer.config import Merge, Run, load_arguments, load_run
 from qwensft_trainer.environment import forbid_hub_access
 from qwensft_trainer.errors import PermanentError, invalid_config
@@ -22,8 +22,11 @@ from qwensft_trainer.stage import Result, Stage
 # SHA-256 and size of every file of the merged model. The digest in the status is this file's own SHA-256.
 MANIFEST = "qwensft-manifest.json"
 
-# transformers 5 saves tokenizer.json only; several servers and converters still look for the older files.
-_TOKENIZER_FILES = ("vocab.json", "merges.txt", "chat_template.jinja", "generation_config.json")
+# transformers 5 saves tokenizer.json and processor_config.json; servers and converters still look for the older files.
+_COMPANIONS = (
+    *("vocab.json", "merges.txt", "chat_template.jinja", "chat_template.json", "generation_config.json"),
+    *("preprocessor_config.json", "video_preprocessor_config.json"),
+)
 _RESERVED = ("data", "train", "model")
 _DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 
@@ -39,6 +42,8 @@ def run(stage: Stage) -> Result:
     recorded = files.read_json_object(description.train_result)
     if recorded is None:
         raise PermanentError("TrainingMissing", f"{description.run_directory} holds no finished training.")
+    model_source.require(description)
+    model_checks.require_mergeable(description)
     trained = description.run_directory / recorded["directory"]
     _check_target(description, merge.directory)
     dtype = merge.dtype if merge.dtype != "auto" else base_dtype(description.model.path)
@@ -58,12 +63,11 @@ def run(stage: Stage) -> Result:
         _export(
             arguments.export_arguments(export_arguments, description, trained=trained, export_to=partial, dtype=dtype)
         )
-        for name in _TOKENIZER_FILES:
+        untie_embeddings(partial)
+        for name in _COMPANIONS:
             if not (partial / name).exists() and (description.model.path / name).is_file():
                 shutil.copyfile(description.model.path / name, partial / name)
-        checks = _verify(
-            description, merge, trained, partial, dtype, trust=bool(export_arguments.get("trust_remote_code"))
-        )
+        checks = _verify(description, merge, trained, partial, dtype=dtype, export_arguments=export_arguments)
         files.write_json(partial / MANIFEST, files.manifest_of(partial))
         files.replace_directory(partial, merge.directory)
     finally:
@@ -82,6 +86,21 @@ def base_dtype(model: Path) -> str:
     return _DTYPES.get(str(config.get("dtype") or config.get("torch_dtype")), "bf16")
 
 
+def untie_embeddings(merged: Path) -> None:
+    """Tell in config.json that the output embeddings are tensors of their own, where training has made them so.
+
+    An additional target lm_head or embed_tokens takes the two apart. transformers 5 notices, servers trust the config.
+    """
+    path = merged / "config.json"
+    config = files.read_json_object(path) or {}
+    parts = [part for part in (config, config.get("text_config")) if part and part.get("tie_word_embeddings")]
+    if parts and "lm_head.weight" in model_source.tensors_of(merged):
+        for part in parts:
+            part["tie_word_embeddings"] = False
+        files.write_json(path, config)
+        log("the output embeddings are no longer tied to the input embeddings: training changed one of them")
+
+
 def _export(completed: Mapping[str, Any]) -> None:
     from llamafactory.train.tuner import export_model
 
@@ -93,23 +112,29 @@ def _export(completed: Mapping[str, Any]) -> None:
     gc.collect()
 
 
-def _verify(description: Run, merge: Merge, trained: Path, partial: Path, dtype: str, *, trust: bool) -> dict[str, Any]:
-    from transformers import AutoTokenizer
+def _verify(
+    description: Run, merge: Merge, trained: Path, partial: Path, *, dtype: str, export_arguments: Mapping[str, Any]
+) -> dict[str, Any]:
+    from qwensft_trainer import upstream, verification
 
-    from qwensft_trainer import verification
-
+    upstream.mend()
+    base, trust = description.model.path, bool(export_arguments.get("trust_remote_code"))
     lora = description.tuning.method == "lora"
     checks: dict[str, Any] = dict(
-        verification.check_tensors(description.model.path, partial, dtype=dtype, adapter=trained if lora else None)
+        verification.check_tensors(
+            base,
+            partial,
+            dtype=dtype,
+            adapter=trained if lora else None,
+            resized=bool(export_arguments.get("resize_vocab")),
+            trust=trust,
+        )
     )
     log(f"verified {checks['tensors']} tensors, {checks['changed']} of them changed by training")
     if merge.verify == "tensors":
         return checks
-    tokenizer = AutoTokenizer.from_pretrained(str(partial), trust_remote_code=trust)
-    prompts = verification.sample_prompts(tokenizer, description.data_directory)
-    reference = verification.reference_logits(
-        description.model.path, trained, prompts, dtype=dtype, lora=lora, trust=trust
-    )
+    prompts = verification.sample_prompts(partial, description.data_directory, trust=trust)
+    reference = verification.reference_logits(base, trained, prompts, dtype=dtype, lora=lora, trust=trust)
     comparison = verification.compare(
         reference, verification.model_logits(partial, prompts, dtype=dtype, trust=trust), dtype=dtype
     )

@@ -1,7 +1,7 @@
-"""Gets the base model onto the volume and checks that a model directory is complete before anything reads it.
+"""Gets the base model to where the run reads it, and checks that a model directory is complete before anything does.
 
-Complete means: config, tokenizer and weights are there and no safetensors file is cut off. Whether the numbers make
-sense is not looked at.
+Complete means: config, tokenizer and weights are there and no safetensors file is cut off. Whether the model fits the
+job is model_checks.py's question.
 """
 
 from __future__ import annotations
@@ -11,25 +11,42 @@ import os
 from pathlib import Path
 from typing import Any
 
-from qwensft_trainer import files
+from qwensft_trainer import cache, files, hub
 from qwensft_trainer.config import Download, Run
-from qwensft_trainer.errors import PermanentError, StageError, invalid_model
+from qwensft_trainer.errors import invalid_model
+from qwensft_trainer.hub import Repository
 from qwensft_trainer.log import log
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
+
+# In the run's directory: which commit the run began with.
+PIN = "model.json"
+
 _TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"))
+_TOKENS = {"huggingFace": "HF_TOKEN", "modelScope": "MODELSCOPE_API_TOKEN"}
 
 
 def provide(run: Run) -> None:
-    """Download the model unless it is there, then check it. Raises StageError (DownloadFailed, InvalidModel)."""
-    download = run.model.download
-    if download is not None and not run.model.path.is_dir():
-        partial = run.run_directory / ".model.partial"
-        log(f"downloading {download.repo} (revision {download.revision or 'default'}) from {download.hub}")
-        _fetch(download, partial)
-        partial.rename(run.model.path)
-    check_model(run.model.path, advice=_advice(run))
+    """Download the model unless it is there, then check it. Raises StageError (DownloadFailed, InvalidModel, DiskFull).
+
+    A run keeps the commit it began with, also when the branch it names moves on.
+    """
+    if run.model.download is not None:
+        _obtain(run, run.model.download)
+    require(run)
+
+
+def require(run: Run) -> None:
+    """Check that the model is there and complete. Raises PermanentError InvalidModel that tells how to get it back."""
+    path = run.model.path
+    if path.is_symlink() and not path.exists():
+        raise invalid_model(
+            f"The model that this run reads, {os.readlink(path)}, is gone from the cache volume (spec.model.cache). "
+            f"Create the job again with spec.storage.path naming this run's directory ({run.run_directory.name}) and "
+            "spec.storage.onExisting: Resume: it downloads the same model anew and goes on from the checkpoints."
+        )
+    check_model(path, advice=_advice(run))
 
 
 def check_model(directory: Path, *, advice: str) -> None:
@@ -68,6 +85,14 @@ def read_header(path: Path) -> tuple[dict[str, dict[str, Any]], int]:
     return header, 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
 
 
+def tensors_of(directory: Path) -> dict[str, dict[str, Any]]:
+    """{tensor: {dtype, shape, data_offsets}} of all weight files of a complete model directory."""
+    tensors: dict[str, dict[str, Any]] = {}
+    for name in weight_files(directory):
+        tensors |= read_header(directory / name)[0]
+    return tensors
+
+
 def _check_not_cut_off(path: Path, advice: str) -> None:
     try:
         _, expected = read_header(path)
@@ -80,80 +105,83 @@ def _check_not_cut_off(path: Path, advice: str) -> None:
 
 def _advice(run: Run) -> str:
     if run.model.download is not None:
+        if run.model.cache is not None:
+            return "Delete that directory from the cache volume and create the job again to download it anew."
         return "Delete that directory and create the job again to download it anew."
     return (
-        "Copy a complete Hugging Face model directory there, or correct spec.model.source.volume.claimName and path "
-        "(the directory that holds config.json)."
+        "It must be a complete Hugging Face model directory: correct spec.model.source.volume (claimName, path) or "
+        "spec.model.source.image (reference, path) so that path names the directory that holds config.json."
     )
 
 
-def _fetch(download: Download, directory: Path) -> None:
-    """Download into `directory`; a repeated call continues what an interrupted one has left."""
-    directory.mkdir(parents=True, exist_ok=True)
-    try:
-        if download.hub == "huggingFace":
-            _fetch_hugging_face(download, directory)
-        else:
-            _fetch_model_scope(download, directory)
-    except StageError:
-        raise
-    except OSError as error:
-        if error.errno is not None and error.strerror and "space" in error.strerror:
-            raise
-        raise _download_failed(download, error) from error
-    except Exception as error:  # hub clients raise many kinds; all but the named ones may pass with time
-        raise _download_failed(download, error) from error
+def _obtain(run: Run, download: Download) -> None:
+    """Make run.model.path the model: a directory of the run's own, or a link into the cache that jobs share."""
+    path = run.model.path
+    pinned = _pinned_commit(run, download)
+    found = cache.manifest_of(path)
+    if found is not None and found["commit"] == pinned:
+        return
+    entry = _known_entry(run, download, pinned or download.revision)
+    if entry is None:
+        repository = _repository(download)
+        asked = pinned if hub.is_commit(download.hub, pinned) else download.revision
+        snapshot = repository.snapshot(asked)
+        if pinned is not None and snapshot.commit != pinned:
+            raise invalid_model(
+                f"{download.repo} has changed on the hub since this run began (revision {asked or 'default'}), and the "
+                "model it began with is gone from the volume. Create the job again, with another spec.storage.path."
+            )
+        if run.model.cache is None:
+            there = files.read_json_object(path / cache.MANIFEST) or {}
+            if path.is_symlink() or there.get("commit") != snapshot.commit:
+                cache.remove(path)
+            cache.fill(path, repository, snapshot)
+            _pin(run, download, snapshot.commit)
+            return
+        entry = cache.entry_of(run.model.cache, download.hub, download.repo, snapshot.commit)
+        cache.fill_shared(entry, repository, snapshot, owner=f"{run.owner.namespace}/{run.owner.name}")
+    log(f"{download.repo} is in the cache: {entry}")
+    _link(path, entry)
+    _pin(run, download, entry.name)
 
 
-def _fetch_hugging_face(download: Download, directory: Path) -> None:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
-
-    try:
-        snapshot_download(
-            download.repo,
-            revision=download.revision,
-            local_dir=directory,
-            ignore_patterns=["*.bin", "*.pth", "*.pt", "*.gguf", "*.onnx", "original/*"],
-        )
-    except GatedRepoError as error:
-        raise invalid_model(
-            f"{download.repo} is gated: accept its terms on the hub and give a token in "
-            "spec.model.source.huggingFace.tokenSecretRef."
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise _not_found(download, "huggingFace") from error
-    except RevisionNotFoundError as error:
-        raise invalid_model(
-            f"{download.repo} has no revision {download.revision!r}: correct spec.model.source.huggingFace.revision."
-        ) from error
+def _known_entry(run: Run, download: Download, commit: str | None) -> Path | None:
+    """The complete cache entry of a commit that need not be asked for; a pinned one of ModelScope's is a digest."""
+    if run.model.cache is None or commit is None:
+        return None
+    if not hub.is_commit(download.hub, commit) and commit == download.revision:
+        return None
+    entry = cache.entry_of(run.model.cache, download.hub, download.repo, commit)
+    return entry if cache.manifest_of(entry) is not None else None
 
 
-def _fetch_model_scope(download: Download, directory: Path) -> None:
-    from modelscope_hub import (  # type: ignore[import-not-found, unused-ignore]
-        HubApi,
-        NotExistError,
-        NotFoundError,
-    )
-
-    try:
-        HubApi(token=os.environ.get("MODELSCOPE_API_TOKEN")).download_repo(
-            download.repo, "model", revision=download.revision, local_dir=directory
-        )
-    except (NotExistError, NotFoundError) as error:
-        raise _not_found(download, "modelScope") from error
+def _pinned_commit(run: Run, download: Download) -> str | None:
+    """The commit that this run has begun with."""
+    pin = files.read_json_object(run.run_directory / PIN) or {}
+    return pin.get("commit") if pin.get("download") == download.model_dump(mode="json") else None
 
 
-def _not_found(download: Download, member: str) -> PermanentError:
-    return invalid_model(
-        f"There is no model {download.repo} on the hub, or it is private: correct spec.model.source.{member}.repo (or "
-        f"spec.model.name), or give a token in spec.model.source.{member}.tokenSecretRef."
-    )
+def _pin(run: Run, download: Download, commit: str) -> None:
+    files.write_json(run.run_directory / PIN, {"download": download.model_dump(mode="json"), "commit": commit})
 
 
-def _download_failed(download: Download, error: Exception) -> StageError:
-    return StageError(
-        "DownloadFailed",
-        f"Downloading {download.repo} failed ({type(error).__name__}: {error!s:.300}). It is tried again; in a "
-        "cluster without access to the hub set spec.model.source.volume instead.",
+def _link(path: Path, entry: Path) -> None:
+    """Replace `path` by a link to `entry`, whatever it was: a stale link, or a model of the run's own."""
+    if not path.is_symlink():
+        cache.remove(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.link")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(entry)
+    temporary.replace(path)
+
+
+def _repository(download: Download) -> Repository:
+    return hub.open_repository(
+        hub=download.hub,
+        kind="model",
+        repo=download.repo,
+        endpoint=download.endpoint,
+        token=os.environ.get(_TOKENS[download.hub]) or None,
+        field=f"spec.model.source.{download.hub}",
     )

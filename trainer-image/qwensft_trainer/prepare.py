@@ -3,58 +3,106 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from qwensft_trainer import arguments, datasets, files, model_source, workspace
+from qwensft_trainer import (
+    dataset_source,
+    datasets,
+    deepspeed_config,
+    families,
+    files,
+    model_checks,
+    model_source,
+    workspace,
+)
 from qwensft_trainer.config import Run, load_arguments, load_run
 from qwensft_trainer.environment import forbid_hub_access
 from qwensft_trainer.errors import PermanentError
 from qwensft_trainer.log import log
 from qwensft_trainer.stage import Result, Stage
 
+SHOWN_WARNINGS = 5
+WARNING_CHARACTERS = 200
+
 
 def run(stage: Stage) -> Result:
-    """Returns the metrics samples and tokens. A preparation that is complete for these inputs returns at once."""
+    """Returns counts, lengths, warnings, template and the model's shape as metrics (see docs/data.md).
+
+    A preparation that is complete for these inputs returns at once with what was recorded.
+    """
     description = load_run(stage.config)
     train_arguments = load_arguments(stage.config / "train.yaml")
-    arguments.check_attention(train_arguments)
     workspace.claim(description)
     digest = configuration_digest(description, train_arguments)
     _refuse_other_results(description, digest)
-    inputs = files.sha256_of_json({"configuration": digest, "datasetSizes": _sizes(description)})
+    inputs = files.sha256_of_json({"configuration": digest, "files": _inputs(description)})
     recorded = files.read_json_object(description.prepare_result)
     if recorded and recorded.get("inputs") == inputs and description.tokenized_directory.is_dir():
-        log(f"already prepared: {recorded['samples']} samples, {recorded['tokens']} tokens")
-        return Result(metrics={"samples": recorded["samples"], "tokens": recorded["tokens"]})
+        model_source.provide(description)
+        log(f"already prepared: {recorded['metrics']['samples']} samples, {recorded['metrics']['tokens']} tokens")
+        return Result(metrics=recorded["metrics"])
     clock = _Clock()
+    # Data first: it is small beside a model and more often what is wrong.
+    sources = dataset_source.provide(description)
+    clock.lap("the data files are there")
     model_source.provide(description)
     clock.lap(f"model {description.model.name} is complete in {description.model.path}")
-    rows = datasets.write_normalised(description)
+    template = families.resolve_template(description)
+    warnings = model_checks.check(description, train_arguments)
+    rows, remarks = datasets.write_normalised(description, sources, template)
+    deepspeed_config.install(description)
     clock.lap("checked " + ", ".join(f"{count} rows of {name}" for name, count in rows.items()))
     forbid_hub_access()
-    samples, tokens = tokenise(stage, description, train_arguments, rows)
-    clock.lap(f"tokenised {samples} samples, {tokens} tokens")
-    counts = {"samples": samples, "tokens": tokens}
+    counts, limits = tokenise(stage, description, train_arguments, template)
+    clock.lap(f"tokenised {counts['samples']} samples, {counts['tokens']} tokens")
+    warnings += remarks + limits
+    for warning in warnings:
+        log(f"warning: {warning}")
+    metrics = counts | {
+        "warnings": [_shortened(warning) for warning in warnings[:SHOWN_WARNINGS]],
+        "template": template,
+        "model": model_checks.describe(description.model.path),
+    }
     files.write_json(
         description.prepare_result,
-        {"inputs": inputs, "configDigest": digest, "rows": rows, "seconds": clock.total(), **counts},
+        {
+            "inputs": inputs,
+            "configDigest": digest,
+            "template": template,
+            "rows": rows,
+            "warnings": warnings,
+            "seconds": clock.total(),
+            "metrics": metrics,
+        },
     )
-    return Result(metrics=counts)
+    return Result(metrics=metrics)
 
 
-def tokenise(stage: Stage, description: Run, train_arguments: dict[str, Any], rows: dict[str, int]) -> tuple[int, int]:
-    """Samples and tokens of the tokenised data. Apart, because from here on torch and LLaMA-Factory are imported."""
+def tokenise(
+    stage: Stage, description: Run, train_arguments: Mapping[str, Any], template: str
+) -> tuple[dict[str, Any], list[str]]:
+    """Counts and lengths of the tokenised data, and warnings. From here on torch and LLaMA-Factory are imported."""
     from qwensft_trainer import tokenization
 
-    expected = sum(dataset.sample_count or rows[dataset.name] for dataset in description.datasets)
-    tokenized = tokenization.tokenise(description, train_arguments, expected, scratch=stage.scratch)
-    return tokenized.samples, tokenized.tokens
+    lengths, warnings = tokenization.tokenise(description, train_arguments, template, scratch=stage.scratch)
+    train = lengths.pop(tokenization.TRAIN)
+    counts = train.metrics()
+    if lengths:
+        counts["evalSamples"] = sum(split.samples for split in lengths.values())
+    if train.truncated:
+        warnings.append(
+            f"{train.truncated} of {train.samples} samples are longer than spec.training.cutoffLen "
+            f"({train_arguments.get('cutoff_len')} tokens) and are cut; the longest has {train.longest}"
+        )
+    return counts, warnings
 
 
 def configuration_digest(run_description: Run, train_arguments: dict[str, Any]) -> str:
     """Identifies what is trained on what: two jobs with the same digest may go on from each other's checkpoints."""
-    inputs = run_description.model_dump(mode="json", include={"model", "datasets", "tuning"})
+    included = {"model", "datasets", "evaluation", "mixing", "tuning", "deepspeed"}
+    inputs = run_description.model_dump(mode="json", include=included, exclude={"model": {"cache"}})
     return files.sha256_of_json({"run": inputs, "train": train_arguments})
 
 
@@ -69,10 +117,19 @@ def _refuse_other_results(description: Run, digest: str) -> None:
         )
 
 
-def _sizes(description: Run) -> dict[str, int]:
-    return {
-        dataset.name: dataset.path.stat().st_size if dataset.path.is_file() else -1 for dataset in description.datasets
+def _inputs(description: Run) -> dict[str, Any]:
+    """What can change behind the configuration's back: mounted files. What a download gave stays as it was."""
+    sizes: dict[str, Any] = {
+        dataset.name: dataset.path.stat().st_size if dataset.path.is_file() else -1
+        for dataset in dataset_source.all_datasets(description)
+        if dataset.path is not None
     }
+    own = description.deepspeed.config if description.deepspeed and description.deepspeed.stage is None else None
+    return sizes | {"deepspeed": files.sha256_of_file(own) if own and own.is_file() else None}
+
+
+def _shortened(warning: str) -> str:
+    return warning if len(warning) <= WARNING_CHARACTERS else warning[: WARNING_CHARACTERS - 3] + "..."
 
 
 @dataclass

@@ -1,10 +1,12 @@
 """The progress of training as numbers: written by the worker of global rank 0, read by the entrypoint beside it.
 
 The file is replaced atomically at most once a second. No torch here: the metrics server and the tests import it.
+LLaMA-Factory's own log, trainer_log.jsonl, is only handed on from one attempt to the next.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections import deque
 from dataclasses import asdict, dataclass, fields, replace
@@ -13,6 +15,7 @@ from typing import Any
 
 from qwensft_trainer import files
 
+TRAINER_LOG = "trainer_log.jsonl"
 _WINDOW = 50  # steps that the speed is averaged over: long enough to be calm, short enough to follow a change
 
 
@@ -60,6 +63,24 @@ def read(path: Path) -> Progress | None:
     return Progress(**{key: value for key, value in values.items() if key in known})
 
 
+def continue_log(checkpoint: Path, output: Path) -> None:
+    """Begin trainer_log.jsonl in `output` with what the attempt of `checkpoint` had logged up to there."""
+    step = int(checkpoint.name.rpartition("-")[2])
+    try:
+        lines = (checkpoint.parent / TRAINER_LOG).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return  # that attempt logged nothing; its checkpoint does not depend on it
+    kept = [line for line in lines if _logged_step(line) <= step]
+    files.write_text(output / TRAINER_LOG, "".join(f"{line}\n" for line in kept))
+
+
+def _logged_step(line: str) -> float:
+    try:
+        return float(json.loads(line)["current_steps"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf  # the last line of a killed process may be cut off
+
+
 class Tracker:
     """Turns the trainer's events into Progress.
 
@@ -72,10 +93,13 @@ class Tracker:
         self._marks: deque[tuple[float, int, int]] = deque([(now, step, tokens)], maxlen=_WINDOW + 1)
 
     def restore_losses(self, log_history: list[dict[str, Any]]) -> None:
-        """After a resume the checkpoint's history tells the first and the last loss of the run."""
+        """After a resume the checkpoint's history tells the first and the last losses of the run."""
         losses = [value for entry in log_history if (value := _finite(entry.get("loss"))) is not None]
         if losses:
             self.progress = replace(self.progress, initial_loss=losses[0], loss=losses[-1])
+        evaluated = [value for entry in log_history if (value := _finite(entry.get("eval_loss"))) is not None]
+        if evaluated:
+            self.progress = replace(self.progress, eval_loss=evaluated[-1])
 
     def step_done(self, *, step: int, epoch: float | None, tokens: int, now: float) -> Progress:
         """`tokens` is the running total the trainer has counted (0 when it does not count)."""

@@ -1,7 +1,7 @@
-"""Reads the rows of a JSON array or JSON Lines file one by one, with memory bounded by the largest row.
+"""Reads the rows of a JSON or JSON Lines file one by one, with memory bounded by the largest row.
 
-Which of the two a file is follows from its first character, not from its name. What a row must contain is decided in
-formats.py.
+Which of the two a file is follows from its first character, not from its name. Which files are JSON is decided in
+data_files.py, what a row must contain in formats.py.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import codecs
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO
 
 MAX_ROW_BYTES = 64 << 20
@@ -20,7 +19,7 @@ _WHITESPACE = " \t\r\n"
 
 @dataclass(frozen=True)
 class Row:
-    """One row: `number` counts from 1, `line` is set for JSON Lines. With a `problem`, `value` is None."""
+    """One row: `number` counts from 1, `line` is set for formats with lines. With a `problem`, `value` is None."""
 
     number: int
     line: int | None
@@ -28,22 +27,22 @@ class Row:
     problem: str | None = None
 
 
-def read_rows(path: Path) -> Iterator[Row]:
-    """Yield every row of `path`. What is not JSON is yielded with a problem; in an array that ends the reading."""
-    with path.open("rb") as stream:
-        first = _first_character(stream)
-        stream.seek(0)
-        if first == b"":
-            return
-        yield from _ArrayReader(stream).rows() if first == b"[" else _lines(stream)
+def json_rows(stream: BinaryIO, first: bytes) -> Iterator[Row]:
+    """Yield every row of a stream that begins with the character `first` (see first_character).
+
+    What is not JSON is yielded with a problem; in an array that ends the reading.
+    """
+    return _ArrayReader(stream).rows() if first == b"[" else _lines(stream)
 
 
-def _first_character(stream: BinaryIO) -> bytes:
-    if stream.read(3) != codecs.BOM_UTF8:
-        stream.seek(0)
-    while (character := stream.read(1)) and character in _WHITESPACE.encode():
-        pass
-    return character
+def first_character(stream: BinaryIO) -> bytes:
+    """The first byte that is neither whitespace nor a byte order mark; b"" for a stream without any."""
+    piece = stream.read(4096).removeprefix(codecs.BOM_UTF8)
+    while piece:
+        if rest := piece.lstrip(_WHITESPACE.encode()):
+            return rest[:1]
+        piece = stream.read(4096)
+    return b""
 
 
 def _lines(stream: BinaryIO) -> Iterator[Row]:

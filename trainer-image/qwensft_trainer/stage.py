@@ -31,5 +31,5 @@ class Result:
     """A stage that succeeded: numbers and outputs for the termination message."""
 
     message: str = ""
-    metrics: Mapping[str, float | int | None] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
     outputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

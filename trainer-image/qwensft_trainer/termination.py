@@ -19,7 +19,10 @@ Outcome = Literal["Succeeded", "Failed", "Interrupted"]
 
 @dataclass(frozen=True)
 class Termination:
-    """Sizes are bytes, paths are relative to the volume's root, metrics are numbers (non-finite ones are dropped)."""
+    """Sizes are bytes, paths are relative to the volume's root, metrics are JSON values.
+
+    Numbers that are not finite and values that are not known (None) are left out of the metrics.
+    """
 
     outcome: Outcome
     stage: str
@@ -28,12 +31,12 @@ class Termination:
     rank: int | None = None
     reason: str | None = None
     message: str = ""
-    metrics: Mapping[str, float | int | None] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
     outputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """Strict JSON of at most MAX_BYTES bytes; the message is shortened first, in its middle."""
-        metrics = {key: value for key, value in self.metrics.items() if value is not None and math.isfinite(value)}
+        """Strict JSON of at most MAX_BYTES bytes: the message is shortened first, in its middle, then warnings go."""
+        metrics = _known(self.metrics)
         fields: dict[str, Any] = {
             "outcome": self.outcome,
             "stage": self.stage,
@@ -50,10 +53,19 @@ class Termination:
             text = json.dumps(fields | {"message": shorten(self.message, room)}, allow_nan=False, ensure_ascii=False)
             if len(text.encode()) <= MAX_BYTES:
                 return text
-            if room == 0:
+            if room == 0 and metrics.pop("warnings", None) is None:
                 fields.pop("outputs", None)
                 fields.pop("metrics", None)
             room = room * 3 // 4
+
+
+def _known(values: Mapping[str, Any]) -> dict[str, Any]:
+    nested = {key: _known(value) if isinstance(value, Mapping) else value for key, value in values.items()}
+    return {
+        key: value
+        for key, value in nested.items()
+        if value is not None and not (isinstance(value, float) and not math.isfinite(value))
+    }
 
 
 def shorten(message: str, limit: int) -> str:

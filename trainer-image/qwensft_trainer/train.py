@@ -21,6 +21,9 @@ from qwensft_trainer import (
     failures,
     files,
     metrics_server,
+    model_checks,
+    model_source,
+    pissa,
     progress,
     rendezvous,
     termination,
@@ -84,7 +87,8 @@ class _Attempt:
         if (recorded := _recorded(description, digest)) is not None:
             log("training is complete already")
             return recorded
-        arguments.check_attention(train_arguments)
+        model_checks.check_packages(train_arguments)
+        model_source.require(description)
         _require_preparation(description)
         if self.gang.leads:
             metrics_server.start(self.stage.metrics_port, self.stage.scratch / PROGRESS_FILE)
@@ -92,8 +96,10 @@ class _Attempt:
         rendezvous.wait_for_gang(peers.names, self.gang.node_rank, self.gang.master_port)
         output = description.attempt_directory(self.stage.attempt)
         decision = self._decide(description, digest, output)
-        if decision.get("finishedIn"):
-            return self._finish(description, digest, description.run_directory / decision["finishedIn"])
+        if finished := decision.get("finishedIn"):
+            if self.gang.leads:
+                checkpoints.publish(description.run_directory / finished)
+            return self._finish(description, digest, (description.run_directory / finished).parent, train_arguments)
         resume = decision.get("resumeFrom")
         completed = arguments.training_arguments(
             train_arguments, description, output=output, resume=description.run_directory / resume if resume else None
@@ -105,7 +111,7 @@ class _Attempt:
         rendezvous.wait_for_name(self.gang.master_address, self.gang.master_port)
         ended = torchrun.run(self.gang.command(path), self.held, peers)
         self._judge(ended)
-        return self._finish(description, digest, output)
+        return self._finish(description, digest, output, train_arguments)
 
     def _decide(self, description: Run, digest: str, output: Path) -> dict[str, Any]:
         """Where this attempt starts, chosen once by node rank 0. Paths are relative to the run directory."""
@@ -128,6 +134,8 @@ class _Attempt:
             decision["resumeFrom"] = str(newest.path.relative_to(description.run_directory))
             decision["resumeStep"] = newest.step
             log(f"attempt {self.stage.attempt} resumes from {decision['resumeFrom']} of {newest.max_steps} steps")
+            if description.tuning.pissa:
+                shutil.copytree(newest.path.parent / pissa.INITIAL, output / pissa.INITIAL, dirs_exist_ok=True)
         files.write_json(path, decision)
         return decision
 
@@ -142,12 +150,13 @@ class _Attempt:
         if ended.exit_code != 0:
             raise failures.cause(failures.read_error_files(self.stage.scratch / "tmp"), ended.tail, ended.exit_code)
 
-    def _finish(self, description: Run, digest: str, directory: Path) -> Result:
+    def _finish(self, description: Run, digest: str, directory: Path, train_arguments: Mapping[str, Any]) -> Result:
         """Record the result: exit code 0 alone proves nothing, the trainer's state must say that all steps are done."""
         if not self.gang.leads:
             return Result(message="this node's part is done")
         state = checkpoints.read_state(directory)
-        if state is None or state.get("global_step", -1) < state.get("max_steps", 0):
+        may_stop_early = train_arguments.get("early_stopping_steps") is not None
+        if state is None or (state.get("global_step", -1) < state.get("max_steps", 0) and not may_stop_early):
             done = (
                 f"stopped at step {state['global_step']} of {state['max_steps']}"
                 if state
@@ -156,6 +165,8 @@ class _Attempt:
             raise StageError("TrainingIncomplete", f"Training exited without an error but {done}.")
         known = progress.read(self.stage.scratch / PROGRESS_FILE)
         metrics = known.metrics() if known else _metrics_of(state)
+        if description.tuning.pissa:
+            pissa.convert(directory)
         kind = "adapter" if description.tuning.method == "lora" else "model"
         outputs = {kind: _describe_output(directory, self.stage.workspace)}
         files.write_json(

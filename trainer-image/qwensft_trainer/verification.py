@@ -7,9 +7,9 @@ one after the other. Every failure is MergeVerificationFailed and permanent: the
 from __future__ import annotations
 
 import gc
-import json
 import math
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +18,12 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
-from qwensft_trainer import files, model_source
+from qwensft_trainer import files, model_source, tensor_names
 from qwensft_trainer.environment import memory_limit
 from qwensft_trainer.errors import PermanentError
 from qwensft_trainer.log import log
+
+Prompt = Mapping[str, Any]  # the inputs of a model's forward, a batch of one
 
 TORCH_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
@@ -48,34 +50,38 @@ class Comparison:
         return self.relative_error <= self.tolerance  # False for NaN, too
 
 
-def check_tensors(base: Path, merged: Path, *, dtype: str, adapter: Path | None) -> dict[str, int]:
+def check_tensors(
+    base: Path, merged: Path, *, dtype: str, adapter: Path | None, resized: bool = False, trust: bool = False
+) -> dict[str, int]:
     """Compare the merged model's tensors with the base's: names, shapes, dtype, finiteness, and what changed.
 
-    With an adapter, what it does not touch must be bit-identical to the base (converted to `dtype`) and something it
-    touches must differ. Returns {"tensors", "changed"}. Raises PermanentError MergeVerificationFailed.
+    With an adapter, what it does not touch must be bit-identical to the base (converted to `dtype`). Something must
+    differ in any case. Only with `resized` (tokens were added) may the embeddings have more rows than the base's.
+    Returns {"tensors", "changed"}. Raises PermanentError MergeVerificationFailed.
     """
+    name_of = tensor_names.module_names(base, trust=trust)
     touched = None if adapter is None else touched_tensors(adapter)
-    changed = seen = 0
-    with _Tensors(base) as before, _Tensors(merged) as after:
+    changed = 0
+    with _Tensors(base, name_of) as before, _Tensors(merged, name_of) as after:
         absent = sorted(before.names - after.names - _optional(merged))
         if absent:
             raise _failed(f"{len(absent)} tensors of the base are missing, e.g. {', '.join(absent[:3])}")
         for name in sorted(after.names):
             tensor = after.get(name)
             _check_one(name, tensor, dtype)
-            seen += 1
             if name not in before.names:
                 continue
             original = before.get(name)
-            if tensor.shape != original.shape and not (touched is None or name in touched):
+            if tensor.shape != original.shape and not (resized and _is_embedding(name)):
                 raise _failed(f"{name} has shape {list(tensor.shape)}, the base has {list(original.shape)}")
             differs = tensor.shape != original.shape or not torch.equal(tensor, original.to(tensor.dtype))
             if differs and touched is not None and name not in touched:
                 raise _failed(f"{name} differs from the base although the adapter does not touch it")
             changed += differs
-    if touched and not changed:
+        seen = len(after.names)
+    if not changed:
         raise _failed(
-            "no tensor differs from the base: the merge did nothing. Either the adapter is all zero, or its change is "
+            "no tensor differs from the base: the merge did nothing. Either training changed nothing, or its change is "
             "below the precision of the merged dtype (then train longer, or set spec.merge.dtype to fp32)"
         )
     return {"tensors": seen, "changed": changed}
@@ -93,20 +99,29 @@ def touched_tensors(adapter: Path) -> set[str]:
 
 
 def reference_logits(
-    base: Path, tuned: Path, prompts: Sequence[Sequence[int]], *, dtype: str, lora: bool, trust: bool
+    base: Path, tuned: Path, prompts: Sequence[Prompt], *, dtype: str, lora: bool, trust: bool
 ) -> list[torch.Tensor]:
     """Logits of what the merged model must equal: base with the peft adapter in `tuned`, or the tuned model itself."""
     model = _load(base if lora else tuned, dtype, trust)
     if lora:
         from peft import PeftModel
 
+        _grow_vocabulary(model, tuned)
         model = PeftModel.from_pretrained(model, str(tuned))
     return _logits(model, prompts)
 
 
-def model_logits(directory: Path, prompts: Sequence[Sequence[int]], *, dtype: str, trust: bool) -> list[torch.Tensor]:
+def model_logits(directory: Path, prompts: Sequence[Prompt], *, dtype: str, trust: bool) -> list[torch.Tensor]:
     """Logits of a model directory, float32, [positions, vocabulary] for the last positions of each prompt."""
     return _logits(_load(directory, dtype, trust), prompts)
+
+
+def model_class(config: Any) -> Any:
+    """The class LLaMA-Factory loads such a model with: a vision-language model is no causal language model."""
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+
+    vision = type(config) in AutoModelForImageTextToText._model_mapping.keys()  # noqa: SIM118  # lazy, no dict
+    return AutoModelForImageTextToText if vision else AutoModelForCausalLM
 
 
 def compare(reference: Sequence[torch.Tensor], merged: Sequence[torch.Tensor], *, dtype: str) -> Comparison:
@@ -128,21 +143,57 @@ def require_agreement(comparison: Comparison) -> None:
         )
 
 
-def sample_prompts(tokenizer: Any, data_directory: Path, *, count: int = 4) -> list[list[int]]:
-    """Token ids of the first conversations of each dataset, where an adapter shows most, and of a fixed sentence."""
-    prompts = [tokenizer("The quick brown fox jumps over the lazy dog.")["input_ids"]]
-    for path in sorted(data_directory.glob("*.jsonl")):
-        with path.open(encoding="utf-8") as stream:
-            line = next(stream, None)
-        if line is not None and len(prompts) < count:
-            prompts.append(_render(tokenizer, line))
-    return [prompt[:_MAX_PROMPT_TOKENS] for prompt in prompts]
+def sample_prompts(model: Path, data_directory: Path, *, trust: bool, count: int = 4) -> list[Prompt]:
+    """What the models are asked: a fixed sentence, the first conversations of the datasets, and an image to a VL model.
+
+    Each is a mapping of model inputs with a batch of one; an adapter shows most on the data it was trained on.
+    """
+    from transformers import AutoConfig, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(str(model), trust_remote_code=trust)
+    texts = ["The quick brown fox jumps over the lazy dog."]
+    texts += [text for path in sorted(data_directory.glob("*.parquet")) if (text := _first_conversation(path))]
+    prompts: list[Prompt] = [
+        {"input_ids": torch.tensor([tokenizer(text)["input_ids"][:_MAX_PROMPT_TOKENS]])} for text in texts[:count]
+    ]
+    if (
+        image := getattr(AutoConfig.from_pretrained(str(model), trust_remote_code=trust), "image_token_id", None)
+    ) is not None:
+        prompts.append(_image_prompt(model, tokenizer.decode([image]), trust=trust))
+    return prompts
 
 
-def _render(tokenizer: Any, line: str) -> list[int]:
-    messages = json.loads(line)["messages"]
-    text = "\n".join(f"{message['role']}: {message['content']}" for message in messages)
-    return list(tokenizer(text)["input_ids"])
+def _first_conversation(path: Path) -> str | None:
+    from pyarrow import parquet
+
+    with parquet.ParquetFile(path) as rows:
+        first = next(rows.iter_batches(batch_size=1, columns=["messages"]), None)
+    if first is None:
+        return None
+    text = "\n".join(f"{message['role']}: {message['content']}" for message in first.to_pylist()[0]["messages"])
+    return re.sub("<(image|video)>", "", text)
+
+
+def _image_prompt(model: Path, placeholder: str, *, trust: bool) -> Prompt:
+    from PIL import Image
+    from transformers import AutoProcessor
+
+    processor = AutoProcessor.from_pretrained(str(model), trust_remote_code=trust)
+    image = Image.linear_gradient("L").resize((112, 112)).convert("RGB")
+    text = f"<|vision_start|>{placeholder}<|vision_end|>What is this?"
+    return dict(processor(text=[text], images=[image], return_tensors="pt"))
+
+
+def _grow_vocabulary(model: Any, adapter: Path) -> None:
+    """Make room for the rows of added tokens, which the adapter holds; their first values do not matter."""
+    header, _ = model_source.read_header(adapter / _ADAPTER_WEIGHTS)
+    rows = [entry["shape"][0] for name, entry in header.items() if _is_embedding(name) and ".lora_" not in name]
+    if rows and max(rows) > model.get_input_embeddings().weight.shape[0]:
+        model.resize_token_embeddings(max(rows))
+
+
+def _is_embedding(name: str) -> bool:
+    return name.endswith(("embed_tokens.weight", _OUTPUT_EMBEDDINGS))
 
 
 def _check_one(name: str, tensor: torch.Tensor, dtype: str) -> None:
@@ -160,14 +211,15 @@ def _optional(directory: Path) -> set[str]:
 
 
 def _load(directory: Path, dtype: str, trust: bool) -> Any:
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig
 
     cuda = torch.cuda.is_available()
     # Many CPUs compute bf16 thirty times slower than float32, so float32 is used where it fits; the weights keep the
     # values they were rounded to, which is all that is compared.
     size = sum((directory / name).stat().st_size for name in model_source.weight_files(directory))
     roomy = not cuda and (2 if dtype != "fp32" else 1) * size * 1.3 < memory_limit()
-    return AutoModelForCausalLM.from_pretrained(
+    config = AutoConfig.from_pretrained(str(directory), trust_remote_code=trust)
+    return model_class(config).from_pretrained(
         str(directory),
         dtype=torch.float32 if roomy else TORCH_DTYPES[dtype],
         device_map="auto" if cuda else None,
@@ -176,13 +228,16 @@ def _load(directory: Path, dtype: str, trust: bool) -> Any:
     )
 
 
-def _logits(model: Any, prompts: Sequence[Sequence[int]]) -> list[torch.Tensor]:
+def _logits(model: Any, prompts: Sequence[Prompt]) -> list[torch.Tensor]:
     """Consumes the model: its memory is given back before the next one is loaded."""
     model.eval()
     device = next(model.parameters()).device
     with torch.inference_mode():
         found = [
-            model(input_ids=torch.tensor([prompt], device=device)).logits[0, -_COMPARED_POSITIONS:].float().cpu()
+            model(**{name: value.to(device) for name, value in prompt.items()})
+            .logits[0, -_COMPARED_POSITIONS:]
+            .float()
+            .cpu()
             for prompt in prompts
         ]
     del model
@@ -196,16 +251,18 @@ def _failed(what: str) -> PermanentError:
 
 
 class _Tensors:
-    """All tensors of a model directory, read one at a time from its open shards."""
+    """All tensors of a model directory by their unique names, read one at a time from its open shards."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, name_of: Callable[[str], str]) -> None:
         self._directory = directory
+        self._name_of = name_of
         self._stack = ExitStack()
-        self._where: dict[str, Any] = {}
+        self._shards: dict[str, Any] = {}
+        self._stored: dict[str, str] = {}
 
     @property
     def names(self) -> set[str]:
-        return set(self._where)
+        return set(self._stored)
 
     def __enter__(self) -> _Tensors:
         for name in model_source.weight_files(self._directory):
@@ -213,15 +270,14 @@ class _Tensors:
             if not path.is_file():
                 raise _failed(f"{name} is missing")
             shard = self._stack.enter_context(safe_open(str(path), framework="pt"))
-            self._where.update(dict.fromkeys(shard.keys(), shard))
+            self._shards.update(dict.fromkeys(shard.keys(), shard))
+        self._stored = tensor_names.unique(self._shards, self._name_of)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._where)
-
     def get(self, name: str) -> torch.Tensor:
-        tensor: torch.Tensor = self._where[name].get_tensor(name)
+        stored = self._stored[name]
+        tensor: torch.Tensor = self._shards[stored].get_tensor(stored)
         return tensor

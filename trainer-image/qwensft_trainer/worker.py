@@ -1,4 +1,4 @@
-"""One training process, as torchrun starts it: LLaMA-Factory's run_exp with our callback, recording what it dies of.
+"""One training process, as torchrun starts it: LLaMA-Factory's run_exp with our callbacks, recording what it dies of.
 
 `python -m qwensft_trainer.worker train.yaml`. The file's directory is the scratch directory shared with the entrypoint.
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 from torch.distributed.elastic.multiprocessing.errors import record
 
-from qwensft_trainer import files
+from qwensft_trainer import files, upstream
 from qwensft_trainer.config import load_arguments
 from qwensft_trainer.stage import DRAIN_FLAG, DRAINED_FILE, PROGRESS_FILE
 
@@ -20,28 +20,25 @@ from qwensft_trainer.stage import DRAIN_FLAG, DRAINED_FILE, PROGRESS_FILE
 @record  # type: ignore[untyped-decorator, unused-ignore]  # writes the traceback where the entrypoint finds it
 def main() -> None:
     """Train to the end, or to the step at which all ranks agreed to stop (then drained.json tells where)."""
-    import torch
     import torch.distributed as dist
     from llamafactory.train.tuner import run_exp
 
-    from qwensft_trainer.callback import Drained, RunCallback
+    from qwensft_trainer.callback import Drained, PissaCallback, RunCallback
 
-    torch.serialization.register_package(0, lambda _storage: None, _restore_on_cpu)
     path = Path(sys.argv[1])
     scratch = path.parent
-    callback = RunCallback(drain_flag=scratch / DRAIN_FLAG, progress_file=scratch / PROGRESS_FILE)
+    arguments = load_arguments(path)
+    upstream.mend(deepspeed="deepspeed" in arguments)
+    callbacks: list[Any] = [RunCallback(drain_flag=scratch / DRAIN_FLAG, progress_file=scratch / PROGRESS_FILE)]
+    if arguments.get("pissa_init"):
+        callbacks.append(PissaCallback())
     try:
-        run_exp(load_arguments(path), callbacks=[callback])
+        run_exp(arguments, callbacks=callbacks)
     except Drained as drained:
         if os.environ.get("LOCAL_RANK", "0") == "0":
             files.write_json(scratch / DRAINED_FILE, {"step": drained.step, "checkpoint": drained.checkpoint})
         if dist.is_initialized():
             dist.destroy_process_group()
-
-
-def _restore_on_cpu(storage: Any, location: str) -> Any:
-    """For torch.load(map_location="cpu:0"): transformers asks for it on CPU nodes, torch knows "cpu" only."""
-    return storage if location.startswith("cpu:") else None
 
 
 if __name__ == "__main__":

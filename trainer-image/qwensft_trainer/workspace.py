@@ -27,6 +27,7 @@ _OWN_NAMES = (
     "prepare.json",
     "train.json",
     "merge.json",
+    "model.json",
     MARKER,
 )
 _NOT_CONTENT = {"lost+found"}

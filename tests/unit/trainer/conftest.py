@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import struct
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -82,6 +84,13 @@ class Scene:
         (self.root / "etc" / f"{name}.yaml").write_text(yaml.safe_dump(values))
 
 
+@pytest.fixture(autouse=True)
+def hub_access(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stages forbid it for their whole process: what one test has forbidden, the next one has again."""
+    if (constants := sys.modules.get("huggingface_hub.constants")) is not None:
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+
+
 @pytest.fixture
 def scene(tmp_path: Path) -> Scene:
     for name in ("etc", "workspace", "scratch"):
@@ -96,7 +105,7 @@ def scene(tmp_path: Path) -> Scene:
             "datasets": [],
             "tuning": {"method": "lora"},
         },
-        train={"stage": "sft", "learning_rate": 5e-6, "flash_attn": "auto"},
+        train={"stage": "sft", "template": "qwen3", "learning_rate": 5e-6, "flash_attn": "auto"},
     )
 
 
@@ -108,7 +117,7 @@ def write_model(directory: Path) -> None:
     (directory / "model.safetensors").write_bytes(safetensors({"weight": (2, 2)}))
 
 
-def safetensors(shapes: dict[str, tuple[int, ...]]) -> bytes:
+def safetensors(shapes: Mapping[str, tuple[int, ...]]) -> bytes:
     """A safetensors file of float32 zeros."""
     header: dict[str, Any] = {}
     size = 0

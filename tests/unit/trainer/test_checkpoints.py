@@ -1,4 +1,4 @@
-"""A new attempt goes on from the newest complete checkpoint of the same configuration."""
+"""A new attempt goes on from the newest complete checkpoint of the same configuration, and frees those before it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from qwensft_trainer.checkpoints import newest_complete
+from qwensft_trainer.checkpoints import newest_complete, publish, remove_superseded
 
 DIGEST = "sha256:same"
 
@@ -68,3 +68,36 @@ def test_a_checkpoint_at_the_last_step_means_finished(tmp_path: Path) -> None:
     found = newest_complete(tmp_path, DIGEST)
     assert found is not None
     assert found.finished
+
+
+def test_older_attempts_keep_their_checkpoints_until_the_new_one_has_its_own(tmp_path: Path) -> None:
+    old = [checkpoint(tmp_path, 1, 40), checkpoint(tmp_path, 1, 60), checkpoint(tmp_path, 2, 60)]
+    (checkpoint(tmp_path, 3, 70) / "trainer_state.json").unlink()
+    assert remove_superseded(tmp_path / "3") == []
+    checkpoint(tmp_path, 3, 80)
+    assert sorted(remove_superseded(tmp_path / "3")) == sorted(old)
+    assert not any(folder.exists() for folder in old)
+    assert (tmp_path / "3" / "checkpoint-80").is_dir()
+
+
+def test_only_checkpoints_of_the_same_configuration_are_removed(tmp_path: Path) -> None:
+    other = checkpoint(tmp_path, 1, 60, digest="sha256:other")
+    log = checkpoint(tmp_path, 2, 60).parent / "trainer_log.jsonl"
+    log.touch()
+    checkpoint(tmp_path, 3, 70)
+    remove_superseded(tmp_path / "3")
+    assert other.is_dir()
+    assert log.is_file()
+
+
+def test_the_last_checkpoint_is_published_without_what_only_a_resume_needs(tmp_path: Path) -> None:
+    last = checkpoint(tmp_path, 1, 100)
+    for name in ("model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state_0.pth", "latest", "zero_to_fp32.py"):
+        (last / name).write_text("new")
+    (last / "global_step100").mkdir()
+    (tmp_path / "1" / "model.safetensors").write_text("half")
+    for _ in range(2):  # the pod may die in between
+        assert publish(last) == tmp_path / "1"
+    assert (tmp_path / "1" / "model.safetensors").read_text() == "new"
+    names = {path.name for path in (tmp_path / "1").iterdir()}
+    assert names == {"attempt.json", "checkpoint-100", "model.safetensors", "trainer_state.json"}

@@ -16,6 +16,7 @@ from qwensft_trainer import cli, prepare
 from qwensft_trainer.errors import Interrupted, StageError, invalid_model
 from qwensft_trainer.stage import Result, Stage
 
+from . import models
 from .conftest import Scene
 
 
@@ -39,6 +40,7 @@ def run(scene: Scene, stage: str = "prepare") -> tuple[int, dict[str, Any]]:
 
 
 def test_an_invalid_dataset_ends_with_78_and_the_row(scene: Scene) -> None:
+    models.write(scene.root / "model", "qwen3")
     scene.add_dataset("support", [{"instruction": "Hi"}])
     os.environ["QWENSFT_ATTEMPT"] = "3"
     code, message = run(scene)
@@ -58,29 +60,6 @@ def test_sigterm_ends_a_stage_at_once_and_is_told(scene: Scene, monkeypatch: pyt
     code, message = run(scene)
     assert code == message["exitCode"] == 143
     assert (message["outcome"], message["reason"]) == ("Interrupted", "Interrupted")
-
-
-def test_a_preparation_done_for_the_same_inputs_returns_at_once(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Without torch and LLaMA-Factory in this environment, the tokenising itself is stood in for.
-    scene.add_dataset("support", [{"instruction": "Hi", "output": "Hello"}])
-    monkeypatch.setattr(prepare, "tokenise", lambda *_, **__: (1, 12))
-    (scene.run_directory / "data" / "tokenized").mkdir(parents=True)
-    scene.run["onExisting"] = "Resume"
-    code, first = run(scene)
-    assert (code, first["metrics"]) == (0, {"samples": 1, "tokens": 12})
-    monkeypatch.setattr(prepare, "tokenise", None)
-    assert run(scene) == (0, first)
-
-
-def test_changed_inputs_are_prepared_again(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = scene.add_dataset("support", [{"instruction": "Hi", "output": "Hello"}])
-    monkeypatch.setattr(prepare, "tokenise", lambda *_, **__: (1, 12))
-    (scene.run_directory / "data" / "tokenized").mkdir(parents=True)
-    scene.run["onExisting"] = "Resume"
-    run(scene)
-    path.write_text(json.dumps([{"instruction": "Hi", "output": "Hello"}] * 2))
-    monkeypatch.setattr(prepare, "tokenise", lambda *_, **__: (2, 24))
-    assert run(scene)[1]["metrics"]["samples"] == 2
 
 
 @pytest.mark.parametrize(

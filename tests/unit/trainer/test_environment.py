@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -53,3 +55,10 @@ def test_the_quota_of_cgroup_v1_is_read(tmp_path: Path, quota: str, expected: fl
 def test_limits_are_never_below_one_and_memory_never_above_the_machines() -> None:
     assert environment.cpu_limit() >= 1
     assert 0 < environment.memory_limit() <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def test_a_hub_client_that_is_imported_already_goes_offline_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    constants = ModuleType("huggingface_hub.constants")
+    monkeypatch.setitem(sys.modules, "huggingface_hub.constants", constants)
+    environment.forbid_hub_access()
+    assert constants.HF_HUB_OFFLINE is True

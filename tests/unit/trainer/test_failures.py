@@ -59,6 +59,36 @@ def test_refused_arguments_are_permanent() -> None:
     assert "spec.extraArguments" in error.message
 
 
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        ("ValueError: Module mlpp is not found, please choose from mlp, self_attn", "Correct the field"),
+        (
+            "ValueError: Please correct the following DeepSpeed config values that mismatch TrainingArguments values:\n"
+            "- ds gradient_accumulation_steps=2 vs hf gradient_accumulation_steps=4",
+            "hf gradient_accumulation_steps=4",
+        ),
+        (
+            "MissingCUDAException: CUDA_HOME does not exist, unable to compile CUDA op(s)",
+            "leave the optimizer out of the DeepSpeed configuration",
+        ),
+    ],
+)
+def test_what_only_the_spec_can_mend_is_permanent(text: str, advice: str) -> None:
+    error = cause([worker(text)], [], 1)
+    assert (error.reason, error.exit_code) == ("InvalidConfig", EXIT_PERMANENT)
+    assert advice in error.message
+
+
+def test_an_error_of_many_lines_is_told_from_its_beginning() -> None:
+    text = (
+        "NotImplementedError: Could not run 'aten::_grouped_mm' on the CPU\n\nCUDA: registered at x.cpp\nMeta: at y.cpp"
+    )
+    assert (
+        "local rank 0: NotImplementedError: Could not run 'aten::_grouped_mm'" in cause([worker(text)], [], 1).message
+    )
+
+
 def test_a_value_error_out_of_the_argument_parser_is_permanent_too() -> None:
     where = 'File "/opt/lib/llamafactory/hparams/parser.py", line 380, in get_train_args'
     assert cause([worker("ValueError: Please specify max_steps", traceback=where)], [], 1).reason == "InvalidConfig"

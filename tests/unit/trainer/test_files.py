@@ -64,3 +64,22 @@ def test_a_replacement_cut_off_between_its_renames_is_undone(tmp_path: Path) -> 
     assert (target / "f").read_text() == "old"
     files.restore_directory(target)
     assert (target / "f").read_text() == "old"
+
+
+@pytest.mark.parametrize("linkable", [True, False])
+def test_a_linked_file_replaces_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, linkable: bool
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError("no hard links here")
+
+    source, target = tmp_path / "a", tmp_path / "b"
+    source.write_text("new")
+    target.write_text("old")
+    if not linkable:
+        monkeypatch.setattr("os.link", refuse)
+    files.link(source, target)
+    files.link(source, target)
+    assert target.read_text() == "new"
+    assert target.samefile(source) == linkable
+    assert len(list(tmp_path.iterdir())) == 2

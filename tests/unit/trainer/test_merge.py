@@ -15,7 +15,7 @@ from qwensft_trainer import merge, workspace
 from qwensft_trainer.errors import PermanentError
 from qwensft_trainer.stage import Result
 
-from .conftest import Scene
+from .conftest import Scene, safetensors
 
 
 class Export:
@@ -145,3 +145,26 @@ def test_merging_before_training_is_refused(trained: Scene, export: Export) -> N
     with pytest.raises(PermanentError) as caught:
         run(trained)
     assert caught.value.reason == "TrainingMissing"
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_embeddings_that_training_took_apart_are_declared_so(tmp_path: Path, *, nested: bool) -> None:
+    tied: dict[str, Any] = {"tie_word_embeddings": True}
+    config = tied | ({"text_config": dict(tied)} if nested else {})
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "model.safetensors").write_bytes(safetensors({"model.embed_tokens.weight": (2, 2)}))
+    merge.untie_embeddings(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text()) == config
+    both = {"model.embed_tokens.weight": (2, 2), "lm_head.weight": (2, 2)}
+    (tmp_path / "model.safetensors").write_bytes(safetensors(both))
+    merge.untie_embeddings(tmp_path)
+    assert "true" not in (tmp_path / "config.json").read_text()
+
+
+def test_a_quantised_base_is_refused_before_the_export(trained: Scene, export: Export) -> None:
+    config = {"model_type": "qwen3", "quantization_config": {"quant_method": "gptq", "bits": 4}}
+    (trained.root / "model" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(PermanentError) as caught:
+        run(trained)
+    assert caught.value.reason == "InvalidModel"
+    assert not export.asked

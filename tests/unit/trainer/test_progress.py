@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -82,3 +83,23 @@ def test_metrics_have_the_operators_names_and_leave_out_the_unknown(tmp_path: Pa
         "qwensft_train_last_update_timestamp_seconds 1.7e+09",
         "qwensft_train_non_finite_loss 0.0",
     ]
+
+
+def test_after_a_resume_the_last_evaluation_is_known() -> None:
+    tracker = Tracker(step=4, total_steps=10, tokens=0, now=0.0)
+    tracker.restore_losses([{"loss": 4.0}, {"eval_loss": 3.0}, {"loss": 2.0}, {"eval_loss": 2.5}])
+    assert (tracker.progress.initial_loss, tracker.progress.loss, tracker.progress.eval_loss) == (4.0, 2.0, 2.5)
+
+
+def test_the_log_goes_on_where_the_checkpoint_was_made(tmp_path: Path) -> None:
+    old, new = tmp_path / "1", tmp_path / "2"
+    old.mkdir()
+    lines = [json.dumps({"current_steps": step, "loss": 1.0}) for step in (1, 2, 3)]
+    (old / "trainer_log.jsonl").write_text("\n".join([*lines, '{"current_st']))
+    progress.continue_log(old / "checkpoint-2", new)
+    assert (new / "trainer_log.jsonl").read_text().splitlines() == lines[:2]
+
+
+def test_an_attempt_that_logged_nothing_is_no_error(tmp_path: Path) -> None:
+    progress.continue_log(tmp_path / "1" / "checkpoint-2", tmp_path / "2")
+    assert not (tmp_path / "2").exists()

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwensft_trainer import rows
-from qwensft_trainer.rows import read_rows
+from qwensft_trainer.data_files import read_rows
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),

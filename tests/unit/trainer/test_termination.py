@@ -62,3 +62,15 @@ def test_four_byte_characters_are_counted_as_bytes() -> None:
 def test_a_file_that_cannot_be_written_does_not_end_the_stage(tmp_path: Path, capsys: Any) -> None:
     termination.write(tmp_path / "missing" / "log", Termination("Succeeded", "prepare", 1, 0))
     assert "cannot write the termination message" in capsys.readouterr().out
+
+
+def test_what_prepare_tells_is_told_as_it_is() -> None:
+    model = {"layers": 28, "tied": True, "experts": None, "parameters": math.nan}
+    metrics = {"samples": 3, "template": "qwen3", "warnings": ["2 rows are cut off"], "model": model}
+    assert message_of(metrics=metrics)["metrics"] == metrics | {"model": {"layers": 28, "tied": True}}
+
+
+def test_warnings_make_room_for_outputs() -> None:
+    outputs = {"merged": {"path": "p", "digest": "sha256:1"}}
+    found = message_of(metrics={"samples": 3, "warnings": ["x" * 1000] * 5}, outputs=outputs)
+    assert (found["metrics"], found["outputs"]) == ({"samples": 3}, outputs)

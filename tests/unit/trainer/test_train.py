@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from qwensft_trainer import prepare, rendezvous, train, workspace
+from qwensft_trainer import pissa, prepare, rendezvous, train, workspace
 from qwensft_trainer.errors import EXIT_INTERRUPTED, Interrupted, PermanentError, StageError
 
 from .conftest import Scene
@@ -142,8 +142,31 @@ def test_an_attempt_that_died_after_its_last_step_needs_no_training(prepared: Sc
     leave_checkpoint(prepared, 1, 100)
     result = train.run(prepared.attempt(2))
     assert torchrun.called_with is None
-    assert result.outputs["adapter"]["path"] == "support-1/train/1/checkpoint-100"
+    assert result.outputs["adapter"]["path"] == "support-1/train/1"
+    assert (prepared.run_directory / "train" / "1" / "adapter_model.safetensors").read_text() == "weights"
     assert result.metrics["step"] == 100
+
+
+def test_a_resumed_pissa_training_gets_the_first_attempts_initial_adapter(
+    prepared: Scene, torchrun: Torchrun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared.run["tuning"]["pissa"] = True
+    leave_checkpoint(prepared, 1, 60)
+    initial = prepared.run_directory / "train" / "1" / "pissa_init" / "adapter_model.safetensors"
+    initial.parent.mkdir()
+    initial.write_text("initial")
+    converted: list[Path] = []
+    monkeypatch.setattr(pissa, "convert", converted.append)
+    train.run(prepared.attempt(2))
+    directory = prepared.run_directory / "train" / "2"
+    assert (directory / "pissa_init" / "adapter_model.safetensors").read_text() == "initial"
+    assert converted == [directory]
+
+
+def test_a_training_that_may_stop_early_is_complete_when_it_does(prepared: Scene, torchrun: Torchrun) -> None:
+    prepared.train["early_stopping_steps"] = 3
+    torchrun.does(TRAINED.replace('"global_step": 100', '"global_step": 60'))
+    assert train.run(prepared.stage).metrics["totalSteps"] == 100
 
 
 def test_another_node_follows_the_decision(prepared: Scene, torchrun: Torchrun) -> None:

@@ -1,0 +1,149 @@
+"""The prepare stage does its work once, in an order that finds mistakes early, and reports what it found.
+
+torch and LLaMA-Factory are not in this environment, so that the tokenising itself is stood in for.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qwensft_trainer import model_checks, model_source, prepare
+from qwensft_trainer.errors import PermanentError
+
+from . import models
+from .conftest import Scene
+
+COUNTS = {"samples": 1, "tokens": 12, "truncatedSamples": 0, "lengthMax": 12}
+GOOD = {"instruction": "Hi", "output": "Hello"}
+
+
+@pytest.fixture(autouse=True)
+def tokenised(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The calls of tokenise, which leaves a directory as the real one does."""
+    calls: list[Any] = []
+
+    def tokenise(*arguments: Any) -> tuple[dict[str, Any], list[str]]:
+        calls.append(arguments)
+        (scene.run_directory / "data" / "tokenized").mkdir(parents=True, exist_ok=True)
+        return dict(COUNTS), ["2 of 3 samples are cut"]
+
+    monkeypatch.setattr(prepare, "tokenise", tokenise)
+    monkeypatch.setattr(prepare, "forbid_hub_access", lambda: None)
+    models.write(scene.root / "model", "qwen3")
+    return calls
+
+
+def prepared(scene: Scene) -> dict[str, Any]:
+    """The metrics of the stage's report."""
+    return dict(prepare.run(scene.stage).metrics)
+
+
+def recorded(scene: Scene) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(scene.description.prepare_result.read_text())
+    return found
+
+
+def test_the_report_holds_counts_warnings_template_and_the_models_shape(scene: Scene) -> None:
+    scene.add_dataset("support", [GOOD, GOOD | {"output": ""}])
+    metrics = prepared(scene)
+    shape = metrics.pop("model")
+    assert metrics == COUNTS | {
+        "template": "qwen3",
+        "warnings": [
+            "dataset support: 1 of 2 rows have an empty answer: they teach to be silent",
+            "2 of 3 samples are cut",
+        ],
+    }
+    assert (shape["hiddenSize"], shape["layers"], shape["tied"]) == (8, 2, True)
+    assert recorded(scene)["template"] == "qwen3"
+    assert recorded(scene)["rows"] == {"support": 2}
+
+
+def test_the_template_is_told_by_the_model_when_the_job_does_not(scene: Scene, tokenised: list[Any]) -> None:
+    scene.add_dataset("support", [GOOD])
+    models.write(scene.root / "model", "qwen2", chat=models.CHATML)
+    del scene.train["template"]
+    assert prepared(scene)["template"] == "qwen"
+    assert tokenised[0][3] == "qwen"
+
+
+def test_warnings_are_few_and_short_in_the_report_and_whole_in_the_record(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.add_dataset("support", [GOOD])
+    monkeypatch.setattr(model_checks, "check", lambda *_: ["x" * 300] * 9)
+    warnings = prepared(scene)["warnings"]
+    assert [len(warning) for warning in warnings] == [200] * 5
+    assert warnings[0].endswith("...")
+    assert len(recorded(scene)["warnings"]) == 10
+
+
+def test_a_preparation_done_for_the_same_inputs_returns_at_once(scene: Scene, tokenised: list[Any]) -> None:
+    scene.add_dataset("support", [GOOD])
+    first = prepared(scene)
+    assert prepared(scene) == first
+    assert len(tokenised) == 1
+
+
+@pytest.mark.parametrize("change", ["data", "argument", "mixing"])
+def test_changed_inputs_are_prepared_again(scene: Scene, tokenised: list[Any], change: str) -> None:
+    path = scene.add_dataset("support", [GOOD])
+    prepared(scene)
+    if change == "data":
+        path.write_text(json.dumps([GOOD] * 2))
+    elif change == "argument":
+        scene.train["cutoff_len"] = 99
+    else:
+        scene.run["mixing"] = {"strategy": "interleave_once"}
+    prepared(scene)
+    assert len(tokenised) == 2
+
+
+def test_a_repeated_preparation_still_looks_after_the_model(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene.add_dataset("support", [GOOD])
+    prepared(scene)
+    looked: list[Any] = []
+    monkeypatch.setattr(model_source, "provide", looked.append)
+    prepared(scene)
+    assert len(looked) == 1
+
+
+def test_a_missing_data_file_is_found_before_a_model_is_downloaded(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.add_dataset("support", [GOOD]).unlink()
+    monkeypatch.setattr(model_source, "provide", lambda _: pytest.fail("the model came first"))
+    with pytest.raises(PermanentError, match=r"there is no file data\.json in its source"):
+        prepared(scene)
+
+
+def test_a_users_deepspeed_configuration_is_copied_and_part_of_the_inputs(
+    scene: Scene, tokenised: list[Any], tmp_path: Path
+) -> None:
+    scene.add_dataset("support", [GOOD])
+    own = tmp_path / "own.json"
+    auto: dict[str, Any] = {"train_micro_batch_size_per_gpu": "auto", "zero_optimization": {"stage": 2}}
+    own.write_text(json.dumps(auto))
+    scene.run["deepspeed"] = {"config": str(own)}
+    scene.train["bf16"] = False
+    prepared(scene)
+    copied = json.loads((scene.run_directory / "data" / "deepspeed.json").read_text())
+    assert copied["zero_optimization"]["stage"] == 2
+    own.write_text(json.dumps(auto | {"steps_per_print": 7}))
+    prepared(scene)
+    assert len(tokenised) == 2
+    assert json.loads((scene.run_directory / "data" / "deepspeed.json").read_text())["steps_per_print"] == 7
+
+
+def test_the_digest_knows_what_is_trained_on_what_and_nothing_else(scene: Scene) -> None:
+    scene.add_dataset("support", [GOOD])
+    before = prepare.configuration_digest(scene.description, scene.train)
+    scene.run["model"]["cache"] = "/cache/models"
+    scene.run["onExisting"] = "Resume"
+    assert prepare.configuration_digest(scene.description, scene.train) == before
+    scene.run["evaluation"] = {"fraction": 0.1}
+    assert prepare.configuration_digest(scene.description, scene.train) != before

@@ -1,0 +1,70 @@
+"""Lengths of samples in tokens: how many, how long before and after cutoff_len, and which percentiles they have.
+
+Exact, with memory bounded by the number of different lengths. Encoding is tokenization.py's part.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+PERCENTILES = (50, 90, 99)
+_SHOWN_ROWS = 5
+
+
+@dataclass
+class Lengths:
+    """What one split holds. `full` counts tokens as LLaMA-Factory would encode a row without cutoff_len."""
+
+    full: Counter[int] = field(default_factory=Counter)
+    samples_of: Counter[str] = field(default_factory=Counter)
+    tokens: int = 0
+    truncated: int = 0
+    cut_media: int = 0
+    cut_media_rows: list[str] = field(default_factory=list)
+
+    def add(self, measures: Iterable[Mapping[str, Any]]) -> None:
+        """Add encoded rows: {"dataset", "row", "full", "kept", "media_cut"}, lengths in tokens."""
+        for measure in measures:
+            self.full[measure["full"]] += 1
+            self.samples_of[measure["dataset"]] += 1
+            self.tokens += measure["kept"]
+            self.truncated += measure["kept"] < measure["full"]
+            if measure["media_cut"]:
+                self.cut_media += 1
+                if len(self.cut_media_rows) < _SHOWN_ROWS:
+                    self.cut_media_rows.append(
+                        f"dataset {measure['dataset']}, row {measure['row']} ({measure['full']} tokens)"
+                    )
+
+    @property
+    def samples(self) -> int:
+        """Rows, also when packing puts several of them into one sequence."""
+        return self.full.total()
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest row before cutoff_len, 0 without rows."""
+        return max(self.full, default=0)
+
+    def percentile(self, percent: int) -> int:
+        """The shortest length that at least `percent` of 100 rows do not exceed (nearest rank), 0 without rows."""
+        rank = -(-self.samples * percent // 100)
+        for length in sorted(self.full):
+            rank -= self.full[length]
+            if rank <= 0:
+                return length
+        return 0
+
+    def metrics(self) -> dict[str, int]:
+        """As the termination message and prepare.json call them."""
+        percentiles = {f"lengthP{percent}": self.percentile(percent) for percent in PERCENTILES}
+        return {
+            "samples": self.samples,
+            "tokens": self.tokens,
+            "truncatedSamples": self.truncated,
+            **percentiles,
+            "lengthMax": self.longest,
+        }

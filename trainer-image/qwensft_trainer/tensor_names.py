@@ -1,0 +1,48 @@
+"""Gives a tensor one name, whatever the file it is in calls it.
+
+Published checkpoints name tensors as older releases of transformers did ("visual.blocks.0...", "model.layers.0..."),
+an adapter names the modules of today's ("model.visual...", "model.language_model..."), a saved model is in between.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+
+def module_names(directory: Path, *, trust: bool) -> Callable[[str], str]:
+    """A function from a name in a checkpoint of this model to the parameter that transformers loads it into.
+
+    The model is built without memory for its weights. Several tensors may belong to one parameter: a MoE's experts.
+    """
+    import torch
+    from transformers import AutoConfig
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
+
+    from qwensft_trainer.verification import model_class
+
+    config = AutoConfig.from_pretrained(str(directory), trust_remote_code=trust)
+    with torch.device("meta"):
+        model = model_class(config).from_config(config, trust_remote_code=trust)
+    parameters = dict(model.state_dict())
+    mapping = get_model_conversion_mapping(model)
+    renamings = [entry for entry in mapping if isinstance(entry, WeightRenaming)]
+    converters = [entry for entry in mapping if isinstance(entry, WeightConverter)]
+    prefix = model.base_model_prefix
+
+    def name_of(key: str) -> str:
+        renamed, _ = rename_source_key(key, renamings, converters, prefix, parameters)
+        if renamed not in parameters and key in parameters:
+            renamed, _ = rename_source_key(key, [], [], prefix, parameters)
+        return str(renamed)
+
+    return name_of
+
+
+def unique(names: Iterable[str], name_of: Callable[[str], str]) -> dict[str, str]:
+    """{unique name: name in the file}. Tensors that share a parameter keep the names they have in the file."""
+    named = {name: name_of(name) for name in names}
+    shared = Counter(named.values())
+    return {target if shared[target] == 1 else name: name for name, target in named.items()}

@@ -1,0 +1,59 @@
+"""Mends what the pinned libraries get wrong for us, in the process that trains or verifies. Each with the version seen.
+
+Delete a mend once its library is updated and tests/matrix passes without it.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+
+def mend(*, deepspeed: bool = False) -> None:
+    """Apply all of them; those of DeepSpeed only when it is used. Imports torch, transformers and LLaMA-Factory."""
+    if deepspeed:
+        _leave_cpu_collectives_to_gloo()
+    _restore_optimizers_on_cpu()
+    _allow_dora_on_bitsandbytes()
+    _compute_experts_without_cuda()
+
+
+def _leave_cpu_collectives_to_gloo() -> None:
+    """On CPUs DeepSpeed 0.19.8 compiles an operator for ranks that share a node, a minute of every pod's start."""
+    from deepspeed import ops
+
+    ops.__compatible_ops__["deepspeed_shm_comm"] = False
+
+
+def _restore_optimizers_on_cpu() -> None:
+    """On CPU nodes transformers 5.5.4 asks for torch.load(map_location="cpu:0"); torch 2.8 knows "cpu" only."""
+    import torch
+
+    torch.serialization.register_package(0, lambda _storage: None, _on_cpu)
+
+
+def _on_cpu(storage: Any, location: str) -> Any:
+    return storage if location.startswith("cpu:") else None
+
+
+def _allow_dora_on_bitsandbytes() -> None:
+    """LLaMA-Factory 0.9.5 compares transformers' "bitsandbytes" with its own "bnb" and refuses DoRA on that base."""
+    from llamafactory.model import adapter
+    from transformers.utils.quantization_config import QuantizationMethod
+
+    adapter.QuantizationMethod = SimpleNamespace(BNB=QuantizationMethod.BITS_AND_BYTES)
+
+
+def _compute_experts_without_cuda() -> None:
+    """By default transformers 5.5.4 takes grouped_mm for the experts of a MoE; torch 2.8 has it for CUDA only."""
+    import torch
+    from transformers import PreTrainedModel
+
+    if torch.cuda.is_available():
+        return
+    chosen = PreTrainedModel.get_correct_experts_implementation
+
+    def eager_by_default(self: Any, requested_experts: str | None) -> str:
+        return str(chosen(self, requested_experts or "eager"))
+
+    PreTrainedModel.get_correct_experts_implementation = eager_by_default
