@@ -1,0 +1,93 @@
+"""Runs the two sides, the trainer's stages and bare LLaMA-Factory, as processes and reads what they wrote."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+from benchmarks.gpu.figures import Measured, rates
+
+
+def prepare(configuration: Path, root: Path, log: Path) -> None:
+    """Run the trainer's prepare stage: both sides train on the data that it tokenises."""
+    _finish(_start(_stage("prepare", configuration, root), log, {}), log, what="prepare")
+
+
+def trainer(configuration: Path, root: Path, attempt: int, log: Path, *, warm_up: int) -> Measured:
+    """Measure the trainer's train stage, as it runs in a pod."""
+    # A finished run would be recognised, and nothing trained.
+    (root / "workspace" / "run" / "train.json").unlink(missing_ok=True)
+    command = _stage("train", configuration, root)
+    output = root / "workspace" / "run" / "train" / str(attempt)
+    return _measure(command, output, log, {"QWENSFT_ATTEMPT": str(attempt)}, warm_up=warm_up)
+
+
+def bare(arguments: dict[str, Any], root: Path, number: int, log: Path, *, warm_up: int) -> Measured:
+    """Measure LLaMA-Factory's own entry point under torchrun, with the same arguments and the same tokenised data."""
+    output = root / "bare" / str(number)
+    path = root / f"bare-{number}.yaml"
+    path.write_text(yaml.safe_dump(arguments | {"output_dir": str(output), "overwrite_output_dir": True}))
+    command = ["torchrun", "--nproc_per_node", "1", "--master_port", "29501", "-m", "llamafactory.launcher", str(path)]
+    return _measure(command, output, log, {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}, warm_up=warm_up)
+
+
+def device() -> str:
+    """Name of the first GPU; "CPU" when there is none."""
+    try:
+        done = subprocess.run(
+            ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, check=True
+        )
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        return "CPU"
+    return done.stdout.splitlines()[0].strip()
+
+
+def _stage(name: str, configuration: Path, root: Path) -> list[str]:
+    return [
+        *(sys.executable, "-m", "qwensft_trainer.cli", name),
+        *("--config", str(configuration)),
+        *("--workspace", str(root / "workspace")),
+        *("--scratch", str(root / "scratch")),
+        *("--termination-log", str(root / f"{name}-termination.json")),
+    ]
+
+
+def _start(command: list[str], log: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            command,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "RECORD_VRAM": "1", "DISABLE_VERSION_CHECK": "1", **environment},
+        )
+
+
+def _finish(process: subprocess.Popen[bytes], log: Path, what: str) -> float:
+    """Wait for the end; the most memory that one process of the tree held, in GiB. SystemExit when it failed."""
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        tail = "\n".join(log.read_text(errors="replace").splitlines()[-30:])
+        raise SystemExit(f"{what} failed with exit code {process.returncode}; the end of {log}:\n{tail}")
+    return usage.ru_maxrss / 2**20
+
+
+def _measure(command: list[str], output: Path, log: Path, environment: dict[str, str], *, warm_up: int) -> Measured:
+    started = time.time()
+    process = _start(command, log, environment)
+    first: float | None = None
+    path = output / "trainer_log.jsonl"
+    while first is None and process.poll() is None:
+        if path.exists() and path.stat().st_size:
+            first = time.time() - started
+        time.sleep(0.05)
+    memory = _finish(process, log, command[2] if command[0] == sys.executable else command[0])
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return rates(lines, warm_up=warm_up, begun=first or 0.0, memory_gib=memory)

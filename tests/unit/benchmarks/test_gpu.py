@@ -1,0 +1,130 @@
+"""The GPU benchmark's arithmetic, and that it measures the arguments the operator renders."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from benchmarks.gpu import figures, inputs
+
+SETTINGS: dict[str, Any] = {
+    "method": "lora", "rank": 16, "length": 4096, "batch": 4, "accumulation": 1, "steps": 40,
+    "gpu": True, "attention": "fa2", "liger": True,
+}  # fmt: skip
+
+
+def measured(tokens_per_second: float = 1000.0, memory: float = 10.0) -> figures.Measured:
+    return figures.Measured(
+        tokens_per_second=tokens_per_second,
+        step_seconds=1.0,
+        first_step_seconds=20.0,
+        peak_memory_gib=memory,
+        last_loss=2.0,
+    )
+
+
+def log(steps: int, *, tokens: int = 100, slow_start: float = 5.0) -> list[dict[str, float]]:
+    """Steps of half a second each, the first of which takes longer."""
+    lines = []
+    for step in range(1, steps + 1):
+        seconds = slow_start + 0.5 * step
+        lines.append({"current_steps": step, "loss": 3.0 / step, "total_tokens": tokens * step,
+                      "throughput": tokens * step / seconds, "vram_reserved": float(step)})  # fmt: skip
+    return [*lines, {"current_steps": steps, "total_tokens": tokens * steps, "throughput": 1.0}]
+
+
+@pytest.mark.parametrize(("name", "billions"), [("0.6b", 0.596), ("1.7b", 1.721)])
+def test_the_shapes_are_those_of_the_published_models(name: str, billions: float) -> None:
+    assert figures.SHAPES[name].parameters / 1e9 == pytest.approx(billions, abs=0.001)
+
+
+def test_full_fine_tuning_costs_six_flops_a_weight_when_sequences_are_short() -> None:
+    shape = figures.SHAPES["1.7b"]
+    weights = shape.linear_parameters + shape.vocabulary * shape.hidden
+    assert figures.flops_per_token(shape, length=0, lora_rank=None) == 6 * weights
+
+
+def test_lora_saves_the_gradients_of_the_frozen_weights() -> None:
+    shape = figures.SHAPES["1.7b"]
+    full = figures.flops_per_token(shape, length=4096, lora_rank=None)
+    lora = figures.flops_per_token(shape, length=4096, lora_rank=16)
+    assert 2 / 3 < lora / full < 0.85
+
+
+def test_an_adapter_has_rank_times_both_sides_of_every_linear_layer() -> None:
+    shape = figures.Shape("x", hidden=8, layers=1, heads=2, kv_heads=1, head_dim=4, inner=16, vocabulary=10)
+    assert shape.lora_parameters(1) == (8 + 8) + 2 * (8 + 4) + (8 + 8) + 3 * (8 + 16)
+
+
+@pytest.mark.parametrize(
+    ("device", "peak"),
+    [
+        ("NVIDIA H100 80GB HBM3", 989.0),
+        ("NVIDIA H100 PCIe", 756.0),
+        ("NVIDIA A100-SXM4-80GB", 312.0),
+        ("NVIDIA GeForce RTX 4090", 165.2),
+        ("NVIDIA T4", None),
+    ],
+)
+def test_the_peak_goes_by_the_name_of_the_device(device: str, peak: float | None) -> None:
+    assert figures.peak_tflops(device) == peak
+
+
+def test_the_warm_up_and_the_last_line_without_a_loss_do_not_count() -> None:
+    found = figures.rates(log(12), warm_up=3, begun=21.0, memory_gib=1.0)
+    assert found.tokens_per_second == pytest.approx(200.0)
+    assert found.step_seconds == pytest.approx(0.5)
+    assert found.peak_memory_gib == 12.0
+    assert found.last_loss == pytest.approx(0.25)
+
+
+def test_a_log_that_ends_in_the_warm_up_is_an_error() -> None:
+    with pytest.raises(ValueError, match="tells of 4 steps"):
+        figures.rates(log(4), warm_up=3, begun=1.0, memory_gib=1.0)
+
+
+def test_without_a_gpu_the_resident_memory_counts() -> None:
+    lines = [{key: value for key, value in line.items() if key != "vram_reserved"} for line in log(12)]
+    assert figures.rates(lines, warm_up=3, begun=1.0, memory_gib=1.5).peak_memory_gib == 1.5
+
+
+def test_the_best_rounds_are_compared() -> None:
+    found = figures.summary(
+        [measured(900.0), measured(990.0, memory=11.0)], [measured(1000.0), measured(500.0)], flops=1e10, peak=100.0
+    )
+    assert found["ratio"]["tokensPerSecond"] == 0.99
+    assert found["ratio"]["peakMemoryGiB"] == 1.1
+    assert found["trainer"]["mfu"] == pytest.approx(0.099)
+    assert found["trainer"]["rounds"] == [900.0, 990.0]
+
+
+def test_the_table_has_no_mfu_for_an_unknown_device() -> None:
+    shown = figures.table(figures.summary([measured()], [measured()], flops=1e10, peak=None))
+    assert [line.split() for line in shown.splitlines() if line.startswith("MFU")] == [["MFU", "-", "-"]]
+    assert "1.000" in shown
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_the_arguments_are_those_of_a_job_with_its_paths_below_one_directory(method: str, tmp_path: Path) -> None:
+    arguments = inputs.write_configuration(
+        tmp_path / "config", tmp_path / "root", inputs.document(SETTINGS | {"method": method})
+    )
+    assert arguments["packing"] is True
+    assert arguments["bf16"] is True
+    assert arguments["flash_attn"] == "fa2"
+    assert arguments["enable_liger_kernel"] is True
+    assert arguments["finetuning_type"] == method
+    assert arguments["model_name_or_path"] == f"{tmp_path}/root/model"
+    run = yaml.safe_load((tmp_path / "config" / "run.yaml").read_text())
+    assert run["runDirectory"] == f"{tmp_path}/root/workspace/run"
+    assert run["datasets"][0]["path"] == f"{tmp_path}/root/datasets/{inputs.DATASET}/rows.json"
+
+
+def test_there_are_rows_for_all_steps(tmp_path: Path) -> None:
+    path = tmp_path / "data" / "rows.json"
+    count = inputs.write_rows(path, tokens=10_000, length=256)
+    rows = json.loads(path.read_text())
+    assert len(rows) == count
+    assert sum(len(row["instruction"] + row["output"]) for row in rows) >= 0.9 * 10_000
+    assert all(row["instruction"] and row["output"] for row in rows)
