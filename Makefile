@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory --warn-undefined-variables
 VENV := .venv
 BIN := $(VENV)/bin
 CLUSTER ?= local
-PYTHON_CODE := operator trainer-image tests quickstart
+PYTHON_CODE := operator trainer-image tests quickstart benchmarks
 CHART := charts/qwen-sft-operator
 export CLUSTER
 
@@ -52,6 +52,12 @@ test-fast: venv ## unit and property tests; no cluster needed
 test-cluster: venv ## contract, integration and end-to-end tests on the cluster that `make setup` made
 	@$(CLUSTER_ENV)
 	$(BIN)/pytest tests/contract tests/integration tests/e2e
+	$(BIN)/pytest tests/matrix -m core
+
+.PHONY: test-matrix
+test-matrix: setup ## every way of training once for real: all rows of tests/matrix/rows.yaml (make test runs the core ones)
+	@$(CLUSTER_ENV)
+	$(BIN)/pytest tests/matrix
 
 .PHONY: lint
 lint: venv generate-check ## ruff, mypy, import-linter, shellcheck, hadolint, gofmt, helm lint, CRD drift
@@ -63,14 +69,16 @@ format: venv ## let ruff format the code
 	$(BIN)/ruff check --fix $(PYTHON_CODE)
 
 .PHONY: generate
-generate: venv ## write what is generated from the API models: CRD, chart template, reference page
+generate: venv ## write what is generated from the API models: CRD, chart template, reference pages
 	@$(BIN)/python -m qwensft.api.crd --output crds/ --chart $(CHART)/templates/crd.yaml
 	$(BIN)/python -m qwensft.api.reference --output docs/reference.md
+	$(BIN)/python -m qwensft.api.argument_page --output docs/arguments.md
 
 .PHONY: generate-check
 generate-check: venv
 	@$(BIN)/python -m qwensft.api.crd --output crds/ --chart $(CHART)/templates/crd.yaml --check
 	$(BIN)/python -m qwensft.api.reference --output docs/reference.md --check
+	$(BIN)/python -m qwensft.api.argument_page --output docs/arguments.md --check
 
 .PHONY: lock
 lock: venv ## pin the dependencies anew, with hashes

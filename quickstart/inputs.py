@@ -49,13 +49,15 @@ def provide(ready: Ready, namespace: str) -> None:
     make_model(kubectl, namespace, ready.images.tiny_model)
 
 
-def make_model(kubectl: Kubectl, namespace: str, image: str) -> None:
-    """Let the tiny model be written to the volume; nothing to do when this image has done so already."""
-    name = "make-base-model"
+def make_model(
+    kubectl: Kubectl, namespace: str, image: str, *, path: str = MODEL_PATH, architecture: str = "qwen3"
+) -> None:
+    """Let a tiny model be written to the volume; nothing to do when this image has done so already."""
+    name = f"make-model-{path.replace('_', '-')}"
     existing = kubectl.get("job", name, "-n", namespace)
     if existing.get("status", {}).get("succeeded"):
         container = existing["spec"]["template"]["spec"]["containers"][0]
         if container["image"] == image:
             return
-    container = {"image": image, "args": [f"/volume/{MODEL_PATH}"]}
+    container = {"image": image, "args": [f"/volume/{path}", "--architecture", architecture]}
     run_job(kubectl, job_manifest(name, namespace, container, {"/volume": MODEL_CLAIM}, writable=True))

@@ -88,16 +88,21 @@ def run_script(
     *,
     image: str,
     claims: Mapping[str, str],
+    files: Mapping[str, str] | None = None,
+    writable: bool = False,
     timeout: float = 300,
 ) -> str:
-    """Run a Python script in the trainer image and return what it printed; see `run_job` for failures."""
+    """Run a Python script in the trainer image and return what it printed; see `run_job` for failures.
+
+    The script finds `files` (name → text) beside itself, in /scripts.
+    """
     name = f"script-{script.stem.replace('_', '-')}"
     kubectl.apply(
         {
             "apiVersion": "v1",
             "kind": "ConfigMap",
             "metadata": {"name": name, "namespace": namespace},
-            "data": {script.name: script.read_text()},
+            "data": {script.name: script.read_text(), **(files or {})},
         }
     )
     container = {
@@ -105,4 +110,5 @@ def run_script(
         "command": ["python3", f"/scripts/{script.name}", *arguments],
         "env": [{"name": key, "value": "/tmp"} for key in ("HOME", "HF_HOME", "TMPDIR")],  # noqa: S108 - in the pod
     }
-    return run_job(kubectl, job_manifest(name, namespace, container, claims, config_map=name), timeout)
+    manifest = job_manifest(name, namespace, container, claims, config_map=name, writable=writable)
+    return run_job(kubectl, manifest, timeout)

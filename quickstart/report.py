@@ -58,7 +58,7 @@ def collect(ready: Ready, job: dict[str, Any]) -> Report:
     merged, adapter = (PurePosixPath("/workspace") / outputs[key]["path"] for key in ("merged", "adapter"))
     wanted = targets()
     arguments = [
-        "--base", f"/model/{MODEL_PATH}", "--merged", str(merged), "--log", str(adapter / "trainer_log.jsonl"),
+        "--base", f"/model/{MODEL_PATH}", "--merged", str(merged), "--trained", str(adapter),
         *(question for question, _ in wanted),
     ]  # fmt: skip
     claims = {"/model": MODEL_CLAIM, "/workspace": outputs["merged"]["claimName"]}

@@ -34,6 +34,15 @@ def answers(directory: Path, questions: list[str]) -> list[str]:
     return found
 
 
+def training_log(output: Path) -> Path:
+    """Return the trainer_log.jsonl of a training's output: beside it, or in the nearest directory above."""
+    candidates = [directory / "trainer_log.jsonl" for directory in (output, *output.parents)]
+    found = next((path for path in candidates if path.is_file()), None)
+    if found is None:
+        raise SystemExit(f"there is no trainer_log.jsonl in {output} or above it")
+    return found
+
+
 def losses(log: Path) -> list[list[float]]:
     """Return [step, loss] pairs of a trainer_log.jsonl."""
     records = [json.loads(line) for line in log.read_text().splitlines() if line.strip()]
@@ -45,14 +54,14 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--base", type=Path, required=True)
     parser.add_argument("--merged", type=Path, required=True)
-    parser.add_argument("--log", type=Path, required=True)
+    parser.add_argument("--trained", type=Path, required=True, help="where the training left its adapter")
     parser.add_argument("questions", nargs="+")
     options = parser.parse_args()
     files = [[str(path.relative_to(options.merged)), path.stat().st_size] for path in sorted(options.merged.rglob("*"))]
     report = {
         "base": answers(options.base, options.questions),
         "merged": answers(options.merged, options.questions),
-        "losses": losses(options.log),
+        "losses": losses(training_log(options.trained)),
         "files": files,
     }
     print(json.dumps(report))

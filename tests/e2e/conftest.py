@@ -5,137 +5,21 @@ The namespace enforces the Pod Security Standard `restricted`, and is made anew 
 
 from __future__ import annotations
 
-import copy
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 import yaml
-from quickstart import follow, inputs
-from quickstart.cluster import choose
-from quickstart.pods import run_script
-from quickstart.setup import STATE, Ready, existing
-from quickstart.shell import Kubectl
+from quickstart import inputs
+from quickstart.setup import Ready
+
+from .runs import Runs, installed
 
 NAMESPACE = "qwensft-e2e"
-SCRIPTS = Path(__file__).parent / "scripts"
-# Long enough for a loaded machine; a healthy run takes a third of it.
-RUN_TIMEOUT = 420.0
-
-Job = dict[str, Any]
-
-
-def merged_with(base: Job, changes: Job) -> Job:
-    """Return base with the changes laid over it, key by key; None removes a key."""
-    result = copy.deepcopy(base)
-    for key, value in changes.items():
-        if value is None:
-            result.pop(key, None)
-        elif isinstance(value, dict) and isinstance(result.get(key), dict):
-            result[key] = merged_with(result[key], value)
-        else:
-            result[key] = value
-    return result
-
-
-@dataclass
-class History:
-    """All that could be seen of a run from outside, from its creation to its end."""
-
-    snapshots: list[Job] = field(default_factory=list)
-
-    @property
-    def last(self) -> Job:
-        return self.snapshots[-1]
-
-    @property
-    def phases(self) -> list[str]:
-        """Phases in the order in which they were seen, without repetitions."""
-        seen: list[str] = []
-        for snapshot in self.snapshots:
-            phase = snapshot.get("status", {}).get("phase")
-            if phase and seen[-1:] != [phase]:
-                seen.append(phase)
-        return seen
-
-    def progress(self, name: str) -> list[Any]:
-        """Values of one progress figure in the order in which they were seen while training, without repetitions."""
-        values: list[Any] = []
-        for snapshot in self.snapshots:
-            value = snapshot.get("status", {}).get("progress", {}).get(name)
-            if snapshot.get("status", {}).get("phase") == "Training" and value is not None and values[-1:] != [value]:
-                values.append(value)
-        return values
-
-
-class Runs:
-    """Creates jobs in the test namespace and looks at what becomes of them."""
-
-    def __init__(self, ready: Ready, namespace: str) -> None:
-        self.kubectl: Kubectl = ready.kubectl
-        self.namespace = namespace
-        self._trainer_image = ready.images.trainer
-        self._base = yaml.safe_load((inputs.EXAMPLES / "quickstart.yaml").read_text())
-
-    def create(self, name: str, spec: Job) -> Job:
-        """Create the quickstart's job under another name, with changes to its spec."""
-        document = merged_with(self._base, {"metadata": {"name": name, "namespace": self.namespace}, "spec": spec})
-        self.kubectl("create", "-f", "-", stdin=yaml.safe_dump(document))
-        return self.get(name)
-
-    def get(self, name: str) -> Job:
-        return self.kubectl.get(follow.RESOURCE, name, "-n", self.namespace)
-
-    def to_the_end(self, name: str) -> History:
-        """Watch a job until it has ended, well or badly."""
-        return History(list(follow.watch(self.kubectl, self.namespace, name, RUN_TIMEOUT)))
-
-    def until(self, name: str, wanted: Callable[[Job], object], what: str, timeout: float = RUN_TIMEOUT) -> Job:
-        """Wait until the job's newest state fulfils `wanted`."""
-        deadline = time.monotonic() + timeout
-        while time.monotonic() < deadline:
-            job = self.get(name)
-            if wanted(job):
-                return job
-            assert not follow.ended(job), f"ended while waiting for {what}: {follow.explain(self.kubectl, job)}"
-            time.sleep(0.5)
-        pytest.fail(f"{name}: no sign of {what} in {timeout:.0f} s: {follow.explain(self.kubectl, self.get(name))}")
-
-    def patch(self, name: str, spec: Job) -> None:
-        patch = yaml.safe_dump({"spec": spec})
-        self.kubectl("patch", follow.RESOURCE, name, "-n", self.namespace, "--type", "merge", "-p", patch)
-
-    def children(self, kind: str, name: str) -> list[Job]:
-        """Objects of a kind that belong to the job."""
-        return self.kubectl.items(kind, "-n", self.namespace, "-l", f"qwensft.io/job={name}")
-
-    def pods(self, name: str, stage: str, attempt: int = 1) -> list[Job]:
-        """Pods of one attempt at a stage, by completion index."""
-        selector = f"batch.kubernetes.io/job-name={name}-{stage}-{attempt}"
-        found = self.kubectl.items("pods", "-n", self.namespace, "-l", selector)
-        return sorted(
-            found, key=lambda pod: pod["metadata"]["labels"].get("batch.kubernetes.io/job-completion-index", "")
-        )
-
-    def log(self, pod: Job) -> str:
-        return self.kubectl("logs", pod["metadata"]["name"], "-n", self.namespace, "-c", "trainer")
-
-    def script(self, name: str, job: Job, *arguments: str) -> str:
-        """Run a script from scripts/ in the trainer image beside the job's volume and the base models; its output."""
-        claims = {"/model": inputs.MODEL_CLAIM, "/workspace": f"{job['metadata']['name']}-workspace"}
-        return run_script(
-            self.kubectl, self.namespace, SCRIPTS / name, list(arguments), image=self._trainer_image, claims=claims
-        )
 
 
 @pytest.fixture(scope="session")
 def ready() -> Ready:
-    if not STATE.exists():
-        pytest.fail("no operator to test: run `make setup` first (`make test` does)", pytrace=False)
-    return existing(choose())
+    return installed()
 
 
 @pytest.fixture(scope="session")
@@ -148,4 +32,5 @@ def namespace(ready: Ready) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def runs(ready: Ready, namespace: str) -> Runs:
-    return Runs(ready, namespace)
+    """The quickstart's job is the base."""
+    return Runs(ready, namespace, yaml.safe_load((inputs.EXAMPLES / "quickstart.yaml").read_text()))

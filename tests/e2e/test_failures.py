@@ -6,7 +6,7 @@ import json
 
 from quickstart import follow, inputs
 
-from .conftest import Runs
+from .runs import Runs
 
 
 def test_a_row_without_a_required_field_ends_the_job_before_any_training_pod_exists(runs: Runs) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from quickstart import follow
 
-from .conftest import History, Runs
+from .runs import History, Runs
 
 NAME = "full"
 STEPS = 6

@@ -7,7 +7,7 @@ import json
 import pytest
 from quickstart import follow
 
-from .conftest import History, Runs
+from .runs import History, Runs
 
 NAME = "lora"
 STEPS = 24

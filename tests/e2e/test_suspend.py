@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from quickstart import follow
 
-from .conftest import Runs
+from .runs import Runs
 
 
 def test_a_suspended_run_frees_its_pods_and_goes_on_when_resumed(runs: Runs) -> None:

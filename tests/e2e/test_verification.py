@@ -12,7 +12,7 @@ import pytest
 from quickstart.pods import run_script
 from quickstart.setup import Ready
 
-from .conftest import SCRIPTS
+from .runs import SCRIPTS
 
 REFUSED = {
     "no-op tensors": "no tensor differs from the base",

@@ -19,7 +19,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 from qwensft_trainer import verification
 from qwensft_trainer.errors import PermanentError
 
-PROMPTS = [[1, 2, 3, 4, 5], list(range(10, 40))]
+PROMPTS = [{"input_ids": torch.tensor([ids])} for ids in ([1, 2, 3, 4, 5], list(range(10, 40)))]
 QUERY = "model.layers.0.self_attn.q_proj.weight"
 NORM = "model.norm.weight"
 Tensors = dict[str, torch.Tensor]

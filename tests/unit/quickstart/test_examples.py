@@ -23,8 +23,8 @@ def rows(name: str) -> list[dict[str, Any]]:
 def first_turns(name: str) -> list[tuple[str, str]]:
     """Question and answer of the first turn of each row, as the model sees them."""
     dataset = Dataset(name=name, format=FORMATS[name], path=Path(name), columns={}, tags={}, sample_count=None)
-    messages = [conversation(dataset, row)["messages"] for row in rows(name)]
-    return [(found[0]["content"], found[1]["content"]) for found in messages]
+    found = [conversation(dataset, row).messages for row in rows(name)]
+    return [(messages[0]["content"], messages[1]["content"]) for messages in found]
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

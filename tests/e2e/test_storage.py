@@ -1,0 +1,55 @@
+"""A claim that cannot serve a run is told at once, with what to change; nothing hangs, nothing is started."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from quickstart import follow
+
+from .runs import Runs
+
+
+def claim(name: str, namespace: str, mode: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"accessModes": [mode], "resources": {"requests": {"storage": "1Gi"}}},
+    }
+
+
+def storage(name: str) -> dict[str, Any]:
+    return {"storage": {"volume": {"claimName": name, "claimTemplate": None}}}
+
+
+def told(runs: Runs, job: str) -> str:
+    """The message of a run that waits for a claim that can serve."""
+    found = runs.until(
+        job,
+        lambda seen: follow.condition(seen, "Succeeded").get("reason") == "StorageUnavailable",
+        "StorageUnavailable",
+        timeout=60,
+    )
+    assert runs.children("jobs", job) == []
+    return str(follow.condition(found, "Succeeded")["message"])
+
+
+@pytest.mark.parametrize("mode", ["ReadWriteOnce", "ReadWriteOncePod"])
+def test_a_claim_for_one_node_cannot_serve_two(runs: Runs, mode: str) -> None:
+    job = f"one-writer-{mode.lower().removeprefix('readwrite')}"
+    runs.kubectl.apply(claim(job, runs.namespace, mode))
+    runs.create(job, storage(job))
+    message = told(runs, job)
+    assert job in message
+    assert mode in message
+    assert "ReadWriteMany" in message
+    runs.kubectl.delete(follow.RESOURCE, job, "-n", runs.namespace)
+
+
+def test_a_missing_claim_is_waited_for_and_then_used(runs: Runs) -> None:
+    runs.create("no-claim", {**storage("to-come"), "distribution": {"nodes": 1}})
+    assert "to-come" in told(runs, "no-claim")
+    runs.kubectl.apply(claim("to-come", runs.namespace, "ReadWriteOnce"))
+    runs.until("no-claim", lambda job: job["status"].get("phase") == "Preparing", "prepare to start", timeout=60)
+    runs.kubectl.delete(follow.RESOURCE, "no-claim", "-n", runs.namespace)
