@@ -105,17 +105,25 @@ async def _starts(kube: Kube, namespace: str, pod: str) -> set[str]:
 
 @pytest.fixture(scope="package")
 def namespaces(_environment: None) -> Iterator[list[str]]:
-    """Fresh namespaces, watched by the shared operator; those that enforce Pod Security are as strict as it gets."""
+    """Fresh namespaces, watched by the shared operator."""
     prefix = f"integration-{uuid.uuid4().hex[:6]}"
     names = [f"{prefix}-{number}" for number in range(NAMESPACES)]
+    _create_namespaces(*names)
+    yield list(names)
+    subprocess.run(["kubectl", "delete", "namespace", "--wait=false", *names], check=True, capture_output=True)
+
+
+def _create_namespaces(*names: str) -> None:
+    """Create namespaces that are as strict as it gets, each with the claim of the base model that `apply` names."""
     manifest = "\n---\n".join(
-        f"{{apiVersion: v1, kind: Namespace, metadata: {{name: {name},"
-        " labels: {pod-security.kubernetes.io/enforce: restricted}}}"
+        f"""{{apiVersion: v1, kind: Namespace,
+            metadata: {{name: {name}, labels: {{pod-security.kubernetes.io/enforce: restricted}}}}}}
+---
+{{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {{namespace: {name}, name: models}},
+ spec: {{accessModes: [ReadWriteMany], resources: {{requests: {{storage: 1Mi}}}}}}}}"""
         for name in names
     )
     subprocess.run(["kubectl", "create", "-f", "-"], input=manifest, text=True, check=True, capture_output=True)
-    yield list(names)
-    subprocess.run(["kubectl", "delete", "namespace", "--wait=false", *names], check=True, capture_output=True)
 
 
 @pytest.fixture(scope="package")
@@ -142,7 +150,7 @@ async def cluster(namespaces: list[str], _shared_operator: Operator) -> AsyncIte
 def unserved_namespace() -> Iterator[str]:
     """A fresh namespace that no operator watches."""
     name = f"integration-{uuid.uuid4().hex[:8]}"
-    subprocess.run(["kubectl", "create", "namespace", name], check=True, capture_output=True)
+    _create_namespaces(name)
     yield name
     subprocess.run(["kubectl", "delete", "namespace", "--wait=false", name], check=True, capture_output=True)
 
