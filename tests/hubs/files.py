@@ -6,7 +6,8 @@ the value of the Authorization header that its files ask for. `?redirect=URL` an
 
 One line per request on stdout: `GET /path 200 1234` (method, path, status, bytes of the body sent). What a client does
 when things go wrong is tried by POST /_test with {"breakAfter": 1000, "path": "rows.jsonl", "times": 2} (the connection
-ends after so many bytes of a file), {"status": 503, "path": "…"}, {"noRange": true, "path": "…"} or {} (all is well).
+ends after so many bytes of a file), {"status": 503, "path": "…"}, {"noRange": true, "path": "…"}, {"noETag": true,
+"path": "…"} or {} (all is well).
 """
 
 from __future__ import annotations
@@ -97,7 +98,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def _content(self, path: Path, name: str) -> None:
         data = path.read_bytes()
-        headers = {"ETag": f'"{hashlib.sha256(data).hexdigest()[:32]}"', "Content-Type": "application/octet-stream"}
+        headers = {"Content-Type": "application/octet-stream"}
+        if self.faults.take("noETag", name) is None:
+            headers["ETag"] = f'"{hashlib.sha256(data).hexdigest()[:32]}"'
         start, end, status = 0, len(data), 200
         if self.faults.take("noRange", name) is None:
             headers["Accept-Ranges"] = "bytes"

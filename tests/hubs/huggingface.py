@@ -9,7 +9,8 @@ token that opens it) restricts a repository.
 One line per request on stdout: `GET /path 200 1234` (method, path, status, bytes of the body sent). What a client does
 when things go wrong is tried by POST /_test with {"breakAfter": 100000, "path": "model.safetensors", "times": 2} (the
 connection ends after so many bytes of a file), {"corrupt": "name"} (zeros instead of the content), {"status": 503,
-"path": "…"}, {"delay": 0.05} (seconds per 64 KiB) or {} (all is well again).
+"path": "…"}, {"store": "http://…", "path": "…"} (a redirect to that address), {"delay": 0.05} (seconds per 64 KiB) or
+{} (all is well again).
 """
 
 from __future__ import annotations
@@ -113,7 +114,7 @@ class Faults:
     def plan(self, fault: dict[str, Any]) -> None:
         with self._lock:
             self.delay = float(fault.get("delay", self.delay))
-            if set(fault) & {"breakAfter", "corrupt", "status"}:
+            if set(fault) & {"breakAfter", "corrupt", "status", "store"}:
                 self.planned.append({"times": 1} | fault)
             if not fault:
                 self.planned.clear()
@@ -218,6 +219,9 @@ class Handler(BaseHTTPRequestHandler):
         if name not in repository.files:
             raise Refused(404, "EntryNotFound", "Entry not found")
         headers = {"X-Repo-Commit": repository.commit, "ETag": f'"{repository.digest(name)}"'}
+        if store := self.faults.take("store", name):
+            self._send(302, b"", headers | {"Location": store})
+            return
         if not repository.is_lfs(name):
             self._content(repository, name, headers)
             return

@@ -8,7 +8,8 @@ the real hub it gives a SHA-256 for every file, no commit, and an empty list for
 One line per request on stdout: `GET /path 200 1234` (method, path, status, bytes of the body sent). What a client does
 when things go wrong is tried by POST /_test with {"breakAfter": 100000, "path": "model.safetensors", "times": 2} (the
 connection ends after so many bytes of a file), {"corrupt": "name"} (zeros instead of the content), {"status": 503,
-"path": "…"}, {"delay": 0.05} (seconds per 64 KiB) or {} (all is well again).
+"path": "…"}, {"store": "http://…", "path": "…"} (a redirect to that address), {"delay": 0.05} (seconds per 64 KiB) or
+{} (all is well again).
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Faults:
     def plan(self, fault: dict[str, Any]) -> None:
         with self._lock:
             self.delay = float(fault.get("delay", self.delay))
-            if set(fault) & {"breakAfter", "corrupt", "status"}:
+            if set(fault) & {"breakAfter", "corrupt", "status", "store"}:
                 self.planned.append({"times": 1} | fault)
             if not fault:
                 self.planned.clear()
@@ -164,6 +165,9 @@ class Handler(BaseHTTPRequestHandler):
         inside = path.resolve().is_relative_to(directory.resolve())
         if not known or not inside or path.name in HIDDEN or not path.is_file():
             raise Refused(404, f"the file {name} does not exist")
+        if store := self.faults.take("store", name):
+            self._send(302, b"", {"Location": store})
+            return
         data = path.read_bytes()
         if self.faults.take("corrupt", name) is not None:
             data = bytes(len(data))

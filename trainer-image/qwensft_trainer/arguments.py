@@ -110,10 +110,3 @@ def _common(arguments: Mapping[str, Any], run: Run, output: Path) -> Arguments:
         "disable_tqdm": arguments.get("disable_tqdm", True),
         "trust_remote_code": arguments.get("trust_remote_code", False),
     }
-
-
-def check_attention(arguments: Mapping[str, Any]) -> None:
-    """Moved to model_checks.check_packages."""
-    from qwensft_trainer import model_checks
-
-    model_checks.check_packages(arguments)

@@ -23,6 +23,7 @@ MANIFEST = ".qwensft-model.json"
 _NOT_NEEDED = (
     *("*.bin", "*.pth", "*.pt", "*.ckpt", "*.gguf", "*.onnx", "*.onnx_data", "*.h5", "*.msgpack", "*.ot", "*.tflite"),
     *("original/*", "consolidated*.safetensors", ".git*", "*.mlpackage/*"),
+    MANIFEST,  # of a model that was published from a cache: ours has its place
 )
 
 

@@ -6,6 +6,7 @@ JSON is read in rows.py.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
@@ -81,8 +82,7 @@ def _text_stream(path: Path, compression: str | None) -> Iterator[BinaryIO]:
 
 def _csv_rows(stream: BinaryIO, delimiter: str) -> Iterator[Row]:
     csv.field_size_limit(MAX_ROW_BYTES)
-    text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
-    reader = csv.reader(text, delimiter=delimiter, strict=True)
+    reader = csv.reader(_csv_lines(stream), delimiter=delimiter, strict=True)
     number = line = 0
     header: list[str] = []
     try:
@@ -99,9 +99,19 @@ def _csv_rows(stream: BinaryIO, delimiter: str) -> Iterator[Row]:
     except csv.Error as error:
         yield Row(number + 1, line or 1, None, f"not valid CSV ({error}); a quote inside a quoted cell is doubled")
     except UnicodeDecodeError as error:
-        yield Row(number + 1, line or 1, None, f"not valid UTF-8 ({error.reason}); save the file as UTF-8")
-    finally:
-        text.detach()
+        wrong = f"byte {error.start + 1} of line {reader.line_num + 1} is not valid UTF-8; save the file as UTF-8"
+        yield Row(number + 1, line or 1, None, wrong)
+
+
+def _csv_lines(stream: BinaryIO) -> Iterator[str]:
+    """Each line is decoded by itself, so that a wrong byte can be told with its place."""
+    mark = codecs.BOM_UTF8
+    while piece := stream.readline(MAX_ROW_BYTES + 1):
+        if len(piece) > MAX_ROW_BYTES:
+            raise csv.Error(f"a line is longer than {MAX_ROW_BYTES >> 20} MiB")
+        for line in piece.removeprefix(mark).splitlines(keepends=True):  # also at a lone carriage return
+            yield line.decode()
+        mark = b""
 
 
 def _header_problem(header: list[str]) -> str | None:
@@ -135,9 +145,21 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
             for batch in file.iter_batches(batch_size=_batch_size(file.metadata)):
                 for value in batch.to_pylist():
                     number += 1
-                    yield Row(number, None, value)
+                    yield Row(number, None, {name: _without_nulls(field) for name, field in value.items()})
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         yield Row(number + 1, None, None, f"the Parquet file cannot be read any further ({error!s:.200})")
+
+
+def _without_nulls(value: Any) -> Any:
+    """Parquet has no objects without a field that others in the column have: what is not there reads as null.
+
+    Kept, the arguments of one tool would show up in every call of another.
+    """
+    if isinstance(value, dict):
+        return {key: _without_nulls(field) for key, field in value.items() if field is not None}
+    if isinstance(value, list):
+        return [_without_nulls(entry) for entry in value]
+    return value
 
 
 def _batch_size(metadata: Any) -> int:

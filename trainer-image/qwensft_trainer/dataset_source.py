@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from qwensft_trainer import files, hub, hub_splits
+from qwensft_trainer.addresses import without_queries
 from qwensft_trainer.config import Dataset, DatasetDownload, Run
 from qwensft_trainer.data_files import ENDINGS, is_data_file
 from qwensft_trainer.dataset_url import Address
@@ -20,8 +21,9 @@ from qwensft_trainer.errors import PermanentError, invalid_dataset
 from qwensft_trainer.log import log
 from qwensft_trainer.row_fields import RowProblem
 
-_RECORD = ".source.json"
 _FILES_AT_A_TIME = 200
+_NAME_CHARACTERS = 1000
+_PART_BYTES = 255
 
 
 @dataclass(frozen=True)
@@ -37,15 +39,25 @@ class Source:
 
     def locate(self, name: str, *, beside: str) -> Path:
         """The path of a file that a row of the data file `beside` names. Raises RowProblem."""
+        if not _is_file_name(name):
+            raise RowProblem(
+                f"'{name[:20]}...' ({len(name)} characters) is no name of a file; an image itself is written as "
+                "data:image/png;base64,..."
+            )
         if PurePosixPath(name).is_absolute():
             raise RowProblem(f"'{name}' is an absolute path; write it relative to the data file")
         # Relative to the data file, as people expect, or to the source's root, as LLaMA-Factory's media_dir is.
-        for folder in (posixpath.dirname(beside), ""):
-            relative = posixpath.normpath(posixpath.join(folder, name))
-            if relative.startswith(".."):
-                raise RowProblem(f"'{name}' lies outside of the dataset's source")
-            if (self.root / relative).is_file() or (self.fetch is not None and self.fetch(relative)):
-                return self.root / relative
+        tried = [posixpath.normpath(posixpath.join(folder, name)) for folder in (posixpath.dirname(beside), "")]
+        inside = [relative for relative in tried if relative.partition("/")[0] != ".."]
+        outside = RowProblem(f"'{name}' lies outside of the dataset's source")
+        if not inside:
+            raise outside
+        for relative in inside:
+            path = self.root / relative
+            if path.is_file() or (self.fetch is not None and self.fetch(relative)):
+                if not path.resolve().is_relative_to(self.root.resolve()):  # by a symbolic link
+                    raise outside
+                return path
         raise RowProblem(f"there is no file '{name}' beside {beside}")
 
 
@@ -100,8 +112,10 @@ def _missing(dataset: Dataset, path: Path, name: str) -> PermanentError:
 
 def _from_url(dataset: Dataset, download: DatasetDownload, directory: Path, field: str) -> Source:
     address = Address(download, field)
-    name = unquote(posixpath.basename(urlsplit(address.url).path)) or "data"
+    name = posixpath.basename(unquote(urlsplit(address.url).path)).strip(".") or "data"
+    # One directory for each address: what lay beside another one is never taken for what lies beside this.
     inputs = download.model_dump(mode="json", exclude={"credentials"})
+    directory = directory / files.sha256_of_json(inputs).removeprefix("sha256:")[:16]
 
     def fetch(relative: str) -> bool:
         try:
@@ -110,10 +124,9 @@ def _from_url(dataset: Dataset, download: DatasetDownload, directory: Path, fiel
             return False
         return True
 
-    if _recorded(directory, inputs) != (name,):
-        log(f"dataset {dataset.name}: fetching {address.url}")
+    if not (directory / name).is_file():
+        log(f"dataset {dataset.name}: fetching {without_queries(address.url)}")
         address.fetch(address.url, directory / name, sha256=download.sha256)
-        _record(directory, inputs, (name,))
     return Source(directory, (name,), fetch)
 
 
@@ -165,6 +178,15 @@ def _from_hub(dataset: Dataset, download: DatasetDownload, directory: Path, fiel
     return Source(directory, names, fetch)
 
 
+def _is_file_name(name: str) -> bool:
+    """Whether a file system can hold such a file. What people write in its place is an image in base64."""
+    try:
+        parts = name.encode().split(b"/")
+    except UnicodeEncodeError:
+        return False
+    return len(name) <= _NAME_CHARACTERS and "\0" not in name and all(len(part) <= _PART_BYTES for part in parts)
+
+
 def _token(credentials: Path | None) -> str | None:
     path = credentials / "token" if credentials else None
     return path.read_text(encoding="utf-8").strip() or None if path and path.is_file() else None
@@ -173,16 +195,3 @@ def _token(credentials: Path | None) -> str | None:
 def _some(listed: dict[str, hub.HubFile]) -> str:
     shown = [name for name in listed if is_data_file(name)][:5]
     return f" (it has {', '.join(shown)})" if shown else ""
-
-
-def _recorded(directory: Path, inputs: dict[str, object]) -> tuple[str, ...] | None:
-    """The files of an earlier download with the same inputs, if all are still there."""
-    record = files.read_json_object(directory / _RECORD)
-    if record is None or record.get("inputs") != inputs:
-        return None
-    names = tuple(record.get("names", ()))
-    return names if all((directory / name).is_file() for name in names) else None
-
-
-def _record(directory: Path, inputs: dict[str, object], names: tuple[str, ...]) -> None:
-    files.write_json(directory / _RECORD, {"inputs": inputs, "names": names})

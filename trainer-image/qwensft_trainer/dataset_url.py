@@ -6,17 +6,19 @@ Credentials are files of a mounted Secret, named after its keys. Which errors ar
 from __future__ import annotations
 
 import errno
+import os
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 import aiohttp
 import fsspec
 
 from qwensft_trainer import files
+from qwensft_trainer.addresses import without_queries
 from qwensft_trainer.config import DatasetDownload
 from qwensft_trainer.errors import PermanentError, StageError, invalid_dataset
 from qwensft_trainer.log import log
@@ -28,6 +30,8 @@ _TEMPORARY_STATUSES = (408, 425, 429)
 _S3_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 _GS_KEY = "GOOGLE_APPLICATION_CREDENTIALS"
 _HTTP_KEY = "AUTHORIZATION"
+# What tells two states of a file apart, in the answers of the three clients.
+_VERSIONS = ("ETag", "etag", "generation")
 _KEYS_OF = {"http": (_HTTP_KEY,), "https": (_HTTP_KEY,), "s3": _S3_KEYS, "gs": (_GS_KEY,)}
 
 
@@ -45,7 +49,8 @@ class Address:
     def beside(self, name: str) -> str:
         """The address of a file whose name is relative to this one's."""
         parts = urlsplit(self.url)
-        return urlunsplit(parts._replace(path=parts.path.rpartition("/")[0] + "/" + name, query=""))
+        written = quote(name) if self._scheme in ("http", "https") else name
+        return urlunsplit(parts._replace(path="", query="")) + parts.path.rpartition("/")[0] + "/" + written
 
     def fetch(self, url: str, target: Path, *, sha256: str | None = None) -> None:
         """Put the file at `url` to `target`. A half-done one of an earlier call is continued if it is still the same.
@@ -57,12 +62,18 @@ class Address:
         part, identity = (target.with_name(target.name + ending) for ending in (".part", ".part.json"))
         try:
             self._fs = self._fs or self._file_system()
-            info = self._fs.info(url)
-            known = {"url": url} | {key: info[key] for key in ("size", "ETag", "etag", "generation") if info.get(key)}
-            if files.read_json_object(identity) != known:
+            known = self._state(url)
+            if files.read_json_object(identity) != known or not known.keys() & set(_VERSIONS):
                 part.unlink(missing_ok=True)
             files.write_json(identity, known)
-            self._receive(url, part, info.get("size"))
+            self._receive(url, part, known.get("size"))
+            # It comes in several requests, between which it may be replaced.
+            if known.get("size", 0) > _PIECE and self._state(url) != known:
+                part.unlink()
+                raise StageError(
+                    "DownloadFailed",
+                    f"{without_queries(url)} changed while it was downloaded. It is tried again from its beginning.",
+                )
         except StageError:
             raise
         except Exception as error:  # three clients raise many kinds; _explained sorts them
@@ -72,17 +83,24 @@ class Address:
         if sha256 is not None and (found := files.sha256_of_file(part)) != sha256.lower():
             part.unlink()
             raise invalid_dataset(
-                f"{url} has the SHA-256 {found}, not {sha256}: the file was changed. Correct {self._field}.sha256."
+                f"{without_queries(url)} has the SHA-256 {found}, not {sha256}: the file was changed. Correct "
+                f"{self._field}.sha256."
             )
         part.replace(target)
         identity.unlink()
 
+    def _state(self, url: str) -> dict[str, Any]:
+        """The file's address, size and version, as far as the server tells them."""
+        info = self._fs.info(url)
+        return {"url": url} | {key: info[key] for key in ("size", *_VERSIONS) if info.get(key)}
+
     def _receive(self, url: str, part: Path, size: int | None) -> None:
         """Append to `part` what is missing of it; without a known `size`, all of it anew."""
+        shown = without_queries(url)
         failures = 0
         with part.open("ab") as stream:
             if begun := stream.tell():
-                log(f"{url}: going on from byte {begun}")
+                log(f"{shown}: going on from byte {begun}")
             while size is None or stream.tell() < size:
                 if size is None:
                     stream.truncate(0)
@@ -92,19 +110,21 @@ class Address:
                     for piece in self._pieces(url, before, size):
                         stream.write(piece)
                     if size is None:
-                        return
+                        break
                     if stream.tell() == before:
                         raise EOFError(f"the server sent {before} of {size} bytes")
                 except _NoRanges:
-                    log(f"{url}: the server sends whole files only; starting from the beginning")
+                    log(f"{shown}: the server sends whole files only; starting from the beginning")
                     size = None
                 except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError, EOFError) as error:
                     moved = size is not None and stream.tell() > before
                     failures = 1 if moved else failures + 1
                     if failures >= _ATTEMPTS_WITHOUT_A_BYTE:
                         raise
-                    log(f"{url}: {type(error).__name__} at byte {stream.tell()}; trying again")
+                    log(f"{shown}: {type(error).__name__} at byte {stream.tell()}; trying again")
                     time.sleep(2**failures)
+            stream.flush()
+            os.fsync(stream.fileno())
 
     def _pieces(self, url: str, start: int, size: int | None) -> Iterator[bytes]:
         """The bytes from `start` on. Without a known size, or from a server without ranges, in one stream from 0."""
@@ -132,11 +152,12 @@ class Address:
             given = {"token": str(token)} if token else {}
             return fsspec.filesystem("gs", **given, endpoint_url=self._endpoint, skip_instance_cache=True)
         if self._endpoint:
-            raise invalid_dataset(f"{self._field}.endpoint is for s3:// and gs:// addresses: remove it for {self.url}.")
+            raise invalid_dataset(f"{self._field}.endpoint is for s3:// and gs:// addresses: remove it.")
         authorization = self._secret(_HTTP_KEY)
-        # aiohttp takes the header off when it is redirected to another host.
+        # Packed on the way, a file would have another length. aiohttp takes the authorization off when it is redirected
+        # to another host.
         client = {
-            "headers": {"Authorization": authorization} if authorization else {},
+            "headers": {"Accept-Encoding": "identity"} | ({"Authorization": authorization} if authorization else {}),
             "timeout": aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60),
             "trust_env": True,
         }
@@ -170,20 +191,20 @@ class Address:
             )
 
     def _explained(self, error: Exception, url: str) -> StageError:
-        causes = _with_causes(error)
+        causes, shown = _with_causes(error), without_queries(url)
         status = next((found for cause in causes if (found := _status(cause))), None)
         if status in (401, 403) or any(isinstance(cause, PermissionError) for cause in causes) or _unauthorized(causes):
-            return self._denied(url)
+            return self._denied(shown)
         # fsspec says FileNotFoundError for whatever went wrong with the first request; its cause is what happened.
         if status in (404, 410) or (isinstance(error, FileNotFoundError) and error.__cause__ is None):
-            return invalid_dataset(f"There is no file at {url}: correct {self._field}.url.")
+            return invalid_dataset(f"There is no file at {shown}: correct {self._field}.url.")
         cause = causes[-1]
         if status is not None and 400 <= status < 500 and status not in _TEMPORARY_STATUSES:
-            return invalid_dataset(f"The server answers {url} with HTTP {status}: correct {self._field}.url.")
+            return invalid_dataset(f"The server answers {shown} with HTTP {status}: correct {self._field}.url.")
         return StageError(
             "DownloadFailed",
-            f"Downloading {url} failed ({type(cause).__name__}: {cause!s:.300}). It is tried again and goes on "
-            "where it stopped.",
+            f"Downloading {shown} failed ({type(cause).__name__}: {without_queries(str(cause)):.300}). It is tried "
+            "again and goes on where it stopped.",
         )
 
     def _denied(self, url: str) -> PermanentError:

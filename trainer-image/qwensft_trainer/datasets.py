@@ -21,8 +21,10 @@ from qwensft_trainer.formats import NORMAL_COLUMNS, NORMAL_TAGS, Conversation, c
 from qwensft_trainer.log import log
 from qwensft_trainer.media import MediaFiles, check_placeholders
 from qwensft_trainer.row_fields import RowProblem
+from qwensft_trainer.termination import shorten
 
 SHOWN_PROBLEMS = 5
+PROBLEM_CHARACTERS = 500
 _GROUP_ROWS = 1000
 _GROUP_CHARACTERS = 16 << 20
 
@@ -37,6 +39,7 @@ class _Problems:
     def add(self, text: str) -> None:
         self.count += 1
         if len(self._shown) < SHOWN_PROBLEMS:
+            text = shorten(text, PROBLEM_CHARACTERS)  # it may quote a whole row, also text that cannot be printed
             self._shown.append(text)
             log(f"invalid: {text}")
 
@@ -85,31 +88,36 @@ def _normalise(
             media = MediaFiles(run.data_directory / "media" / dataset.name, partial(source.locate, beside=name))
             for row in read_rows(path):
                 rows += 1
+                place = f"file {name}, row {row.number}"
                 try:
                     if row.problem:
                         raise RowProblem(row.problem)
                     value = conversation(dataset, row.value)
-                    images, videos = _media(value, template, media)
-                    writer.add(rows, value, images, videos)
+                    if template in families.VISION:
+                        check_placeholders(value, template)
+                    else:
+                        _refuse_media(dataset, row.value, value, template)
+                    writer.add(rows, place, value, *media.keep(value))
                     remarks.update(value.remarks)
-                except RowProblem as problem:
+                except (RowProblem, RecursionError) as error:
+                    deep = isinstance(error, RecursionError)
+                    problem = "a text in it holds JSON nested too deeply" if deep else str(error)
                     line = f" (line {row.line})" if row.line else ""
-                    problems.add(f"dataset {dataset.name}, file {name}, row {row.number}{line}: {problem}")
+                    problems.add(f"dataset {dataset.name}, {place}{line}: {problem}")
         if rows == 0:
             raise invalid_dataset(f"dataset {dataset.name}, file {', '.join(source.names)}: the file holds no rows.")
     return rows, remarks
 
 
-def _media(value: Conversation, template: str, media: MediaFiles) -> tuple[list[str], list[str]]:
-    if template in families.VISION:
-        check_placeholders(value, template)
-        return media.keep(value)
-    if value.images or value.videos:
-        raise RowProblem(
-            f"it holds images or videos, but the template {template} is for text only: train a vision-language model, "
-            "or name other columns in the dataset's columns.images and columns.videos"
-        )
-    return [], []
+def _refuse_media(dataset: Dataset, row: Mapping[str, Any], value: Conversation, template: str) -> None:
+    for what, found in (("images", value.images), ("videos", value.videos)):
+        if found:
+            column = dataset.columns.get(what) or what
+            place = f"the column '{column}' from the file" if row.get(column) else "them from its messages"
+            raise RowProblem(
+                f"it has {what}, but a model of template {template} reads text only: remove {place}, or train a "
+                "vision-language model"
+            )
 
 
 class _Writer:
@@ -130,6 +138,7 @@ class _Writer:
                 ("videos", texts),
                 ("dataset", pyarrow.string()),
                 ("row", pyarrow.int64()),
+                ("place", pyarrow.string()),
             ]
         )
         self._path = path
@@ -139,8 +148,8 @@ class _Writer:
         self._group: list[dict[str, Any]] = []
         self._characters = 0
 
-    def add(self, number: int, row: Conversation, images: list[str], videos: list[str]) -> None:
-        """Add a row; `number` counts over all files of the dataset.
+    def add(self, number: int, place: str, row: Conversation, images: list[str], videos: list[str]) -> None:
+        """Add a row; `number` counts over all files of the dataset, `place` is its file and number there.
 
         Raises RowProblem for text that cannot be written as UTF-8.
         """
@@ -160,6 +169,7 @@ class _Writer:
                 "videos": videos,
                 "dataset": self._dataset,
                 "row": number,
+                "place": place,
             }
         )
         if len(self._group) >= _GROUP_ROWS or self._characters >= _GROUP_CHARACTERS:

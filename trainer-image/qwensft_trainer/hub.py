@@ -20,6 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from qwensft_trainer import files
+from qwensft_trainer.addresses import without_queries
 from qwensft_trainer.errors import PermanentError, StageError
 from qwensft_trainer.log import log
 
@@ -30,6 +31,8 @@ Kind = Literal["model", "dataset"]
 PARTIAL_SUFFIXES = (".part", ".incomplete")
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+# What a hub may call a commit: directories are named after it.
+_COMMIT_NAME = re.compile(r"\w[\w.-]*")
 # The variable that the hub's own clients read, and where they go without it.
 _ENDPOINTS = {
     "huggingFace": ("HF_ENDPOINT", "https://huggingface.co"),
@@ -126,6 +129,16 @@ class Repository(abc.ABC):
     def fetch(self, snapshot: Snapshot, wanted: Sequence[HubFile], directory: Path, progress: Progress) -> None:
         """Put the wanted files below `directory`, checked. A repeated call goes on where an interrupted one stopped."""
 
+    def listing(self, commit: str, listed: tuple[HubFile, ...], revision: str | None) -> Snapshot:
+        """The snapshot that a hub has answered with. Raises PermanentError for names that lead out of a directory."""
+        if not _COMMIT_NAME.fullmatch(commit):
+            raise self.refused(f"{self.address} says that {self.repo} is at a commit named {commit!r:.100}.")
+        for file in listed:
+            path = PurePosixPath(file.path)
+            if path.is_absolute() or ".." in path.parts or not path.parts:
+                raise self.refused(f"{self.repo} lists a file named {file.path!r:.100}, which lies outside of it.")
+        return Snapshot(self.hub, self.repo, commit, listed, revision)
+
     @property
     def address(self) -> str:
         """The hub's address: as the spec says, else as the environment does."""
@@ -171,9 +184,9 @@ class Repository(abc.ABC):
         other = "spec.model.source.volume" if self.kind == "model" else "a volume as the dataset's source"
         return StageError(
             "DownloadFailed",
-            f"Downloading {self.repo} from {self.address} failed ({type(error).__name__}: {error!s:.300}). It is tried "
-            "again and goes on where it stopped. In a cluster without access to the hub set "
-            f"{self.field}.endpoint to a mirror, or use {other}.",
+            f"Downloading {self.repo} from {self.address} failed ({type(error).__name__}: "
+            f"{without_queries(str(error)):.300}). It is tried again and goes on where it stopped. In a cluster "
+            f"without access to the hub set {self.field}.endpoint to a mirror, or use {other}.",
         )
 
 
@@ -203,10 +216,7 @@ def download(
     `guard` is called often, in any thread; what it raises ends the download and is raised from here. Raises StageError:
     DiskFull before the first byte when they cannot fit, DownloadFailed, InvalidModel or InvalidDataset.
     """
-    listed = list(wanted)
-    for file in listed:
-        _require_inside(repository, file.path)
-    missing = [file for file in listed if not is_there(directory / file.path, file.size)]
+    missing = [file for file in wanted if not is_there(directory / file.path, file.size)]
     if not missing:
         return
     directory.mkdir(parents=True, exist_ok=True)
@@ -240,12 +250,6 @@ def is_there(path: Path, size: int | None) -> bool:
 def _bytes_begun(path: Path) -> int:
     partial = (path.with_name(path.name + suffix) for suffix in PARTIAL_SUFFIXES)
     return sum(begun.stat().st_size for begun in partial if begun.is_file())
-
-
-def _require_inside(repository: Repository, path: str) -> None:
-    pure = PurePosixPath(path)
-    if pure.is_absolute() or ".." in pure.parts or not pure.parts:
-        raise repository.refused(f"{repository.repo} lists a file named {path!r}, which lies outside of it.")
 
 
 def _require_space(directory: Path, needed: int) -> None:

@@ -54,11 +54,13 @@ class HuggingFaceRepository(Repository):
                 for entry in tree
                 if isinstance(entry, RepoFile)
             )
+        except StageError:  # SIGTERM came
+            raise
         except Exception as error:
             raise self._explained(error, revision) from error
         if commit is None or not listed:
             raise self.no_revision(revision)
-        return Snapshot(self.hub, self.repo, commit, listed, commit)
+        return self.listing(commit, listed, commit)
 
     def fetch(self, snapshot: Snapshot, wanted: Sequence[HubFile], directory: Path, progress: Progress) -> None:
         """See Repository.fetch. The largest files first, so that no thread is left alone with one at the end."""

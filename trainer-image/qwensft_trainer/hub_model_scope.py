@@ -29,6 +29,8 @@ class ModelScopeRepository(Repository):
         """See Repository.snapshot. The hub answers an unknown revision with an empty list."""
         try:
             entries = self._api().list_repo_files(self.repo, self.kind, revision=revision)
+        except StageError:  # SIGTERM came
+            raise
         except Exception as error:
             raise self._explained(error, revision) from error
         listed = tuple(
@@ -39,7 +41,7 @@ class ModelScopeRepository(Repository):
         if not listed:
             raise self.no_revision(revision)
         lines = "".join(f"{file.sha256 or '-'}  {file.size}  {file.path}\n" for file in listed)
-        return Snapshot(self.hub, self.repo, hashlib.sha256(lines.encode()).hexdigest()[:40], listed, revision)
+        return self.listing(hashlib.sha256(lines.encode()).hexdigest()[:40], listed, revision)
 
     def fetch(self, snapshot: Snapshot, wanted: Sequence[HubFile], directory: Path, progress: Progress) -> None:
         """See Repository.fetch. A branch that has moved on since it was listed shows by the checksums."""
@@ -64,6 +66,8 @@ class ModelScopeRepository(Repository):
                 if isinstance(failed, OSError) and failed.errno is not None:
                     raise failed from error  # a full disk, say
             raise self._explained(cause, snapshot.revision, path) from error
+        except StageError:
+            raise
         except Exception as error:
             raise self._explained(error, snapshot.revision) from error
 

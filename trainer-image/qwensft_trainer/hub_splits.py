@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from qwensft_trainer.errors import PermanentError, invalid_dataset
+from qwensft_trainer.errors import PermanentError, StageError, invalid_dataset
 
 # The files in which a repository describes its subsets and splits.
 DESCRIPTIONS = ("README.md", ".huggingface.yaml")
@@ -59,15 +59,23 @@ def _splits(repo: str, skeleton: Path, subset: str | None, field: str) -> dict[s
             f"not run): set {field}.path to the file with the rows, or {field}.revision to refs/convert/parquet where "
             "the hub has that."
         ) from error
+    except StageError:  # SIGTERM came
+        raise
     except Exception as error:  # the README is anybody's, and so is what goes wrong in reading it
         choice = "available" in str(error).lower()
         fix = f"set {field}.subset to one of them" if choice else f"set {field}.path to the file with the rows"
         raise _unclear(repo, error, fix) from error
     root = skeleton.resolve()
-    return {
-        str(split): tuple(Path(path).resolve().relative_to(root).as_posix() for path in paths)
+    found = {
+        str(split): [Path(path).resolve() for path in paths]
         for split, paths in (builder.config.data_files or {}).items()
     }
+    if outside := [path for paths in found.values() for path in paths if not path.is_relative_to(root)]:
+        raise invalid_dataset(
+            f"{repo}: its README names files that are not in the repository ({outside[0]}): set {field}.path to the "
+            "file with the rows."
+        )
+    return {split: tuple(path.relative_to(root).as_posix() for path in paths) for split, paths in found.items()}
 
 
 def _unclear(repo: str, error: Exception, fix: str) -> PermanentError:

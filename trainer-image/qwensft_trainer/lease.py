@@ -107,6 +107,9 @@ class Lease:
             os.close(os.open(self._file(number), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o664))
         except FileExistsError:
             return False
+        if self._newest() > number:  # others have taken and released this number while we looked at an older one
+            self._file(number).unlink(missing_ok=True)
+            return False
         self._number = number
         self._write({"owner": self._owner, "token": self._token, "beat": 0})
         for older in self._numbers():

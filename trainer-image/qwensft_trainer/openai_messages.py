@@ -47,6 +47,8 @@ def turn(number: int, role: str, message: Mapping[str, Any], content_key: str) -
         raise RowProblem(f"a message from '{role}' has tool_calls; only the assistant calls tools")
     read = _Parts(message.get(content_key), content_key, optional=bool(calls))
     content = read.text
+    if (read.images or read.videos) and (calls or role == SYSTEM):
+        raise RowProblem(f"a message from '{role}'{' with tool_calls' if calls else ''} can hold no images or videos")
     thought = message.get("reasoning_content")
     if thought and role == ASSISTANT:
         if not isinstance(thought, str):

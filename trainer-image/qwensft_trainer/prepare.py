@@ -43,6 +43,8 @@ def run(stage: Stage) -> Result:
         model_source.provide(description)
         log(f"already prepared: {recorded['metrics']['samples']} samples, {recorded['metrics']['tokens']} tokens")
         return Result(metrics=recorded["metrics"])
+    # From here on the tokenised data may be of other inputs than those recorded.
+    description.prepare_result.unlink(missing_ok=True)
     clock = _Clock()
     # Data first: it is small beside a model and more often what is wrong.
     sources = dataset_source.provide(description)
@@ -119,13 +121,13 @@ def _refuse_other_results(description: Run, digest: str) -> None:
 
 def _inputs(description: Run) -> dict[str, Any]:
     """What can change behind the configuration's back: mounted files. What a download gave stays as it was."""
-    sizes: dict[str, Any] = {
-        dataset.name: dataset.path.stat().st_size if dataset.path.is_file() else -1
+    mounted: dict[str, Any] = {
+        dataset.name: [(found := dataset.path.stat()).st_size, found.st_mtime_ns]
         for dataset in dataset_source.all_datasets(description)
-        if dataset.path is not None
+        if dataset.path is not None and dataset.path.is_file()
     }
     own = description.deepspeed.config if description.deepspeed and description.deepspeed.stage is None else None
-    return sizes | {"deepspeed": files.sha256_of_file(own) if own and own.is_file() else None}
+    return mounted | {"deepspeed": files.sha256_of_file(own) if own and own.is_file() else None}
 
 
 def _shortened(warning: str) -> str:

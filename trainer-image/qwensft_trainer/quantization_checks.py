@@ -11,15 +11,16 @@ from qwensft_trainer.checked_job import OTHER_IMAGE, CheckedJob, Rule, has_packa
 from qwensft_trainer.config import Run
 from qwensft_trainer.errors import PermanentError, invalid_config, invalid_model
 
-# The module that a method needs, and what people call it.
-_PACKAGES = {
-    "bnb": ("bitsandbytes", "bitsandbytes"),
-    "bitsandbytes": ("bitsandbytes", "bitsandbytes"),
-    "hqq": ("hqq", "hqq"),
-    "eetq": ("eetq", "eetq"),
-    "gptq": ("gptqmodel", "gptqmodel"),
-    "awq": ("awq", "autoawq"),
+# The modules that a method needs, for LLaMA-Factory 0.9.5 and for transformers 5.
+_MODULES = {
+    "bnb": ("bitsandbytes",),
+    "bitsandbytes": ("bitsandbytes",),
+    "hqq": ("hqq",),
+    "eetq": ("eetq", "kernels"),
+    "gptq": ("gptqmodel", "optimum"),
+    "awq": ("awq", "gptqmodel"),
 }
+_PACKAGES = {"awq": "autoawq"}  # where a package is not called as its module
 
 
 def not_mergeable(run: Run, method: str) -> PermanentError:
@@ -62,14 +63,14 @@ def _quantised_base(job: CheckedJob) -> Iterator[str]:
 def _package(job: CheckedJob) -> Iterator[str]:
     asked = job.run.tuning.quantization
     method = asked.method if asked is not None else job.model.quantization
-    module, name = _PACKAGES.get(method or "", ("", ""))
-    if module and not has_package(module):
+    if absent := [module for module in _MODULES.get(method or "", ()) if not has_package(module)]:
+        names = " and ".join(_PACKAGES.get(module, module) for module in absent)
         change = (
             "Set spec.tuning.quantization.method to bnb,"
             if asked is not None
             else "Use the bf16 model (spec.tuning.method: qlora quantises it while training),"
         )
-        raise invalid_config(f"Quantization by {method} needs the package {name}, absent here. {change} {OTHER_IMAGE}.")
+        raise invalid_config(f"Quantization by {method} needs {names}, absent here. {change} {OTHER_IMAGE}.")
     yield from ()
 
 

@@ -15,6 +15,9 @@ from typing import Any, BinaryIO
 MAX_ROW_BYTES = 64 << 20
 _PIECE = 1 << 20
 _WHITESPACE = " \t\r\n"
+# How far before the end of cut-off JSON its error may lie: where a word such as -Infinity or an escape begins.
+_LONGEST_TOKEN = 20
+_UNTERMINATED = "Unterminated string"
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,8 @@ def _lines(stream: BinaryIO) -> Iterator[Row]:
             yield Row(number, line, None, f"not valid JSON at column {error.colno} ({error.msg}){hint}")
         except RecursionError:
             yield Row(number, line, None, "the JSON is nested too deeply")
+        except ValueError as error:  # a number with thousands of digits
+            yield Row(number, line, None, f"not readable JSON ({error!s:.100})")
 
 
 class _SyntaxProblem(Exception):  # noqa: N818  # it becomes a row's problem
@@ -153,9 +158,13 @@ class _ArrayReader:
             except RecursionError as error:
                 raise _SyntaxProblem("the JSON is nested too deeply") from error
             except json.JSONDecodeError as error:
-                if self._ended:
+                # Before its end, the window shows what is wrong; at its end, only that something is missing so far.
+                is_cut = error.pos > len(self._text) - _LONGEST_TOKEN or error.msg.startswith(_UNTERMINATED)
+                if self._ended or not is_cut:
                     self._advance(min(error.pos, len(self._text)))
                     raise _SyntaxProblem(f"not valid JSON ({error.msg})") from error
+            except ValueError as error:  # a number with thousands of digits
+                raise _SyntaxProblem(f"not readable JSON ({error!s:.100})") from error
             if len(self._text) - self._at > MAX_ROW_BYTES:
                 raise _SyntaxProblem(f"not valid JSON, or longer than {MAX_ROW_BYTES >> 20} MiB")
             self._fill()

@@ -19,24 +19,22 @@ class Lengths:
     """What one split holds. `full` counts tokens as LLaMA-Factory would encode a row without cutoff_len."""
 
     full: Counter[int] = field(default_factory=Counter)
-    samples_of: Counter[str] = field(default_factory=Counter)
     tokens: int = 0
     truncated: int = 0
     cut_media: int = 0
     cut_media_rows: list[str] = field(default_factory=list)
 
     def add(self, measures: Iterable[Mapping[str, Any]]) -> None:
-        """Add encoded rows: {"dataset", "row", "full", "kept", "media_cut"}, lengths in tokens."""
+        """Add encoded rows: {"dataset", "place", "full", "kept", "media_cut"}, lengths in tokens."""
         for measure in measures:
             self.full[measure["full"]] += 1
-            self.samples_of[measure["dataset"]] += 1
             self.tokens += measure["kept"]
             self.truncated += measure["kept"] < measure["full"]
             if measure["media_cut"]:
                 self.cut_media += 1
                 if len(self.cut_media_rows) < _SHOWN_ROWS:
                     self.cut_media_rows.append(
-                        f"dataset {measure['dataset']}, row {measure['row']} ({measure['full']} tokens)"
+                        f"dataset {measure['dataset']}, {measure['place']} ({measure['full']} tokens)"
                     )
 
     @property

@@ -195,8 +195,8 @@ class Encoder:
         self._measures = []
         encoded = self._processor.preprocess_dataset(_aligned(rows))
         measures = [
-            {"dataset": dataset, "row": row} | measure
-            for dataset, row, measure in zip(rows["dataset"], rows["row"], self._measures, strict=False)
+            {"dataset": dataset, "place": place} | measure
+            for dataset, place, measure in zip(rows["dataset"], rows["place"], self._measures, strict=False)
         ]
         sequences = len(encoded["input_ids"])
         encoded["measures"] = [measures] + [[]] * (sequences - 1) if sequences else []
@@ -234,7 +234,7 @@ class Encoder:
             "measures": List(
                 {
                     "dataset": Value("string"),
-                    "row": Value("int64"),
+                    "place": Value("string"),
                     "full": Value("int32"),
                     "kept": Value("int32"),
                     "media_cut": Value("bool"),

@@ -68,28 +68,53 @@ def test_a_ragged_csv_row_is_named_with_the_line_it_begins_on_and_reading_goes_o
         ("a,\n1,2\n", 1, "a column without a name"),
         ('a,b\n"x" y,1\n', 2, "not valid CSV"),
         ('a,b\n1,2\n"x,1\n', 3, "not valid CSV (unexpected end of data)"),
-        (b"a,b\n1,2\n\xff,1\n", 3, "not valid UTF-8"),
+        (b"a,b\n1,2\n\xff,1\n", 3, "byte 1 of line 3 is not valid UTF-8"),
+        (b"\xffa,b\n1,2\n", 1, "byte 1 of line 1 is not valid UTF-8"),
     ],
 )
 def test_broken_csv_is_named_with_its_line(tmp_path: Path, content: str | bytes, line: int, expected: str) -> None:
     (found,) = problems(written(tmp_path, "data.csv", content))
-    # Bytes are decoded ahead of the parser, so that the line of a wrong one is a lower bound.
-    assert found.line is not None
-    assert found.line <= line
+    assert found.line == line
     assert expected in str(found.problem)
 
 
 def test_a_csv_cell_that_never_ends_does_not_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data_files, "MAX_ROW_BYTES", 1000)
-    (found,) = problems(written(tmp_path, "data.csv", 'a,b\n"' + "x" * 5000 + '",1\n'))
+    (found,) = problems(written(tmp_path, "data.csv", 'a,b\n"' + "x\n" * 5000 + '",1\n'))
     assert "field larger than field limit" in str(found.problem)
+    (found,) = problems(written(tmp_path, "data.csv", "a,b\n" + "x," * 5000))
+    assert "a line is longer than" in str(found.problem)
+
+
+def test_a_wrong_byte_in_a_csv_file_is_named_with_its_row_and_line(tmp_path: Path) -> None:
+    rows = b"".join(b"%d,%d\n" % (number, number) for number in range(200))
+    *good, bad = read_rows(written(tmp_path, "data.csv", b"a,b\n" + rows + b'"x\ny\xff",1\n'))
+    assert len(good) == 200
+    assert (bad.number, bad.line) == (201, 202)
+    assert bad.problem == "byte 2 of line 203 is not valid UTF-8; save the file as UTF-8"
+
+
+def test_lines_of_a_csv_file_may_end_in_any_way(tmp_path: Path) -> None:
+    rows = [{"a": "1\u2028", "b": "x\ry"}, {"a": "2", "b": ""}]
+    for end in ("\n", "\r\n", "\r"):
+        for last in ("", end):
+            text = end.join(["a,b", '1\u2028,"x\ry"', "2,"]) + last
+            assert values(written(tmp_path, "data.csv", text)) == rows
 
 
 def test_a_parquet_file_is_known_by_its_content_too(tmp_path: Path) -> None:
-    table = pyarrow.Table.from_pylist([row | {"image": {"bytes": b"x", "path": None}} for row in ROWS])
+    rows = [row | {"image": {"bytes": b"x", "path": "a.png"}} for row in ROWS]
     for name in ("data.parquet", "data", "data.json"):
-        parquet.write_table(table, tmp_path / name)
-        assert values(tmp_path / name) == table.to_pylist()
+        parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / name)
+        assert values(tmp_path / name) == rows
+
+
+def test_fields_that_only_other_parquet_rows_have_are_no_part_of_a_row(tmp_path: Path) -> None:
+    call = {"name": "weather", "arguments": {"city": "Bonn"}}
+    other = {"name": "time", "arguments": {"zone": "CET", "days": [1, None]}}
+    rows = [{"calls": [call], "system": None}, {"calls": [call, other], "system": "x"}]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "data.parquet")
+    assert values(tmp_path / "data.parquet") == rows
 
 
 def test_large_parquet_rows_are_read_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -149,6 +149,32 @@ def test_a_url_is_fetched_once_and_images_beside_it_when_named(scene: Scene, tmp
         assert provided(scene).names == ("other.jsonl",)
 
 
+def test_files_beside_another_address_are_kept_apart(scene: Scene, tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / "site" / folder).mkdir(parents=True)
+        (tmp_path / "site" / folder / "rows.json").write_text(json.dumps([ROW]))
+        (tmp_path / "site" / folder / "2.png").write_text(folder)
+    with running(web, tmp_path / "site") as server:
+        for folder in ("a", "b"):
+            add(scene, hub="url", url=f"{server.url}/{folder}/rows.json")
+            assert provided(scene).locate("2.png", beside="rows.json").read_text() == folder
+
+
+@pytest.mark.parametrize("written", ["..%2F..%2Fescaped.json", "%2Ftmp%2Fescaped.json", "..", "a%2F.."])
+def test_no_address_leads_out_of_the_directory_of_downloads(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, written: str
+) -> None:
+    targets: list[Path] = []
+    monkeypatch.setattr(
+        "qwensft_trainer.dataset_url.Address.fetch", lambda _, __, target, **___: targets.append(target)
+    )
+    add(scene, hub="url", url=f"https://x.example/sft/{written}")
+    name = "escaped.json" if "escaped" in written else "data"
+    assert provided(scene).names == (name,)
+    downloads = scene.run_directory / "data" / "download" / "tickets"
+    assert (targets[0].name, targets[0].parent.parent) == (name, downloads)
+
+
 def test_errors_of_evaluation_datasets_name_their_own_field(scene: Scene, tmp_path: Path) -> None:
     with running(web, tmp_path) as server:
         lost = {"name": "quiz", "format": "alpaca", "download": {"hub": "url", "url": f"{server.url}/lost.json"}}
@@ -164,6 +190,32 @@ def test_rows_reach_no_file_outside_of_their_source(tmp_path: Path, wrong: str) 
     source = Source(tmp_path / "root", ("rows.json",))
     with pytest.raises(RowProblem, match=r"lies outside of|is an absolute path"):
         source.locate(wrong, beside="rows.json")
+
+
+def test_a_symbolic_link_leads_to_no_file_outside_of_the_source(tmp_path: Path) -> None:
+    (tmp_path / "root" / "..data").mkdir(parents=True)
+    (tmp_path / "x.png").touch()
+    (tmp_path / "root" / "..data" / "a.png").touch()
+    (tmp_path / "root" / "out.png").symlink_to(tmp_path / "x.png")
+    (tmp_path / "root" / "a.png").symlink_to("..data/a.png")  # as the kubelet mounts a ConfigMap
+    source = Source(tmp_path / "root", ("rows.json",))
+    assert source.locate("a.png", beside="rows.json") == tmp_path / "root" / "a.png"
+    with pytest.raises(RowProblem, match=r"'out\.png' lies outside of the dataset's source"):
+        source.locate("out.png", beside="rows.json")
+
+
+def test_a_missing_file_of_a_neighbouring_directory_is_missing_and_not_outside(tmp_path: Path) -> None:
+    source = Source(tmp_path, ("deep/rows.json",))
+    with pytest.raises(RowProblem, match=r"there is no file '\.\./b\.png' beside deep/rows\.json"):
+        source.locate("../b.png", beside="deep/rows.json")
+
+
+@pytest.mark.parametrize("text", ["iVBORw0KGgo" * 1000, "x" * 256, "a\0b", "\ud800", "ä" * 200])
+def test_what_is_no_name_of_a_file_is_told_shortly(tmp_path: Path, text: str) -> None:
+    source = Source(tmp_path, ("rows.json",), lambda _: pytest.fail("nobody is asked for it"))
+    with pytest.raises(RowProblem, match=r"is no name of a file; an image itself is written as data:") as caught:
+        source.locate(text, beside="rows.json")
+    assert len(str(caught.value)) < 200
 
 
 def test_a_name_is_relative_to_the_data_file_or_to_the_source(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from qwensft_trainer.config import DatasetDownload
 from qwensft_trainer.dataset_url import Address
 from qwensft_trainer.errors import EXIT_PERMANENT, EXIT_RETRYABLE, StageError
 
+from .elsewhere import elsewhere
 from .waiting import eventually
 
 ROWS = b"".join(b'{"instruction": "Say %d", "output": "%d"}\n' % (number, number) for number in range(5000))
@@ -87,17 +88,7 @@ def test_a_later_attempt_goes_on_with_what_an_earlier_one_left(
     site: RunningHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = f"{site.url}/sft/rows.jsonl"
-    address = Address(DatasetDownload(hub="url", url=url), FIELD)
-    target = tmp_path / "down" / "rows.jsonl"
-    pieces = address._pieces
-
-    def interrupted(*_: Any) -> Iterator[bytes]:
-        yield next(pieces(url, 0, len(ROWS)))
-        raise RuntimeError("the pod was deleted")
-
-    monkeypatch.setattr(address, "_pieces", interrupted)
-    with pytest.raises(StageError):
-        address.fetch(url, target)
+    interrupted(Address(DatasetDownload(hub="url", url=url), FIELD), url, tmp_path / "down" / "rows.jsonl", monkeypatch)
     assert fetched(tmp_path, url) == ROWS
     eventually(lambda: site.sent("rows.jsonl") == len(ROWS))
 
@@ -107,6 +98,78 @@ def test_a_file_that_changed_in_between_is_fetched_anew(site: RunningHub, tmp_pa
     (tmp_path / "down" / "rows.jsonl.part").write_bytes(b"of an older file")
     (tmp_path / "down" / "rows.jsonl.part.json").write_text('{"url": "of it"}')
     assert fetched(tmp_path, f"{site.url}/sft/rows.jsonl") == ROWS
+
+
+def interrupted(address: Address, url: str, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fetch the first piece, then stop as a deleted pod does."""
+    pieces = address._pieces
+
+    def first(*_: Any) -> Iterator[bytes]:
+        yield next(pieces(url, 0, len(ROWS)))
+        raise RuntimeError("the pod was deleted")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(address, "_pieces", first)
+        with pytest.raises(StageError):
+            address.fetch(url, target)
+    assert target.with_name("rows.jsonl.part").stat().st_size == 50_000
+
+
+def test_a_half_of_which_nobody_knows_the_version_is_not_continued(
+    site: RunningHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.fault(noETag=True, path="rows.jsonl", times=1000)
+    url = f"{site.url}/sft/rows.jsonl"
+    interrupted(Address(DatasetDownload(hub="url", url=url), FIELD), url, tmp_path / "down" / "rows.jsonl", monkeypatch)
+    changed = ROWS.replace(b"Say", b"Sing")[: len(ROWS)]
+    (site.root / "sft" / "rows.jsonl").write_bytes(changed)
+    assert fetched(tmp_path, url) == changed
+
+
+def test_a_file_that_changes_while_it_comes_is_not_taken(
+    site: RunningHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"{site.url}/sft/rows.jsonl?signature=secret"
+    address = Address(DatasetDownload(hub="url", url=url), FIELD)
+    pieces = address._pieces
+
+    def changing(*arguments: Any) -> Iterator[bytes]:
+        for piece in pieces(*arguments):
+            yield piece
+            (site.root / "sft" / "rows.jsonl").write_bytes(ROWS.replace(b"Say", b"Ask"))
+
+    monkeypatch.setattr(address, "_pieces", changing)
+    with pytest.raises(StageError, match=r"/sft/rows\.jsonl changed while it was downloaded") as caught:
+        address.fetch(url, tmp_path / "down" / "rows.jsonl")
+    assert (caught.value.reason, caught.value.exit_code) == ("DownloadFailed", EXIT_RETRYABLE)
+    assert "secret" not in caught.value.message
+    assert not (tmp_path / "down" / "rows.jsonl").exists()
+    assert fetched(tmp_path, url) == ROWS.replace(b"Say", b"Ask")
+
+
+def test_the_authorization_is_not_sent_on_to_another_host(site: RunningHub, tmp_path: Path) -> None:
+    credentials = secret(tmp_path, AUTHORIZATION="Bearer abc")
+    with elsewhere(b"{}\n") as other:
+        url = f"{site.url}/sft/rows.jsonl?redirect={other.url}/rows.jsonl"
+        assert fetched(tmp_path, url, credentials=credentials) == b"{}\n"
+    assert other.headers
+    assert not any("abc" in headers for headers in other.headers)
+
+
+def test_neither_log_nor_error_shows_the_signature_of_an_address(
+    site: RunningHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"{site.url}/sft/rows.jsonl?X-Amz-Signature=secret"
+    interrupted(Address(DatasetDownload(hub="url", url=url), FIELD), url, tmp_path / "down" / "rows.jsonl", monkeypatch)
+    site.fault(breakAfter=10_000, path="rows.jsonl", times=1)
+    assert fetched(tmp_path, url) == ROWS
+    messages = [refusal(tmp_path, url, sha256="0" * 64), refusal(tmp_path, url.replace("rows", "lost"))]
+    for status in (400, 403, 503):
+        site.fault(status=status, path="rows.jsonl", times=2)
+        messages.append(failure(tmp_path, url).message)
+    printed = capsys.readouterr().out
+    assert "going on from byte" in printed
+    assert "secret" not in printed + "".join(messages)
 
 
 def test_a_server_without_ranges_sends_the_whole_file(site: RunningHub, tmp_path: Path) -> None:
@@ -272,6 +335,8 @@ def private_key() -> str:
         ("https://x.example/a/rows.jsonl?token=1", "images/1.png", "https://x.example/a/images/1.png"),
         ("s3://team/rows.jsonl", "1.png", "s3://team/1.png"),
         ("gs://team/sft/rows.jsonl", "../1.png", "gs://team/sft/../1.png"),
+        ("https://x.example/a/b.json", "Bild 1#2?.png", "https://x.example/a/Bild%201%232%3F.png"),
+        ("s3://team/a b.json", "1#2?.png", "s3://team/1#2?.png"),
     ],
 )
 def test_the_address_of_a_file_beside_the_data(url: str, name: str, expected: str) -> None:

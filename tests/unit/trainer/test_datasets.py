@@ -49,7 +49,9 @@ def test_datasets_of_all_formats_and_file_types_are_written_in_one_form(scene: S
     assert write(scene) == ({"support": 2, "table": 1, "chat": 1, "open": 1}, [])
     common = messages | {"system": "", "tools": "", "images": [], "videos": []}
     for name in ("support", "table", "chat", "open"):
-        assert rows_of(scene, name)[0] == common | {"dataset": name, "row": 1}
+        first = rows_of(scene, name)[0]
+        assert first.pop("place").endswith(", row 1")
+        assert first == common | {"dataset": name, "row": 1}
     info = json.loads((scene.run_directory / "data" / "dataset_info.json").read_text())
     assert info["support"] == {
         "file_name": "support.parquet",
@@ -75,6 +77,19 @@ def test_many_rows_are_written_in_groups_and_keep_their_order(scene: Scene, monk
     file = parquet.ParquetFile(datasets.normalised_file(scene.description, "support"))
     assert file.num_row_groups == 7
     assert [row["row"] for row in rows_of(scene, "support")] == list(range(1, 21))
+
+
+def test_rows_of_several_files_keep_the_name_and_number_that_their_owner_knows(scene: Scene, tmp_path: Path) -> None:
+    scene.add_dataset("support", [])
+    for name, count in (("a.json", 2), ("b.json", 1)):
+        (tmp_path / name).write_text(json.dumps([GOOD] * count))
+    source = dataset_source.Source(tmp_path, ("a.json", "b.json"))
+    assert datasets.write_normalised(scene.description, {"support": source}, "qwen3")[0] == {"support": 3}
+    assert [(row["row"], row["place"]) for row in rows_of(scene, "support")] == [
+        (1, "file a.json, row 1"),
+        (2, "file a.json, row 2"),
+        (3, "file b.json, row 1"),
+    ]
 
 
 def test_the_seed_pages_own_data_passes_with_its_own_columns_and_tags(scene: Scene) -> None:
@@ -151,6 +166,26 @@ def test_half_a_surrogate_pair_is_a_bad_row_not_a_crash(scene: Scene) -> None:
     assert "half of a surrogate pair" in failure(scene).message
 
 
+@pytest.mark.parametrize("form", ["alpaca", "sharegpt"])
+def test_json_in_a_text_that_is_nested_too_deeply_is_a_bad_row_not_a_crash(scene: Scene, form: str) -> None:
+    deep = "[" * 100_000
+    chat = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]
+    row = GOOD | {"history": deep} if form == "alpaca" else {"conversations": chat, "tools": deep}
+    scene.add_dataset("support", [row], form=form)
+    assert failure(scene).message.endswith("row 1: a text in it holds JSON nested too deeply")
+
+
+def test_a_problem_may_quote_what_cannot_be_printed_and_is_shown_in_short(
+    scene: Scene, capfd: pytest.CaptureFixture[str]
+) -> None:
+    scene.add_dataset("support", '[{"instruction": "Hi", "\\ud83d' + "x" * 5000 + '": 1}]')
+    message = failure(scene).message
+    assert "row 1: field 'output' is missing" in message
+    assert message.endswith("other names go into the dataset's columns)")
+    assert len(message) < 600
+    assert message.removeprefix("1 row is invalid: ") in capfd.readouterr().out
+
+
 def picture(directory: Path, name: str = "cat.png") -> bytes:
     """Write an image beside a dataset; returns its bytes."""
     stream = io.BytesIO()
@@ -204,9 +239,20 @@ def test_a_row_whose_images_cannot_be_used_is_named_with_its_file(
     assert expected in message
 
 
-def test_images_need_a_model_that_sees(scene: Scene) -> None:
-    scene.add_dataset("cats", [{"instruction": "<image>What?", "output": "A cat.", "images": ["cat.png"]}])
-    assert "the template qwen3 is for text only: train a vision-language model" in failure(scene).message
+@pytest.mark.parametrize("what", ["images", "videos"])
+def test_images_and_videos_need_a_model_that_sees(scene: Scene, what: str) -> None:
+    scene.add_dataset("cats", [GOOD | {what: ["cat.png"]}])
+    assert failure(scene).message.endswith(
+        f"row 1: it has {what}, but a model of template qwen3 reads text only: remove the column '{what}' from the "
+        "file, or train a vision-language model"
+    )
+
+
+def test_images_that_stand_in_the_messages_are_told_apart_from_a_column(scene: Scene) -> None:
+    asked = [{"type": "image_url", "image_url": {"url": "cat.png"}}, {"type": "text", "text": "What?"}]
+    row = {"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": "A cat."}]}
+    scene.add_dataset("cats", [row], form="openai", columns={"messages": "messages"})
+    assert "remove them from its messages, or train a vision-language model" in failure(scene).message
 
 
 def test_a_text_model_reads_placeholders_as_text(scene: Scene) -> None:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from huggingface_hub.hf_api import RepoFile
 from tests.hubs.fixtures import HUBS, RunningHub, running
 
-from qwensft_trainer import hub
-from qwensft_trainer.errors import EXIT_PERMANENT, EXIT_RETRYABLE, StageError
+from qwensft_trainer import cache, hub
+from qwensft_trainer.errors import EXIT_PERMANENT, EXIT_RETRYABLE, Interrupted, StageError
 from qwensft_trainer.hub import HubName, Repository
+
+from .elsewhere import elsewhere
 
 FIELD = "spec.model.source.somewhere"
 GOOD = "good-token"
@@ -207,11 +211,64 @@ def test_a_guard_ends_a_download_and_its_threads(served: RunningHub, name: HubNa
     assert not (tmp_path / "down" / "model.safetensors").exists()
 
 
-def test_a_file_outside_of_the_directory_is_refused(served: RunningHub, name: HubName, tmp_path: Path) -> None:
-    found = repository(served, name)
-    snapshot = hub.Snapshot(name, found.repo, "c", (hub.HubFile("../../evil", 1),))
-    with pytest.raises(StageError, match="outside"):
+def test_a_token_stays_with_its_hub_when_that_sends_on_to_another_host(
+    served: RunningHub, name: HubName, tmp_path: Path
+) -> None:
+    (served.root / "models" / "Qwen" / "Qwen3-Tiny" / ".private").write_text("good-token\n")
+    found = repository(served, name, token=GOOD)
+    snapshot = found.snapshot(None)
+    with elsewhere(WEIGHTS) as store:
+        served.fault(store=store.url, path="model.safetensors", times=100)
         hub.download(found, snapshot, snapshot.files, tmp_path / "down")
+    assert (tmp_path / "down" / "model.safetensors").read_bytes() == WEIGHTS
+    assert store.headers
+    assert not any(GOOD in headers for headers in store.headers)
+
+
+@pytest.mark.parametrize("path", ["../../evil", "/etc/evil", "a/../../evil", ""])
+def test_a_hub_that_lists_a_file_outside_of_the_directory_is_refused(
+    served: RunningHub, name: HubName, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    if name == "huggingFace":
+        answer = [RepoFile(path=path, size=1, oid="0" * 40)]  # type: ignore[no-untyped-call, unused-ignore]
+        monkeypatch.setattr("qwensft_trainer.hub_hugging_face.HfApi.list_repo_tree", lambda *_, **__: answer)
+    else:
+        entry = SimpleNamespace(path=path, size=1, sha256="0" * 64, type="blob")
+        monkeypatch.setattr("qwensft_trainer.hub_model_scope.HubApi.list_repo_files", lambda *_, **__: [entry])
+    error = failure(served, name)
+    assert (error.reason, error.exit_code) == ("InvalidModel", EXIT_PERMANENT)
+    assert "outside" in error.message
+
+
+def test_a_sigterm_is_not_taken_for_a_hub_in_trouble(
+    served: RunningHub, name: HubName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise Interrupted("Stopped by SIGTERM")
+
+    monkeypatch.setattr("qwensft_trainer.hub_hugging_face.HfApi.list_repo_tree", interrupted)
+    monkeypatch.setattr("qwensft_trainer.hub_model_scope.HubApi.list_repo_files", interrupted)
+    with pytest.raises(Interrupted):
+        repository(served, name).snapshot(None)
+
+
+def test_a_commit_that_is_no_name_of_a_directory_is_refused(served: RunningHub, name: HubName) -> None:
+    for commit in ("../../other-run", "/workspace", "a/../..", ""):
+        with pytest.raises(StageError, match="is at a commit named"):
+            repository(served, name).listing(commit, (hub.HubFile("config.json", 1),), None)
+
+
+def test_an_error_names_no_signature_of_an_address(served: RunningHub, name: HubName) -> None:
+    error = ValueError("403 for 'https://cdn.example/file?Signature=abc&Key=d', url='http://x.example/y?sig=abc'")
+    message = repository(served, name).unavailable(error).message
+    assert "(ValueError: 403 for 'https://cdn.example/file', url='http://x.example/y')" in message
+
+
+def test_a_model_published_from_a_cache_can_be_cached_again(served: RunningHub, name: HubName, tmp_path: Path) -> None:
+    (served.root / "models" / "Qwen" / "Qwen3-Tiny" / cache.MANIFEST).write_text('{"complete": true, "files": {}}')
+    found = repository(served, name)
+    cache.fill_shared(tmp_path / "cache" / "c", found, found.snapshot(None), owner="team/job")
+    assert "config.json" in (cache.manifest_of(tmp_path / "cache" / "c") or {})["files"]
 
 
 def test_a_gated_repository_shows_its_files_but_asks_for_the_terms(tmp_path: Path) -> None:

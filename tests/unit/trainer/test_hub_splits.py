@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from qwensft_trainer.errors import PermanentError
+from qwensft_trainer.errors import Interrupted, PermanentError
 from qwensft_trainer.hub_splits import files_of
 
 FIELD = "spec.datasets[tickets].source.huggingFace"
@@ -75,3 +77,20 @@ def test_a_repository_of_code_is_not_run() -> None:
 @pytest.mark.parametrize("readme", ["---\nconfigs: [\n---\n", "---\nconfigs:\n- nonsense\n---\n"])
 def test_a_broken_readme_is_no_crash(readme: str) -> None:
     assert f"set {FIELD}.path to the file with the rows" in problem("a.jsonl", readme=readme)
+
+
+def test_a_readme_reaches_no_file_outside_of_the_repository(tmp_path: Path) -> None:
+    (tmp_path / "other.jsonl").write_text("{}")
+    readme = f"---\nconfigs:\n- config_name: default\n  data_files: {tmp_path}/other.jsonl\n---\n"
+    message = problem("a.jsonl", readme=readme)
+    assert f"its README names files that are not in the repository ({tmp_path}/other.jsonl)" in message
+    assert f"set {FIELD}.path to the file with the rows" in message
+
+
+def test_a_sigterm_is_not_taken_for_a_broken_readme(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise Interrupted("Stopped by SIGTERM")
+
+    monkeypatch.setattr("datasets.load_dataset_builder", interrupted)
+    with pytest.raises(Interrupted):
+        found("a.jsonl")

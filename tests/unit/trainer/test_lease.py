@@ -160,6 +160,22 @@ def test_a_holder_that_was_asleep_too_long_finds_out(tmp_path: Path, monkeypatch
         other.check()
 
 
+def test_a_number_that_others_have_used_up_meanwhile_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = make(tmp_path, "team/slow")
+    with make(tmp_path) as first:
+        first.acquire(never)
+    seen = slow._newest()  # number 1, released; while it is looked at, two others come and go
+    with make(tmp_path) as second:
+        second.acquire(never)
+    with make(tmp_path) as third:
+        third.acquire(never)
+        assert not slow._take(seen + 1)
+        assert numbers(tmp_path) == [3]
+        assert not third.lost
+
+
 def test_files_of_other_names_do_not_matter(tmp_path: Path) -> None:
     for name in (".model.lock.7.tmp", ".other.lock.9", ".model.lock.", "model.lock.3"):
         (tmp_path / name).touch()

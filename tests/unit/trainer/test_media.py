@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from qwensft_trainer.errors import PermanentError
+from qwensft_trainer.errors import Interrupted, PermanentError
 from qwensft_trainer.formats import Conversation
 from qwensft_trainer.media import MediaFiles, check_placeholders
 from qwensft_trainer.row_fields import RowProblem
@@ -73,3 +73,25 @@ def test_every_row_with_a_missing_file_is_told(tmp_path: Path) -> None:
         with pytest.raises(RowProblem, match=r"no file '0\.png'"):
             files.keep(row("<image>?", "x", images=1))
     assert asked == ["0.png", "0.png"]
+
+
+def test_whatever_a_decoder_raises_is_a_problem_of_the_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise KeyError("a tag")
+
+    monkeypatch.setattr("PIL.Image.open", fails)
+    (tmp_path / "0.png").write_bytes(b"an image")
+    with pytest.raises(RowProblem, match=r"image '0\.png' cannot be decoded"):
+        MediaFiles(tmp_path / "media", lambda name: tmp_path / name).keep(row("<image>?", "x", images=1))
+
+
+def test_a_sigterm_while_an_image_is_decoded_is_no_problem_of_the_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise Interrupted("Stopped by SIGTERM")
+
+    monkeypatch.setattr("PIL.Image.open", interrupted)
+    (tmp_path / "0.png").write_bytes(b"an image")
+    with pytest.raises(Interrupted):
+        MediaFiles(tmp_path / "media", lambda name: tmp_path / name).keep(row("<image>?", "x", images=1))

@@ -141,8 +141,15 @@ class TestQuantisedBase:
     def test_an_adapter_trains_on_it_when_its_package_is_there(self, job: Scene, packages: set[str]) -> None:
         model(job, "qwen3", **GPTQ)
         message = refusal(job)
-        assert "needs the package gptqmodel" in message
+        assert "needs gptqmodel and optimum, absent here" in message
         assert "spec.worker.image" in message
+        packages.update({"gptqmodel", "optimum"})
+        assert warnings(job) == []
+
+    def test_awq_needs_what_llama_factory_and_what_transformers_ask_for(self, job: Scene, packages: set[str]) -> None:
+        model(job, "qwen3", quantization_config={"quant_method": "awq", "bits": 4})
+        packages.add("awq")
+        assert "needs gptqmodel, absent here" in refusal(job)
         packages.add("gptqmodel")
         assert warnings(job) == []
 
@@ -191,9 +198,9 @@ class TestQuantisation:
     ) -> None:
         quantize(job, bits=bits, method=method)
         message = refusal(job)
-        for part in (f"needs the package {method}", "spec.tuning.quantization.method to bnb", "spec.worker.image"):
+        for part in (f"needs {method}", "spec.tuning.quantization.method to bnb", "spec.worker.image"):
             assert part in message
-        packages.add(method)
+        packages.update({method, "kernels"})
         assert warnings(job) == []
 
     @pytest.mark.parametrize("model_type", ["qwen2_moe", "qwen3_moe", "qwen3_next", "qwen3_vl_moe", "qwen3_5_moe"])

@@ -119,6 +119,9 @@ def test_images_in_two_places_have_no_order() -> None:
         read({"role": "user", "content": [{"type": "image", "image": "b.png"}]}, ANSWER, images=["a.png"])
 
 
+PICTURE = {"type": "image", "image": "a.png"}
+
+
 @pytest.mark.parametrize(
     ("messages", "expected"),
     [
@@ -139,6 +142,14 @@ def test_images_in_two_places_have_no_order() -> None:
         ([USER, ANSWER, ANSWER], "message 3 ('assistant') follows 'assistant'"),
         ([{"role": "system", "content": "x"}, USER, {"role": "system", "content": "y"}], "message 3 ('system')"),
         ([USER], "the last message is from 'user'"),
+        (
+            [{"role": "system", "content": [PICTURE]}, USER, ANSWER],
+            "message 1: a message from 'system' can hold no images",
+        ),
+        (
+            [USER, {"role": "assistant", "content": [PICTURE], "tool_calls": [call("Bonn")]}],
+            "message 2: a message from 'assistant' with tool_calls can hold no images",
+        ),
     ],
 )
 def test_a_wrong_message_is_named(messages: list[dict[str, Any]], expected: str) -> None:

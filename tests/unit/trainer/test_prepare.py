@@ -89,18 +89,39 @@ def test_a_preparation_done_for_the_same_inputs_returns_at_once(scene: Scene, to
     assert len(tokenised) == 1
 
 
-@pytest.mark.parametrize("change", ["data", "argument", "mixing"])
+@pytest.mark.parametrize("change", ["data", "same size", "argument", "mixing"])
 def test_changed_inputs_are_prepared_again(scene: Scene, tokenised: list[Any], change: str) -> None:
     path = scene.add_dataset("support", [GOOD])
     prepared(scene)
     if change == "data":
         path.write_text(json.dumps([GOOD] * 2))
+    elif change == "same size":
+        path.write_text(path.read_text().replace("Hello", "Howdy"))
     elif change == "argument":
         scene.train["cutoff_len"] = 99
     else:
         scene.run["mixing"] = {"strategy": "interleave_once"}
     prepared(scene)
     assert len(tokenised) == 2
+
+
+def test_nothing_counts_as_prepared_after_a_preparation_of_other_inputs_has_begun(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, tokenised: list[Any]
+) -> None:
+    path = scene.add_dataset("support", [GOOD])
+    prepared(scene)
+    scene.train["cutoff_len"] = 99
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "qwensft_trainer.files.write_json", lambda *_: pytest.fail("killed before its record was written")
+        )
+        with pytest.raises(BaseException, match="killed"):
+            prepared(scene)
+    del scene.train["cutoff_len"]
+    assert path.is_file()
+    begun = len(tokenised)
+    prepared(scene)
+    assert len(tokenised) == begun + 1
 
 
 def test_a_repeated_preparation_still_looks_after_the_model(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,6 +85,23 @@ def test_broken_json_is_named_with_its_place(tmp_path: Path, content: str, expec
     assert expected in f"row {first.number} line {first.line}: {first.problem}"
 
 
+def test_a_mistake_in_a_long_array_is_told_without_reading_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "_PIECE", 100)
+    monkeypatch.setattr(rows, "MAX_ROW_BYTES", 5000)
+    text = '[{"a": 1},\n{"a" 1},\n' + '{"a": 1},\n' * 2000 + '{"a": 1}]'
+    assert problem_of(written(tmp_path, text)) == (
+        "row 2 line None: not valid JSON (Expecting ':' delimiter) (line 2 of the file)"
+    )
+
+
+def test_a_number_beyond_reason_is_a_problem_not_a_crash(tmp_path: Path) -> None:
+    digits = "1" * 5000
+    assert "row 1 line 1: not readable JSON (Exceeds the limit" in problem_of(written(tmp_path, f'{{"a": {digits}}}'))
+    assert "row 1 line None: not readable JSON (Exceeds" in problem_of(written(tmp_path, f'[{{"a": {digits}}}]'))
+
+
 def test_reading_goes_on_after_a_broken_line(tmp_path: Path) -> None:
     found = list(read_rows(written(tmp_path, '{"a": 1}\nbroken\n{"b": 2}\n')))
     assert [row.value for row in found] == [{"a": 1}, None, {"b": 2}]

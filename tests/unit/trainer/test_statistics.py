@@ -15,7 +15,7 @@ from qwensft_trainer.statistics import Lengths
 def measure(full: int, kept: int | None = None, *, dataset: str = "a", **more: Any) -> dict[str, Any]:
     return {
         "dataset": dataset,
-        "row": 1,
+        "place": "file a.json, row 1",
         "full": full,
         "kept": full if kept is None else kept,
         "media_cut": False,
@@ -47,15 +47,10 @@ def test_metrics_tell_lengths_before_and_tokens_after_the_cut() -> None:
     }
 
 
-def test_samples_are_counted_for_each_dataset() -> None:
-    lengths = counted(measure(1), measure(1, dataset="b"), measure(2))
-    assert lengths.samples_of == {"a": 2, "b": 1}
-
-
 def test_the_first_rows_that_lose_parts_of_images_are_remembered() -> None:
-    lengths = counted(*(measure(9, 5, row=number, media_cut=True) for number in range(8)))
+    lengths = counted(*(measure(9, 5, place=f"file b.json, row {number}", media_cut=True) for number in range(8)))
     assert lengths.cut_media == 8
-    assert lengths.cut_media_rows[0] == "dataset a, row 0 (9 tokens)"
+    assert lengths.cut_media_rows[0] == "dataset a, file b.json, row 0 (9 tokens)"
     assert len(lengths.cut_media_rows) == 5
 
 
