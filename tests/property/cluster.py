@@ -15,6 +15,7 @@ from typing import Any
 
 from qwensft.api.v1alpha1 import Phase, Reason, Status, parse_job
 from qwensft.plan import Observed, Plan, claims_wanted, decide, pods_wanted
+from qwensft.plan.run import DONE_CONDITION
 from qwensft.plan.types import (
     Action,
     ChildJob,
@@ -223,13 +224,13 @@ class Cluster:
         assert self.claim, "pods would wait for their claim"
         if stage is Stage.TRAIN:
             assert self.service, "pods would not find each other"
-            assert not self.active(Stage.TRAIN), "two trainings at once"
-            trained = any(c["type"] == "Trained" and c["status"] == "True" for c in self.status.get("conditions", ()))
-            assert not trained, "training after it was done"
         assert self.phase not in OVER, "a start after the end"
         assert not self.active(), "an earlier attempt still has pods"
         assert not self.claim_lost, "pods would hang on their claim"
-        record = getattr(Status.model_validate(self.status).stages, stage)
+        stored = Status.model_validate(self.status)
+        done = stored.condition(DONE_CONDITION[stage])
+        assert done is None or done.status != "True", f"{stage} is done, and starts again"
+        record = getattr(stored.stages, stage)
         early = record is not None and record.retry_time is not None and self.now < record.retry_time
         assert not early, "a start before the wait is over"
         self.jobs[name] = SimulatedJob(name, f"uid-{next(self._uids)}", stage, attempt, self.now)

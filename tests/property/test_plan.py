@@ -21,6 +21,7 @@ _ROWS = {"name": "rows", "format": "alpaca", "source": {"configMap": {"name": "r
 _HAPPENINGS = {
     "reconcile": 8,
     "go_well": 2,
+    "go_badly": 4,
     "crash": 6,
     "race": 4,
     "suspend": 3,
@@ -51,7 +52,7 @@ _SCRIPTS = st.lists(
     max_size=60,
 )
 _POLICIES = st.fixed_dictionaries(
-    {"maxRestarts": st.integers(0, 4)},
+    {"maxRestarts": st.integers(0, 2)},
     optional={"activeDeadlineSeconds": st.just(600), "ttlSecondsAfterFinished": st.sampled_from([0, 60])},
 )
 
@@ -85,6 +86,15 @@ class Trial:
         """Everything does what it should, so that later stages are reached."""
         self._account(self.cluster.reconcile())
         self.cluster.move_on()
+
+    def go_badly(self, number: int) -> None:
+        """The attempt that runs fails, and the next one starts when it may: so that restarts are used up."""
+        self.fail(number, "permanent" if number == 9 else "counted")
+        for job in self.cluster.active():
+            self.cluster.pods_stop(job)
+        self._account(self.cluster.reconcile())
+        self.wait(0)
+        self._account(self.cluster.reconcile())
 
     def crash(self, call: int) -> None:
         self._account(self.cluster.reconcile(crash_before=call % 6))
@@ -178,7 +188,7 @@ class Trial:
     # What must always hold.
 
     def check(self) -> None:
-        assert len(self.cluster.active(Stage.TRAIN)) <= 1, "two trainings at once"
+        assert len(self.cluster.active()) <= 1, "two attempts at once"
         status = Status.model_validate(self.cluster.status)
         if status.start_time is not None:
             assert seconds_active(status, self.cluster.now) == self.active_seconds, "time held counts"

@@ -14,6 +14,7 @@ import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
 from qwensft.api.v1alpha1 import METRICS_PORT
+from qwensft.plan.observed import LARGEST_NUMBER
 from qwensft.plan.types import Scrape
 
 _LIMIT_BYTES = 64 * 1024
@@ -66,20 +67,23 @@ class Scraper:
 
 
 def parse(text: str) -> Scrape:
-    """Parse Prometheus text. Non-finite numbers are left out, and flagged where they are a loss.
+    """Parse Prometheus text. Numbers that no status can hold are left out; a loss that is not finite is flagged.
 
     Raises:
         ValueError: It is not Prometheus text.
     """
     found: dict[str, float] = {}
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            if sample.name.startswith(_PREFIX):
-                found[sample.name.removeprefix(_PREFIX)] = sample.value
-    finite = {name: value for name, value in found.items() if math.isfinite(value)}
-    lost = {name for name in found if name not in finite and name.endswith("loss")}
-    numbers: dict[str, float | None] = {name: finite.get(name) for name in _NUMBERS}
-    integers: dict[str, int | None] = {name: int(finite[name]) if name in finite else None for name in _INTEGERS}
+    try:
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                if sample.name.startswith(_PREFIX):
+                    found[sample.name.removeprefix(_PREFIX)] = sample.value
+    except LookupError as error:  # the parser's answer to some broken lines
+        raise ValueError("not Prometheus text") from error
+    usable = {name: value for name, value in found.items() if abs(value) <= LARGEST_NUMBER}  # NaN is not
+    lost = any(name.endswith("loss") and not math.isfinite(value) for name, value in found.items())
+    numbers: dict[str, float | None] = {name: usable.get(name) for name in _NUMBERS}
+    integers: dict[str, int | None] = {name: int(usable[name]) if name in usable else None for name in _INTEGERS}
     return Scrape(
         step=integers["step"],
         total_steps=integers["total_steps"],
@@ -90,7 +94,7 @@ def parse(text: str) -> Scrape:
         eval_loss=numbers["eval_loss"],
         learning_rate=numbers["learning_rate"],
         tokens_per_second=numbers["tokens_per_second"],
-        non_finite_loss=bool(lost) or found.get("non_finite_loss", 0.0) != 0,
+        non_finite_loss=lost or found.get("non_finite_loss", 0.0) != 0,
     )
 
 

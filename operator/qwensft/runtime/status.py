@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from qwensft.api.v1alpha1 import API_VERSION, KIND
+from qwensft.plan.observed import LONGEST_TEXT
 from qwensft.plan.types import Event
 from qwensft.runtime.kube import (
     EVENTS,
@@ -127,7 +128,7 @@ def invalid_spec_status(manifest: Manifest, problem: str, now: datetime) -> Mani
             "type": type_,
             "status": value,
             "reason": "InvalidSpec",
-            "message": f"this version of the operator does not understand the spec: {problem}",
+            "message": f"this version of the operator does not understand the spec: {problem[:LONGEST_TEXT]}",
             "lastTransitionTime": since or now.strftime("%Y-%m-%dT%H:%M:%SZ"),
             "observedGeneration": generation,
         }

@@ -174,6 +174,13 @@ async def test_a_spec_of_another_version_stalls_the_run_once(world: World) -> No
     assert world.writes() == []
 
 
+async def test_a_spec_of_another_version_leaves_a_finished_run_as_it_ended(world: World) -> None:
+    world.run["spec"]["colour"] = "red"
+    world.run["status"] = {"phase": "Succeeded", "completionTime": "2026-01-01T00:00:00Z"}
+    await world.reconciler.handle(KEY)
+    assert world.writes() == []
+
+
 async def test_a_training_that_will_not_fit_is_warned_of_once(world: World) -> None:
     world.run["spec"]["worker"] = {"accelerator": {"memory": "4Gi"}}
     for _ in range(3):

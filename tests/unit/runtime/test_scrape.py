@@ -59,6 +59,11 @@ def test_another_non_finite_figure_is_left_out_silently() -> None:
     assert parse("qwensft_train_estimated_remaining_seconds +Inf\n") == Scrape()
 
 
+@pytest.mark.parametrize("name", ["step", "total_steps", "estimated_remaining_seconds", "loss"])
+def test_a_figure_that_no_status_can_hold_is_left_out(name: str) -> None:
+    assert parse(f"qwensft_train_{name} 1e300\n") == Scrape()
+
+
 class Pod:
     """A server that answers as told."""
 
@@ -99,9 +104,10 @@ async def test_a_pod_is_scraped_over_http(pod: tuple[Pod, Scraper]) -> None:
         web.Response(status=500, text=FULL),
         web.Response(text=FULL + "#" * 70_000),
         web.Response(text="qwensft_train_step one\n"),
+        web.Response(text="{, =qwensft_train_step 1\n"),
         web.Response(body=b"\xff\xfe"),
     ],
-    ids=["redirect", "error", "too large", "not Prometheus text", "not UTF-8"],
+    ids=["redirect", "error", "too large", "not Prometheus text", "nothing that its parser foresaw", "not UTF-8"],
 )
 async def test_anything_but_modest_prometheus_text_is_no_scrape(
     pod: tuple[Pod, Scraper], response: web.Response

@@ -112,3 +112,8 @@ def test_a_spec_from_another_version_stalls_the_run_and_keeps_what_was_known() -
     }
     assert conditions["Stalled"]["lastTransitionTime"] == "t1"
     assert conditions["Reconciling"]["lastTransitionTime"] == "2026-01-02T03:04:05Z"
+
+
+def test_a_spec_with_countless_mistakes_fits_into_a_condition() -> None:
+    status = invalid_spec_status(job_manifest(), "spec.model.colour: unknown field; " * 2000, NOW)
+    assert max(len(condition["message"]) for condition in status["conditions"]) < 32768
