@@ -136,7 +136,7 @@ def _datasets(draw: st.DrawFn, base: _Base, prefix: str, most: int) -> list[Docu
     for number in range(draw(st.integers(1, most))):
         format_, blocks = draw(kinds)
         fixed = {"name": f"{prefix}{number}", "format": format_, "source": draw(_SOURCES)}
-        datasets.append(fixed | draw(_block(sampleCount=st.integers(1, 10**9), **blocks)))
+        datasets.append(fixed | draw(_block(sampleCount=st.integers(1, 10**8), **blocks)))
     return datasets
 
 

@@ -104,8 +104,10 @@ def default_of(field: FieldInfo) -> str:
 
 
 def _meaning(field: FieldInfo) -> str:
-    """The description without its default, which has a column of its own."""
-    return str(field.description).partition(" Default: ")[0].replace("|", "\\|")
+    """The description as a cell, without its default, which has a column of its own."""
+    text = str(field.description).partition(" Default: ")[0]
+    # A bar would end the cell, and <image> would be taken for HTML and not be shown.
+    return text.replace("|", "\\|").replace("<", "&lt;")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,11 +11,11 @@ from collections.abc import Iterable
 from qwensft.api.v1alpha1 import Estimate, QwenSFTJob, Reason, Spec, parse_quantity
 from qwensft.plan.architectures import Architecture, described, known
 from qwensft.plan.memory import Footprint, footprint
-from qwensft.plan.remedies import remedies
+from qwensft.plan.remedies import more_accelerators_help, remedies
 from qwensft.plan.run import Run
 from qwensft.plan.types import ChildJob, Event, NodeView, Observed, Stage
 
-MARGIN = 1.2  # the formulas are up to 15 % below what was measured
+MARGIN = 1.2  # the formulas are up to 16 % below what was measured
 _GIB = 2**30
 _LARGEST = 2.0**63  # the greatest quantity in Kubernetes
 _LONGEST_MESSAGE = 1024  # characters, by the API
@@ -30,6 +30,10 @@ def of(run: Run) -> Estimate | None:
     model, source = known(spec.model.name), "the model's name"
     if run.prepared_model is not None and (found := described(run.prepared_model, spec.model.name)) is not None:
         model, source = found, "the model's files"
+    if model is None:
+        if Stage.PREPARE in run.done:
+            return Estimate(message="no estimate: neither the model's name nor its files tell its size")
+        return Estimate(message="the name tells no size; estimated when the prepare stage has read the model")
     longest = run.status.dataset.length_max if run.status.dataset is not None else None
     # An autoscaler takes nodes away while nothing needs them; what they had is still true.
     memory = accelerator_memory(spec, run.observed.nodes)
@@ -54,19 +58,17 @@ def nodes_wanted(job: QwenSFTJob, children: tuple[ChildJob, ...]) -> str | None:
 
 
 def estimate(
-    spec: Spec, model: Architecture | None, *, source: str, longest: int | None = None, memory: float | None = None
+    spec: Spec, model: Architecture, *, source: str, longest: int | None = None, memory: float | None = None
 ) -> Estimate:
     """Return the estimate of a training.
 
     Args:
         spec: What is trained, and how.
-        model: Shape of the base model; None where it is not known yet.
+        model: Shape of the base model.
         source: Where that is known from, for the message.
         longest: Tokens of the longest example, where that is known.
         memory: Bytes of one accelerator, where that is known.
     """
-    if model is None:
-        return Estimate(message="the name tells no size; estimated when the prepare stage has read the model")
     needed = footprint(spec, model, longest)
     if needed is None:
         return Estimate(message="no estimate: distribution.deepspeed.config is a configuration of your own")
@@ -99,7 +101,7 @@ def accelerator_memory(spec: Spec, nodes: Iterable[NodeView]) -> float | None:
     """
     accelerator = spec.worker.accelerator
     if accelerator.memory is not None:
-        return _bytes(accelerator.memory)
+        return min(float(parse_quantity(accelerator.memory)), _LARGEST)
     affinity = (spec.worker.affinity or {}).get("nodeAffinity")
     if isinstance(affinity, dict) and "requiredDuringSchedulingIgnoredDuringExecution" in affinity:
         return None
@@ -117,13 +119,6 @@ def accelerator_memory(spec: Spec, nodes: Iterable[NodeView]) -> float | None:
 def memory_label(resource: str) -> str:
     """Return the node label with the memory of one device in MiB, as NVIDIA's GPU feature discovery sets it."""
     return f"{resource}.memory"
-
-
-def _bytes(quantity: str) -> float:
-    try:
-        return min(float(parse_quantity(quantity)), _LARGEST)
-    except ArithmeticError:  # an exponent beyond all bounds
-        return _LARGEST
 
 
 def _number(label: str | None, otherwise: int) -> int:
@@ -149,7 +144,8 @@ def _advice(spec: Spec, model: Architecture, longest: int | None, memory: float)
 
     found = remedies(spec, fits, longest)
     if not found:
-        return "Use accelerators with more memory, or more of them and distribution.deepspeed: {stage: 3}"
+        more = ", or more of them and distribution.deepspeed: {stage: 3}" if more_accelerators_help(spec, fits) else ""
+        return f"Use accelerators with more memory{more}"
     return f"Create the job anew with {'; or '.join(found)}"
 
 

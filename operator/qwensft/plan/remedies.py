@@ -17,6 +17,7 @@ Change = dict[str, dict[str, Any]]
 
 _MOST = 3
 _SHORTEST = 512  # tokens; a lower limit would cut most examples short
+_MANY_NODES = 1024  # the most that the API allows
 
 
 def remedies(spec: Spec, fits: Callable[[Spec], bool], longest: int | None = None) -> list[str]:
@@ -34,10 +35,19 @@ def remedies(spec: Spec, fits: Callable[[Spec], bool], longest: int | None = Non
         return found[:_MOST]
     taken: tuple[Change, ...] = ()
     for way in (way for group in groups for way in group):
+        if _changed(spec, (*taken, way)) is None:
+            continue  # the API refuses it beside the others
         taken = (*taken, way)
         if _helps(spec, taken, fits):
             return [_told(_needed(spec, taken, fits))]
     return []
+
+
+def more_accelerators_help(spec: Spec, fits: Callable[[Spec], bool]) -> bool:
+    """Whether the training fits when ZeRO-3 spreads it over as many accelerators as anybody has."""
+    known = spec.distribution.deepspeed
+    zero = {**(known.document() if known is not None else {}), "stage": 3}
+    return _helps(spec, ({"distribution": {"nodes": _MANY_NODES, "deepspeed": zero}},), fits)
 
 
 def _needed(spec: Spec, changes: tuple[Change, ...], fits: Callable[[Spec], bool]) -> tuple[Change, ...]:
@@ -83,14 +93,20 @@ def _other_result(spec: Spec, longest: int | None) -> Iterator[list[Change]]:
 
 
 def _helps(spec: Spec, changes: tuple[Change, ...], fits: Callable[[Spec], bool]) -> bool:
+    changed = _changed(spec, changes)
+    return changed is not None and fits(changed)
+
+
+def _changed(spec: Spec, changes: tuple[Change, ...]) -> Spec | None:
+    """Return the spec with the changes; None when the API refuses it, as another field stands against it."""
     document = spec.document()
     for block, fields in _together(changes).items():
         merged = document.get(block, {}) | fields
         document[block] = {name: value for name, value in merged.items() if value is not None}
     try:
-        return fits(Spec.model_validate(document))
+        return Spec.model_validate(document)
     except ValidationError:
-        return False  # the API refuses it: another field stands against it
+        return None
 
 
 def _together(changes: tuple[Change, ...]) -> Change:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from qwensft.api.v1alpha1 import EXIT_PERMANENT, METRICS_PORT, QwenSFTJob
+from qwensft.api.v1alpha1 import EXIT_PERMANENT, INTERFACE_ENVIRONMENT, METRICS_PORT, QwenSFTJob
 from qwensft.render.names import child_name, metadata, service_name
 from qwensft.render.pod import Defaults, Placement, pod_template
 from qwensft.render.volumes import stage_volumes
 
 STOP_SECONDS = 30
 CHECKPOINT_SECONDS = 300  # a training pod saves a checkpoint between SIGTERM and its end
-_INTERFACES = ("NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME")
 
 
 def stage_job(job: QwenSFTJob, stage: str, attempt: int, *, defaults: Defaults) -> dict[str, Any]:
@@ -87,7 +86,7 @@ def _train(job: QwenSFTJob, attempt: int, defaults: Defaults) -> dict[str, Any]:
         {"name": "MASTER_PORT", "value": str(distribution.master_port)},
     ]
     if worker.network_interface is not None:
-        env += [{"name": name, "value": worker.network_interface} for name in _INTERFACES]
+        env += [{"name": name, "value": worker.network_interface} for name in INTERFACE_ENVIRONMENT]
     return pod_template(
         job, "train", attempt,
         defaults=defaults, placement=_placement(job, resources, accelerated=True), env=env,

@@ -83,11 +83,6 @@ def _data(job: QwenSFTJob) -> dict[str, Any]:
     }
     if spec.training.neat_packing:
         arguments["neat_packing"] = True
-    if spec.mix_strategy != "concat":
-        arguments["mix_strategy"] = spec.mix_strategy
-    weights = [dataset.weight for dataset in spec.datasets if dataset.weight is not None]
-    if weights:
-        arguments["interleave_probs"] = _joined(str(weight / sum(weights)) for weight in weights)
     return arguments
 
 

@@ -145,3 +145,10 @@ def test_the_reference_names_every_field_with_its_default_and_argument() -> None
     for path in SPEC_NODES:
         assert f"`{path.removesuffix('[]').rpartition('.')[2]}`" in page or path == ".spec", path
     assert "| `learningRate` | number, >0 to 1 | `5e-6` | `learning_rate` |" in page
+
+
+def test_the_reference_shows_what_looks_like_html_and_bars_in_its_cells() -> None:
+    page = reference.page()
+    assert "one &lt;image> in the text" in page
+    assert "<image>" not in page
+    assert "such as &lt;\\|note\\|>:" in page

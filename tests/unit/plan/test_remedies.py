@@ -70,6 +70,14 @@ def test_changes_that_are_not_enough_alone_are_told_together_and_no_more_than_ne
     ]
 
 
+def test_a_change_that_the_api_refuses_spoils_no_combination() -> None:
+    """ZeRO-3 would come before the shorter examples, but PiSSA stands against it."""
+    tuning: dict[str, Any] = {"lora": {"pissa": True}}
+    (told,) = advice("Qwen/Qwen3-14B", 33, tuning=tuning, training={"cutoffLen": 16384}, distribution={"nodes": 2})
+    assert told.startswith("training.perDeviceTrainBatchSize: 1 and ")
+    assert told.endswith(" and training.cutoffLen: 2048")
+
+
 def test_what_the_api_refuses_is_not_advised() -> None:
     told = advice("Qwen/Qwen3-30B-A3B", 60, training={"perDeviceTrainBatchSize": 1, "ligerKernel": True}, **ONE_GPU)
     assert not any("qlora" in way for way in told), "bitsandbytes does not reach experts"

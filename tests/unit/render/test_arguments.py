@@ -261,28 +261,6 @@ def test_an_adapter_trains_the_rows_of_new_tokens(further: list[str], trained: s
     assert train(model=model, tuning={"lora": {"additionalTargets": further}})["additional_target"] == trained
 
 
-def weighted(*weights: float) -> list[dict[str, Any]]:
-    (rows,) = SPECS["lora-1-gpu-hub"]["datasets"]
-    return [rows | {"name": f"rows-{number}", "weight": weight} for number, weight in enumerate(weights)]
-
-
-@pytest.mark.parametrize("weights", [(1.0, 3.0), (0.1, 0.2, 0.3), (7.0, 1e-6, 3.3), (1.0,) * 7, (2.5,)])
-def test_weights_become_probabilities_in_the_order_of_the_datasets(weights: tuple[float, ...]) -> None:
-    arguments = train(datasets=weighted(*weights))
-    probabilities = [float(text) for text in str(arguments["interleave_probs"]).split(",")]
-    assert sum(probabilities) == pytest.approx(1, abs=1e-12)  # numpy refuses another sum
-    assert probabilities == pytest.approx([weight / sum(weights) for weight in weights])
-    assert arguments["mix_strategy"] == "interleave_under"
-    assert len(probabilities) == len(arguments["dataset"].split(","))
-
-
-def test_datasets_are_concatenated_unless_a_strategy_or_weights_are_given() -> None:
-    assert {"mix_strategy", "interleave_probs"}.isdisjoint(train("model-and-data-on-a-volume"))
-    arguments = train("model-and-data-on-a-volume", training={"mixStrategy": "interleave_once"})
-    assert arguments["mix_strategy"] == "interleave_once"
-    assert "interleave_probs" not in arguments
-
-
 # Evaluation.
 
 

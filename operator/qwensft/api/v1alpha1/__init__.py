@@ -37,7 +37,7 @@ from .status import Condition, DatasetStatus, Estimate, Output, Outputs, Phase, 
 from .storage import ClaimTemplate, Storage, StorageVolume
 from .training import Training
 from .tuning import Freeze, Lora, Quantization, Tuning, Vision
-from .worker import Accelerator, PodSecurity, Prepare, Worker
+from .worker import INTERFACE_ENVIRONMENT, Accelerator, PodSecurity, Prepare, Worker
 
 __all__ = [
     "API_VERSION",
@@ -46,6 +46,7 @@ __all__ = [
     "DEFAULT_WARMUP_STEPS",
     "EXIT_PERMANENT",
     "GROUP",
+    "INTERFACE_ENVIRONMENT",
     "KIND",
     "LABEL_ATTEMPT",
     "LABEL_JOB",

@@ -74,6 +74,11 @@ def _fast_attention_fits(spec: Spec) -> bool:
     return spec.model.attention != "fa2" or (spec.worker.accelerator.count > 0 and spec.training.precision != "fp32")
 
 
+def _fast_attention_can_pack(spec: Spec) -> bool:
+    sizes = {spec.training.per_device_train_batch_size, (spec.evaluation and spec.evaluation.batch_size) or 1}
+    return spec.model.attention != "fa2" or not spec.training.neat_packing or sizes == {1}
+
+
 _HARDWARE = (
     Rule(
         cel=f"{_COUNT} == 0 || self.?distribution.?processesPerNode.orValue(1) <= {_COUNT}",
@@ -101,6 +106,15 @@ _HARDWARE = (
         message="FlashAttention-2 needs accelerators and bf16 or fp16: use attention auto or sdpa",
         check=_fast_attention_fits,
         field=".model.attention",
+    ),
+    Rule(
+        cel="self.model.?attention.orValue('auto') != 'fa2' || !self.?training.?neatPacking.orValue(false)"
+        " || (self.?training.?perDeviceTrainBatchSize.orValue(4) == 1 && self.?evaluation.?batchSize.orValue(1) == 1)",
+        message="with FlashAttention-2, neatPacking takes one packed sequence at a time: set "
+        "perDeviceTrainBatchSize: 1 (and evaluation.batchSize: 1, if set) with more gradientAccumulationSteps, or "
+        "model.attention: sdpa",
+        check=_fast_attention_can_pack,
+        field=".training.perDeviceTrainBatchSize",
     ),
     Rule(
         cel=f"!self.?training.?ligerKernel.orValue(false) || {_COUNT} > 0",

@@ -16,7 +16,7 @@ from pydantic_core import CoreSchema
 from .base import ApiModel, Rule, UniqueBy, exactly_one_of
 
 _SUBDOMAIN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
-_QUANTITY = r"^([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?$"
+_QUANTITY = r"^([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]{1,2})?$"
 _SUFFIXES = {
     "": Decimal(1),
     "n": Decimal("1e-9"),
@@ -49,7 +49,8 @@ class _IntOrString:
     """Annotation that shows a quantity to the apiserver as Kubernetes itself does: an integer or a string."""
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return {"x-kubernetes-int-or-string": True, "pattern": _QUANTITY, "maxLength": 32}
+        # Of the two bounds, the pattern holds for texts only.
+        return {"x-kubernetes-int-or-string": True, "minimum": 0, "pattern": _QUANTITY, "maxLength": 32}
 
 
 def _quantity_text(value: Any) -> Any:
@@ -70,6 +71,14 @@ def parse_quantity(quantity: str) -> Decimal:
     return Decimal(match[1] + (match[2] or "")) * _SUFFIXES[match[3] or ""]
 
 
+def endless(quantity: str) -> str:
+    """Return the CEL that finds a quantity with an exponent like 1e1000000: comparing it takes the apiserver hours.
+
+    The pattern refuses it, but the apiserver evaluates rules even where a pattern does not match.
+    """
+    return f"string({quantity}).matches('[eE][+-]?[0-9]{{3}}')"
+
+
 def _requests_within_limits(resources: ResourceRequirements) -> bool:
     limits = resources.limits or {}
     return all(
@@ -85,6 +94,7 @@ class ResourceRequirements(ApiModel):
     rules = (
         Rule(
             cel="!has(self.requests) || !has(self.limits) || self.requests.all(name, !(name in self.limits)"
+            f" || {endless('self.requests[name]')} || {endless('self.limits[name]')}"
             " || !quantity(string(self.requests[name])).isGreaterThan(quantity(string(self.limits[name]))))",
             message="a request is greater than its limit: raise the limit or lower the request",
             check=_requests_within_limits,
@@ -202,7 +212,7 @@ RESERVED_ENVIRONMENT = (
 
 
 class EnvVar(ApiModel):
-    """An environment variable of the training container."""
+    """An environment variable of the trainer container, in the pods of all stages."""
 
     rules = (
         Rule(

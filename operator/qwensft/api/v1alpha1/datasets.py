@@ -159,13 +159,14 @@ class Columns(ApiModel):
     )
     images: Column | None = Field(
         None,
-        description="Images of a row, for vision models: paths relative to the file, addresses within it, or bytes in "
-        "parquet; one <image> in the text for each. Default: images, where rows have it.",
+        description="Images of a row, for vision models, with one <image> in the text for each: names of files, "
+        "relative to the data file or to the root of its source; data: URLs in base64; or bytes in Parquet. http "
+        "addresses are refused. Default: images, where rows have it.",
     )
     videos: Column | None = Field(
         None,
-        description="Videos of a row, for vision models: paths relative to the file; one <video> in the text for each. "
-        "Default: videos, where rows have it.",
+        description="Videos of a row, for vision models, with one <video> in the text for each; given in the same "
+        "ways as images. Default: videos, where rows have it.",
     )
 
 
@@ -237,7 +238,7 @@ class Dataset(ApiModel):
     sample_count: int | None = Field(
         None,
         ge=1,
-        le=1_000_000_000,
+        le=100_000_000,
         description="Number of rows to draw; more than the file has repeats rows. Default: every row once.",
     )
     weight: float | None = Field(

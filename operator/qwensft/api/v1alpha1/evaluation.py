@@ -34,7 +34,8 @@ class Evaluation(ApiModel):
     )
     datasets: Annotated[list[Dataset], Field(min_length=1, max_length=16), UniqueBy("name")] | None = Field(
         None,
-        description="Datasets to evaluate on, 1 to 16; laid out as spec.datasets, and without weights.",
+        description="Datasets to evaluate on, 1 to 16; laid out as spec.datasets, and without weights. Default: none, "
+        "as fraction is given.",
         json_schema_extra=argument("eval_dataset"),
     )
     every_steps: int | None = Field(

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from .base import ApiModel, Rule, argument, exactly_one_of
-from .common import FilePath, ObjectName, Quantity, parse_quantity
+from .common import FilePath, ObjectName, Quantity, endless, parse_quantity
 
 AccessMode = Literal["ReadWriteOnce", "ReadWriteMany", "ReadWriteOncePod"]
 OnExisting = Literal["Fail", "Resume", "Overwrite"]
@@ -18,7 +18,7 @@ class ClaimTemplate(ApiModel):
 
     rules = (
         Rule(
-            cel="quantity(string(self.size)).isGreaterThan(quantity('0'))",
+            cel=f"{endless('self.size')} || quantity(string(self.size)).isGreaterThan(quantity('0'))",
             message="the size of a claim must be greater than 0: for example 200Gi",
             check=lambda template: parse_quantity(template.size) > 0,
             field=".size",
