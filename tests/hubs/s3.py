@@ -1,75 +1,48 @@
-#!/usr/bin/env python3
-"""An S3 store over a directory, read only: `python s3.py --root DIR --port N`. Python's standard library only.
+"""An S3 store over a directory, read only: `python -m hubs.s3 --root DIR --port N`.
 
 Folders of DIR are buckets, addressed by path (http://host/bucket/key): GetObject with Range, HeadObject, HeadBucket,
 ListObjectsV2. AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY of the environment are the one key that opens it; requests
 must carry a version 4 signature made with it. Unset, everything is public.
-
-One line per request on stdout: `GET /path 200 1234` (method, path, status, bytes of the body sent).
 """
 
 from __future__ import annotations
 
-import argparse
-import contextlib
 import hashlib
 import hmac
 import os
 import re
-import sys
 from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
-from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote
 from xml.sax.saxutils import escape
 
-PIECE = 64 << 10
+from . import server
+from .server import Refused
+
 SIGNATURE = re.compile(
     r"AWS4-HMAC-SHA256 Credential=([^/]+)/(\d+)/([^/]+)/s3/aws4_request, ?SignedHeaders=([^,]+), ?Signature=([0-9a-f]+)"
 )
 
 
-class Refused(Exception):  # noqa: N818
-    """An answer other than 200: status, and S3's code for it."""
-
-    def __init__(self, status: int, code: str) -> None:
-        super().__init__(code)
-        self.status, self.code = status, code
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    root: Path
-    out: Any = sys.stdout
+class Handler(server.Handler):
     key: tuple[str, str] | None = None
 
-    def handle(self) -> None:
-        with contextlib.suppress(ConnectionError):
-            super().handle()
+    def answer(self, url: SplitResult) -> None:
+        if self.key is not None:
+            self._require_signature(url.path, url.query, *self.key)
+        bucket, _, name = unquote(url.path).lstrip("/").partition("/")
+        directory = self.root / bucket
+        if not bucket or not directory.is_dir():
+            raise Refused(404, "NoSuchBucket")
+        if name:
+            self._object(directory, name)
+        else:
+            self._list(directory, dict(parse_qsl(url.query)))
 
-    def do_GET(self) -> None:
-        self._answer()
-
-    def do_HEAD(self) -> None:
-        self._answer()
-
-    def _answer(self) -> None:
-        url = urlsplit(self.path)
-        try:
-            if self.key is not None:
-                self._require_signature(url.path, url.query, *self.key)
-            bucket, _, name = unquote(url.path).lstrip("/").partition("/")
-            directory = self.root / bucket
-            if not bucket or not directory.is_dir():
-                raise Refused(404, "NoSuchBucket")
-            if name:
-                self._object(directory, name)
-            else:
-                self._list(directory, dict(parse_qsl(url.query)))
-        except Refused as refused:
-            text = f"<Error><Code>{refused.code}</Code><Message>{refused.code}</Message></Error>"
-            self._send(refused.status, text.encode(), {"Content-Type": "application/xml"})
+    def refuse(self, refused: Refused) -> None:
+        text = f"<Error><Code>{refused.code}</Code><Message>{refused.code}</Message></Error>"
+        self.send(refused.status, text.encode(), {"Content-Type": "application/xml"})
 
     def _object(self, directory: Path, name: str) -> None:
         path = directory / name
@@ -79,18 +52,9 @@ class Handler(BaseHTTPRequestHandler):
         headers = {
             "ETag": f'"{_md5(data)}"',
             "Last-Modified": formatdate(path.stat().st_mtime, usegmt=True),
-            "Accept-Ranges": "bytes",
             "Content-Type": "application/octet-stream",
         }
-        start, end, status = 0, len(data), 200
-        if asked := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")):
-            start = int(asked[1])
-            end = min(len(data), int(asked[2]) + 1) if asked[2] else len(data)
-            if start >= len(data):
-                raise Refused(416, "InvalidRange")
-            status = 206
-            headers["Content-Range"] = f"bytes {start}-{end - 1}/{len(data)}"
-        self._send(status, data[start:end], headers)
+        self.send_content(name, data, headers)
 
     def _list(self, directory: Path, query: dict[str, str]) -> None:
         prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
@@ -119,7 +83,7 @@ class Handler(BaseHTTPRequestHandler):
             f"<KeyCount>{len(contents) + len(folders)}</KeyCount><MaxKeys>1000</MaxKeys>"
             f"<IsTruncated>false</IsTruncated>{''.join(contents)}{common}</ListBucketResult>"
         )
-        self._send(200, body.encode(), {"Content-Type": "application/xml"})
+        self.send(200, body.encode(), {"Content-Type": "application/xml"})
 
     def _require_signature(self, path: str, query: str, key: str, secret: str) -> None:
         """The signature of version 4, as the AWS reference describes it for requests without a body."""
@@ -150,26 +114,6 @@ class Handler(BaseHTTPRequestHandler):
         if not hmac.compare_digest(signed.hex(), signature):
             raise Refused(403, "SignatureDoesNotMatch")
 
-    def _send(self, status: int, body: bytes, headers: dict[str, str]) -> None:
-        sent = 0
-        try:
-            self.send_response(status)
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            if self.command != "HEAD":
-                while sent < len(body):
-                    self.wfile.write(body[sent : sent + PIECE])
-                    sent = min(sent + PIECE, len(body))
-        finally:
-            with contextlib.suppress(OSError):
-                self.out.write(f"{self.command} {self.path} {status} {sent}\n")
-                self.out.flush()
-
-    def log_message(self, *_: object) -> None:
-        """The line per request is written by _send, with the bytes that went out."""
-
 
 def _md5(data: bytes) -> str:
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
@@ -179,21 +123,13 @@ def serve(
     root: Path, port: int = 0, host: str = "127.0.0.1", key: tuple[str, str] | None = None
 ) -> ThreadingHTTPServer:
     """A server, not yet running; port 0 takes a free one. `key` is the access key and its secret."""
-    handler = type("Handler", (Handler,), {"root": root, "key": key})
-    server = ThreadingHTTPServer((host, port), handler)
-    server.daemon_threads = True
-    return server
+    return server.listen(Handler, root, port, host, key=key)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=Path, required=True)
-    parser.add_argument("--port", type=int, default=8003)
-    parser.add_argument("--host", default="0.0.0.0")  # noqa: S104
-    options = parser.parse_args()
+def _serve(root: Path, port: int, host: str) -> ThreadingHTTPServer:
     key, secret = os.environ.get("AWS_ACCESS_KEY_ID"), os.environ.get("AWS_SECRET_ACCESS_KEY")
-    serve(options.root, options.port, options.host, (key, secret) if key and secret else None).serve_forever()
+    return serve(root, port, host, (key, secret) if key and secret else None)
 
 
 if __name__ == "__main__":
-    main()
+    server.run(__doc__, _serve)

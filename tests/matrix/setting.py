@@ -20,7 +20,7 @@ from tests.matrix.rows import DATA, DIRECTORY
 
 NAMESPACE = "qwensft-matrix"
 MODELS, DATA_CLAIM, RUNS, CACHE = inputs.MODEL_CLAIM, "matrix-data", "matrix-runs", "matrix-cache"
-ARCHITECTURES = ("qwen3", "qwen2", "qwen3_moe", "qwen2_5_vl")
+ARCHITECTURES = ("qwen3", "qwen2", "qwen3_moe", "qwen2_5_vl", "qwen3_vl")
 HUBS = REPOSITORY / "tests" / "hubs"
 PORTS = {"huggingface": 8001, "modelscope": 8002, "s3": 8003, "files": 8004}
 # Dataset repositories of the hubs: the file that each consists of.
@@ -123,7 +123,8 @@ def hub_pod(image: str) -> dict[str, Any]:
         {
             "name": name,
             "image": image,
-            "command": ["python3", f"/hubs/{name}.py", "--root", f"/serve/{name}", "--port", str(port)],
+            "command": ["python3", "-m", f"hubs.{name}", "--root", f"/serve/{name}", "--port", str(port)],
+            "workingDir": "/",
             "env": [{"name": "PYTHONUNBUFFERED", "value": "1"}, *_from_secret("s3")],
             "ports": [{"containerPort": port}],
             "readinessProbe": {"tcpSocket": {"port": port}, "periodSeconds": 1},

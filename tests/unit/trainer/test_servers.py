@@ -1,7 +1,8 @@
-"""The servers that stand in for stores speak to the stores' own clients, also as the single files a pod runs."""
+"""The servers that stand in for stores speak to the stores' own clients, also as a pod runs them."""
 
 from __future__ import annotations
 
+import shutil
 import socket
 import subprocess
 import sys
@@ -71,14 +72,13 @@ def status_when_up(address: str) -> int:
     return 0
 
 
-@pytest.mark.parametrize("script", ["huggingface.py", "modelscope.py", "s3.py", "files.py"])
-def test_each_is_one_file_that_runs_by_itself(tmp_path: Path, script: str) -> None:
-    alone = tmp_path / script
-    alone.write_bytes((FOLDER / script).read_bytes())
+@pytest.mark.parametrize("server", ["huggingface", "modelscope", "s3", "files"])
+def test_each_runs_from_a_folder_of_nothing_but_the_servers(tmp_path: Path, server: str) -> None:
+    shutil.copytree(FOLDER, tmp_path / "hubs", ignore=shutil.ignore_patterns("__pycache__"))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-I", str(alone), "--root", str(tmp_path), "--port", str(port), "--host", "127.0.0.1"]
+    command = [sys.executable, "-m", f"hubs.{server}", "--root", str(tmp_path), "--port", str(port)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path) as process:
         try:
             assert status_when_up(f"http://127.0.0.1:{port}/nothing/here") == 404
