@@ -62,8 +62,13 @@ class Architecture:
 
     @property
     def positions(self) -> int | None:
-        """How many tokens the model was made for."""
-        return self.text.get("max_position_embeddings")
+        """How many tokens the model was made for, stretching (YaRN) in its config.json included."""
+        positions: int | None = self.text.get("max_position_embeddings")
+        stretching = self.text.get("rope_scaling") or self.text.get("rope_parameters") or {}
+        factor, original = stretching.get("factor"), stretching.get("original_max_position_embeddings")
+        if positions and factor and original:
+            return max(positions, int(factor * original))
+        return positions
 
     @property
     def experts(self) -> int | None:

@@ -25,10 +25,6 @@ _ACCELERATOR_ONLY = (
     *_QUANTIZATION,
 )
 
-# How datasets were mixed stands in the tokenised data. Given once more, LLaMA-Factory would want a weight for every
-# evaluation dataset, too.
-_MIXING = ("mix_strategy", "interleave_probs")
-
 _TORCH_DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 
 
@@ -37,8 +33,6 @@ def training_arguments(arguments: Mapping[str, Any], run: Run, *, output: Path, 
     completed = _common(arguments, run, output)
     completed["template"] = _template(arguments, run)
     completed["include_num_input_tokens_seen"] = completed.get("include_num_input_tokens_seen", "all")
-    for name in _MIXING:
-        completed.pop(name, None)
     if resume is not None:
         completed["resume_from_checkpoint"] = str(resume)
     if run.accelerator.count == 0:

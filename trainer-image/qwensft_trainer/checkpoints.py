@@ -41,9 +41,24 @@ class Checkpoint:
 def newest_complete(train_directory: Path, config_digest: str) -> Checkpoint | None:
     """The complete checkpoint with most steps over all attempts with this configuration; ties go to the later one."""
     found = [
-        checkpoint for directory in _attempts(train_directory, config_digest) for checkpoint in _complete(directory)
+        checkpoint
+        for directory, attempt in _attempts(train_directory)
+        if attempt.get("configDigest") == config_digest
+        for checkpoint in _complete(directory)
     ]
     return max(found, key=lambda checkpoint: (checkpoint.step, checkpoint.attempt), default=None)
+
+
+def holds_others(train_directory: Path, config_digest: str, *, owner_uid: str) -> bool:
+    """Whether another job with another configuration has left a checkpoint that a training could go on from.
+
+    Within one job attempts have numbers, and so directories, of their own.
+    """
+    return any(
+        _complete(directory)
+        for directory, attempt in _attempts(train_directory)
+        if attempt.get("configDigest") != config_digest and attempt.get("ownerUid") != owner_uid
+    )
 
 
 def remove_superseded(output: Path) -> list[Path]:
@@ -56,8 +71,8 @@ def remove_superseded(output: Path) -> list[Path]:
         return []
     superseded = [
         folder
-        for directory in _attempts(output.parent, digest)
-        if directory != output
+        for directory, attempt in _attempts(output.parent)
+        if attempt.get("configDigest") == digest and directory != output
         for folder in directory.iterdir()
         if _CHECKPOINT.match(folder.name)
     ]
@@ -88,14 +103,14 @@ def read_state(directory: Path) -> dict[str, Any] | None:
     return files.read_json_object(directory / STATE_FILE)
 
 
-def _attempts(train_directory: Path, config_digest: str) -> list[Path]:
+def _attempts(train_directory: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """The attempts' directories, each with what its attempt.json says."""
     if not train_directory.is_dir():
         return []
     return [
-        path
+        (path, files.read_json_object(path / ATTEMPT_FILE) or {})
         for path in train_directory.iterdir()
-        if path.name.isdigit()
-        and (files.read_json_object(path / ATTEMPT_FILE) or {}).get("configDigest") == config_digest
+        if path.name.isdigit() and path.is_dir()
     ]
 
 

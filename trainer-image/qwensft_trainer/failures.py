@@ -39,6 +39,12 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str], str], ...] = (
     ),
     (
         "RendezvousTimeout",
+        re.compile(r"EADDRINUSE|[Aa]ddress already in use"),
+        "Another process holds the port, as happens with spec.worker.hostNetwork: set spec.distribution.masterPort to "
+        "a free one.",
+    ),
+    (
+        "RendezvousTimeout",
         re.compile(
             r"Timed out after \d+ seconds waiting for clients|RendezvousTimeoutError"
             r"|The client socket has (timed out|failed to connect)|DistStoreError|DistNetworkError"
@@ -58,6 +64,12 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str], str], ...] = (
             r"|Please correct the following DeepSpeed config values|Cannot resize embedding layers"
         ),
         "Correct the field it names in the spec.",
+    ),
+    (
+        "InvalidConfig",
+        re.compile(r"bsz should be 1 for neat packing"),
+        "With FlashAttention-2, neatPacking takes one sequence at a time: set spec.training.perDeviceTrainBatchSize "
+        "(and spec.evaluation.batchSize) to 1 and raise gradientAccumulationSteps, or spec.model.attention to sdpa.",
     ),
     (
         "InvalidConfig",

@@ -95,10 +95,10 @@ def _vision(job: CheckedJob) -> Iterator[str]:
 def _length(job: CheckedJob) -> Iterator[str]:
     """Only a warning: samples may all be shorter, and going beyond is possible, if seldom wanted."""
     cutoff, positions = int(job.arguments.get("cutoff_len", 2048)), job.model.positions
-    if positions and cutoff > positions and not job.arguments.get("rope_scaling"):
+    if positions and cutoff > positions:
         yield (
-            f"cutoffLen {cutoff} is beyond the {positions} positions this model was made for: longer samples train "
-            f"positions it has never seen. Set it to at most {positions}, or extraArguments rope_scaling: yarn"
+            f"cutoffLen {cutoff} is beyond the {positions} positions this model was made for. Set it to at most "
+            f"{positions}, or take a model with rope_scaling (YaRN) in its config.json"
         )
 
 

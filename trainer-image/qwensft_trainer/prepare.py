@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qwensft_trainer import (
+    checkpoints,
     dataset_source,
     datasets,
     deepspeed_config,
@@ -34,9 +35,10 @@ def run(stage: Stage) -> Result:
     """
     description = load_run(stage.config)
     train_arguments = load_arguments(stage.config / "train.yaml")
-    workspace.claim(description)
     digest = configuration_digest(description, train_arguments)
-    _refuse_other_results(description, digest)
+    if description.on_existing == "Resume":
+        _refuse_other_results(description, digest)
+    workspace.claim(description)
     inputs = files.sha256_of_json({"configuration": digest, "files": _inputs(description)})
     recorded = files.read_json_object(description.prepare_result)
     if recorded and recorded.get("inputs") == inputs and description.tokenized_directory.is_dir():
@@ -109,13 +111,17 @@ def configuration_digest(run_description: Run, train_arguments: dict[str, Any]) 
 
 
 def _refuse_other_results(description: Run, digest: str) -> None:
-    """With onExisting Resume the directory may hold a finished run of another configuration: its result is not ours."""
+    """With onExisting Resume the directory may hold another experiment: its result or checkpoints are not ours.
+
+    Its checkpoints would lie among this run's own, and be gone on from as such by a later attempt.
+    """
     finished = files.read_json_object(description.train_result)
-    if finished and finished.get("configDigest") != digest:
+    others = checkpoints.holds_others(description.run_directory / "train", digest, owner_uid=description.owner.uid)
+    if others or (finished and finished.get("configDigest") != digest):
         raise PermanentError(
             "OutputExists",
-            f"{description.run_directory} holds a finished run with other inputs, so there is nothing to resume. Set "
-            "spec.storage.path to a new directory, or spec.storage.onExisting to Overwrite.",
+            f"{description.run_directory} holds a run with other inputs, so there is nothing to resume. Set "
+            "spec.storage.path to a new directory, or spec.storage.onExisting to Overwrite (delete its files).",
         )
 
 

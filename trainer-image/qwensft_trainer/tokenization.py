@@ -25,9 +25,6 @@ TRAIN, VALIDATION = "train", "validation"
 _ROWS_WORTH_A_PROCESS = 5000
 _SHOWN_CHARACTERS = 1000
 
-# Mixing is done here: LLaMA-Factory would refuse evaluation datasets beside probabilities, and mix them, too.
-_MIXING_ARGUMENTS = ("mix_strategy", "interleave_probs")
-
 
 def tokenise(
     run: Run, train_arguments: Mapping[str, Any], template: str, *, scratch: Path
@@ -43,7 +40,7 @@ def tokenise(
     completed = arguments.tokenising_arguments(
         dict(train_arguments) | {"template": template}, run, output=scratch / "prepare", cache=cache, tokenized=output
     )
-    encoder = _load_encoder({key: value for key, value in completed.items() if key not in _MIXING_ARGUMENTS}, template)
+    encoder = _load_encoder(completed, template)
     splits, warnings = _splits(run, encoder, cache)
     encoded, lengths = {}, {}
     for name, split in splits.items():

@@ -118,7 +118,7 @@ class _Attempt:
         path = output / checkpoints.ATTEMPT_FILE
         if not self.gang.leads:
             return rendezvous.wait_for_decision(path, description.owner.uid)
-        newest = checkpoints.newest_complete(description.run_directory / "train", digest)
+        newest = checkpoints.newest_complete(output.parent, digest)
         decision: dict[str, Any] = {
             "ownerUid": description.owner.uid,
             "attempt": self.stage.attempt,
@@ -134,7 +134,8 @@ class _Attempt:
             decision["resumeFrom"] = str(newest.path.relative_to(description.run_directory))
             decision["resumeStep"] = newest.step
             log(f"attempt {self.stage.attempt} resumes from {decision['resumeFrom']} of {newest.max_steps} steps")
-            if description.tuning.pissa:
+            # onExisting: Resume may go on in the very directory of the attempt before.
+            if description.tuning.pissa and newest.path.parent != output:
                 shutil.copytree(newest.path.parent / pissa.INITIAL, output / pissa.INITIAL, dirs_exist_ok=True)
         files.write_json(path, decision)
         return decision

@@ -113,3 +113,11 @@ def test_lora_reaches_linear_layers_but_neither_experts_nor_their_router(directo
     models.write(directory, "qwen3_moe", head=True)
     leaves = {name.rpartition(".")[2] for name in Architecture.read(directory).linear_modules}
     assert leaves == {"q_proj", "k_proj", "v_proj", "o_proj", "lm_head"}
+
+
+def test_stretched_positions_count(directory: Path) -> None:
+    stretching = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 4096}
+    models.write(directory, "qwen3")
+    before = Architecture.read(directory).positions
+    models.write(directory, "qwen3", rope_scaling=stretching)
+    assert (before, Architecture.read(directory).positions) == (4096, 16384)

@@ -55,12 +55,6 @@ def test_a_volume_that_names_no_template_is_refused(scene: Scene) -> None:
     assert "spec.model.template" in caught.value.message
 
 
-def test_how_the_data_was_mixed_is_not_told_to_training_again(scene: Scene) -> None:
-    scene.train |= {"mix_strategy": "interleave_under", "interleave_probs": "0.5,0.5", "eval_dataset": "held"}
-    assert not {"mix_strategy", "interleave_probs"} & training(scene).keys()
-    assert training(scene)["eval_dataset"] == "held"
-
-
 def test_deepspeed_on_cpus_finds_them_by_itself(scene: Scene) -> None:
     scene.train |= {"deepspeed": "/etc/qwensft/deepspeed.json", "use_cpu": True}
     completed = training(scene)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from qwensft_trainer.checkpoints import newest_complete, publish, remove_superseded
+from qwensft_trainer.checkpoints import holds_others, newest_complete, publish, remove_superseded
 
 DIGEST = "sha256:same"
 
@@ -61,6 +61,20 @@ def test_a_folder_without_state_is_passed_over(tmp_path: Path) -> None:
 def test_other_configurations_are_not_gone_on_from(tmp_path: Path) -> None:
     checkpoint(tmp_path, 1, 60, digest="sha256:other")
     assert newest_complete(tmp_path, DIGEST) is None
+
+
+def test_a_checkpoint_of_another_job_with_another_configuration_is_noticed(tmp_path: Path) -> None:
+    def noticed() -> bool:
+        return holds_others(tmp_path, DIGEST, owner_uid="uid-2")
+
+    checkpoint(tmp_path, 1, 60)
+    (checkpoint(tmp_path, 2, 40, digest="sha256:other") / "trainer_state.json").unlink()
+    assert not noticed()
+    checkpoint(tmp_path, 2, 60, digest="sha256:other")
+    assert noticed()
+    ours = {"configDigest": "sha256:of-an-older-trainer", "ownerUid": "uid-2"}
+    (tmp_path / "2" / "attempt.json").write_text(json.dumps(ours))
+    assert not noticed()
 
 
 def test_a_checkpoint_at_the_last_step_means_finished(tmp_path: Path) -> None:

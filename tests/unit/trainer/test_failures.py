@@ -72,6 +72,7 @@ def test_refused_arguments_are_permanent() -> None:
             "MissingCUDAException: CUDA_HOME does not exist, unable to compile CUDA op(s)",
             "leave the optimizer out of the DeepSpeed configuration",
         ),
+        ("AssertionError: bsz should be 1 for neat packing", "set spec.training.perDeviceTrainBatchSize"),
     ],
 )
 def test_what_only_the_spec_can_mend_is_permanent(text: str, advice: str) -> None:
@@ -124,6 +125,17 @@ def test_without_error_files_the_output_tells() -> None:
     assert error.reason == "RendezvousTimeout"
     assert "torchrun exited with code 1" in error.message
     assert cause([], [], 3).message == "torchrun exited with code 3: no output"
+
+
+def test_a_port_that_is_taken_is_not_laid_at_the_other_pods_door() -> None:
+    tail = [
+        "torch.distributed.DistNetworkError: The server socket has failed to listen on any local network address. "
+        "port: 29500, useIpv6: false, code: -98, name: EADDRINUSE, message: address already in use"
+    ]
+    error = cause([], tail, 1)
+    assert error.reason == "RendezvousTimeout"
+    assert "masterPort" in error.message
+    assert "NetworkPolicy" not in error.message
 
 
 def test_the_last_line_of_the_error_is_in_the_message() -> None:

@@ -168,3 +168,22 @@ def test_the_digest_knows_what_is_trained_on_what_and_nothing_else(scene: Scene)
     assert prepare.configuration_digest(scene.description, scene.train) == before
     scene.run["evaluation"] = {"fraction": 0.1}
     assert prepare.configuration_digest(scene.description, scene.train) != before
+
+
+def test_another_experiments_checkpoints_are_not_resumed(scene: Scene, tokenised: list[Any]) -> None:
+    scene.add_dataset("support", [GOOD])
+    scene.run["onExisting"] = "Resume"
+    folder = scene.run_directory / "train" / "1" / "checkpoint-60"
+    folder.mkdir(parents=True)
+    (folder / "trainer_state.json").write_text(json.dumps({"global_step": 60, "max_steps": 100}))
+    (folder / "adapter_model.safetensors").write_text("weights")
+    attempt = folder.parent / "attempt.json"
+    attempt.write_text(json.dumps({"configDigest": "another", "ownerUid": "another"}))
+    with pytest.raises(PermanentError, match="holds a run with other inputs") as caught:
+        prepare.run(scene.stage)
+    assert caught.value.reason == "OutputExists"
+    assert sorted(path.name for path in scene.run_directory.iterdir()) == ["train"]  # it is still the other's
+    digest = prepare.configuration_digest(scene.description, scene.train)
+    attempt.write_text(json.dumps({"configDigest": digest, "ownerUid": "another"}))
+    prepare.run(scene.stage)
+    assert len(tokenised) == 1

@@ -147,8 +147,9 @@ def test_an_attempt_that_died_after_its_last_step_needs_no_training(prepared: Sc
     assert result.metrics["step"] == 100
 
 
+@pytest.mark.parametrize("attempt", [2, 1])  # the same again: another job's attempt 1, with onExisting: Resume
 def test_a_resumed_pissa_training_gets_the_first_attempts_initial_adapter(
-    prepared: Scene, torchrun: Torchrun, monkeypatch: pytest.MonkeyPatch
+    prepared: Scene, torchrun: Torchrun, monkeypatch: pytest.MonkeyPatch, attempt: int
 ) -> None:
     prepared.run["tuning"]["pissa"] = True
     leave_checkpoint(prepared, 1, 60)
@@ -157,8 +158,8 @@ def test_a_resumed_pissa_training_gets_the_first_attempts_initial_adapter(
     initial.write_text("initial")
     converted: list[Path] = []
     monkeypatch.setattr(pissa, "convert", converted.append)
-    train.run(prepared.attempt(2))
-    directory = prepared.run_directory / "train" / "2"
+    train.run(prepared.attempt(attempt))
+    directory = prepared.run_directory / "train" / str(attempt)
     assert (directory / "pissa_init" / "adapter_model.safetensors").read_text() == "initial"
     assert converted == [directory]
 
