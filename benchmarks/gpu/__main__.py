@@ -22,7 +22,7 @@ def main() -> int:
         sys.exit("no GPU was found (nvidia-smi names none); --dry runs everything with a tiny model on the CPU")
     shape = figures.SHAPES["dry" if options.dry else options.size]
     length, batch = (64, 2) if options.dry else (options.length, options.batch)
-    steps, warm_up = (8, 2) if options.dry else (options.steps, options.warm_up)
+    steps, warm_up = (60, 10) if options.dry else (options.steps, options.warm_up)
     root: Path = options.directory.resolve()
     shutil.rmtree(root, ignore_errors=True)
     for name in ("workspace", "scratch"):
@@ -55,9 +55,9 @@ def main() -> int:
             print(f"round {number} of {options.rounds}: {name}", flush=True)
             log = root / "logs" / f"{name}-{number}.log"
             side.append(
-                measure.bare(arguments, root, number, log, warm_up=warm_up)
+                measure.bare(arguments, root, log, warm_up=warm_up)
                 if name == "bare"
-                else measure.trainer(configuration, root, number, log, warm_up=warm_up)
+                else measure.trainer(configuration, root, log, warm_up=warm_up)
             )
 
     rank = options.rank if options.method == "lora" else None
@@ -94,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=2, help="both sides in turn; the best of each counts")
     parser.add_argument("--directory", type=Path, default=Path("/tmp/qwensft-benchmark"), help="emptied first")  # noqa: S108
     parser.add_argument("--output", type=Path, help="file for the figures as JSON")
-    parser.add_argument("--dry", action="store_true", help="a tiny model and a few short steps, also without a GPU")
+    parser.add_argument("--dry", action="store_true", help="a tiny model and short steps, also without a GPU")
     return parser
 
 

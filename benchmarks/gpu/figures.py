@@ -15,6 +15,7 @@ PEAK_TFLOPS = {
     "H100 PCIe": 756.0,
     "H100 NVL": 835.0,
     "H100": 989.0,
+    "H200 NVL": 835.0,
     "H200": 989.0,
     "A100": 312.0,
     "L40S": 362.0,
@@ -103,15 +104,14 @@ def rates(log: Sequence[Mapping[str, Any]], *, warm_up: int, begun: float, memor
     the GPU had reserved at most (RECORD_VRAM). Raises ValueError when the log ends before the warm-up does.
     """
     steps = [line for line in log if line.get("loss") is not None and line.get("throughput")]
-    times = [float(line["total_tokens"]) / float(line["throughput"]) for line in steps]
-    if len(steps) <= warm_up + 1:
-        raise ValueError(f"the log tells of {len(steps)} steps; more than {warm_up + 1} are needed")
-    seconds = times[-1] - times[warm_up]
-    tokens = steps[-1]["total_tokens"] - steps[warm_up]["total_tokens"]
+    if len(steps) <= warm_up:
+        raise ValueError(f"the log tells of {len(steps)} steps; more than {warm_up} are needed")
+    marks = [(0.0, 0.0), *((line["total_tokens"] / line["throughput"], line["total_tokens"]) for line in steps)]
+    seconds, tokens = (last - warm for last, warm in zip(marks[-1], marks[warm_up], strict=True))
     reserved = max(float(line.get("vram_reserved", 0.0)) for line in log)
     return Measured(
         tokens_per_second=tokens / seconds,
-        step_seconds=seconds / (len(steps) - 1 - warm_up),
+        step_seconds=seconds / (len(steps) - warm_up),
         first_step_seconds=begun,
         peak_memory_gib=reserved or memory_gib,
         last_loss=float(steps[-1]["loss"]),

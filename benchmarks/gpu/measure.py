@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -19,22 +20,22 @@ def prepare(configuration: Path, root: Path, log: Path) -> None:
     _finish(_start(_stage("prepare", configuration, root), log, {}), log, what="prepare")
 
 
-def trainer(configuration: Path, root: Path, attempt: int, log: Path, *, warm_up: int) -> Measured:
+def trainer(configuration: Path, root: Path, log: Path, *, warm_up: int) -> Measured:
     """Measure the trainer's train stage, as it runs in a pod."""
-    # A finished run would be recognised, and nothing trained.
-    (root / "workspace" / "run" / "train.json").unlink(missing_ok=True)
-    command = _stage("train", configuration, root)
-    output = root / "workspace" / "run" / "train" / str(attempt)
-    return _measure(command, output, log, {"QWENSFT_ATTEMPT": str(attempt)}, warm_up=warm_up)
+    run = root / "workspace" / "run"
+    # With this, or with a checkpoint of the last step, the round before would be recognised, and nothing trained.
+    (run / "train.json").unlink(missing_ok=True)
+    return _measure(_stage("train", configuration, root), run / "train" / "1", log, {}, warm_up=warm_up)
 
 
-def bare(arguments: dict[str, Any], root: Path, number: int, log: Path, *, warm_up: int) -> Measured:
+def bare(arguments: dict[str, Any], root: Path, log: Path, *, warm_up: int) -> Measured:
     """Measure LLaMA-Factory's own entry point under torchrun, with the same arguments and the same tokenised data."""
-    output = root / "bare" / str(number)
-    path = root / f"bare-{number}.yaml"
+    output, home, path = root / "bare", root / "home", root / "bare.yaml"
+    home.mkdir(exist_ok=True)  # Triton keeps its kernels there; a user without an entry in the image has none
     path.write_text(yaml.safe_dump(arguments | {"output_dir": str(output), "overwrite_output_dir": True}))
     command = ["torchrun", "--nproc_per_node", "1", "--master_port", "29501", "-m", "llamafactory.launcher", str(path)]
-    return _measure(command, output, log, {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}, warm_up=warm_up)
+    environment = {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True", "HOME": str(home), "USER": "bare"}
+    return _measure(command, output, log, environment, warm_up=warm_up)
 
 
 def device() -> str:
@@ -79,15 +80,21 @@ def _finish(process: subprocess.Popen[bytes], log: Path, what: str) -> float:
     return usage.ru_maxrss / 2**20
 
 
+def _runs(process: subprocess.Popen[bytes]) -> bool:
+    """Whether the process runs. Popen.poll would take the end of it, and its memory, from _finish."""
+    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
+
 def _measure(command: list[str], output: Path, log: Path, environment: dict[str, str], *, warm_up: int) -> Measured:
     started = time.time()
     process = _start(command, log, environment)
     first: float | None = None
     path = output / "trainer_log.jsonl"
-    while first is None and process.poll() is None:
+    while first is None and _runs(process):
         if path.exists() and path.stat().st_size:
             first = time.time() - started
         time.sleep(0.05)
     memory = _finish(process, log, command[2] if command[0] == sys.executable else command[0])
     lines = [json.loads(line) for line in path.read_text().splitlines()]
+    shutil.rmtree(output)  # the last checkpoint of a full fine-tune alone has some 25 GB
     return rates(lines, warm_up=warm_up, begun=first or 0.0, memory_gib=memory)

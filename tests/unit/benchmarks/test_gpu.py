@@ -1,12 +1,13 @@
 """The GPU benchmark's arithmetic, and that it measures the arguments the operator renders."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from benchmarks.gpu import figures, inputs
+from benchmarks.gpu import figures, inputs, measure
 
 SETTINGS: dict[str, Any] = {
     "method": "lora", "rank": 16, "length": 4096, "batch": 4, "accumulation": 1, "steps": 40,
@@ -24,11 +25,11 @@ def measured(tokens_per_second: float = 1000.0, memory: float = 10.0) -> figures
     )
 
 
-def log(steps: int, *, tokens: int = 100, slow_start: float = 5.0) -> list[dict[str, float]]:
-    """Steps of half a second each, the first of which takes longer."""
+def log(steps: int, *, tokens: int = 100, slow: int = 1) -> list[dict[str, float]]:
+    """Steps of half a second each, but the first ones, `slow` of them, take 5.5 seconds."""
     lines = []
     for step in range(1, steps + 1):
-        seconds = slow_start + 0.5 * step
+        seconds = 5.0 * min(step, slow) + 0.5 * step
         lines.append({"current_steps": step, "loss": 3.0 / step, "total_tokens": tokens * step,
                       "throughput": tokens * step / seconds, "vram_reserved": float(step)})  # fmt: skip
     return [*lines, {"current_steps": steps, "total_tokens": tokens * steps, "throughput": 1.0}]
@@ -62,6 +63,8 @@ def test_an_adapter_has_rank_times_both_sides_of_every_linear_layer() -> None:
     [
         ("NVIDIA H100 80GB HBM3", 989.0),
         ("NVIDIA H100 PCIe", 756.0),
+        ("NVIDIA H200", 989.0),
+        ("NVIDIA H200 NVL", 835.0),
         ("NVIDIA A100-SXM4-80GB", 312.0),
         ("NVIDIA GeForce RTX 4090", 165.2),
         ("NVIDIA T4", None),
@@ -72,16 +75,21 @@ def test_the_peak_goes_by_the_name_of_the_device(device: str, peak: float | None
 
 
 def test_the_warm_up_and_the_last_line_without_a_loss_do_not_count() -> None:
-    found = figures.rates(log(12), warm_up=3, begun=21.0, memory_gib=1.0)
+    found = figures.rates(log(12, slow=3), warm_up=3, begun=21.0, memory_gib=1.0)
     assert found.tokens_per_second == pytest.approx(200.0)
     assert found.step_seconds == pytest.approx(0.5)
     assert found.peak_memory_gib == 12.0
     assert found.last_loss == pytest.approx(0.25)
 
 
+def test_not_a_step_more_than_the_warm_up_is_left_out() -> None:
+    found = figures.rates(log(4, slow=4), warm_up=3, begun=21.0, memory_gib=1.0)
+    assert found.step_seconds == pytest.approx(5.5)
+
+
 def test_a_log_that_ends_in_the_warm_up_is_an_error() -> None:
-    with pytest.raises(ValueError, match="tells of 4 steps"):
-        figures.rates(log(4), warm_up=3, begun=1.0, memory_gib=1.0)
+    with pytest.raises(ValueError, match="tells of 3 steps"):
+        figures.rates(log(3), warm_up=3, begun=1.0, memory_gib=1.0)
 
 
 def test_without_a_gpu_the_resident_memory_counts() -> None:
@@ -128,3 +136,41 @@ def test_there_are_rows_for_all_steps(tmp_path: Path) -> None:
     assert len(rows) == count
     assert sum(len(row["instruction"] + row["output"]) for row in rows) >= 0.9 * 10_000
     assert all(row["instruction"] and row["output"] for row in rows)
+
+
+LOGGED = '{"loss": 3.0, "total_tokens": 100, "throughput": 100.0, "vram_reserved": 2.0}'
+
+
+def program(*lines: str) -> list[str]:
+    return [sys.executable, "-c", "\n".join(("import os, pathlib, sys", *lines))]
+
+
+def test_a_side_that_fails_is_shown_by_the_end_of_its_log(tmp_path: Path) -> None:
+    command = program("sys.exit('CUDA out of memory')")
+    with pytest.raises(SystemExit, match=r"failed with exit code 1[\s\S]*CUDA out of memory"):
+        measure._measure(command, tmp_path / "output", tmp_path / "log", {}, warm_up=0)
+
+
+def test_every_round_of_the_trainer_trains_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = tmp_path / "workspace" / "run"
+    command = program(
+        f"run = pathlib.Path({str(run)!r})",
+        "output = run / 'train' / os.environ.get('QWENSFT_ATTEMPT', '1')",
+        # Like the trainer, which looks for what it has finished before.
+        "if (run / 'train.json').exists() or list(run.glob('train/*/checkpoint-*')): sys.exit()",
+        "(output / 'checkpoint-1').mkdir(parents=True)",
+        "(run / 'train.json').touch()",
+        f"(output / 'trainer_log.jsonl').write_text({LOGGED!r})",
+    )
+    monkeypatch.setattr(measure, "_stage", lambda *_: command)
+    for _ in range(2):
+        found = measure.trainer(tmp_path / "config", tmp_path, tmp_path / "log", warm_up=0)
+        assert (found.tokens_per_second, found.peak_memory_gib) == (100.0, 2.0)
+
+
+def test_the_bare_command_has_a_home_it_may_write_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(measure, "_measure", lambda *arguments, **_: given.update(arguments[3]))
+    measure.bare({"bf16": True}, tmp_path, tmp_path / "log", warm_up=0)
+    assert Path(given["HOME"]).is_dir()
+    assert yaml.safe_load((tmp_path / "bare.yaml").read_text())["bf16"] is True
