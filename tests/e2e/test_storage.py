@@ -18,6 +18,14 @@ def claim(name: str, namespace: str, mode: str) -> dict[str, Any]:
     }
 
 
+def lost(name: str, namespace: str) -> dict[str, Any]:
+    """A claim that was bound to a volume which is gone. Kubernetes finds the same when an administrator deletes one."""
+    found = claim(name, namespace, "ReadWriteMany")
+    found["metadata"]["annotations"] = {"pv.kubernetes.io/bind-completed": "yes"}
+    found["spec"] |= {"volumeName": f"{name}-is-gone", "storageClassName": ""}
+    return found
+
+
 def storage(name: str) -> dict[str, Any]:
     return {"storage": {"volume": {"claimName": name, "claimTemplate": None}}}
 
@@ -41,6 +49,14 @@ def test_a_claim_for_one_pod_cannot_serve_two(runs: Runs) -> None:
     assert "claim one-writer" in message
     assert "ReadWriteMany" in message
     runs.kubectl.delete(follow.RESOURCE, "one-writer", "-n", runs.namespace)
+
+
+def test_a_claim_that_lost_its_volume_is_named(runs: Runs) -> None:
+    runs.kubectl.apply(lost("lost", runs.namespace))
+    runs.kubectl("wait", "pvc/lost", "-n", runs.namespace, "--for=jsonpath={.status.phase}=Lost", "--timeout=60s")
+    runs.create("no-volume", storage("lost"))
+    assert "has lost its volume; restore that, or use another claim" in told(runs, "no-volume")
+    runs.kubectl.delete(follow.RESOURCE, "no-volume", "-n", runs.namespace)
 
 
 def test_a_missing_claim_is_waited_for_and_then_used(runs: Runs) -> None:

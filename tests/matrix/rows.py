@@ -32,6 +32,8 @@ class Expected(Entry):
     template: str | None = None
     adapter: dict[str, Any] | None = None
     changed: list[str] = []
+    initial_loss: float | None = None
+    warnings: list[str] = []
     log: list[str] = []
     files: list[str] = []
     tokens: list[str] = []
