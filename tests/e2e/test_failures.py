@@ -31,7 +31,7 @@ def test_a_row_without_a_required_field_ends_the_job_before_any_training_pod_exi
 
 
 def test_a_killed_training_pod_restarts_the_whole_gang_which_then_succeeds(runs: Runs) -> None:
-    training = {"maxSteps": 16, "saveSteps": 4}
+    training = {"maxSteps": 80, "saveSteps": 4}  # some twenty seconds more than it takes to kill a pod
     runs.create("killed", {"training": training, "merge": {"enabled": False}})
     runs.until("killed", lambda job: job["status"].get("progress", {}).get("step", 0) >= 5, "step 5")
     first, second = runs.pods("killed", "train")
@@ -42,7 +42,7 @@ def test_a_killed_training_pod_restarts_the_whole_gang_which_then_succeeds(runs:
     assert follow.condition(history.last, "Succeeded")["status"] == "True", follow.explain(runs.kubectl, history.last)
     assert status["restarts"] == 1
     assert (status["stages"]["train"]["attempt"], status["stages"]["train"]["jobName"]) == (2, "killed-train-2")
-    assert status["progress"]["steps"] == "16/16"
+    assert status["progress"]["steps"] == "80/80"
     again = runs.pods("killed", "train", attempt=2)
     assert len(again) == 2
     assert first["metadata"]["uid"] not in {pod["metadata"]["uid"] for pod in again}
