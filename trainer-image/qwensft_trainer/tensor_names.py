@@ -1,4 +1,4 @@
-"""Gives a tensor one name, whatever the file it is in calls it.
+"""How transformers sees a checkpoint: the class that holds it, and one name for a tensor, whatever its file calls it.
 
 Published checkpoints name tensors as older releases of transformers did ("visual.blocks.0...", "model.layers.0..."),
 an adapter names the modules of today's ("model.visual...", "model.language_model..."), a saved model is in between.
@@ -9,6 +9,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
+
+
+def model_class(config: Any) -> Any:
+    """The class LLaMA-Factory loads such a model with: a vision-language model is no causal language model."""
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+
+    vision = type(config) in AutoModelForImageTextToText._model_mapping.keys()  # noqa: SIM118  # lazy, no dict
+    return AutoModelForImageTextToText if vision else AutoModelForCausalLM
 
 
 def module_names(directory: Path, *, trust: bool) -> Callable[[str], str]:
@@ -20,8 +29,6 @@ def module_names(directory: Path, *, trust: bool) -> Callable[[str], str]:
     from transformers import AutoConfig
     from transformers.conversion_mapping import get_model_conversion_mapping
     from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
-
-    from qwensft_trainer.verification import model_class
 
     config = AutoConfig.from_pretrained(str(directory), trust_remote_code=trust)
     with torch.device("meta"):

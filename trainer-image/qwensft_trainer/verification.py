@@ -116,14 +116,6 @@ def model_logits(directory: Path, prompts: Sequence[Prompt], *, dtype: str, trus
     return _logits(_load(directory, dtype, trust), prompts)
 
 
-def model_class(config: Any) -> Any:
-    """The class LLaMA-Factory loads such a model with: a vision-language model is no causal language model."""
-    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
-
-    vision = type(config) in AutoModelForImageTextToText._model_mapping.keys()  # noqa: SIM118  # lazy, no dict
-    return AutoModelForImageTextToText if vision else AutoModelForCausalLM
-
-
 def compare(reference: Sequence[torch.Tensor], merged: Sequence[torch.Tensor], *, dtype: str) -> Comparison:
     """The largest relative error over all prompts. A different vocabulary size counts as infinitely far apart."""
     errors = [
@@ -219,7 +211,7 @@ def _load(directory: Path, dtype: str, trust: bool) -> Any:
     size = sum((directory / name).stat().st_size for name in model_source.weight_files(directory))
     roomy = not cuda and (2 if dtype != "fp32" else 1) * size * 1.3 < memory_limit()
     config = AutoConfig.from_pretrained(str(directory), trust_remote_code=trust)
-    return model_class(config).from_pretrained(
+    return tensor_names.model_class(config).from_pretrained(
         str(directory),
         dtype=torch.float32 if roomy else TORCH_DTYPES[dtype],
         device_map="auto" if cuda else None,
