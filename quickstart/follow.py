@@ -65,8 +65,13 @@ def watch(kubectl: Kubectl, namespace: str, name: str, timeout: float) -> Iterat
 
 
 def _stream(kubectl: Kubectl, namespace: str, name: str, deadline: float) -> Iterator[dict[str, Any]]:
-    """Yield what `kubectl get --watch` prints until it ends or the deadline passes."""
-    command = ["kubectl", "get", RESOURCE, name, "-n", namespace, "--watch-only", "-o", "json"]
+    """Yield the job and every change of it, as `kubectl get --watch` prints them, until it ends or the deadline passes.
+
+    A list of one, as kubectl watches a list from the very state that it has printed. Of a single object it swallows
+    what changes before the watch is open, and that may have been the end of the job.
+    """
+    one = f"metadata.name={name}"
+    command = ["kubectl", "get", RESOURCE, "-n", namespace, "--field-selector", one, "--watch", "-o", "json"]
     with subprocess.Popen(
         command, env=kubectl.env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:

@@ -14,6 +14,8 @@ from quickstart.shell import Kubectl
 from quickstart.steps import QuickstartError
 
 USER = 65532
+# Bounds what hangs: several pods may import torch at once, on few cores and from a cold disk.
+JOB_TIMEOUT = 900.0
 # What the Pod Security Standard `restricted` asks of a container.
 RESTRICTED: dict[str, Any] = {
     "allowPrivilegeEscalation": False,
@@ -57,7 +59,7 @@ def job_manifest(
     }
 
 
-def run_job(kubectl: Kubectl, manifest: Mapping[str, Any], timeout: float = 300) -> str:
+def run_job(kubectl: Kubectl, manifest: Mapping[str, Any], timeout: float = JOB_TIMEOUT) -> str:
     """Run a Job to its end and return what it printed. An older Job of the name is deleted first.
 
     Raises QuickstartError with the end of the log when the Job fails or takes longer than `timeout` seconds.
@@ -90,7 +92,7 @@ def run_script(
     claims: Mapping[str, str],
     files: Mapping[str, str] | None = None,
     writable: bool = False,
-    timeout: float = 300,
+    timeout: float = JOB_TIMEOUT,
 ) -> str:
     """Run a Python script in the trainer image and return what it printed; see `run_job` for failures.
 

@@ -64,7 +64,7 @@ def install(cluster: Cluster, published: Published, chart: Path = CHART) -> None
     }
     run(
         ["helm", "upgrade", "--install", RELEASE, chart, "--namespace", SYSTEM_NAMESPACE, "--create-namespace",
-         "--wait", "--timeout", "3m", "--take-ownership", "--force-conflicts", "--values", "-"],
+         "--wait", "--timeout", "10m", "--take-ownership", "--force-conflicts", "--values", "-"],
         env=cluster.environment(),
         stdin=json.dumps(values),
     )  # fmt: skip

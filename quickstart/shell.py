@@ -88,7 +88,7 @@ class Kubectl:
         text = yaml.safe_dump_all(documents, sort_keys=False)
         self("apply", "--server-side", "--force-conflicts", "--field-manager", "quickstart", "-f", "-", stdin=text)
 
-    def delete(self, *arguments: str, timeout_seconds: int = 120) -> None:
+    def delete(self, *arguments: str, timeout_seconds: int = 600) -> None:
         """Delete objects and wait until they are gone; not an error when there are none."""
         limit = f"--timeout={timeout_seconds}s"
         self("delete", *arguments, "--ignore-not-found", "--wait", limit, timeout=timeout_seconds + 30)

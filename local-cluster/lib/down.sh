@@ -43,7 +43,7 @@ stop_everything() {
   stop 5 containerd
   # The API server would drain its watches for a minute.
   kill_all KILL
-  wait_for 10 none_left || die "these processes do not end: $(cgroup_pids | tr '\n' ' ')"
+  wait_for 60 none_left || die "these processes do not end: $(cgroup_pids | tr '\n' ' ')"
 }
 
 # What dead pods leave behind: their processes, mounts, network namespaces, shim sockets and the
@@ -51,7 +51,7 @@ stop_everything() {
 clear_pod_remains() {
   local socket
   kill_all KILL kubepods
-  wait_for 10 none_left kubepods || die "pod processes do not end"
+  wait_for 60 none_left kubepods || die "pod processes do not end"
   if [ -d /var/lib/cni/results ]; then
     find /var/lib/cni/results -name "$POD_NETWORK-*" -delete
     rmdir --ignore-fail-on-non-empty -p /var/lib/cni/results 2>/dev/null || true

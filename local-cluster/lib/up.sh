@@ -36,21 +36,21 @@ cmd_up() {
   start_component etcd
   start_component kube-apiserver
   start_containerd $fresh
-  wait_ready kube-apiserver 120 kubectl_admin get --raw /readyz
+  wait_ready kube-apiserver 300 kubectl_admin get --raw /readyz
   kubectl_admin apply -f "$LC_DIR/manifests" >/dev/null || die "cannot apply $LC_DIR/manifests"
   step "controllers, kubelet, proxy, DNS, volumes"
   local name
   for name in kube-controller-manager kube-scheduler kubelet kube-proxy coredns provisioner; do
     start_component $name
   done
-  wait_ready coredns 60 http_ok "$NODE_IP" 8181 /ready
-  wait_ready kube-proxy 60 http_ok 127.0.0.1 10256 /healthz
+  wait_ready coredns 300 http_ok "$NODE_IP" 8181 /ready
+  wait_ready kube-proxy 300 http_ok 127.0.0.1 10256 /healthz
   step "node ready"
-  wait_ready kubelet 120 node_schedulable
-  wait_ready kube-controller-manager 60 kubectl_admin get serviceaccount default
+  wait_ready kubelet 300 node_schedulable
+  wait_ready kube-controller-manager 300 kubectl_admin get serviceaccount default
   step_done
   trap - EXIT
-  healthy || die "the cluster started but is not healthy; see: $LC_DIR/cluster status"
+  wait_for 60 healthy || die "the cluster started but is not healthy; see: $LC_DIR/cluster status"
   say "ready after $((SECONDS - began)) s. Use it with: eval \"\$($LC_DIR/cluster env)\""
 }
 
@@ -152,7 +152,7 @@ start_containerd() { # [fresh]
     rm -f "$CONTAINERD_SOCKET" "$CONTAINERD_SOCKET.ttrpc"
   fi
   start_component containerd
-  wait_ready containerd 60 ctr_k8s version
+  wait_ready containerd 300 ctr_k8s version
   [ -z "${1:-}" ] || forget_containers
   "$BIN/imageload" -address "$CONTAINERD_SOCKET" pause "$BIN/pause" >/dev/null || die "cannot load the pause image"
 }

@@ -104,9 +104,9 @@ def installed(client: Any) -> Iterator[dict[str, Any]]:
     definition["spec"]["names"] |= {"plural": PLURAL, "singular": "qwensftcontract", "shortNames": ["qsftc"]}
     api: Any = kubernetes.client.ApiextensionsV1Api(client)
     _delete(lambda: api.delete_custom_resource_definition(f"{PLURAL}.{GROUP}"))
-    created = _eventually(lambda: api.create_custom_resource_definition(definition), "the old copy to be deleted")
+    created = eventually(lambda: api.create_custom_resource_definition(definition), "the old copy to be deleted")
     served: Any = kubernetes.client.CustomObjectsApi(client)
-    _eventually(
+    eventually(
         lambda: served.list_cluster_custom_object(GROUP, "v1alpha1", PLURAL), "the copied definition to be served"
     )
     yield client.sanitize_for_serialization(created)
@@ -144,12 +144,12 @@ def _delete(delete: Callable[[], object]) -> None:
             raise
 
 
-def _eventually(attempt: Callable[[], Any], what: str, seconds: float = 30) -> Any:
+def eventually(attempt: Callable[[], Any], what: str, seconds: float = 120) -> Any:
     deadline = time.monotonic() + seconds
     while True:
         try:
             return attempt()
-        except ApiException as error:
+        except (ApiException, AssertionError) as error:
             if time.monotonic() > deadline:
-                pytest.fail(f"waited {seconds:.0f} s for {what}: {error.reason} {error.body}")
+                pytest.fail(f"waited {seconds:.0f} s for {what}: {error}")
         time.sleep(0.2)

@@ -8,7 +8,7 @@ import yaml
 
 from qwensft.api.v1alpha1 import QwenSFTJob, Status, parse_job
 
-from .conftest import GROUP, PLURAL, Jobs
+from .conftest import GROUP, PLURAL, Jobs, eventually
 
 HERE = Path(__file__).parent
 STATUS = {
@@ -113,7 +113,11 @@ def test_a_job_without_a_status_has_a_table_row(jobs: Jobs, kubectl: Callable[..
 def test_kubectl_explain_tells_units_defaults_and_arguments(
     installed: dict[str, Any], kubectl: Callable[..., str]
 ) -> None:
-    said = " ".join(kubectl("explain", f"{PLURAL}.spec.training", f"--api-version={GROUP}/v1alpha1").split())
+    # Published a moment after the definition is served.
+    said = eventually(
+        lambda: kubectl("explain", f"{PLURAL}.spec.training", f"--api-version={GROUP}/v1alpha1"), "the manual"
+    )
+    said = " ".join(said.split())
     for text in (
         "Longest example, in tokens",
         "Default: 4096. LLaMA-Factory: cutoff_len.",

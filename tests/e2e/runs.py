@@ -18,8 +18,8 @@ from quickstart.setup import STATE, Ready, existing
 from quickstart.shell import Kubectl
 
 SCRIPTS = Path(__file__).parent / "scripts"
-# Long enough for a loaded machine; a healthy run takes a third of it.
-RUN_TIMEOUT = 420.0
+# Bounds a run that hangs. A healthy one takes two minutes on two cores, and many where torch comes from a slow disk.
+RUN_TIMEOUT = 900.0
 
 Job = dict[str, Any]
 

@@ -36,7 +36,6 @@ def told(runs: Runs, job: str) -> str:
         job,
         lambda seen: follow.condition(seen, "Succeeded").get("reason") == "StorageUnavailable",
         "StorageUnavailable",
-        timeout=60,
     )
     assert runs.children("jobs", job) == []
     return str(follow.condition(found, "Succeeded")["message"])
@@ -63,5 +62,5 @@ def test_a_missing_claim_is_waited_for_and_then_used(runs: Runs) -> None:
     runs.create("no-claim", {**storage("to-come"), "distribution": {"nodes": 1}})
     assert "to-come" in told(runs, "no-claim")
     runs.kubectl.apply(claim("to-come", runs.namespace, "ReadWriteOnce"))
-    runs.until("no-claim", lambda job: job["status"].get("phase") == "Preparing", "prepare to start", timeout=60)
+    runs.until("no-claim", lambda job: job["status"].get("phase") == "Preparing", "prepare to start")
     runs.kubectl.delete(follow.RESOURCE, "no-claim", "-n", runs.namespace)

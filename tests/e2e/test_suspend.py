@@ -20,7 +20,7 @@ def test_a_suspended_run_frees_its_pods_and_goes_on_when_resumed(runs: Runs) -> 
     running = runs.until("pause", lambda job: job["status"].get("progress", {}).get("step", 0) >= 3, "step 3")
     runs.patch("pause", {"runPolicy": {"suspend": True}})
     suspended = runs.until(
-        "pause", lambda job: follow.condition(job, "Suspended").get("status") == "True", "being suspended", timeout=120
+        "pause", lambda job: follow.condition(job, "Suspended").get("status") == "True", "being suspended"
     )
     assert suspended["status"]["phase"] == "Suspended"
     assert follow.condition(suspended, "Reconciling")["status"] == "True"

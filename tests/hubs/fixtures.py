@@ -15,12 +15,41 @@ from tests.hubs import huggingface, modelscope
 
 
 class RunningHub:
-    """`requests` holds "METHOD path status bytes" of every request answered so far."""
+    """The server, as the tests see it."""
 
     def __init__(self, server: ThreadingHTTPServer, root: Path) -> None:
         self.root = root
         self.url = f"http://127.0.0.1:{server.server_address[1]}"
-        self.requests: list[str] = []
+        self._answered: list[str] = []
+        self._open = 0
+        self._quiet = threading.Condition()
+
+    @property
+    def requests(self) -> list[str]:
+        """A line for every request so far: METHOD path status bytes.
+
+        A client has the last byte of an answer a moment before the server has written its line: that is waited for.
+        """
+        with self._quiet:
+            self._quiet.wait_for(lambda: self._open == 0, timeout=30)
+        return self._answered
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """While the server answers a request."""
+        with self._quiet:
+            self._open += 1
+        try:
+            yield
+        finally:
+            with self._quiet:
+                self._open -= 1
+                self._quiet.notify_all()
+
+    def log(self, line: str) -> None:
+        """Keep the line of a request."""
+        if "_test" not in line:
+            self._answered.append(line.strip())
 
     def fault(self, **fault: Any) -> None:
         """Plan a fault: breakAfter and path, corrupt, status, delay; none: all is well again."""
@@ -45,13 +74,19 @@ def running(module: Any, root: Path, **options: Any) -> Iterator[RunningHub]:
     class Out:
         @staticmethod
         def write(line: str) -> None:
-            if "_test" not in line:
-                hub.requests.append(line.strip())
+            hub.log(line)
 
         @staticmethod
         def flush() -> None: ...
 
-    server.RequestHandlerClass.out = Out
+    handler: Any = server.RequestHandlerClass
+    answer = handler.do_GET
+
+    def counted(request: Any) -> None:
+        with hub.answering():
+            answer(request)
+
+    handler.out, handler.do_GET = Out, counted
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:

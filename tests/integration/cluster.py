@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Self, TypeVar
 from qwensft.runtime.kube import EVENTS, JOBS, PODS, QWENSFTJOBS, Kube, Manifest, NotFoundError, Resource
 
 T = TypeVar("T")
-PATIENCE = 30.0  # seconds; what is waited for comes within one or two on an idle machine
+PATIENCE = 120.0  # seconds; what is waited for comes within one or two on an idle machine
 
 
 class Operator:
@@ -37,7 +37,7 @@ class Operator:
             print(self.log())  # noqa: T201 - pytest shows it beside the failure
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-            self.process.wait(20)
+            self.process.wait(PATIENCE)
 
     def log(self) -> str:
         return self._log.read_text()
@@ -45,12 +45,12 @@ class Operator:
     def kill(self) -> None:
         """End it as a lost node would: without a chance to say goodbye."""
         self.process.send_signal(signal.SIGKILL)
-        self.process.wait(10)
+        self.process.wait(PATIENCE)
 
     def terminate(self) -> int:
         """End it as the kubelet does; return its exit code."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(20)
+        return self.process.wait(PATIENCE)
 
     def probe(self, path: str) -> int:
         """Return the status of a probe, 0 while it does not listen."""
@@ -58,7 +58,7 @@ class Operator:
         if port is None:
             return 0
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port[1]}{path}", timeout=5) as response:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port[1]}{path}", timeout=PATIENCE) as response:
                 return int(response.status)
         except urllib.error.HTTPError as error:
             return error.code
@@ -189,6 +189,15 @@ class Cluster:
         selector = "involvedObject.kind=QwenSFTJob,involvedObject.name=demo"
         events = await self.kube.list(EVENTS, self.namespace, field_selector=selector)
         return [(event["type"], event["reason"]) for event in events]
+
+    async def told(self, *wanted: tuple[str, str]) -> list[tuple[str, str]]:
+        """Wait until there are these events, which are written after the status; return all."""
+
+        async def all_there() -> list[tuple[str, str]] | None:
+            events = await self.events()
+            return events if set(wanted) <= set(events) else None
+
+        return await self.until(all_there, f"the events {wanted}")
 
     async def until(self, ask: Callable[[], Awaitable[T | None]], what: str) -> T:
         """Ask until the answer is true; return it."""

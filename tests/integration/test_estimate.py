@@ -38,14 +38,11 @@ async def test_a_training_that_does_not_fit_the_labelled_gpus_is_warned_of_and_g
         estimate: Manifest = (await cluster.status()).get("estimate") or {}
         return estimate if "fits" in estimate else None
 
-    async def warned() -> bool:
-        return ("Warning", "EstimatedOutOfMemory") in await cluster.events()
-
     estimate = await cluster.until(estimated, "an estimate that knows the accelerators' memory")
     assert estimate["fits"] is False
     assert estimate["acceleratorMemoryGiB"] == 1
     assert estimate["gpuMemoryGiB"] > 1
     assert "it has 1.0 GiB" in estimate["message"]
-    await cluster.until(warned, "the warning")
+    await cluster.told(("Warning", "EstimatedOutOfMemory"))
     await cluster.exists(JOBS, "demo-prepare-1")  # an estimate stops nobody
     await cluster.reaches(phase="Preparing")

@@ -75,8 +75,7 @@ async def test_a_run_goes_through_all_stages_and_keeps_its_results(cluster: Clus
         "Trained": "True",
         "Merged": "True",
     }
-    told = await cluster.events()
-    assert {("Normal", "Prepared"), ("Normal", "Trained"), ("Normal", "Merged")} <= set(told)
+    told = await cluster.told(("Normal", "Prepared"), ("Normal", "Trained"), ("Normal", "Merged"))
     assert not [reason for type_, reason in told if type_ == "Warning" and reason != "Unschedulable"]
 
 
@@ -100,10 +99,9 @@ async def test_a_failed_training_pod_restarts_the_gang_with_the_same_configurati
     second = await cluster.exists(CONFIG_MAPS, "demo-train-2")
     assert second["data"] == first["data"]
     await cluster.pods("demo-train-2", 2)
-    status = await cluster.status()
-    assert status["restarts"] == 1
+    status = await cluster.reaches(restarts=1)  # a status is written after the objects that it tells of
     assert status["stages"]["train"]["attempt"] == 2
-    assert ("Warning", "OutOfMemory") in await cluster.events()
+    await cluster.told(("Warning", "OutOfMemory"))
 
 
 async def test_a_name_that_is_taken_is_reported_and_waited_for(cluster: Cluster) -> None:
@@ -177,7 +175,7 @@ async def test_what_is_deleted_by_hand_comes_back_and_a_running_job_counts_as_lo
         assert after["metadata"]["uid"] != before["metadata"]["uid"]
     await cluster.delete(JOBS, "demo-train-1")
     await cluster.pods("demo-train-2", 2)
-    assert (await cluster.status())["restarts"] == 1
+    await cluster.reaches(restarts=1)
     assert "demo-prepare-2" not in await cluster.jobs(), "a finished stage ran again"
 
 

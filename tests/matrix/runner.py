@@ -20,8 +20,8 @@ from tests.matrix.setting import MODELS, RUNS, Setting
 CHECK = Path(__file__).parent / "scripts" / "check_models.py"
 # A run is mostly one process after the other on one core, and there may be only two cores.
 AT_A_TIME = 3
-# Three at a time on a machine that does other things, too; alone, a row takes a minute.
-RUN_TIMEOUT = CHECK_TIMEOUT = 900.0
+# Bounds what hangs: three at a time, perhaps on a slow and busy machine. Alone, a row takes a minute.
+RUN_TIMEOUT = CHECK_TIMEOUT = 1800.0
 
 
 @dataclass(frozen=True)

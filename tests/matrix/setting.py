@@ -109,7 +109,7 @@ def _hubs(ready: Ready) -> None:
     kubectl = ready.kubectl
     sources = {path.name: path.read_text() for path in sorted(HUBS.glob("*.py"))}
     kubectl.apply(inputs.rows("hubs", NAMESPACE, sources), _hub_service(), hub_pod(ready.images.trainer))
-    kubectl("wait", "pod/hubs", "-n", NAMESPACE, "--for=condition=Ready", "--timeout=90s")
+    kubectl("wait", "pod/hubs", "-n", NAMESPACE, "--for=condition=Ready", "--timeout=300s", timeout=330)
 
 
 def hub_pod(image: str) -> dict[str, Any]:

@@ -183,7 +183,7 @@ async def test_no_key_is_lost_or_doubled_among_concurrent_workers() -> None:
     for key in range(50):
         queue.add(key)
         queue.add(key)
-    await asyncio.wait_for(queue.run(handle, workers=8), timeout=10)
+    await asyncio.wait_for(queue.run(handle, workers=8), timeout=60)
 
     assert seen == dict.fromkeys(range(50), 3)
 
@@ -196,7 +196,7 @@ async def test_a_failing_handler_ends_all_workers() -> None:
 
     queue.add("a")
     with pytest.raises(ExceptionGroup) as caught:
-        await asyncio.wait_for(queue.run(handle, workers=4), timeout=5)
+        await asyncio.wait_for(queue.run(handle, workers=4), timeout=60)
     assert caught.group_contains(RuntimeError, match="a")
 
 
@@ -215,5 +215,5 @@ async def test_closing_lets_a_pass_under_way_finish_and_starts_no_other() -> Non
     workers = asyncio.create_task(queue.run(handle, workers=1))
     await begun.wait()
     queue.close()
-    await asyncio.wait_for(workers, timeout=5)
+    await asyncio.wait_for(workers, timeout=60)
     assert finished == ["under way"]

@@ -54,7 +54,7 @@ async def server() -> AsyncIterator[tuple[Server, Kube]]:
     application = web.Application()
     application.router.add_route("*", "/{path:.*}", behaviour.handle)
     async with TestServer(application) as http:
-        kube = Kube(Configuration(host=str(http.make_url("")).rstrip("/")), 0.5)
+        kube = Kube(Configuration(host=str(http.make_url("")).rstrip("/")), 60)
         yield behaviour, kube
         await kube.close()
 
@@ -159,8 +159,10 @@ async def test_no_answer_in_time_is_transient(server: tuple[Server, Kube]) -> No
         raise AssertionError
 
     behaviour.answer = answer
+    impatient = Kube(kube.configuration, 0.5)
     with pytest.raises(TransientError, match="GET /api/v1/namespaces/team/pods/x: timed out"):
-        await kube.get(PODS, "team", "x")
+        await impatient.get(PODS, "team", "x")
+    await impatient.close()
 
 
 @pytest.mark.parametrize("code", [200, 502])

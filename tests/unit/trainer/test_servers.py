@@ -62,9 +62,9 @@ def test_plain_files_come_in_ranges_and_ask_for_a_header(tmp_path: Path) -> None
 
 
 def status_when_up(address: str) -> int:
-    for _ in range(100):
+    for _ in range(600):
         try:
-            urllib.request.urlopen(address, timeout=5)  # noqa: S310
+            urllib.request.urlopen(address, timeout=60)  # noqa: S310
         except urllib.error.HTTPError as error:
             return error.code
         except urllib.error.URLError:

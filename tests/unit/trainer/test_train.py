@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import collections
 import json
 import os
 import signal
 import sys
 import textwrap
-import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 import yaml
 
 from qwensft_trainer import pissa, prepare, rendezvous, train, workspace
+from qwensft_trainer import torchrun as runner
 from qwensft_trainer.errors import EXIT_INTERRUPTED, Interrupted, PermanentError, StageError
 
 from .conftest import Scene
@@ -73,6 +74,19 @@ def prepared(scene: Scene) -> Scene:
     (scene.run_directory / "data" / "tokenized").mkdir(parents=True)
     (scene.run_directory / "prepare.json").write_text("{}")
     return scene
+
+
+@pytest.fixture
+def _stopped_in_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGTERM comes once torchrun has printed its first line: before it runs, the stage ends in another way."""
+    relay = runner._relay
+
+    def stop(stream: IO[str], tail: collections.deque[str]) -> None:
+        stream.readline()
+        os.kill(os.getpid(), signal.SIGTERM)
+        relay(stream, tail)
+
+    monkeypatch.setattr(runner, "_relay", stop)
 
 
 def leave_checkpoint(scene: Scene, attempt: int, step: int) -> None:
@@ -228,14 +242,14 @@ def test_the_workers_output_is_relayed_and_searched(
     assert "Connection closed by peer" in capfd.readouterr().out
 
 
+@pytest.mark.usefixtures("_stopped_in_training")
 def test_sigterm_lets_the_workers_save_and_ends_interrupted(prepared: Scene, torchrun: Torchrun) -> None:
     torchrun.does("""
+        print("training", flush=True)
         while not os.path.exists(scratch + "/drain"):
             time.sleep(0.02)
         json.dump({"step": 42}, open(scratch + "/drained.json", "w"))
     """)
-    stop = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM))
-    stop.start()
     with pytest.raises(Interrupted, match=r"this pod was asked to stop; a checkpoint at step 42 is saved") as caught:
         train.run(prepared.stage)
     assert caught.value.exit_code == EXIT_INTERRUPTED
@@ -244,6 +258,7 @@ def test_sigterm_lets_the_workers_save_and_ends_interrupted(prepared: Scene, tor
     assert (last_word["outcome"], last_word["reason"]) == ("Failed", "KilledBeforeSaved")
 
 
+@pytest.mark.usefixtures("_stopped_in_training")
 def test_a_gang_that_lost_a_pod_stops_at_once_when_asked_to_though_torchrun_would_wait(
     prepared: Scene, torchrun: Torchrun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -256,11 +271,10 @@ def test_a_gang_that_lost_a_pod_stops_at_once_when_asked_to_though_torchrun_woul
     torchrun.does("""
         import signal
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        print("training", flush=True)
         while True:
             time.sleep(0.1)
     """)
-    stop = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM))
-    stop.start()
     with pytest.raises(StageError) as lost:
         train.run(prepared.stage)
     assert lost.value.reason == "PeerLost"
