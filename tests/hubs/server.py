@@ -17,6 +17,7 @@ standard library only.
 
 from __future__ import annotations
 
+import abc
 import argparse
 import contextlib
 import json
@@ -71,7 +72,7 @@ class Faults:
         return None
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler, abc.ABC):
     """Answers GET and HEAD by `answer`, and what that refuses by `refuse`."""
 
     protocol_version = "HTTP/1.1"
@@ -79,9 +80,9 @@ class Handler(BaseHTTPRequestHandler):
     out: Any = sys.stdout
     faults: Faults
 
+    @abc.abstractmethod
     def answer(self, url: SplitResult) -> None:
         """Send what the address stands for. Raises Refused."""
-        raise NotImplementedError
 
     def refuse(self, refused: Refused) -> None:
         """Say no in the protocol's way."""

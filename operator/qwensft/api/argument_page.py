@@ -6,13 +6,11 @@ round, from a field to its arguments.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Final
 
-from .crd import write_or_check
+from .crd import page_command
 from .reference import default_of
 from .v1alpha1.arguments import OPERATOR_DEFAULTS, OPERATOR_SET, REFUSED_ARGUMENTS, TYPED_FIELDS
 
@@ -145,14 +143,7 @@ def _is_listed(name: str) -> bool:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write or check docs/arguments.md; without --output, print it. Returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m qwensft.api.argument_page", description=main.__doc__)
-    parser.add_argument("--output", type=Path, metavar="FILE", help="the page")
-    parser.add_argument("--check", action="store_true", help="write nothing; fail if the page is not up to date")
-    options = parser.parse_args(arguments)
-    if options.output is None:
-        sys.stdout.write(page())
-        return 0
-    return write_or_check({options.output: page()}, check=options.check)
+    return page_command("argument_page", main.__doc__, page(), arguments)
 
 
 if __name__ == "__main__":

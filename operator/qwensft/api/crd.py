@@ -218,6 +218,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return write_or_check(targets, check=options.check)
 
 
+def page_command(module: str, description: str | None, text: str, arguments: Sequence[str] | None) -> int:
+    """Be the command line of a module that generates one page. Returns the exit status."""
+    parser = argparse.ArgumentParser(prog=f"python -m qwensft.api.{module}", description=description)
+    parser.add_argument("--output", type=Path, metavar="FILE", help="the page")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if the page is not up to date")
+    options = parser.parse_args(arguments)
+    if options.output is None:
+        sys.stdout.write(text)
+        return 0
+    return write_or_check({options.output: text}, check=options.check)
+
+
 def write_or_check(targets: Mapping[Path, str], *, check: bool) -> int:
     """Write each text to its file, or with `check` compare them. Returns 1 if a compared file differs, else 0."""
     stale = [path for path, text in targets.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]

@@ -5,15 +5,13 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 from pydantic.fields import FieldInfo
 
-from .crd import Schema, default_text, structural_schema, write_or_check
+from .crd import Schema, default_text, page_command, structural_schema
 from .v1alpha1 import API_VERSION, ApiModel, Spec, Status, StatusModel
 from .v1alpha1.base import arguments_of, nested_model
 from .v1alpha1.immutability import FIXED, IMMUTABLE, MUTABLE
@@ -112,14 +110,7 @@ def _meaning(field: FieldInfo) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write or check docs/reference.md; without --output, print it. Returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m qwensft.api.reference", description=main.__doc__)
-    parser.add_argument("--output", type=Path, metavar="FILE", help="the page")
-    parser.add_argument("--check", action="store_true", help="write nothing; fail if the page is not up to date")
-    options = parser.parse_args(arguments)
-    if options.output is None:
-        sys.stdout.write(page())
-        return 0
-    return write_or_check({options.output: page()}, check=options.check)
+    return page_command("reference", main.__doc__, page(), arguments)
 
 
 if __name__ == "__main__":
