@@ -1,50 +1,50 @@
-"""Documents that were changed for the worse, for the contract tests that compare two validators."""
+"""Documents that were changed for the worse, for the tests that compare two validators."""
 
 import copy
+from collections.abc import Callable
+from random import Random
 from typing import Any
 
 from hypothesis import strategies as st
 
 from .documents import Document, job_documents
 
-_ODD_VALUES = st.sampled_from(
-    [
-        0,
-        -1,
-        1,
-        9400,
-        10**12,
-        0.5,
-        True,
-        "",
-        "0",
-        "1e1000000",
-        "x",
-        "../x",
-        "/x",
-        "x/",
-        "all",
-        "full",
-        "fp16",
-        "pure_bf16",
-        "fp32",
-        "fa2",
-        "freeze",
-        "lora",
-        "qlora",
-        "dora",
-        "openai",
-        "qwen",
-        "Qwen/Qwen3-30B-A3B",
-        "Qwen/Qwen2.5-7B-Instruct-GPTQ-Int4",
-        3,
-        8,
-        [],
-        ["x"],
-        {},
-        {"x": 1},
-    ]
-)
+_ODD_VALUES: list[Any] = [
+    0,
+    -1,
+    1,
+    9400,
+    10**12,
+    0.5,
+    True,
+    "",
+    "0",
+    "1e1000000",
+    "x",
+    "../x",
+    "/x",
+    "x/",
+    "all",
+    "full",
+    "fp16",
+    "pure_bf16",
+    "fp32",
+    "fa2",
+    "freeze",
+    "lora",
+    "qlora",
+    "dora",
+    "openai",
+    "qwen",
+    "Qwen/Qwen3-30B-A3B",
+    "Qwen/Qwen2.5-7B-Instruct-GPTQ-Int4",
+    3,
+    8,
+    [],
+    ["x"],
+    {},
+    {"x": 1},
+]
 _CONFLICTS: list[Document] = [
     {"model": {"name": "Qwen/Qwen3-30B-A3B"}},
     {"model": {"name": "Qwen/Qwen2.5-7B-Instruct-GPTQ-Int4"}},
@@ -86,29 +86,35 @@ _CONFLICTS: list[Document] = [
 ]
 
 
-@st.composite
-def mutated(draw: st.DrawFn) -> Document:
-    """A valid document that was changed in one way, mostly for the worse.
+def change(random: Random, document: Document, other: Callable[[], Document]) -> Document:
+    """Return a copy that was changed in one way, mostly for the worse.
 
-    One value is replaced or removed, a block of another valid document is laid over it (two sources, two lengths), or
+    One value is replaced or removed, blocks of another document are laid over it (two sources, two lengths), or
     something that excludes much else.
     """
-    document = copy.deepcopy(draw(job_documents()))
-    way = draw(st.sampled_from(["value", "block", "conflict"]))
-    if way == "block":
-        other = draw(job_documents())["spec"]
-        block = draw(st.sampled_from(sorted(other)))
-        _overlay(document["spec"], {block: copy.deepcopy(other[block])})
-        return document
-    if way == "conflict":
-        _overlay(document["spec"], copy.deepcopy(draw(st.sampled_from(_CONFLICTS))))
-        return document
-    holder, key = draw(st.sampled_from(list(_places(document["spec"]))))
-    if draw(st.booleans()):
-        holder[key] = draw(_ODD_VALUES)
+    changed = copy.deepcopy(document)
+    spec = changed["spec"]
+    way = random.choice(["value", "blocks", "conflict"])
+    if way == "blocks":
+        addition = other()["spec"]
+        blocks = random.sample(sorted(addition), random.randint(1, len(addition)))
+        _overlay(spec, {block: copy.deepcopy(addition[block]) for block in blocks})
+    elif way == "conflict":
+        _overlay(spec, copy.deepcopy(random.choice(_CONFLICTS)))
     else:
-        del holder[key]
-    return document
+        holder, key = random.choice(list(_places(spec)))
+        if random.random() < 0.5:
+            holder[key] = copy.deepcopy(random.choice(_ODD_VALUES))
+        else:
+            del holder[key]
+    return changed
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> Document:
+    """A valid document that was changed in one way."""
+    random = draw(st.randoms(use_true_random=False))
+    return change(random, draw(job_documents()), lambda: draw(job_documents()))
 
 
 def _overlay(target: Document, addition: Document) -> None:
