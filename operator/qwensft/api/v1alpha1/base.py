@@ -5,6 +5,8 @@ What a field means stands in the modules beside this one; how rules reach the CR
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,11 +24,12 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+from pydantic_core import CoreSchema, PydanticCustomError, PydanticUndefined, core_schema
 
 VALIDATIONS: Final = "x-kubernetes-validations"
 ARGUMENT: Final = "x-qwensft-argument"
 """JSON-schema key under which a field names the LLaMA-Factory arguments that it sets; never part of the CRD."""
+_OR_DEFAULT = re.compile(r"(?P<path>self(\.\??\w+)+)\.orDefault\(\)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,8 @@ class Rule:
     The apiserver evaluates `cel` (with `self` bound to the value) at admission; `check` says the same in Python, for
     documents that reach a model by another way (CLI, SDK, tests). The contract tests keep both in step.
 
-    A rule is either an element of `ApiModel.rules`, or an annotation of a scalar: `Annotated[str, Rule(...)]`.
+    A rule is either an element of `ApiModel.rules`, or an annotation of a scalar: `Annotated[str, Rule(...)]`. Among
+    the rules of a model, `self.?a.?b.orDefault()` is the field's value or else the default that its model gives it.
     """
 
     cel: str
@@ -55,9 +59,9 @@ class Rule:
             raise PydanticCustomError("rule", "{message}", {"message": message, "field": self.field or ""})
         return value
 
-    def as_validation(self) -> dict[str, str]:
-        """Return the rule as an entry of x-kubernetes-validations."""
-        entry = {"rule": self.cel, "message": self.message}
+    def as_validation(self, model: type[BaseModel] | None = None) -> dict[str, str]:
+        """Return the rule, of a model or of a scalar, as an entry of x-kubernetes-validations."""
+        entry = {"rule": with_defaults(self.cel, model) if model else self.cel, "message": self.message}
         if self.message_cel:
             entry["messageExpression"] = self.message_cel
         if self.field:
@@ -144,7 +148,7 @@ class ApiModel(BaseModel):
         result = handler(schema)
         if cls.rules:
             target = handler.resolve_ref_schema(result)
-            target[VALIDATIONS] = [rule.as_validation() for rule in cls.rules]
+            target[VALIDATIONS] = [rule.as_validation(cls) for rule in cls.rules]
         return result
 
     def document(self) -> dict[str, Any]:
@@ -182,3 +186,26 @@ def nested_model(annotation: object) -> type[ApiModel] | type[StatusModel] | Non
     if isinstance(annotation, type) and issubclass(annotation, (ApiModel, StatusModel)):
         return annotation
     return next((model for item in get_args(annotation) if (model := nested_model(item))), None)
+
+
+def with_defaults(cel: str, model: type[BaseModel]) -> str:
+    """Return an expression on the model with each `self.?a.?b.orDefault()` written out: `self.?a.?b.orValue(true)`.
+
+    Raises:
+        ValueError: a path names no field, or one that has no default.
+    """
+    return _OR_DEFAULT.sub(lambda found: f"{found['path']}.orValue({_default(model, found['path'])})", cel)
+
+
+def _default(model: type[BaseModel], path: str) -> str:
+    """The default of the field at a path as a CEL literal."""
+    inner: type[BaseModel] | None = model
+    for name in path.replace("?", "").split(".")[1:]:
+        fields = {field.serialization_alias or own: field for own, field in inner.model_fields.items()} if inner else {}
+        if name not in fields:
+            raise ValueError(f"{path} in a rule of {model.__name__}: no field {name}")
+        inner = nested_model(fields[name].annotation)
+    default = fields[name].get_default()
+    if default is None or default is PydanticUndefined:
+        raise ValueError(f"{path} in a rule of {model.__name__}: the field has no default")
+    return f"'{default}'" if isinstance(default, str) else json.dumps(default)

@@ -22,16 +22,17 @@ from .families import (
 if TYPE_CHECKING:
     from .job import Spec
 
-_NODES = "self.?distribution.?nodes.orValue(1)"
-_COUNT = "self.?worker.?accelerator.?count.orValue(1)"
-_PRECISION = "self.?training.?precision.orValue('bf16')"
+_NODES = "self.?distribution.?nodes.orDefault()"
+_COUNT = "self.?worker.?accelerator.?count.orDefault()"
+_PRECISION = "self.?training.?precision.orDefault()"
 _CLAIM = "self.storage.volume.claimTemplate"
-_METHOD = "self.?tuning.?method.orValue('lora')"
+_METHOD = "self.?tuning.?method.orDefault()"
 _ADAPTER = f"{_METHOD} in ['lora', 'qlora', 'dora']"
 _QUANTISED = f"(self.?tuning.?quantization.hasValue() || {_METHOD} == 'qlora')"
-_LIBRARY = "self.?tuning.?quantization.?method.orValue('bnb')"
-_BITS = "self.?tuning.?quantization.?bits.orValue(4)"
+_LIBRARY = "self.?tuning.?quantization.?method.orDefault()"
+_BITS = "self.?tuning.?quantization.?bits.orDefault()"
 _DEEPSPEED = "self.?distribution.?deepspeed.hasValue()"
+# Fields without a default of their own are compared with a value that keeps the rule: `.orValue`.
 _ZERO3 = "self.?distribution.?deepspeed.?stage.orValue(0) == 3"
 _NEW_TOKENS = (
     "((has(self.model.addTokens) && self.model.addTokens.size() > 0)"
@@ -48,7 +49,7 @@ _HAS_MEDIA = "has(dataset.columns) && (has(dataset.columns.images) || has(datase
 
 
 def _extra(*keys: str) -> str:
-    return "(" + " || ".join(f"'{key}' in self.?extraArguments.orValue({{}})" for key in keys) + ")"
+    return "(" + " || ".join(f"'{key}' in self.?extraArguments.orDefault()" for key in keys) + ")"
 
 
 def _has_extra(spec: Spec, *keys: str) -> bool:
@@ -102,14 +103,15 @@ _HARDWARE = (
         field=".training.precision",
     ),
     Rule(
-        cel=f"self.model.?attention.orValue('auto') != 'fa2' || ({_COUNT} > 0 && {_PRECISION} != 'fp32')",
+        cel=f"self.model.?attention.orDefault() != 'fa2' || ({_COUNT} > 0 && {_PRECISION} != 'fp32')",
         message="FlashAttention-2 needs accelerators and bf16 or fp16: use attention auto or sdpa",
         check=_fast_attention_fits,
         field=".model.attention",
     ),
     Rule(
-        cel="self.model.?attention.orValue('auto') != 'fa2' || !self.?training.?neatPacking.orValue(false)"
-        " || (self.?training.?perDeviceTrainBatchSize.orValue(4) == 1 && self.?evaluation.?batchSize.orValue(1) == 1)",
+        # Without evaluation.batchSize, evaluation takes the size of training.
+        cel="self.model.?attention.orDefault() != 'fa2' || !self.?training.?neatPacking.orDefault()"
+        " || (self.?training.?perDeviceTrainBatchSize.orDefault() == 1 && self.?evaluation.?batchSize.orValue(1) == 1)",
         message="with FlashAttention-2, neatPacking takes one packed sequence at a time: set "
         "perDeviceTrainBatchSize: 1 (and evaluation.batchSize: 1, if set) with more gradientAccumulationSteps, or "
         "model.attention: sdpa",
@@ -117,7 +119,7 @@ _HARDWARE = (
         field=".training.perDeviceTrainBatchSize",
     ),
     Rule(
-        cel=f"!self.?training.?ligerKernel.orValue(false) || {_COUNT} > 0",
+        cel=f"!self.?training.?ligerKernel.orDefault() || {_COUNT} > 0",
         message="Liger's kernels need accelerators: remove training.ligerKernel, or set worker.accelerator.count",
         check=lambda spec: not spec.training.liger_kernel or spec.worker.accelerator.count > 0,
         field=".training.ligerKernel",
@@ -161,7 +163,7 @@ _BASE = (
         field=".distribution.deepspeed.stage",
     ),
     Rule(
-        cel=f"!({_ZERO3}) || !self.?tuning.?lora.?pissa.orValue(false)",
+        cel=f"!({_ZERO3}) || !self.?tuning.?lora.?pissa.orDefault()",
         message="PiSSA needs whole weight matrices, and ZeRO-3 shards them: remove tuning.lora.pissa, or set "
         "distribution.deepspeed.stage: 2",
         check=lambda spec: not _zero3(spec) or spec.tuning.lora is None or not spec.tuning.lora.pissa,

@@ -15,14 +15,14 @@ class DeepSpeed(ApiModel):
     rules = (
         exactly_one_of("stage", "config", example="stage: 2"),
         Rule(
-            cel="!self.?offloadOptimizer.orValue(false) || self.?stage.orValue(0) > 0",
+            cel="!self.?offloadOptimizer.orDefault() || self.?stage.orValue(0) > 0",
             message="the optimiser is offloaded by ZeRO stage 1, 2 or 3: set stage, or remove offloadOptimizer; a "
             "configuration of your own says it itself",
             check=lambda deepspeed: not deepspeed.offload_optimizer or (deepspeed.stage or 0) > 0,
             field=".offloadOptimizer",
         ),
         Rule(
-            cel="!self.?offloadParameters.orValue(false) || self.?stage.orValue(0) == 3",
+            cel="!self.?offloadParameters.orDefault() || self.?stage.orValue(0) == 3",
             message="weights are offloaded by ZeRO stage 3 only: set stage: 3, or remove offloadParameters; a "
             "configuration of your own says it itself",
             check=lambda deepspeed: not deepspeed.offload_parameters or deepspeed.stage == 3,

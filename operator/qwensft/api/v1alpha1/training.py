@@ -37,7 +37,7 @@ class Training(ApiModel):
             check=lambda training: training.warmup_steps is None or training.warmup_ratio is None,
         ),
         Rule(
-            cel="!self.?neatPacking.orValue(false) || self.?packing.orValue(false)",
+            cel="!self.?neatPacking.orDefault() || self.?packing.orDefault()",
             message="neatPacking keeps packed examples apart, and nothing is packed: set packing: true, or remove "
             "neatPacking",
             check=lambda training: not training.neat_packing or training.packing,

@@ -96,7 +96,7 @@ class Freeze(ApiModel):
     rules = (
         _all_stands_alone("trainable_modules", "every part of a layer"),
         Rule(
-            cel="self.?trainableLayers.orValue(2) != 0",
+            cel="self.?trainableLayers.orDefault() != 0",
             message="no layer is trained: set trainableLayers to the number of last layers to train, or to a negative "
             "number for the first ones",
             check=lambda freeze: freeze.trainable_layers != 0,
@@ -132,14 +132,13 @@ class Quantization(ApiModel):
 
     rules = (
         Rule(
-            cel="self.?method.orValue('bnb') != 'eetq' || self.?bits.orValue(4) == 8",
+            cel="self.?method.orDefault() != 'eetq' || self.?bits.orDefault() == 8",
             message="eetq quantises to 8 bits only: set quantization.bits: 8",
             check=lambda quantization: quantization.method != "eetq" or quantization.bits == 8,
             field=".bits",
         ),
         Rule(
-            cel="self.?type.orValue('nf4') == 'nf4'"
-            " || (self.?method.orValue('bnb') == 'bnb' && self.?bits.orValue(4) == 4)",
+            cel="self.?type.orDefault() == 'nf4' || (self.?method.orDefault() == 'bnb' && self.?bits.orDefault() == 4)",
             message="fp4 is a format of 4-bit bitsandbytes: remove quantization.type, or set method: bnb and bits: 4",
             check=lambda quantization: (
                 quantization.type == "nf4" or (quantization.method == "bnb" and quantization.bits == 4)
@@ -174,8 +173,8 @@ class Vision(ApiModel):
 
     rules = (
         Rule(
-            cel="!self.?freezeTower.orValue(true) || !self.?freezeProjector.orValue(true)"
-            " || !self.?freezeLanguageModel.orValue(false)",
+            cel="!self.?freezeTower.orDefault() || !self.?freezeProjector.orDefault()"
+            " || !self.?freezeLanguageModel.orDefault()",
             message="tower, projector and language model are all frozen, so nothing is trained: set freezeTower, "
             "freezeProjector or freezeLanguageModel to false",
             check=lambda vision: not (vision.freeze_tower and vision.freeze_projector and vision.freeze_language_model),
@@ -209,27 +208,27 @@ class Tuning(ApiModel):
             field=".lora",
         ),
         Rule(
-            cel="!has(self.freeze) || self.?method.orValue('lora') == 'freeze'",
+            cel="!has(self.freeze) || self.?method.orDefault() == 'freeze'",
             message="the freeze block is for method freeze: remove tuning.freeze, or set method: freeze",
             check=lambda tuning: tuning.freeze is None or tuning.method == "freeze",
             field=".freeze",
         ),
         Rule(
-            cel="!has(self.quantization) || self.?method.orValue('lora') != 'lora'",
+            cel="!has(self.quantization) || self.?method.orDefault() != 'lora'",
             message="method lora trains on the base as it is: set method: qlora, or dora for DoRA on a quantised base, "
             "or remove tuning.quantization",
             check=lambda tuning: tuning.quantization is None or tuning.method != "lora",
             field=".quantization",
         ),
         Rule(
-            cel="!has(self.quantization) || !(self.?method.orValue('lora') in ['full', 'freeze'])",
+            cel="!has(self.quantization) || !(self.?method.orDefault() in ['full', 'freeze'])",
             message="the methods full and freeze cannot train quantised weights: remove tuning.quantization, or set "
             "method: qlora",
             check=lambda tuning: tuning.quantization is None or tuning.method not in ("full", "freeze"),
             field=".quantization",
         ),
         Rule(
-            cel="self.?method.orValue('lora') != 'dora' || self.?quantization.?method.orValue('bnb') == 'bnb'",
+            cel="self.?method.orDefault() != 'dora' || self.?quantization.?method.orDefault() == 'bnb'",
             message="DoRA works on a base that bitsandbytes quantised, and on no other: set quantization.method: bnb, "
             "or method: qlora",
             check=lambda tuning: (
@@ -238,8 +237,7 @@ class Tuning(ApiModel):
             field=".quantization.method",
         ),
         Rule(
-            cel="!self.?lora.?pissa.orValue(false)"
-            " || (!has(self.quantization) && self.?method.orValue('lora') != 'qlora')",
+            cel="!self.?lora.?pissa.orDefault() || (!has(self.quantization) && self.?method.orDefault() != 'qlora')",
             message="PiSSA starts from the singular values of the unquantised weights: remove lora.pissa, or set "
             "method: lora without quantization",
             check=lambda tuning: tuning.lora is None or not tuning.lora.pissa or tuning.effective_quantization is None,

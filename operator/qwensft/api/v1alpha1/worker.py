@@ -79,7 +79,7 @@ def _accelerator_is_not_repeated(worker: Worker) -> bool:
     return resources is None or (name not in (resources.requests or {}) and name not in (resources.limits or {}))
 
 
-_RESOURCE = "self.?accelerator.?resource.orValue('nvidia.com/gpu')"
+_RESOURCE = "self.?accelerator.?resource.orDefault()"
 
 
 class Worker(ApiModel):
