@@ -9,7 +9,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 CLUSTER ?= local
 PYTHON_CODE := operator trainer-image tests quickstart benchmarks
-CHART := charts/qwen-sft-operator
 export CLUSTER
 
 # Commands that need kubectl, helm and a kubeconfig run behind this.
@@ -70,15 +69,11 @@ format: venv ## let ruff format the code
 
 .PHONY: generate
 generate: venv ## write what is generated from the API models: CRD, chart template, reference pages
-	@$(BIN)/python -m qwensft.api.crd --output crds/ --chart $(CHART)/templates/crd.yaml
-	$(BIN)/python -m qwensft.api.reference --output docs/reference.md
-	$(BIN)/python -m qwensft.api.argument_page --output docs/arguments.md
+	@$(BIN)/python -m qwensft.api.export
 
 .PHONY: generate-check
 generate-check: venv
-	@$(BIN)/python -m qwensft.api.crd --output crds/ --chart $(CHART)/templates/crd.yaml --check
-	$(BIN)/python -m qwensft.api.reference --output docs/reference.md --check
-	$(BIN)/python -m qwensft.api.argument_page --output docs/arguments.md --check
+	@$(BIN)/python -m qwensft.api.export --check
 
 .PHONY: lock
 lock: venv ## pin the dependencies anew, with hashes

@@ -111,14 +111,3 @@ def test_a_field_is_listed_with_its_arguments_and_its_default() -> None:
     assert fields["`spec.training.precision`"] == ["`bf16`, `fp16`, `pure_bf16`", "`bf16`"]
     assert fields["`spec.model.name`"] == ["`model_name_or_path`", "*required*"]
     assert fields["`spec.evaluation.everySteps`"] == ["`do_eval`, `eval_strategy`, `eval_steps`", "training.saveSteps"]
-
-
-def test_the_page_is_up_to_date_and_a_stale_one_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    page = REPOSITORY / "docs" / "arguments.md"
-    assert argument_page.main(["--check", "--output", str(page)]) == 0
-    stale = tmp_path / "arguments.md"
-    stale.write_text("stale", encoding="utf-8")
-    assert argument_page.main(["--check", "--output", str(stale)]) == 1
-    assert "arguments.md is not up to date" in capsys.readouterr().err
-    assert argument_page.main(["--output", str(stale)]) == 0
-    assert stale.read_text(encoding="utf-8") == PAGE

@@ -1,17 +1,13 @@
-"""The generated CustomResourceDefinition: structural, bounded, documented, without spec defaults, and up to date."""
+"""The generated CustomResourceDefinition: structural, bounded, documented, without spec defaults."""
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from qwensft.api import crd, reference
 
-REPOSITORY = Path(__file__).parents[3]
-CHART = REPOSITORY / "charts" / "qwen-sft-operator" / "templates" / "crd.yaml"
 SCHEMA = crd.structural_schema()
 ALLOWED_KEYS = {
     "additionalProperties",
@@ -116,19 +112,6 @@ def test_a_message_of_each_rule_is_short_enough_for_one_look() -> None:
 
 def test_kubectl_apply_can_store_the_definition_in_its_annotation() -> None:
     assert len(json.dumps(crd.custom_resource_definition())) < 0.9 * 262_144  # the limit of all annotations together
-
-
-def test_the_generated_files_are_up_to_date(capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--check", "--output", str(REPOSITORY / "crds"), "--chart", str(CHART)]
-    assert crd.main(arguments) == 0, capsys.readouterr().err
-    assert reference.main(["--check", "--output", str(REPOSITORY / "docs" / "reference.md")]) == 0
-
-
-def test_check_names_a_stale_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert crd.main(["--output", str(tmp_path)]) == 0
-    (tmp_path / crd.FILE_NAME).write_text("stale", encoding="utf-8")
-    assert crd.main(["--check", "--output", str(tmp_path)]) == 1
-    assert crd.FILE_NAME in capsys.readouterr().err
 
 
 def test_the_chart_carries_the_same_resource_and_keeps_it() -> None:
