@@ -1,7 +1,6 @@
 """The chain of policies: their order, and the words they use."""
 
 import ast
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from qwensft.plan.types import ClaimView, JobState, Observed, Obstacle, Stage
 
 from .builders import COMPLETE, FAILED, MERGE, NOW, PREPARE, TRAIN, failed, look, scene
 
-REPOSITORY = Path(__file__).parents[3]
 OBSTACLE: dict[str, Any] = {"obstacle": Obstacle(Reason.FORBIDDEN, "no")}
 GONE = (ClaimView("support-workspace", "Lost"),)
 SHORT: dict[str, Any] = {"runPolicy": {"activeDeadlineSeconds": 60}}  # scenes began an hour ago
@@ -64,12 +62,6 @@ def test_every_reason_in_the_code_is_a_member_of_the_api(path: Path) -> None:
     assert not texts & {str(r) for r in Reason} - kubernetes_own
 
 
-def test_every_reason_of_the_trainer_is_a_member_of_the_api() -> None:
-    sources = [path.read_text(encoding="utf-8") for path in (REPOSITORY / "trainer-image/qwensft_trainer").glob("*.py")]
-    told = {reason for source in sources for reason in _reasons_told(ast.parse(source))}
-    assert {"InvalidDataset", "OutOfMemory"} <= told <= set(Reason)
-
-
 def test_every_event_of_a_finished_stage_has_a_reason() -> None:
     assert {Reason(DONE_CONDITION[stage]) for stage in Stage} == {Reason.PREPARED, Reason.TRAINED, Reason.MERGED}
     assert set(DONE_CONDITION.values()) <= set(ConditionType)
@@ -87,11 +79,3 @@ def test_the_same_observation_gives_the_same_plan() -> None:
         observed = scene(stage, FAILED)
         assert decide(observed, NOW) == decide(observed, NOW)
     assert look(scene(PREPARE)).plan == look(scene(PREPARE)).plan
-
-
-def _reasons_told(tree: ast.AST) -> Iterator[str]:
-    """The constant reasons with which a trainer module raises its errors and writes its reports."""
-    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
-        error = isinstance(call.func, ast.Name) and call.func.id in ("StageError", "PermanentError")
-        places = [*(call.args[:1] if error else ()), *(k.value for k in call.keywords if k.arg == "reason")]
-        yield from (str(place.value) for place in places if isinstance(place, ast.Constant))

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from qwensft.render import config_map
 from qwensft.render.run import COLUMNS, TAGS
-from qwensft_trainer.config import load_run
 
-from .jobs import EXAMPLES, SPECS, STAGES, example, job, run
+from .jobs import SPECS, job, run
 
 
 def test_the_run_knows_its_owner_directory_and_method() -> None:
@@ -176,16 +174,3 @@ def test_evaluation_is_a_fraction_or_datasets_in_full() -> None:
 )
 def test_the_trainer_knows_the_method(tuning: dict[str, Any], told: dict[str, Any]) -> None:
     assert run(tuning=tuning)["tuning"] == told
-
-
-# The trainer at the other end.
-
-
-@pytest.mark.parametrize("stage", STAGES)
-def test_the_trainer_reads_every_run_that_is_written(stage: str, tmp_path: Path) -> None:
-    for name, rendered in {**{case: job(case) for case in SPECS}, **{name: example(name) for name in EXAMPLES}}.items():
-        (tmp_path / "run.yaml").write_text(config_map(rendered, stage, 1)["data"]["run.yaml"], encoding="utf-8")
-        description = load_run(tmp_path)
-        assert description.model.name == rendered.spec.model.name, name
-        assert [dataset.name for dataset in description.datasets] == [d.name for d in rendered.spec.datasets], name
-        assert (description.merge is not None) == (stage == "merge"), name

@@ -1,0 +1,355 @@
+"""What the operator and the trainer image keep separately, as neither imports the other, and what must agree.
+
+First whatever can be compared without knowing it: constants of the same name, texts and collections of the same value,
+reasons, variables of the environment. Then the contracts, by letting one half write and the other read.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import pytest
+from pydantic import BaseModel
+
+from qwensft.api.v1alpha1 import METRICS_PORT, DatasetStatus, Progress, Reason
+from qwensft.api.v1alpha1.common import RESERVED_ENVIRONMENT
+from qwensft.api.v1alpha1.constants import DEFAULT_MERGE_DIRECTORY
+from qwensft.api.v1alpha1.datasets import DatasetSource, Format, UrlSource
+from qwensft.api.v1alpha1.families import FAMILIES
+from qwensft.api.v1alpha1.merge import Merge
+from qwensft.api.v1alpha1.model import ModelSource, Template
+from qwensft.api.v1alpha1.storage import OnExisting
+from qwensft.api.v1alpha1.training import MixStrategy
+from qwensft.api.v1alpha1.tuning import Method, Quantization, Tuning
+from qwensft.plan.architectures import described
+from qwensft.plan.failure import _GENERIC
+from qwensft.plan.observed import LONGEST_TEXT, LONGEST_WARNING, MOST_WARNINGS, report
+from qwensft.plan.types import Scrape, Stage
+from qwensft.render import config_map
+from qwensft.render.llamafactory import DTYPE
+from qwensft.render.names import CONFIG, WORKSPACE, child_name, service_name
+from qwensft.render.run import COLUMNS, TAGS
+from qwensft.runtime.scrape import parse
+from qwensft_trainer import (
+    architecture,
+    arguments,
+    cli,
+    config,
+    dataset_source,
+    dataset_url,
+    failures,
+    families,
+    formats,
+    merge,
+    metrics_server,
+    model_source,
+    prepare,
+    progress,
+    statistics,
+    termination,
+    workspace,
+)
+from qwensft_trainer.config import load_run
+from qwensft_trainer.peers import Peers
+from qwensft_trainer.torchrun import Gang
+
+from .render.jobs import EXAMPLES, SPECS, STAGES, container, environment, example, files, job, pod_spec, train
+from .trainer import models
+
+REPOSITORY = Path(__file__).parents[2]
+OPERATOR = [*(REPOSITORY / "operator").rglob("*.py")]
+TRAINER = [*(REPOSITORY / "trainer-image" / "qwensft_trainer").rglob("*.py")]
+
+# Constants that share a name and nothing else.
+UNRELATED = {
+    "CONFIG": "where the ConfigMap is mounted; the file in which peft describes an adapter",
+    "LIMIT_SECONDS": "each about a wait of its own",
+    "STOP_SECONDS": "the grace period of a pod; the time that workers have within it",
+}
+# Constants of one meaning and different names: the operator's, the trainer's.
+OF_ONE_VALUE = {
+    ("FILE", "FILE"),
+    ("_TAKEN", "_RESERVED"),
+    ("_EMBEDDINGS", "_EMBEDDINGS"),
+    ("VISION", "VISION"),
+    ("REASONING", "REASONING"),
+    ("_MEDIA", "_MEDIA_COLUMNS"),
+}
+
+
+def constants(paths: list[Path]) -> Iterator[tuple[str, Any]]:
+    """Names and values of the literal constants of modules; the order of collections does not matter."""
+    for path in paths:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+            if isinstance(target, ast.Name) and target.id.isupper() and (value := getattr(node, "value", None)):
+                if isinstance(value, ast.Call) and ast.unparse(value.func) == "frozenset":
+                    value = value.args[0]
+                try:
+                    found = ast.literal_eval(value)
+                except ValueError:  # it is computed
+                    continue
+                yield target.id, sorted(map(repr, found)) if isinstance(found, set | tuple | list) else found
+
+
+def nodes(paths: list[Path]) -> Iterator[ast.AST]:
+    for path in paths:
+        yield from ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+
+
+def calls(paths: list[Path]) -> Iterator[ast.Call]:
+    return (node for node in nodes(paths) if isinstance(node, ast.Call))
+
+
+# What can be compared without knowing it.
+
+
+def test_constants_of_the_same_name_have_the_same_value() -> None:
+    of_operator, of_trainer = _by_name(OPERATOR), _by_name(TRAINER)
+    shared = of_operator.keys() & of_trainer.keys()
+    assert {"EXIT_PERMANENT", "FILE", "REASONING", "VISION"} <= shared
+    different = {name for name in shared if not any(value in of_trainer[name] for value in of_operator[name])}
+    assert different == set(UNRELATED)
+
+
+def _by_name(paths: list[Path]) -> dict[str, list[Any]]:
+    found = defaultdict(list)
+    for name, value in constants(paths):
+        found[name.strip("_")].append(value)
+    return found
+
+
+def test_texts_and_collections_that_stand_in_both_halves_are_known() -> None:
+    """One that is new here, or gone since one half was changed, is a contract to look at."""
+    trainers = list(constants(TRAINER))
+    pairs = {
+        (name, other)
+        for name, value in constants(OPERATOR)
+        for other, same in trainers
+        if value == same and not isinstance(value, int | float)
+    }
+    assert pairs == OF_ONE_VALUE
+
+
+def test_every_reason_that_the_trainer_gives_is_one_of_the_api() -> None:
+    given = set(_reasons())
+    assert {"InvalidDataset", "OutOfMemory", "KilledBeforeSaved", "PreparationFailed", "Interrupted"} <= given
+    assert given <= set(Reason)
+
+
+def _reasons() -> Iterator[str]:
+    """Constants in the place of a reason: of an error or a report, in a comparison, in the two tables."""
+    for call in calls(TRAINER):
+        is_error = ast.unparse(call.func) in ("StageError", "PermanentError", "super().__init__")
+        for value in [*(call.args[:1] if is_error else ()), *(k.value for k in call.keywords if k.arg == "reason")]:
+            if isinstance(value, ast.Constant):
+                yield str(value.value)
+    for node in nodes(TRAINER):
+        if isinstance(node, ast.Compare) and ast.unparse(node.left).endswith("reason"):
+            yield from (str(other.value) for other in node.comparators if isinstance(other, ast.Constant))
+    yield from (reason for reason, _, _ in failures._PATTERNS)
+    yield from cli.STAGES.values()
+
+
+def test_the_outcomes_that_the_operator_asks_for_are_those_that_the_trainer_reports() -> None:
+    asked = {
+        str(other.value)
+        for node in nodes(OPERATOR)
+        if isinstance(node, ast.Compare) and ast.unparse(node.left).endswith(".outcome")
+        for other in node.comparators
+        if isinstance(other, ast.Constant)
+    }
+    assert {"Succeeded", "Failed"} <= asked <= set(get_args(termination.Outcome))
+
+
+def test_the_trainer_reads_the_variables_that_the_operator_sets_and_no_user_may_set_them() -> None:
+    own = {"WANDB_API_KEY", "NCCL_DEBUG"}  # of the user's worker.env
+    rendered = {name for case in SPECS for stage in STAGES for name in environment(job(case), stage)} - own
+    rendered -= {"NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME"}  # read by NCCL and Gloo
+    read = {
+        str(call.args[0].value)
+        for call in calls(TRAINER)
+        if re.search(r"environ(ment)?\.(get|setdefault)$", ast.unparse(call.func))
+        if isinstance(call.args[0], ast.Constant)
+    } | set(model_source._TOKENS.values())
+    assert rendered <= read
+    assert {name for name in rendered if not name.startswith("QWENSFT_")} <= set(RESERVED_ENVIRONMENT)
+    of_the_contract = {name for name in read if name in RESERVED_ENVIRONMENT or name.startswith("QWENSFT_")}
+    assert of_the_contract == set(RESERVED_ENVIRONMENT) | {"QWENSFT_STAGE", "QWENSFT_ATTEMPT"}
+
+
+# The pod: arguments, mounts, ports, environment.
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_command_line_of_a_pod_finds_its_files_where_they_are_mounted(stage: str) -> None:
+    options = cli._parser().parse_args(container(job(), stage)["args"])
+    mounts = {mount["mountPath"]: mount["readOnly"] for mount in container(job(), stage)["volumeMounts"]}
+    assert (options.stage, str(options.config), str(options.workspace)) == (stage, CONFIG, WORKSPACE)
+    assert (mounts[CONFIG], mounts[WORKSPACE], mounts[str(options.scratch.parent)]) == (True, False, False)
+    assert options.metrics_port == METRICS_PORT
+    assert "terminationMessagePath" not in container(job(), stage), "the trainer writes to Kubernetes' default"
+    assert str(options.termination_log) == "/dev/termination-log"
+
+
+def test_stages_and_what_their_unforeseen_failures_are_called() -> None:
+    assert {str(stage): str(_GENERIC[stage]) for stage in Stage} == cli.STAGES
+
+
+def test_a_gang_finds_itself_in_its_environment() -> None:
+    gang_job = job("every-worker-field")
+    values = {name: value for name, value in environment(gang_job, "train").items() if isinstance(value, str)}
+    gang = Gang.from_environment(values | {"NODE_RANK": "1"})
+    distribution = gang_job.spec.distribution
+    assert (gang.nodes, gang.processes_per_node, gang.node_rank) == (distribution.nodes, 4, 1)
+    assert gang.master_port == distribution.master_port == Gang.from_environment({}).master_port
+    hosts = [f"{child_name(gang_job, 'train', 1)}-{rank}.{service_name(gang_job)}" for rank in range(gang.nodes)]
+    assert Peers(gang.master_address, gang.nodes).names == hosts
+    assert pod_spec(gang_job, "train")["subdomain"] == service_name(gang_job)
+
+
+def test_a_token_is_the_file_that_the_trainer_opens(tmp_path: Path) -> None:
+    secrets = [v["secret"] for v in pod_spec(job("every-source"), "prepare")["volumes"] if "secret" in v]
+    (item,) = next(secret["items"] for secret in secrets if "items" in secret)
+    (tmp_path / item["path"]).write_text("hf_x")
+    assert dataset_source._token(tmp_path) == "hf_x"
+
+
+def test_the_api_names_the_credentials_that_the_trainer_looks_for() -> None:
+    description = str(UrlSource.model_fields["credentials_secret_ref"].description)
+    assert all(key in description for keys in dataset_url._KEYS_OF.values() for key in keys)
+
+
+# The configuration: run.yaml, LLaMA-Factory's arguments, columns and tags.
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_trainer_reads_every_run_that_is_written(stage: str, tmp_path: Path) -> None:
+    for name, rendered in {**{case: job(case) for case in SPECS}, **{name: example(name) for name in EXAMPLES}}.items():
+        (tmp_path / "run.yaml").write_text(config_map(rendered, stage, 1)["data"]["run.yaml"], encoding="utf-8")
+        description = load_run(tmp_path)
+        assert description.model.name == rendered.spec.model.name, name
+        assert [dataset.name for dataset in description.datasets] == [d.name for d in rendered.spec.datasets], name
+        assert (description.merge is not None) == (stage == "merge"), name
+
+
+def test_the_trainer_opens_the_files_of_the_config_map() -> None:
+    written = {name for case in SPECS for stage in STAGES for name in files(case, stage)}
+    texts = {node.value for node in nodes(TRAINER) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    assert written == {"run.yaml", "train.yaml", "export.yaml", "deepspeed.json"}
+    assert written <= texts
+
+
+def test_a_field_of_run_yaml_takes_the_values_of_the_api() -> None:
+    hubs = ("huggingFace", "modelScope")
+    assert {"hugging_face", "model_scope"} < set(ModelSource.model_fields)
+    assert {"hugging_face", "model_scope", "url"} < set(DatasetSource.model_fields)
+    taken = {
+        f"{model.__name__}.{name}": get_args(field.annotation)
+        for model in vars(config).values()
+        if isinstance(model, type) and issubclass(model, BaseModel) and model.__module__ == config.__name__
+        for name, field in model.model_fields.items()
+        if get_origin(field.annotation) is Literal
+    }
+    assert taken == {
+        "Download.hub": hubs,
+        "DatasetDownload.hub": (*hubs, "url"),
+        "Dataset.format": get_args(Format),
+        "Mixing.strategy": get_args(MixStrategy),
+        "Quantization.method": get_args(Quantization.model_fields["method"].annotation),
+        "Tuning.method": tuple(dict.fromkeys(Tuning(method=m).finetuning_type for m in get_args(Method))),
+        "Merge.verify": get_args(Merge.model_fields["verify"].annotation),
+        "Merge.dtype": get_args(Merge.model_fields["dtype"].annotation),
+        "Run.on_existing": get_args(OnExisting),
+    }
+
+
+def test_the_directories_of_a_run(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text(config_map(job(), "merge", 1)["data"]["run.yaml"], encoding="utf-8")
+    run = load_run(tmp_path)
+    assert train()["dataset_dir"] == str(run.data_directory)
+    assert train()["tokenized_path"] == str(run.tokenized_directory)
+    assert train()["model_name_or_path"] == str(run.model.path)
+    assert run.merge is not None
+    assert run.merge.directory.name == DEFAULT_MERGE_DIRECTORY
+    assert {run.data_directory.name, run.model.path.name, run.merge.directory.name} < set(workspace._OWN_NAMES)
+
+
+def test_number_formats() -> None:
+    usual = {name: dtype for name, dtype in DTYPE.items() if name != "auto"}
+    assert usual == arguments._TORCH_DTYPES
+    assert {name: dtype for dtype, name in merge._DTYPES.items()} == usual
+
+
+@pytest.mark.parametrize("format_", COLUMNS)
+def test_columns_and_tags_that_nobody_names_are_the_same(format_: str) -> None:
+    assert formats._DEFAULT_COLUMNS[format_].items() <= COLUMNS[format_].items()
+    if format_ in TAGS:
+        tags = TAGS[format_]
+        assert formats._DEFAULT_KEYS[format_] == (tags["role"], tags["content"])
+        assert {f"{name}_tag" for name in tags} == set(formats.NORMAL_TAGS)
+        assert {text for name, text in tags.items() if name not in ("role", "content")} <= set(formats._SPELLINGS)
+
+
+def test_templates() -> None:
+    known = {template for family in families._FAMILIES.values() for template in family.templates}
+    assert known == set(get_args(Template))
+    assert {family.template for family in FAMILIES} <= known
+
+
+# What comes back: reports, figures, measures.
+
+
+def test_the_operator_reads_a_report_as_it_was_written() -> None:
+    written = termination.Termination(
+        outcome="Failed",
+        stage="prepare",
+        attempt=2,
+        exit_code=78,
+        rank=1,
+        reason="InvalidDataset",
+        message="row 3",
+        metrics={"samples": 3, "warnings": ["a", "b"], "model": {"layers": 2}},
+        outputs={"adapter": {"path": "a", "sizeBytes": 1, "digest": "sha256:0"}},
+    )
+    read = report(written.to_json())
+    assert read is not None
+    assert (read.outcome, read.reason, read.message, read.rank) == ("Failed", "InvalidDataset", "row 3", 1)
+    assert (read.metrics, read.warnings, read.model) == ({"samples": 3}, ("a", "b"), {"layers": 2})
+    assert read.outputs == written.outputs
+
+
+def test_a_report_is_never_longer_than_what_is_read() -> None:
+    assert (prepare.SHOWN_WARNINGS, prepare.WARNING_CHARACTERS) == (MOST_WARNINGS, LONGEST_WARNING)
+    assert LONGEST_TEXT >= termination.MAX_MESSAGE_CHARACTERS
+
+
+def test_the_operator_reads_the_figures_that_the_trainer_serves(tmp_path: Path) -> None:
+    known = progress.Progress(7, 10, 0.5, 1.5, 2.5, 1.25, 1e-4, 100.0, 30.0, 1e9, non_finite_loss=True)
+    progress.write(tmp_path / "progress.json", known)
+    read = parse(metrics_server.render(tmp_path / "progress.json").decode())
+    assert read == Scrape(7, 10, 0.5, 1.5, 2.5, 1.25, 1e-4, 100.0, 30, non_finite_loss=True)
+
+
+def test_the_status_has_a_field_for_each_figure_of_a_finished_stage() -> None:
+    assert progress.Progress().metrics().keys() <= _aliases(Progress)
+    assert statistics.Lengths().metrics().keys() | {"evalSamples"} == _aliases(DatasetStatus)
+
+
+def _aliases(model: Any) -> set[str]:
+    return {str(field.serialization_alias or name) for name, field in model.model_fields.items()}
+
+
+@pytest.mark.parametrize("model_type", ["qwen3", "qwen3_moe", "qwen2_5_vl"])
+def test_the_estimate_understands_the_measures_of_a_model(model_type: str, tmp_path: Path) -> None:
+    models.write(tmp_path, model_type)
+    shape = described(json.loads(json.dumps(architecture.describe(tmp_path))), "acme/unheard-of")
+    assert shape is not None
+    assert (shape.layers, shape.vocabulary, shape.experts) == (2, 10, 2 if "moe" in model_type else 0)
+    assert shape.tied
