@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 from urllib.parse import quote, urlencode
@@ -94,7 +94,7 @@ class InvalidError(KubeError):
 
 
 class TransientError(KubeError):
-    """No answer, 401, 429 or 5xx: try again later."""
+    """No answer, 401, 410 (a list went on for too long), 429 or 5xx: try again later."""
 
 
 class NamespaceTerminatingError(TransientError):
@@ -105,12 +105,13 @@ def classify(status: int, body: Mapping[str, Any]) -> KubeError:
     """Turn an error answer (HTTP status and `Status` object) into a typed error."""
     reason = str(body.get("reason") or "")
     message = str(body.get("message") or "no message")
-    causes = (body.get("details") or {}).get("causes") or ()
+    details = body.get("details")  # of any type, where a proxy answers in JSON of its own
+    causes = details.get("causes") or () if isinstance(details, dict) else ()
     terminating = any(cause.get("reason") == "NamespaceTerminating" for cause in causes)
     kind: type[KubeError]
     if terminating:
         kind = NamespaceTerminatingError
-    elif status in (401, 408, 429) or status >= 500:
+    elif status in (401, 408, 410, 429) or status >= 500:
         kind = TransientError
     elif status == 409:
         kind = AlreadyExistsError if reason == "AlreadyExists" else ConflictError
@@ -160,7 +161,26 @@ class Kube:
         field_selector: str = "",
         metadata_only: bool = False,
     ) -> list[Manifest]:
-        """Read all objects that match, page by page. They lack `kind` and `apiVersion`.
+        """Read all objects that match; see `pages`."""
+        pages = self.pages(
+            resource,
+            namespace,
+            label_selector=label_selector,
+            field_selector=field_selector,
+            metadata_only=metadata_only,
+        )
+        return [item async for page in pages for item in page]
+
+    async def pages(
+        self,
+        resource: Resource,
+        namespace: str,
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+        metadata_only: bool = False,
+    ) -> AsyncIterator[list[Manifest]]:
+        """Read all objects that match, and hand out at most 500 at a time. They lack `kind` and `apiVersion`.
 
         Args:
             resource: What to list.
@@ -170,14 +190,14 @@ class Kube:
             metadata_only: Leave spec and status out; a node's are some 20 KB.
         """
         query = {"limit": str(_PAGE), "labelSelector": label_selector, "fieldSelector": field_selector}
-        items: list[Manifest] = []
+        accept = _METADATA if metadata_only else _JSON
         while True:
-            accept = _METADATA if metadata_only else _JSON
             page = await self._request("GET", resource.path(namespace), query=query, accept=accept)
-            items += page["items"]
-            query["continue"] = page["metadata"].get("continue", "")
+            # The API server writes an empty list of metadata as null.
+            yield page.get("items") or []
+            query["continue"] = (page.get("metadata") or {}).get("continue", "")
             if not query["continue"]:
-                return items
+                return
 
     async def create(self, resource: Resource, namespace: str, body: Manifest) -> Manifest:
         """Create an object; return it as stored."""
@@ -211,7 +231,7 @@ class Kube:
             known = await self._request("GET", root)
         except NotFoundError:
             return False
-        return any(entry["name"] == resource.plural for entry in known["resources"])
+        return any(entry["name"] == resource.plural for entry in known.get("resources") or ())
 
     def watch_session(self, trace: aiohttp.TraceConfig) -> aiohttp.ClientSession:
         """Return a new HTTP session for long-lived streams with this client's TLS and credentials."""

@@ -4,7 +4,7 @@ import asyncio
 import copy
 import functools
 import itertools
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Literal
 
 from qwensft.runtime.kube import AlreadyExistsError, ConflictError, Kube, KubeError, Manifest, NotFoundError, Resource
@@ -36,9 +36,9 @@ class FakeKube(Kube):
         """Names of all stored objects of a type."""
         return {name for plural, _, name in self.objects if plural == resource.plural}
 
-    def _called(self, verb: str, resource: Resource, name: str) -> None:
-        self.calls.append((verb, resource.plural, name))
-        if error := self.refuse.get((verb, resource.plural)):
+    def _called(self, verb: str, plural: str, name: str) -> None:
+        self.calls.append((verb, plural, name))
+        if error := self.refuse.get((verb, plural)):
             raise error
 
     def _stored(self, resource: Resource, namespace: str, name: str) -> Manifest:
@@ -48,37 +48,45 @@ class FakeKube(Kube):
             raise NotFoundError(404, "NotFound", f"{resource.plural} {name} not found") from None
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Manifest:
-        self._called("get", resource, name)
+        self._called("get", resource.plural, name)
         return copy.deepcopy(self._stored(resource, namespace, name))
 
-    async def list(
+    async def _request(
         self,
-        resource: Resource,
-        namespace: str,
+        method: str,
+        path: str,
         *,
-        label_selector: str = "",
-        field_selector: str = "",
-        metadata_only: bool = False,
-    ) -> list[Manifest]:
-        self._called("list", resource, label_selector or field_selector)
-        return [
+        query: Mapping[str, str] | None = None,
+        body: Manifest | None = None,
+        content_type: str = "",
+        accept: str = "",
+    ) -> Manifest:
+        """Answer a list, in one page, as the API server does."""
+        assert (method, body) == ("GET", None), "everything but a list has a method of its own here"
+        *scope, plural = path.split("/")
+        namespace = scope[scope.index("namespaces") + 1] if "namespaces" in scope else ""
+        query, metadata_only = query or {}, "as=PartialObjectMetadataList" in accept
+        labels, fields = query["labelSelector"], query["fieldSelector"]
+        self._called("list", plural, labels or fields)
+        found = [
             {"metadata": copy.deepcopy(manifest["metadata"])} if metadata_only else copy.deepcopy(manifest)
-            for (plural, where, _), manifest in self.objects.items()
-            if plural == resource.plural
+            for (kind, where, _), manifest in self.objects.items()
+            if kind == plural
             and namespace in ("", where)
-            and _selects(label_selector, manifest["metadata"].get("labels", {}).get)
-            and _selects(field_selector, functools.partial(_field, manifest))
+            and _selects(labels, (manifest["metadata"].get("labels") or {}).get)
+            and _selects(fields, functools.partial(_field, manifest))
         ]
+        return {"metadata": {"resourceVersion": "1"}, "items": None if metadata_only and not found else found}
 
     async def create(self, resource: Resource, namespace: str, body: Manifest) -> Manifest:
         name = body["metadata"]["name"]
-        self._called("create", resource, name)
+        self._called("create", resource.plural, name)
         if (resource.plural, namespace, name) in self.objects:
             raise AlreadyExistsError(409, "AlreadyExists", f"{resource.plural} {name} already exists")
         return self.put(resource, namespace, body)
 
     async def replace(self, resource: Resource, namespace: str, body: Manifest) -> Manifest:
-        self._called("replace", resource, body["metadata"]["name"])
+        self._called("replace", resource.plural, body["metadata"]["name"])
         stored = self._stored(resource, namespace, body["metadata"]["name"])
         self._same_version(stored, body["metadata"])
         return self.put(resource, namespace, body)
@@ -86,7 +94,7 @@ class FakeKube(Kube):
     async def merge(
         self, resource: Resource, namespace: str, name: str, patch: Manifest, *, subresource: str = ""
     ) -> Manifest:
-        self._called(f"patch/{subresource}" if subresource else "patch", resource, name)
+        self._called(f"patch/{subresource}" if subresource else "patch", resource.plural, name)
         stored = self._stored(resource, namespace, name)
         self._same_version(stored, patch.get("metadata", {}))
         return self.put(resource, namespace, apply_merge_patch(stored, patch))
@@ -94,7 +102,7 @@ class FakeKube(Kube):
     async def delete(
         self, resource: Resource, namespace: str, name: str, *, uid: str, propagation: Literal["Foreground"]
     ) -> None:
-        self._called("delete", resource, name)
+        self._called("delete", resource.plural, name)
         if self._stored(resource, namespace, name)["metadata"]["uid"] != uid:
             raise ConflictError(409, "Conflict", "the UID in the precondition does not match")
         del self.objects[resource.plural, namespace, name]

@@ -73,10 +73,12 @@ def status(reason: str, message: str = "no", **details: Any) -> dict[str, Any]:
         (404, status("NotFound"), NotFoundError),
         (409, status("AlreadyExists"), AlreadyExistsError),
         (409, status("Conflict"), ConflictError),
+        (410, status("Expired"), TransientError),
         (422, status("Invalid"), InvalidError),
         (429, status("TooManyRequests"), TransientError),
         (500, status("InternalError"), TransientError),
         (503, {}, TransientError),
+        (502, {"error": "Bad Gateway", "details": "upstream"}, TransientError),
         (504, status("Timeout"), TransientError),
     ],
 )
@@ -107,6 +109,36 @@ async def test_a_list_is_read_to_its_last_page(server: tuple[Server, Kube]) -> N
     assert [item["metadata"]["name"] for item in found] == ["a", "b", "c"]
     paths = {(request.path, request.query["labelSelector"]) for request, _ in behaviour.requests}
     assert paths == {("/apis/batch/v1/namespaces/team/jobs", "qwensft.io/job=demo")}
+
+
+async def test_pages_are_handed_out_as_they_come(server: tuple[Server, Kube]) -> None:
+    behaviour, kube = server
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        token = "" if "continue" in request.query else "next"
+        return web.json_response({"metadata": {"continue": token}, "items": [{"metadata": {"name": "run"}}]})
+
+    behaviour.answer = answer
+    asked = [len(behaviour.requests) async for _ in kube.pages(QWENSFTJOBS, "", metadata_only=True)]
+    assert asked == [1, 2]
+    assert {request.query["limit"] for request, _ in behaviour.requests} == {"500"}
+
+
+# Word for word what Kubernetes 1.37 answers: nodes with a label that none carries, metadata only.
+NO_NODES = (
+    '{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/v1","metadata":{"resourceVersion":"581"},'
+    '"items":null}\n'
+)
+
+
+async def test_an_empty_list_of_metadata_is_null(server: tuple[Server, Kube]) -> None:
+    behaviour, kube = server
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.Response(text=NO_NODES, content_type="application/json")
+
+    behaviour.answer = answer
+    assert await kube.list(NODES, "", label_selector="nvidia.com/gpu.memory", metadata_only=True) == []
 
 
 async def test_of_nodes_only_the_metadata_is_asked_for(server: tuple[Server, Kube]) -> None:

@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
+from typing import Any
 
 import pytest
 
 from qwensft.plan.types import NodeView
-from qwensft.runtime.kube import NODES, ForbiddenError, KubeError, Manifest, Resource, TransientError
+from qwensft.runtime.kube import NODES, ForbiddenError, KubeError, Manifest, TransientError
 from qwensft.runtime.nodes import Nodes
 
 from .fakes import FakeKube
@@ -23,17 +24,9 @@ class Clock:
 
 
 class SlowKube(FakeKube):
-    async def list(
-        self,
-        resource: Resource,
-        namespace: str,
-        *,
-        label_selector: str = "",
-        field_selector: str = "",
-        metadata_only: bool = False,
-    ) -> list[Manifest]:
+    async def _request(self, *args: Any, **named: Any) -> Manifest:
         await asyncio.sleep(0)
-        return await super().list(resource, namespace, label_selector=label_selector, metadata_only=metadata_only)
+        return await super()._request(*args, **named)
 
 
 class World:
