@@ -12,6 +12,7 @@ from qwensft.plan.step import Step
 from qwensft.plan.suspension import seconds_active, timed
 from qwensft.plan.types import Event, Observed, Plan, Stage
 
+_MOST_CONDITIONS = 16  # by the API
 _WAITING = "an earlier stage has not completed, or spec.runPolicy.suspend holds the run"
 
 
@@ -80,7 +81,8 @@ def _conditions(run: Run, step: Step, now: datetime) -> tuple[Condition, ...]:
                 observed_generation=run.job.metadata.generation,
             )
         )
-    return tuple(conditions)
+    others = [c for c in run.status.conditions if c.type not in set(ConditionType)]  # an admission plug-in's, say
+    return tuple([*conditions, *others][:_MOST_CONDITIONS])
 
 
 def _stage_conditions(run: Run, step: Step) -> list[tuple[str, str, str, str]]:

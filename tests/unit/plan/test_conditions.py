@@ -1,10 +1,8 @@
 """Conditions, phase and events: what tools read, what people see, and when nothing is written at all."""
 
-from dataclasses import replace
-
 import pytest
 
-from qwensft.api.v1alpha1 import Reason
+from qwensft.api.v1alpha1 import Condition, Reason
 from qwensft.plan.types import ClaimView, Observed, Obstacle, Scrape
 
 from .builders import (
@@ -17,6 +15,7 @@ from .builders import (
     TRAIN,
     child,
     failed,
+    job,
     later,
     look,
     new_run,
@@ -133,9 +132,21 @@ def test_what_goes_wrong_is_a_warning() -> None:
     assert look(stuck).events == [("Warning", "Unschedulable")]
 
 
-def test_a_condition_of_somebody_else_does_not_survive() -> None:
-    seen = look(scene(TRAIN))
-    foreign = seen.status.conditions[0].model_copy(update={"type": "Approved"})
-    status = seen.status.model_copy(update={"conditions": (*seen.status.conditions, foreign)})
-    observed = replace(seen.observed, job=seen.observed.job.model_copy(update={"status": status}))
-    assert look(observed).status.condition("Approved") is None
+def test_conditions_of_others_stay() -> None:
+    theirs = Condition(type="Audited", status="True", reason="Checked", message="", last_transition_time=NOW)
+    seen = look(scene(TRAIN, status={"conditions": (theirs,)}))
+    assert seen.condition("Audited") == theirs
+    assert seen.condition("Succeeded").status == "Unknown"
+
+
+def test_what_another_version_has_more_of_is_no_fault_of_the_spec() -> None:
+    newer = job({"phase": "Archiving", "conditions": None, "stages": {"train": None}, "elsewhere": {"a": 1}})
+    assert look(Observed(job=newer)).headline == ("Preparing", "Starting")
+
+
+@pytest.mark.parametrize(("succeeded", "phase"), [("True", "Succeeded"), ("False", "Failed")])
+def test_an_end_that_a_newer_version_has_another_word_for_is_still_the_same_end(succeeded: str, phase: str) -> None:
+    end = {"type": "Succeeded", "status": succeeded, "reason": "Completed", "message": "done"}
+    condition = end | {"lastTransitionTime": "2026-01-01T00:00:00Z"}
+    newer = job({"phase": "Archived", "completionTime": "2026-01-01T00:00:00Z", "conditions": [condition]})
+    assert look(Observed(job=newer)).headline == (phase, "Completed")

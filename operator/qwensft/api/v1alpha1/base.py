@@ -168,6 +168,12 @@ class StatusModel(BaseModel):
         allow_inf_nan=False,
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, data: Any) -> Any:
+        # Clients in Go write an empty list or map as null: a field that is null is a field that is absent.
+        return {name: value for name, value in data.items() if value is not None} if isinstance(data, dict) else data
+
     def document(self) -> dict[str, Any]:
         """Return every known value, as it stands in a Kubernetes document (camelCase, JSON types, no nulls)."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
