@@ -5,7 +5,15 @@ No I/O, no clock, no kopf and no Kubernetes client in here. Start reading at `de
 
 from qwensft.plan.decide import decide
 from qwensft.plan.estimate import nodes_wanted
-from qwensft.plan.observed import child_job, claim_view, events_wanted, pod_view, pods_wanted, scrape_wanted
+from qwensft.plan.observed import (
+    child_job,
+    claim_view,
+    creation_failures,
+    events_wanted,
+    pod_view,
+    pods_wanted,
+    scrape_wanted,
+)
 from qwensft.plan.types import Observed, Plan
 from qwensft.plan.volumes import claims_wanted
 
@@ -15,6 +23,7 @@ __all__ = [
     "child_job",
     "claim_view",
     "claims_wanted",
+    "creation_failures",
     "decide",
     "events_wanted",
     "nodes_wanted",

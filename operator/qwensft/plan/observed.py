@@ -109,6 +109,12 @@ def claim_view(manifest: dict[str, Any], events: Iterable[dict[str, Any]] = ()) 
     )
 
 
+def creation_failures(events: Iterable[dict[str, Any]]) -> tuple[str, ...]:
+    """Return why a Job's pods could not be created, the newest first. `events`: FailedCreate ones about the Job."""
+    latest_first = sorted(events, key=lambda event: _said_at(event, "lastTimestamp"), reverse=True)
+    return tuple(_text(event.get("message") or "") for event in latest_first)
+
+
 def report(text: str) -> Report | None:
     """Parse a termination message; None when the container wrote none or something else wrote it."""
     try:

@@ -20,6 +20,7 @@ from kubernetes.aio.client.rest import RESTClientObject
 from qwensft.api.v1alpha1 import GROUP, PLURAL, VERSION
 
 Manifest = dict[str, Any]
+Page = list[Manifest]
 
 FIELD_MANAGER = "qwen-sft-operator"
 _PAGE = 500
@@ -179,7 +180,7 @@ class Kube:
         label_selector: str = "",
         field_selector: str = "",
         metadata_only: bool = False,
-    ) -> AsyncIterator[list[Manifest]]:
+    ) -> AsyncIterator[Page]:
         """Read all objects that match, and hand out at most 500 at a time. They lack `kind` and `apiVersion`.
 
         Args:

@@ -6,18 +6,16 @@ Only the metadata of nodes that carry the label is asked for. What the labels me
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from qwensft.plan.types import NodeView
-from qwensft.runtime.kube import NODES, ForbiddenError, Kube, KubeError
+from qwensft.runtime.best_effort import BestEffort
+from qwensft.runtime.kube import NODES, Kube
 
 _FRESH_SECONDS = 300.0
 _RETRY_SECONDS = 30.0  # after a read that failed
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -33,7 +31,7 @@ class Nodes:
     def __init__(self, kube: Kube, *, enabled: bool, now: Callable[[], float] = time.monotonic) -> None:
         self._kube, self._enabled, self._now = kube, enabled, now
         self._entries: dict[str, _Entry] = {}
-        self._refused = False
+        self._best_effort = BestEffort()
 
     async def labelled(self, label: str) -> tuple[NodeView, ...]:
         """Return the nodes that carry a label, as they were at most five minutes ago; () when they cannot be read."""
@@ -42,20 +40,12 @@ class Nodes:
         entry = self._entries.setdefault(label, _Entry())
         async with entry.reading:  # one read serves all runs that ask meanwhile
             if self._now() >= entry.stale_at:
-                entry.stale_at = self._now() + await self._read(label, entry)
+                what = "the nodes' labels, so no estimate knows the accelerators' memory"
+                found = await self._best_effort.attempt(what, self._read(label), None)
+                entry.nodes = entry.nodes if found is None else found
+                entry.stale_at = self._now() + (_RETRY_SECONDS if found is None else _FRESH_SECONDS)
         return entry.nodes
 
-    async def _read(self, label: str, entry: _Entry) -> float:
-        """Fill the entry; return for how many seconds it is good."""
-        try:
-            found = await self._kube.list(NODES, "", label_selector=label, metadata_only=True)
-        except ForbiddenError as error:
-            if not self._refused:
-                logger.info("nodes may not be read, so no estimate knows the accelerators' memory: %s", error.message)
-            self._refused = True
-            return _FRESH_SECONDS
-        except KubeError as error:
-            logger.warning("nodes could not be read: %s", error)
-            return _RETRY_SECONDS
-        entry.nodes = tuple(NodeView(n["metadata"]["name"], n["metadata"].get("labels") or {}) for n in found)
-        return _FRESH_SECONDS
+    async def _read(self, label: str) -> tuple[NodeView, ...] | None:
+        found = await self._kube.list(NODES, "", label_selector=label, metadata_only=True)
+        return tuple(NodeView(n["metadata"]["name"], n["metadata"].get("labels") or {}) for n in found)

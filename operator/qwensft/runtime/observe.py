@@ -1,18 +1,24 @@
 """Reads everything that a decision about one run may depend on, live, and no more than it needs this time.
 
 Watch caches are not consulted: they keep objects whose deletion they missed. What the facts mean is `plan`'s business.
+
+What decides must be read: the run, its Jobs, pods and claims, and its companions' existence. What only informs (events,
+nodes, figures) is read with best effort: without it a run learns less, and goes on.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from qwensft import plan, render
 from qwensft.api.v1alpha1 import LABEL_JOB, QwenSFTJob, parse_job
 from qwensft.plan.run import Run
 from qwensft.plan.types import ChildJob, ClaimView, JobState, NodeView, Observed, PodView, Scrape, Stage
 from qwensft.render.names import service_name
+from qwensft.runtime.best_effort import BestEffort
 from qwensft.runtime.execute import is_ours
 from qwensft.runtime.kube import (
     CLAIMS,
@@ -29,6 +35,8 @@ from qwensft.runtime.kube import (
 )
 from qwensft.runtime.nodes import Nodes
 from qwensft.runtime.scrape import PodAddresses, Scraper
+
+V = TypeVar("V", ClaimView, PodView)
 
 Key = tuple[str, str]
 """Namespace and name of a QwenSFTJob."""
@@ -51,6 +59,7 @@ class Observer:
 
     def __init__(self, kube: Kube, scraper: Scraper, addresses: PodAddresses, nodes: Nodes) -> None:
         self._kube, self._scraper, self._addresses, self._nodes = kube, scraper, addresses, nodes
+        self._best_effort = BestEffort()
 
     async def manifest(self, key: Key) -> Manifest | None:
         """Read the QwenSFTJob; None when it does not exist or is being deleted (then nothing is left to do)."""
@@ -82,7 +91,9 @@ class Observer:
             self._claims(namespace, plan.claims_wanted(job, children)),
             self._labelled_nodes(plan.nodes_wanted(job, children)),
             self._pods(run, plan.pods_wanted(job, children)),
-            self._scrape(namespace, plan.scrape_wanted(job, children)),
+            self._best_effort.attempt(
+                "training figures", self._scrape(namespace, plan.scrape_wanted(job, children)), None
+            ),
         )
         own = None if claims is None else claims.get(job.workspace_claim)
         observed = Observed(
@@ -116,8 +127,11 @@ class Observer:
         return tuple(await asyncio.gather(*(self._claim_view(namespace, claim) for claim in claims.values())))
 
     async def _claim_view(self, namespace: str, claim: Manifest) -> ClaimView:
-        pending = (claim.get("status") or {}).get("phase", "Pending") == "Pending"
-        return plan.claim_view(claim, await self._events(namespace, claim) if pending else ())
+        view = plan.claim_view(claim)
+        if view.phase != "Pending":
+            return view
+        explained = self._with_events(namespace, claim, plan.claim_view)
+        return await self._best_effort.attempt("events of claims", explained, view)
 
     async def _labelled_nodes(self, label: str | None) -> tuple[NodeView, ...]:
         return () if label is None else await self._nodes.labelled(label)
@@ -132,23 +146,31 @@ class Observer:
         if len(pods) >= run.pods_of(child.stage) or child.state is not JobState.RUNNING or child.deleting:
             return pods, ()
         # A quota or Pod Security denial stands nowhere but in the Job controller's events.
+        failures = self._creation_failures(namespace, child)
+        return pods, await self._best_effort.attempt("events of Jobs", failures, ())
+
+    async def _creation_failures(self, namespace: str, child: ChildJob) -> tuple[str, ...]:
         fields = f"involvedObject.uid={child.uid},reason=FailedCreate"
-        events = await self._kube.list(EVENTS, namespace, field_selector=fields)
-        latest_first = sorted(events, key=lambda event: event.get("lastTimestamp") or "", reverse=True)
-        return pods, tuple(event.get("message", "") for event in latest_first)
+        return plan.creation_failures(await self._kube.list(EVENTS, namespace, field_selector=fields))
 
     async def _pod_views(self, namespace: str, manifests: list[Manifest]) -> tuple[PodView, ...]:
+        views = {pod["metadata"]["name"]: plan.pod_view(pod) for pod in manifests}
         # What holds up one pod of a gang mostly holds up the others, too.
-        asked = [pod["metadata"]["name"] for pod in manifests if plan.events_wanted(pod)][:_MOST_PODS_ASKED]
-        told = await asyncio.gather(
-            *(self._events(namespace, pod) for pod in manifests if pod["metadata"]["name"] in asked)
+        asked = [pod for pod in manifests if plan.events_wanted(pod)][:_MOST_PODS_ASKED]
+        explained = (
+            self._best_effort.attempt(
+                "events of pods", self._with_events(namespace, pod, plan.pod_view), views[pod["metadata"]["name"]]
+            )
+            for pod in asked
         )
-        events = dict(zip(asked, told, strict=True))
-        return tuple(plan.pod_view(pod, events.get(pod["metadata"]["name"], ())) for pod in manifests)
+        views |= {view.name: view for view in await asyncio.gather(*explained)}
+        return tuple(views.values())
 
-    async def _events(self, namespace: str, about: Manifest) -> list[Manifest]:
+    async def _with_events(
+        self, namespace: str, about: Manifest, view: Callable[[Manifest, Iterable[Manifest]], V]
+    ) -> V:
         fields = f"involvedObject.uid={about['metadata']['uid']}"
-        return await self._kube.list(EVENTS, namespace, field_selector=fields)
+        return view(about, await self._kube.list(EVENTS, namespace, field_selector=fields))
 
     async def _scrape(self, namespace: str, child: ChildJob | None) -> Scrape | None:
         if child is None:

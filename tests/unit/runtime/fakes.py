@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Literal
 
-from qwensft.runtime.kube import AlreadyExistsError, ConflictError, Kube, KubeError, Manifest, NotFoundError, Resource
+from qwensft.runtime.kube import AlreadyExistsError, ConflictError, Kube, Manifest, NotFoundError, Resource
 
 CREATED = "2026-01-01T00:00:00Z"
 
@@ -17,7 +17,7 @@ class FakeKube(Kube):
 
     def __init__(self) -> None:
         self.objects: dict[tuple[str, str, str], Manifest] = {}
-        self.refuse: dict[tuple[str, str], KubeError] = {}
+        self.refuse: dict[tuple[str, str], Exception] = {}
         self.calls: list[tuple[str, str, str]] = []
         self._versions = itertools.count(1)
 

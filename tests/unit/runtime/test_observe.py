@@ -1,12 +1,27 @@
 """What is read for a decision: enough, live, and no more than this run needs now."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from qwensft.api.v1alpha1 import InvalidJobError
 from qwensft.plan.types import Scrape
-from qwensft.runtime.kube import CLAIMS, CONFIG_MAPS, EVENTS, JOBS, NODES, PODS, QWENSFTJOBS, SERVICES, Manifest
+from qwensft.runtime.best_effort import BestEffort
+from qwensft.runtime.kube import (
+    CLAIMS,
+    CONFIG_MAPS,
+    EVENTS,
+    JOBS,
+    NODES,
+    PODS,
+    QWENSFTJOBS,
+    SERVICES,
+    ForbiddenError,
+    InvalidError,
+    Manifest,
+    TransientError,
+)
 from qwensft.runtime.nodes import Nodes
 from qwensft.runtime.observe import Observation, Observer
 from qwensft.runtime.scrape import PodAddresses, Scraper
@@ -259,3 +274,79 @@ async def test_creation_failures_of_a_job_that_is_being_deleted_are_of_no_intere
     world.kube.put(JOBS, "team", leaving)
     world.kube.put(EVENTS, "team", event("job-uid", "FailedCreate", "exceeded quota"))
     assert (await world.observe()).observed.creation_failures == ()
+
+
+FAILURES = [
+    ForbiddenError(403, "Forbidden", "cannot list resource"),
+    InvalidError(422, "Invalid", "field label not supported"),
+    TransientError(503, "ServiceUnavailable", "no"),
+    TypeError("a bug"),
+]
+
+
+@pytest.mark.parametrize("error", FAILURES, ids=repr)
+async def test_events_that_cannot_be_read_stop_no_run_and_are_missed_once(
+    world: World, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.kube.refuse["list", "events"] = error
+    world.kube.put(QWENSFTJOBS, "team", job_manifest())
+    world.kube.put(CLAIMS, "team", claim(labels=LABELS) | {"status": {"phase": "Pending"}})
+    assert (await world.observe()).observed.claim_exists
+    world.kube.put(JOBS, "team", child("prepare", 1, active=0))
+    assert (await world.observe()).observed.creation_failures == ()
+    world.kube.put(PODS, "team", pod(node="node-1", phase="Pending"))
+    for _ in range(3):
+        (view,) = (await world.observe()).observed.pods
+        assert view.trouble is None
+    missed = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert [message.split(":")[0] for message in missed] == [
+        "going on without events of claims",
+        "going on without events of Jobs",
+        "going on without events of pods",
+    ]
+
+
+async def test_a_malformed_event_stops_no_run(world: World) -> None:
+    world.kube.put(QWENSFTJOBS, "team", job_manifest())
+    world.kube.put(JOBS, "team", child("prepare", 1, active=1))
+    world.kube.put(PODS, "team", pod(node="node-1", phase="Pending"))
+    world.kube.put(EVENTS, "team", event("pod-uid-0", "FailedMount", "busy") | {"lastTimestamp": "yesterday"})
+    (view,) = (await world.observe()).observed.pods
+    assert (view.phase, view.trouble) == ("Pending", None)
+
+
+async def test_an_event_without_times_or_words_is_one_like_any_other(world: World) -> None:
+    world.kube.put(QWENSFTJOBS, "team", job_manifest())
+    world.kube.put(JOBS, "team", child("prepare", 1, active=0))
+    bare = event("job-uid", "FailedCreate", "") | dict.fromkeys(("firstTimestamp", "lastTimestamp", "message"))
+    world.kube.put(EVENTS, "team", bare)
+    world.kube.put(EVENTS, "team", event("job-uid", "FailedCreate", "exceeded quota") | {"metadata": {"name": "b"}})
+    assert (await world.observe()).observed.creation_failures == ("exceeded quota", "")
+
+
+async def test_a_scrape_that_goes_wrong_in_any_way_stops_no_run(world: World) -> None:
+    world.kube.put(QWENSFTJOBS, "team", job_manifest() | training())
+    world.kube.put(JOBS, "team", child("train", 1, active=1, ready=1))
+    world.kube.refuse["list", "pods"] = ForbiddenError(403, "Forbidden", "cannot list pods")
+    assert (await world.observe()).observed.scrape is None
+    world.addresses.set("job-uid", "pod-uid", "no address")
+    world.observer = Observer(world.kube, Scraper(), world.addresses, Nodes(world.kube, enabled=False))
+    assert (await world.observe()).observed.scrape is None
+
+
+async def test_what_decides_must_be_read(world: World) -> None:
+    world.kube.put(QWENSFTJOBS, "team", job_manifest())
+    world.kube.put(JOBS, "team", child("prepare", 1, active=0))
+    for plural in ("jobs", "pods"):
+        world.kube.refuse = {("list", plural): ForbiddenError(403, "Forbidden", "no")}
+        with pytest.raises(ForbiddenError):
+            await world.observe()
+
+
+async def test_the_time_limit_of_a_pass_holds_while_something_optional_is_read() -> None:
+    async def for_ever() -> None:
+        await asyncio.Event().wait()
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await BestEffort().attempt("figures", for_ever(), None)
