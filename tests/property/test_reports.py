@@ -35,6 +35,12 @@ _COUNTS = (
     "step",
     "totalSteps",
     "loss",
+    "epoch",
+    "estimatedRemainingSeconds",
+    "percentage",  # these are the operator's own, and no trainer's
+    "steps",
+    "eta",
+    "lastUpdateTime",
 )
 _MEASURES = ("hiddenSize", "layers", "heads", "kvHeads", "headDim", "intermediateSize", "vocabSize", "tied", "experts")
 _METRICS = st.fixed_dictionaries(

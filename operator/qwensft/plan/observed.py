@@ -13,10 +13,19 @@ from typing import Any
 from qwensft.api.v1alpha1 import LABEL_ATTEMPT, LABEL_STAGE, QwenSFTJob
 from qwensft.plan.failure import STARTING
 from qwensft.plan.run import Run
-from qwensft.plan.types import ChildJob, ClaimView, JobState, Observed, PodView, Report, Stage, Trouble
+from qwensft.plan.types import (
+    LARGEST_NUMBER,
+    ChildJob,
+    ClaimView,
+    JobState,
+    Observed,
+    PodView,
+    Report,
+    Stage,
+    Trouble,
+)
 
 TRAINER_CONTAINER = "trainer"
-LARGEST_NUMBER = 2**53  # the largest that JSON readers agree on
 LONGEST_TEXT = 4096  # characters: a message of the status holds a few of them
 LONGEST_WARNING = 200
 MOST_WARNINGS = 5

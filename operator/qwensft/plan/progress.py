@@ -11,9 +11,10 @@ from datetime import datetime
 from typing import Any
 
 from qwensft.api.v1alpha1 import Progress
-from qwensft.plan.types import Scrape
+from qwensft.plan.types import LARGEST_NUMBER, Scrape
 
 _COUNTS = ("step", "total_steps", "estimated_remaining_seconds")
+_MEASURES = ("epoch", "loss", "initial_loss", "eval_loss", "learning_rate", "tokens_per_second")
 _PACE = ("tokens_per_second", "estimated_remaining_seconds", "eta")
 
 
@@ -27,7 +28,7 @@ def live(known: Progress | None, scrape: Scrape, now: datetime) -> Progress | No
 
 def final(known: Progress | None, metrics: dict[str, float], now: datetime) -> Progress:
     """Return the figures of a completed training; those that the report lacks stay as last scraped."""
-    told = {_snake(name): value for name, value in metrics.items()}
+    told = {name: value for key, value in metrics.items() if _is_usable(name := _snake(key), value)}
     total = told.get("total_steps") or (known.total_steps if known else None)
     ended = known and known.model_copy(update={"estimated_remaining_seconds": None, "eta": None})
     return _stamped(known, _with(ended, {"step": total, **told, "total_steps": total}), now)
@@ -55,12 +56,8 @@ def duration(seconds: int) -> str:
 
 
 def _with(known: Progress | None, figures: dict[str, Any]) -> Progress:
-    told = {
-        name: _tidy(name, value)
-        for name, value in figures.items()
-        if name in Progress.model_fields and value is not None and math.isfinite(value)
-    }
-    new = (known or Progress()).model_copy(update={k: v for k, v in told.items() if k not in _COUNTS or v >= 0})
+    told = {name: _tidy(name, value) for name, value in figures.items() if _is_usable(name, value)}
+    new = (known or Progress()).model_copy(update=told)
     step, total, rest = new.step, new.total_steps, new.estimated_remaining_seconds
     derived: dict[str, Any] = {}
     if step is not None and total:
@@ -74,6 +71,13 @@ def _with(known: Progress | None, figures: dict[str, Any]) -> Progress:
 
 def _stamped(known: Progress | None, new: Progress, now: datetime) -> Progress:
     return new if new == known else new.model_copy(update={"last_update_time": now})
+
+
+def _is_usable(name: str, value: float | None) -> bool:
+    """Whether a figure is one that is measured, and a number that the status can hold."""
+    if value is None or not math.isfinite(value):
+        return False
+    return name in _MEASURES or (name in _COUNTS and 0 <= value <= LARGEST_NUMBER)
 
 
 def _tidy(name: str, value: float) -> float:

@@ -14,6 +14,8 @@ from typing import Any
 
 from qwensft.api.v1alpha1 import QwenSFTJob, Reason
 
+LARGEST_NUMBER = 2**53  # the largest integer that JSON readers agree on, and that the API takes
+
 
 class Stage(StrEnum):
     """The three child Jobs of a run, in the order in which they run."""

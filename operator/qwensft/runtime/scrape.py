@@ -14,8 +14,7 @@ import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
 from qwensft.api.v1alpha1 import METRICS_PORT
-from qwensft.plan.observed import LARGEST_NUMBER
-from qwensft.plan.types import Scrape
+from qwensft.plan.types import LARGEST_NUMBER, Scrape
 
 _LIMIT_BYTES = 64 * 1024
 _LIMIT_SECONDS = 2.0

@@ -126,3 +126,17 @@ def test_a_paused_training_has_no_pace() -> None:
 )
 def test_the_summary_tells_steps_and_loss(figures: dict[str, float], text: str) -> None:
     assert summary(Progress(**figures)) == text
+
+
+@pytest.mark.parametrize(
+    "absurd",
+    [
+        {"steps": 7.0, "eta": 3.0, "percentage": 250.0, "lastUpdateTime": 1.0},
+        {"step": -1.0, "totalSteps": -5.0, "estimatedRemainingSeconds": -0.5},
+        {"step": 1e300, "totalSteps": math.inf, "loss": math.nan},
+    ],
+)
+def test_figures_that_the_status_does_not_have_or_cannot_hold_change_none(absurd: dict[str, float]) -> None:
+    seen = final(KNOWN, absurd, NOW)
+    assert (seen.steps, seen.percentage, seen.eta, seen.loss) == ("500/500", 100, None, 0.71)
+    assert Progress.model_validate(seen.document()) == seen
