@@ -14,6 +14,7 @@ from qwensft.plan.observed import (
     pods_wanted,
     scrape_wanted,
 )
+from qwensft.plan.raw_status import invalid_spec, operator_error
 from qwensft.plan.types import Observed, Plan
 from qwensft.plan.volumes import claims_wanted
 
@@ -26,7 +27,9 @@ __all__ = [
     "creation_failures",
     "decide",
     "events_wanted",
+    "invalid_spec",
     "nodes_wanted",
+    "operator_error",
     "pod_view",
     "pods_wanted",
     "scrape_wanted",

@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 
 from qwensft import plan
 from qwensft.api.v1alpha1 import InvalidJobError
-from qwensft.plan.types import Action, Event
+from qwensft.plan.types import Action
+from qwensft.runtime.best_effort import BestEffort
 from qwensft.runtime.execute import Executor, NotYetError, ObstacleError
 from qwensft.runtime.kube import (
     ConflictError,
@@ -29,7 +30,7 @@ from qwensft.runtime.logging import about
 from qwensft.runtime.metrics import Metrics
 from qwensft.runtime.observe import Key, Observer
 from qwensft.runtime.queue import WorkQueue
-from qwensft.runtime.status import Reporter, invalid_spec_status
+from qwensft.runtime.status import Reporter
 
 _LIMIT_SECONDS = 120.0  # a pass makes about ten requests; one that takes longer hangs
 
@@ -52,6 +53,7 @@ class Reconciler:
     ) -> None:
         self._queue, self._observer, self._executor, self._reporter = queue, observer, executor, reporter
         self._metrics, self._scrape_interval, self._now = metrics, scrape_interval, now
+        self._best_effort = BestEffort()
 
     async def handle(self, key: Key) -> None:
         """Reconcile a run. Never raises but on cancellation: an error means a later try."""
@@ -69,9 +71,11 @@ class Reconciler:
             except KubeError as error:
                 delay = self._retry(key, "refused")
                 logger.error("trying again in %.1f s: %s", delay, error)
-            except Exception:
+                await self._report_error(key, error)
+            except Exception as error:
                 delay = self._retry(key, "bug")
                 logger.exception("trying again in %.1f s: the operator failed", delay)
+                await self._report_error(key, error)
             else:
                 if wait is not None:
                     self._queue.add_after(key, wait)
@@ -86,7 +90,7 @@ class Reconciler:
         try:
             observation = await self._observer.observe(manifest)
         except InvalidJobError as error:
-            await self._report_invalid(manifest, str(error))
+            await self._report(manifest, plan.invalid_spec(manifest, str(error), self._now()))
             self._queue.forget(key)
             return None
 
@@ -118,13 +122,16 @@ class Reconciler:
             logger.log(level, "%s: %s", event.reason, event.message)
         await self._reporter.emit(manifest, decision.events)
 
-    async def _report_invalid(self, manifest: Manifest, problem: str) -> None:
-        if "completionTime" in (manifest.get("status") or {}):
-            return  # a stricter version of the operator does not change how a run has ended
-        status = invalid_spec_status(manifest, problem, self._now())
-        if await self._reporter.write_status(manifest, status):
-            logger.error("the spec cannot be read: %s", problem)
-            await self._reporter.emit(manifest, [Event("Warning", "InvalidSpec", problem)])
+    async def _report_error(self, key: Key, error: Exception) -> None:
+        """Tell the user of an error that nobody foresaw; one that has passed by the next try is not worth it."""
+
+        async def report() -> None:
+            manifest = await self._observer.manifest(key)
+            if manifest is not None:
+                await self._report(manifest, plan.operator_error(manifest, error, self._now()))
+
+        if self._queue.failures(key) > 1:
+            await self._best_effort.attempt("a condition that tells of an error", report(), None)
 
     def _retry(self, key: Key, kind: str) -> float:
         self._metrics.failed(kind)

@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from qwensft.api.v1alpha1 import API_VERSION, KIND
-from qwensft.plan.observed import LONGEST_TEXT
 from qwensft.plan.types import Event
 from qwensft.runtime.kube import (
     EVENTS,
@@ -114,25 +113,6 @@ def event_manifest(about: Manifest, event: Event, identity: str, now: datetime) 
         "lastTimestamp": timestamp,
         "count": 1,
     }
-
-
-def invalid_spec_status(manifest: Manifest, problem: str, now: datetime) -> Manifest:
-    """Return the status of an object whose spec this operator cannot read: stalled, everything else as it was."""
-    status = dict(manifest.get("status") or {})
-    generation = manifest["metadata"]["generation"]
-    known = {condition["type"]: condition for condition in status.get("conditions") or ()}
-    for type_, value in (("Succeeded", "Unknown"), ("Reconciling", "False"), ("Stalled", "True")):
-        before = known.get(type_, {})
-        since = before.get("lastTransitionTime") if before.get("status") == value else None
-        known[type_] = {
-            "type": type_,
-            "status": value,
-            "reason": "InvalidSpec",
-            "message": f"this version of the operator does not understand the spec: {problem[:LONGEST_TEXT]}",
-            "lastTransitionTime": since or now.strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "observedGeneration": generation,
-        }
-    return status | {"observedGeneration": generation, "conditions": list(known.values())}
 
 
 def _shortened(message: str) -> str:

@@ -15,8 +15,10 @@ from qwensft.runtime.kube import (
     QWENSFTJOBS,
     ConflictError,
     ForbiddenError,
+    InvalidError,
     KubeError,
     Manifest,
+    Resource,
     TransientError,
 )
 from qwensft.runtime.metrics import Metrics
@@ -50,8 +52,8 @@ class StillTimers:
 
 
 class World:
-    def __init__(self) -> None:
-        self.kube, self.timers = FakeKube(), StillTimers()
+    def __init__(self, kube: FakeKube | None = None) -> None:
+        self.kube, self.timers = kube or FakeKube(), StillTimers()
         self.queue: WorkQueue[Key] = WorkQueue(self.timers, Backoff(base=1, jitter=lambda: 0))
         moments = (datetime(2026, 1, 1, 0, 0, second, tzinfo=UTC) for second in itertools.count())
         self.reconciler = Reconciler(
@@ -172,6 +174,66 @@ async def test_a_spec_of_another_version_stalls_the_run_once(world: World) -> No
     world.kube.calls.clear()
     await world.reconciler.handle(KEY)
     assert world.writes() == []
+
+
+def reasons(world: World) -> set[str]:
+    """Reasons of the conditions that sum up how the run does."""
+    conditions = world.run.get("status", {}).get("conditions", ())
+    return {c["reason"] for c in conditions if c["type"] in ("Succeeded", "Reconciling", "Stalled")}
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (RuntimeError("a bug"), "RuntimeError: a bug"),
+        (ForbiddenError(403, "Forbidden", "cannot list jobs"), "ForbiddenError: cannot list jobs"),
+    ],
+)
+async def test_a_pass_that_fails_again_and_again_is_told_once(world: World, error: Exception, words: str) -> None:
+    world.kube.refuse["list", "jobs"] = error
+    await world.reconciler.handle(KEY)
+    assert world.writes() == [], "one that has passed by the next try is not worth it"
+    for _ in range(3):
+        await world.reconciler.handle(KEY)
+    assert reasons(world) == {"OperatorError"}
+    assert words in world.run["status"]["conditions"][0]["message"]
+    assert world.writes() == [("patch/status", "qwensftjobs"), ("create", "events")]
+    assert world.queue.failures(KEY) == 4
+
+    world.kube.refuse.clear()
+    await world.reconciler.handle(KEY)
+    assert reasons(world) == {"Starting"}
+    assert world.run["status"]["phase"] == "Preparing"
+
+
+async def test_an_error_that_cannot_be_told_is_logged_and_tried_again(world: World) -> None:
+    world.kube.refuse["list", "jobs"] = RuntimeError("a bug")
+    world.kube.refuse["patch/status", "qwensftjobs"] = ForbiddenError(403, "Forbidden", "cannot patch status")
+    for _ in range(2):
+        await world.reconciler.handle(KEY)
+    assert world.queue.failures(KEY) == 2
+    assert world.kube.named(EVENTS) == set()
+
+
+class StrictKube(FakeKube):
+    """Refuses a status with figures, as an API server does whose schema they break."""
+
+    async def merge(
+        self, resource: Resource, namespace: str, name: str, patch: Manifest, *, subresource: str = ""
+    ) -> Manifest:
+        if "stages" in patch.get("status", {}):
+            raise InvalidError(422, "Invalid", "status.stages: Invalid value")
+        return await super().merge(resource, namespace, name, patch, subresource=subresource)
+
+
+async def test_a_status_that_is_refused_is_told_by_conditions_alone() -> None:
+    world = World(StrictKube())
+    world.kube.put(QWENSFTJOBS, "team", job_manifest())
+    for _ in range(3):
+        await world.reconciler.handle(KEY)
+    assert reasons(world) == {"OperatorError"}
+    assert "status.stages: Invalid value" in world.run["status"]["conditions"][0]["message"]
+    assert [write for write in world.writes() if write[0] == "patch/status"] == [("patch/status", "qwensftjobs")]
 
 
 async def test_a_spec_of_another_version_leaves_a_finished_run_as_it_ended(world: World) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from qwensft.plan.types import Event
 from qwensft.runtime.kube import EVENTS, QWENSFTJOBS, ConflictError, ForbiddenError
-from qwensft.runtime.status import Reporter, event_manifest, invalid_spec_status, merge_patch
+from qwensft.runtime.status import Reporter, event_manifest, merge_patch
 
 from .fakes import FakeKube, apply_merge_patch, job_manifest
 
@@ -85,35 +85,3 @@ def test_an_event_message_is_cut_to_what_the_api_server_takes_between_characters
     body = event_manifest(job_manifest(), Event("Normal", "X", "ü" * 2000), "me", NOW)
     assert len(body["message"].encode()) <= 1024
     assert body["message"].endswith("ü…")
-
-
-def test_a_spec_from_another_version_stalls_the_run_and_keeps_what_was_known() -> None:
-    manifest = job_manifest() | {
-        "status": {
-            "phase": "Training",
-            "conditions": [
-                {"type": "Trained", "status": "False", "reason": "Running", "message": "", "lastTransitionTime": "t0"},
-                {"type": "Stalled", "status": "True", "reason": "Old", "message": "", "lastTransitionTime": "t1"},
-                {"type": "Reconciling", "status": "True", "reason": "Old", "message": "", "lastTransitionTime": "t2"},
-            ],
-        }
-    }
-    status = invalid_spec_status(manifest, "spec.model.colour: unknown field", NOW)
-    conditions = {condition["type"]: condition for condition in status["conditions"]}
-    assert status["phase"] == "Training"
-    assert status["observedGeneration"] == 1
-    assert conditions["Stalled"]["reason"] == "InvalidSpec"
-    assert "spec.model.colour" in conditions["Stalled"]["message"]
-    assert {type_: c["status"] for type_, c in conditions.items()} == {
-        "Trained": "False",
-        "Stalled": "True",
-        "Reconciling": "False",
-        "Succeeded": "Unknown",
-    }
-    assert conditions["Stalled"]["lastTransitionTime"] == "t1"
-    assert conditions["Reconciling"]["lastTransitionTime"] == "2026-01-02T03:04:05Z"
-
-
-def test_a_spec_with_countless_mistakes_fits_into_a_condition() -> None:
-    status = invalid_spec_status(job_manifest(), "spec.model.colour: unknown field; " * 2000, NOW)
-    assert max(len(condition["message"]) for condition in status["conditions"]) < 32768

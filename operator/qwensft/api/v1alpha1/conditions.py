@@ -65,6 +65,9 @@ class Reason(StrEnum):
     FORBIDDEN = "Forbidden"
     INVALID_OBJECT = "InvalidObject"
 
+    # the operator itself failed, by a fault of its own or of its installation; it tries again
+    OPERATOR_ERROR = "OperatorError"
+
     # the trainer says that another attempt would fail in the same way (exit code 78)
     INVALID_CONFIG = "InvalidConfig"
     INVALID_DATASET = "InvalidDataset"
