@@ -138,6 +138,11 @@ class QueueMachine(RuleBasedStateMachine):
             oldest = self.timers.now - min(self.waiting.values(), default=self.timers.now)
             assert self.queue.oldest_wait() == pytest.approx(oldest, abs=0.01)
 
+    @invariant()
+    def at_most_half_of_what_is_kept_is_outdated(self) -> None:
+        if hasattr(self, "queue"):
+            assert len(self.queue._heap) <= 2 * len(self.due)
+
     def teardown(self) -> None:
         if not hasattr(self, "queue"):
             return
@@ -162,6 +167,19 @@ def test_an_outdated_delay_does_not_bring_a_later_one_forward() -> None:
     assert queue.depth == 0
     timers.move(1)
     assert queue.depth == 1
+
+
+def test_keys_that_are_brought_forward_again_and_again_leave_nothing_behind() -> None:
+    timers = FakeTimers()
+    queue: WorkQueue[int] = WorkQueue(timers)
+    for _ in range(50):
+        for key in range(100):
+            queue.add_after(key, 600)  # the next look at everything
+            queue.add_after(key, 0.1)  # an event
+        timers.move(1)
+        while queue.depth:
+            queue.done(queue.get_nowait())
+    assert len(queue._heap) <= 200
 
 
 async def test_no_key_is_lost_or_doubled_among_concurrent_workers() -> None:

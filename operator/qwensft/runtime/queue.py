@@ -68,8 +68,8 @@ class WorkQueue(Generic[K]):
         self._ready: asyncio.Queue[K | None] = asyncio.Queue()  # None: closed
         self._waiting: dict[K, float] = {}  # asked for since that time, not yet taken by a worker
         self._processing: set[K] = set()
-        self._due: dict[K, float] = {}
-        self._heap: list[tuple[float, int, K]] = []  # may hold outdated entries; `_due` is right
+        self._due: dict[K, tuple[float, int]] = {}
+        self._heap: list[tuple[float, int, K]] = []  # up to half of it may be outdated; `_due` is right
         self._order = itertools.count()
         self._timer: tuple[float, Any] | None = None
         self._closed = False
@@ -88,10 +88,11 @@ class WorkQueue(Generic[K]):
             self.add(key)
             return
         due = self._timers.time() + delay
-        if self._closed or self._due.get(key, due + 1) <= due:
+        if self._closed or (key in self._due and self._due[key][0] <= due):
             return
-        self._due[key] = due
-        heapq.heappush(self._heap, (due, next(self._order), key))
+        self._due[key] = due, next(self._order)
+        heapq.heappush(self._heap, (*self._due[key], key))
+        self._drop_outdated()
         self._schedule()
 
     def add_rate_limited(self, key: K) -> float:
@@ -187,9 +188,16 @@ class WorkQueue(Generic[K]):
         self._timer = None
         now = self._timers.time()  # perhaps a tick too early: then nothing is due yet, and the timer is set again
         while self._heap and self._heap[0][0] <= now:
-            due, _, key = heapq.heappop(self._heap)
-            if self._due.get(key) == due:
+            due, order, key = heapq.heappop(self._heap)
+            if self._due.get(key) == (due, order):
                 del self._due[key]
                 self.add(key)
+        self._drop_outdated()
         if self._heap and not self._closed:
             self._schedule()
+
+    def _drop_outdated(self) -> None:
+        # A key that is brought forward leaves an entry behind for as long as it was to wait; ten minutes' add up.
+        if len(self._heap) > 2 * len(self._due):
+            self._heap = [(*due, key) for key, due in self._due.items()]
+            heapq.heapify(self._heap)
