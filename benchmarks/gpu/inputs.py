@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from qwensft.api.v1alpha1 import parse_job
+from qwensft.api.v1alpha1 import Stage, parse_job
 from qwensft.render import config_map
 
 DATASET = "text"
@@ -91,7 +91,7 @@ def document(options: dict[str, Any]) -> dict[str, Any]:
 
 def write_configuration(directory: Path, root: Path, job: dict[str, Any]) -> dict[str, Any]:
     """Write what the operator would mount at /etc/qwensft, for pods whose volumes lie below root; the arguments."""
-    files = config_map(parse_job(job), "train", 1)["data"]
+    files = config_map(parse_job(job), Stage.TRAIN, 1)["data"]
     directory.mkdir(parents=True, exist_ok=True)
     moved = {name: _moved(yaml.safe_load(text), root) for name, text in files.items()}
     for name, content in moved.items():

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from qwensft.api.v1alpha1 import Phase, Reason, Status, parse_job
+from qwensft.api.v1alpha1 import Phase, Reason, Stage, Status, parse_job
 from qwensft.plan import Observed, Plan, claims_wanted, decide, pods_wanted
 from qwensft.plan.run import DONE_CONDITION
 from qwensft.plan.types import (
@@ -29,7 +29,6 @@ from qwensft.plan.types import (
     Obstacle,
     PodView,
     Report,
-    Stage,
 )
 
 NAME = "support"

@@ -8,10 +8,10 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qwensft.api.v1alpha1 import Phase, Reason, StageStatus, Status
+from qwensft.api.v1alpha1 import Phase, Reason, Stage, StageStatus, Status
 from qwensft.plan.run import DONE_CONDITION
 from qwensft.plan.suspension import seconds_active
-from qwensft.plan.types import JobState, Stage
+from qwensft.plan.types import JobState
 
 from .cluster import OVER, Cluster, Pass, SimulatedJob
 

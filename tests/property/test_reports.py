@@ -10,9 +10,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwensft.api.v1alpha1 import Status
+from qwensft.api.v1alpha1 import Stage, Status
 from qwensft.plan import decide, pod_view
-from qwensft.plan.types import JobState, Stage
+from qwensft.plan.types import JobState
 
 from .cluster import Cluster, SimulatedJob
 

@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args, get_origin
 import pytest
 from pydantic import BaseModel
 
-from qwensft.api.v1alpha1 import METRICS_PORT, DatasetStatus, Progress, Reason
+from qwensft.api.v1alpha1 import METRICS_PORT, DatasetStatus, Progress, Reason, Stage
 from qwensft.api.v1alpha1.common import RESERVED_ENVIRONMENT
 from qwensft.api.v1alpha1.constants import DEFAULT_MERGE_DIRECTORY
 from qwensft.api.v1alpha1.datasets import DatasetSource, Format, UrlSource
@@ -30,7 +30,7 @@ from qwensft.api.v1alpha1.tuning import Method, Quantization, Tuning
 from qwensft.plan.architectures import described
 from qwensft.plan.failure import _GENERIC
 from qwensft.plan.observed import LONGEST_TEXT, LONGEST_WARNING, MOST_WARNINGS, report
-from qwensft.plan.types import Scrape, Stage
+from qwensft.plan.types import Scrape
 from qwensft.render import config_map
 from qwensft.render.llamafactory import DTYPE
 from qwensft.render.names import CONFIG, WORKSPACE, child_name, service_name
@@ -230,7 +230,7 @@ def test_the_api_names_the_credentials_that_the_trainer_looks_for() -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_the_trainer_reads_every_run_that_is_written(stage: str, tmp_path: Path) -> None:
+def test_the_trainer_reads_every_run_that_is_written(stage: Stage, tmp_path: Path) -> None:
     for name, rendered in {**{case: job(case) for case in SPECS}, **{name: example(name) for name in EXAMPLES}}.items():
         (tmp_path / "run.yaml").write_text(config_map(rendered, stage, 1)["data"]["run.yaml"], encoding="utf-8")
         description = load_run(tmp_path)

@@ -23,7 +23,7 @@ from qwensft_trainer.log import log
 from qwensft_trainer.stage import Stage
 from qwensft_trainer.termination import Termination
 
-# What a failure nobody has foreseen is called, by stage.
+# The stages that the operator knows, and what a failure nobody has foreseen is called in each.
 STAGES = {"prepare": "PreparationFailed", "train": "TrainingFailed", "merge": "MergeFailed"}
 
 

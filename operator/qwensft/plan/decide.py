@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from qwensft.api.v1alpha1 import Condition, ConditionType, Phase, Reason, Status
+from qwensft.api.v1alpha1 import Condition, ConditionType, Phase, Reason, Stage, Status
 from qwensft.plan import estimate, progress
 from qwensft.plan.policies import POLICIES
 from qwensft.plan.run import DONE_CONDITION, Run, harvest
 from qwensft.plan.step import Step
 from qwensft.plan.suspension import seconds_active, timed
-from qwensft.plan.types import Event, Observed, Plan, Stage
+from qwensft.plan.types import Event, Observed, Plan
 
 _MOST_CONDITIONS = 16  # by the API
 _WAITING = "an earlier stage has not completed, or spec.runPolicy.suspend holds the run"

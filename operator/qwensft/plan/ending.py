@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from qwensft.api.v1alpha1 import ConditionType, Phase, Reason
+from qwensft.api.v1alpha1 import ConditionType, Phase, Reason, Stage
 from qwensft.plan.failure import Cause
 from qwensft.plan.run import Run
 from qwensft.plan.step import Step, deletions, end, fail
 from qwensft.plan.suspension import seconds_active
-from qwensft.plan.types import Stage
 
 
 def finished(run: Run, now: datetime) -> Step | None:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from qwensft.api.v1alpha1 import Estimate, QwenSFTJob, Reason, Spec, parse_quantity
+from qwensft.api.v1alpha1 import Estimate, QwenSFTJob, Reason, Spec, Stage, parse_quantity
 from qwensft.plan.architectures import Architecture, described, known
 from qwensft.plan.memory import Footprint, footprint
 from qwensft.plan.remedies import more_accelerators_help, remedies
 from qwensft.plan.run import Run
-from qwensft.plan.types import ChildJob, Event, NodeView, Observed, Stage
+from qwensft.plan.types import ChildJob, Event, NodeView, Observed
 
 MARGIN = 1.2  # the formulas are up to 16 % below what was measured
 _GIB = 2**30

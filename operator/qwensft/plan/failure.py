@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from qwensft.api.v1alpha1 import EXIT_PERMANENT, Reason
-from qwensft.plan.types import ChildJob, PodView, Stage, Trouble
+from qwensft.api.v1alpha1 import EXIT_PERMANENT, Reason, Stage
+from qwensft.plan.types import ChildJob, PodView, Trouble
 
 Pods = tuple[PodView, ...]
 

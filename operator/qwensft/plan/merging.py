@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from qwensft.api.v1alpha1 import Phase, Reason
+from qwensft.api.v1alpha1 import Phase, Reason, Stage
 from qwensft.plan.run import CLEAN_SLATE, Run
 from qwensft.plan.step import Step, reopened
-from qwensft.plan.types import JobState, Stage
+from qwensft.plan.types import JobState
 
 
 def merge_again(run: Run, now: datetime) -> Step | None:

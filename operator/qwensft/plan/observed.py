@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from qwensft.api.v1alpha1 import LABEL_ATTEMPT, LABEL_STAGE, QwenSFTJob
+from qwensft.api.v1alpha1 import LABEL_ATTEMPT, LABEL_STAGE, QwenSFTJob, Stage
 from qwensft.plan.failure import STARTING
 from qwensft.plan.run import Run
 from qwensft.plan.types import (
@@ -21,7 +21,6 @@ from qwensft.plan.types import (
     Observed,
     PodView,
     Report,
-    Stage,
     Trouble,
 )
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from qwensft.api.v1alpha1 import Reason
+from qwensft.api.v1alpha1 import Reason, Stage
 from qwensft.plan import progress
 from qwensft.plan.ending import finished, over_deadline, succeeded
 from qwensft.plan.failure import Cause, classify, diagnose, has_failed, lost_node
@@ -20,7 +20,7 @@ from qwensft.plan.retry import backing_off, retry_requested, stage_failed, stage
 from qwensft.plan.run import Run
 from qwensft.plan.step import LOOK_AGAIN, PHASE_OF, Policy, Step, adopted, deletions, held_phase, stage_phase
 from qwensft.plan.suspension import suspended
-from qwensft.plan.types import Action, ChildJob, CreateJob, EnsureClaim, EnsureConfigMap, EnsureService, JobState, Stage
+from qwensft.plan.types import Action, ChildJob, CreateJob, EnsureClaim, EnsureConfigMap, EnsureService, JobState
 from qwensft.plan.volumes import claim_unusable, one_node_hint, storage_trouble
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from qwensft.api.v1alpha1 import Phase, Reason, StageStatus
+from qwensft.api.v1alpha1 import Phase, Reason, Stage, StageStatus
 from qwensft.plan.ending import succeeded
 from qwensft.plan.failure import Cause, classify, clock
 from qwensft.plan.run import CLEAN_SLATE, Run
 from qwensft.plan.step import Step, fail, reopened, stage_phase
-from qwensft.plan.types import ChildJob, JobState, Stage
+from qwensft.plan.types import ChildJob, JobState
 
 FIRST_WAIT = timedelta(seconds=10)
 LONGEST_WAIT = timedelta(minutes=5)

@@ -14,9 +14,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from qwensft.api.v1alpha1 import ConditionType, DatasetStatus, Output, Outputs, QwenSFTJob, StageStatus, Status
+from qwensft.api.v1alpha1 import ConditionType, DatasetStatus, Output, Outputs, QwenSFTJob, Stage, StageStatus, Status
 from qwensft.plan import progress
-from qwensft.plan.types import ChildJob, JobState, Observed, Report, Stage
+from qwensft.plan.types import ChildJob, JobState, Observed, Report
 
 DONE_CONDITION = {
     Stage.PREPARE: ConditionType.PREPARED,

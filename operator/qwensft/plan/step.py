@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from qwensft.api.v1alpha1 import Phase, Reason, Status
+from qwensft.api.v1alpha1 import Phase, Reason, Stage, Status
 from qwensft.plan.failure import Cause
 from qwensft.plan.run import Run
-from qwensft.plan.types import Action, ChildJob, DeleteJob, Stage
+from qwensft.plan.types import Action, ChildJob, DeleteJob
 
 PHASE_OF = {Stage.PREPARE: Phase.PREPARING, Stage.TRAIN: Phase.TRAINING, Stage.MERGE: Phase.MERGING}
 LOOK_AGAIN = 15.0  # seconds until what no watch tells (events, claims, a grace period that is over) is looked at again

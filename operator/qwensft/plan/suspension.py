@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from qwensft.api.v1alpha1 import Phase, Reason, Status
+from qwensft.api.v1alpha1 import Phase, Reason, Stage, Status
 from qwensft.plan.failure import lost_node
 from qwensft.plan.run import UNTROUBLED, Run
 from qwensft.plan.step import LOOK_AGAIN, Step, deletions
-from qwensft.plan.types import JobState, Stage
+from qwensft.plan.types import JobState
 
 
 def suspended(run: Run, now: datetime) -> Step | None:

@@ -12,17 +12,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from qwensft.api.v1alpha1 import QwenSFTJob, Reason
+from qwensft.api.v1alpha1 import QwenSFTJob, Reason, Stage
 
 LARGEST_NUMBER = 2**53  # the largest integer that JSON readers agree on, and that the API takes
-
-
-class Stage(StrEnum):
-    """The three child Jobs of a run, in the order in which they run."""
-
-    PREPARE = "prepare"
-    TRAIN = "train"
-    MERGE = "merge"
 
 
 class JobState(StrEnum):

@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from qwensft.api.v1alpha1 import QwenSFTJob, Reason
+from qwensft.api.v1alpha1 import QwenSFTJob, Reason, Stage
 from qwensft.plan.failure import lasts
 from qwensft.plan.run import Run
 from qwensft.plan.step import Step, held_phase
-from qwensft.plan.types import ChildJob, ClaimView, Observed, Stage
+from qwensft.plan.types import ChildJob, ClaimView, Observed
 
 STORAGE_CHECK = 30.0  # seconds until a claim that could not serve is looked at again
 _MANY_NODES = {"ReadOnlyMany", "ReadWriteMany"}

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from qwensft.api.v1alpha1 import QwenSFTJob
+from qwensft.api.v1alpha1 import QwenSFTJob, Stage
 from qwensft.render.deepspeed import FILE, deepspeed_config
 from qwensft.render.llamafactory import export_arguments, train_arguments
 from qwensft.render.names import child_name, metadata
@@ -21,10 +21,10 @@ from qwensft.render.run import run_description
 _Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
-def config_map(job: QwenSFTJob, stage: str, attempt: int) -> dict[str, Any]:
+def config_map(job: QwenSFTJob, stage: Stage, attempt: int) -> dict[str, Any]:
     """Return the manifest of the ConfigMap that the attempt's pods mount."""
     files = {"run.yaml": _yaml(run_description(job, stage))}
-    if stage == "merge":
+    if stage is Stage.MERGE:
         files["export.yaml"] = _yaml(export_arguments(job))
     else:
         files["train.yaml"] = _yaml(train_arguments(job))

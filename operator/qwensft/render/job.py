@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from qwensft.api.v1alpha1 import EXIT_PERMANENT, INTERFACE_ENVIRONMENT, METRICS_PORT, QwenSFTJob
+from qwensft.api.v1alpha1 import EXIT_PERMANENT, INTERFACE_ENVIRONMENT, METRICS_PORT, QwenSFTJob, Stage
 from qwensft.render.names import child_name, metadata, service_name
 from qwensft.render.pod import Defaults, Placement, pod_template
 from qwensft.render.volumes import stage_volumes
@@ -17,19 +17,19 @@ STOP_SECONDS = 30
 CHECKPOINT_SECONDS = 300  # a training pod saves a checkpoint between SIGTERM and its end
 
 
-def stage_job(job: QwenSFTJob, stage: str, attempt: int, *, defaults: Defaults) -> dict[str, Any]:
+def stage_job(job: QwenSFTJob, stage: Stage, attempt: int, *, defaults: Defaults) -> dict[str, Any]:
     """Return the manifest of the attempt's Job.
 
     Args:
         job: the custom resource.
-        stage: prepare, train or merge.
+        stage: whose Job.
         attempt: counted from 1, across suspensions and restarts.
         defaults: the installation's image settings.
     """
-    template = {"prepare": _prepare, "train": _train, "merge": _merge}[stage](job, attempt, defaults)
-    nodes = job.spec.distribution.nodes if stage == "train" else 1
+    template = {Stage.PREPARE: _prepare, Stage.TRAIN: _train, Stage.MERGE: _merge}[stage](job, attempt, defaults)
+    nodes = job.spec.distribution.nodes if stage is Stage.TRAIN else 1
     spec: dict[str, Any] = {
-        "completionMode": "Indexed" if stage == "train" else "NonIndexed",
+        "completionMode": "Indexed" if stage is Stage.TRAIN else "NonIndexed",
         "completions": nodes,
         "parallelism": nodes,
         "backoffLimit": 0,
@@ -43,7 +43,7 @@ def stage_job(job: QwenSFTJob, stage: str, attempt: int, *, defaults: Defaults) 
         },
         "template": template,
     }
-    if stage == "prepare" and job.spec.prepare.active_deadline_seconds is not None:
+    if stage is Stage.PREPARE and job.spec.prepare.active_deadline_seconds is not None:
         spec["activeDeadlineSeconds"] = job.spec.prepare.active_deadline_seconds
     return {
         "apiVersion": "batch/v1",
@@ -64,9 +64,9 @@ def _prepare(job: QwenSFTJob, attempt: int, defaults: Defaults) -> dict[str, Any
         tolerations=worker.tolerations if prepare.tolerations is None else [t.document() for t in prepare.tolerations],
     )
     return pod_template(
-        job, "prepare", attempt,
-        defaults=defaults, placement=placement, env=[*_env(job, "prepare", attempt), *_hub_token(job)],
-        volumes=stage_volumes(job, "prepare", attempt), ports=[], grace_period_seconds=STOP_SECONDS,
+        job, Stage.PREPARE, attempt,
+        defaults=defaults, placement=placement, env=[*_env(job, Stage.PREPARE, attempt), *_hub_token(job)],
+        volumes=stage_volumes(job, Stage.PREPARE, attempt), ports=[], grace_period_seconds=STOP_SECONDS,
     )  # fmt: skip
 
 
@@ -75,10 +75,10 @@ def _train(job: QwenSFTJob, attempt: int, defaults: Defaults) -> dict[str, Any]:
     resources = _with_devices(
         worker.resources.document() if worker.resources else {}, job, count=worker.accelerator.count
     )
-    master = f"{child_name(job, 'train', attempt)}-0.{service_name(job)}"
+    master = f"{child_name(job, Stage.TRAIN, attempt)}-0.{service_name(job)}"
     index = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
     env = [
-        *_env(job, "train", attempt),
+        *_env(job, Stage.TRAIN, attempt),
         {"name": "NNODES", "value": str(distribution.nodes)},
         {"name": "NODE_RANK", "valueFrom": {"fieldRef": {"fieldPath": index}}},
         {"name": "NPROC_PER_NODE", "value": str(job.spec.processes_per_node)},
@@ -88,9 +88,9 @@ def _train(job: QwenSFTJob, attempt: int, defaults: Defaults) -> dict[str, Any]:
     if worker.network_interface is not None:
         env += [{"name": name, "value": worker.network_interface} for name in INTERFACE_ENVIRONMENT]
     return pod_template(
-        job, "train", attempt,
+        job, Stage.TRAIN, attempt,
         defaults=defaults, placement=_placement(job, resources, accelerated=True), env=env,
-        volumes=stage_volumes(job, "train", attempt),
+        volumes=stage_volumes(job, Stage.TRAIN, attempt),
         # On the host's network the scheduler keeps two such pods off one node by it: the second could not listen.
         ports=[{"name": "metrics", "containerPort": METRICS_PORT}],
         grace_period_seconds=CHECKPOINT_SECONDS, subdomain=service_name(job), host_network=worker.host_network,
@@ -105,9 +105,9 @@ def _merge(job: QwenSFTJob, attempt: int, defaults: Defaults) -> dict[str, Any]:
     if accelerated:
         resources = _with_devices(resources, job, count=1)
     return pod_template(
-        job, "merge", attempt,
+        job, Stage.MERGE, attempt,
         defaults=defaults, placement=_placement(job, resources, accelerated=accelerated),
-        env=_env(job, "merge", attempt), volumes=stage_volumes(job, "merge", attempt), ports=[],
+        env=_env(job, Stage.MERGE, attempt), volumes=stage_volumes(job, Stage.MERGE, attempt), ports=[],
         grace_period_seconds=STOP_SECONDS,
     )  # fmt: skip
 
@@ -130,9 +130,9 @@ def _with_devices(resources: dict[str, Any], job: QwenSFTJob, *, count: int) -> 
     return {**resources, "limits": {job.spec.worker.accelerator.resource: str(count), **resources.get("limits", {})}}
 
 
-def _env(job: QwenSFTJob, stage: str, attempt: int) -> list[dict[str, Any]]:
+def _env(job: QwenSFTJob, stage: Stage, attempt: int) -> list[dict[str, Any]]:
     # The operator's own variables stand last, so that they win.
-    own = [{"name": "QWENSFT_STAGE", "value": stage}, {"name": "QWENSFT_ATTEMPT", "value": str(attempt)}]
+    own = [{"name": "QWENSFT_STAGE", "value": stage.value}, {"name": "QWENSFT_ATTEMPT", "value": str(attempt)}]
     return [*(variable.document() for variable in job.spec.worker.env or ()), *own]
 
 

@@ -14,6 +14,7 @@ from qwensft.api.v1alpha1 import (
     MANAGED_BY,
     Dataset,
     QwenSFTJob,
+    Stage,
 )
 
 WORKSPACE = "/workspace"  # the storage claim
@@ -25,7 +26,7 @@ CONFIG = "/etc/qwensft"  # the attempt's ConfigMap
 OWN_DEEPSPEED = "/etc/qwensft-deepspeed"  # the user's DeepSpeed configuration, in the prepare pod alone
 
 
-def child_name(job: QwenSFTJob, stage: str, attempt: int) -> str:
+def child_name(job: QwenSFTJob, stage: Stage, attempt: int) -> str:
     """Return the name that an attempt's Job and ConfigMap share."""
     return f"{job.metadata.name}-{stage}-{attempt}"
 
@@ -67,7 +68,7 @@ def below(directory: str, path: str) -> str:
     return f"{directory}/{path}".rstrip("/")
 
 
-def labels(job: QwenSFTJob, stage: str | None = None, attempt: int | None = None) -> dict[str, str]:
+def labels(job: QwenSFTJob, stage: Stage | None = None, attempt: int | None = None) -> dict[str, str]:
     """Return the labels of a child object."""
     common = {
         "app.kubernetes.io/name": "qwen-sft",
@@ -76,14 +77,14 @@ def labels(job: QwenSFTJob, stage: str | None = None, attempt: int | None = None
         LABEL_JOB: job.metadata.name,
     }
     if stage is not None:
-        common |= {"app.kubernetes.io/component": stage, LABEL_STAGE: stage}
+        common |= {"app.kubernetes.io/component": stage.value, LABEL_STAGE: stage.value}
     if attempt is not None:
         common[LABEL_ATTEMPT] = str(attempt)
     return common
 
 
 def metadata(
-    job: QwenSFTJob, name: str, *, stage: str | None = None, attempt: int | None = None, owned: bool = True
+    job: QwenSFTJob, name: str, *, stage: Stage | None = None, attempt: int | None = None, owned: bool = True
 ) -> dict[str, Any]:
     """Return a child's metadata. An owned child goes with the QwenSFTJob; blockOwnerDeletion would need more RBAC."""
     meta: dict[str, Any] = {

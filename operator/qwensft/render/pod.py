@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from qwensft.api.v1alpha1 import QwenSFTJob
+from qwensft.api.v1alpha1 import QwenSFTJob, Stage
 from qwensft.render.names import labels
 from qwensft.render.volumes import Volume, mounts, sources
 
@@ -37,7 +37,7 @@ class Placement:
 
 def pod_template(
     job: QwenSFTJob,
-    stage: str,
+    stage: Stage,
     attempt: int,
     *,
     defaults: Defaults,
@@ -55,7 +55,7 @@ def pod_template(
         "name": "trainer",
         "image": worker.image or defaults.trainer_image,
         "imagePullPolicy": worker.image_pull_policy or defaults.image_pull_policy,
-        "args": [stage],
+        "args": [stage.value],
         # Whoever dies before the trainer can write its report has at least said something on the way.
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "env": env,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from qwensft.api.v1alpha1 import Dataset, QwenSFTJob
+from qwensft.api.v1alpha1 import Dataset, QwenSFTJob, Stage
 from qwensft.render.deepspeed import deepspeed_section
 from qwensft.render.names import CACHE, below, dataset_directory, model_path, run_directory, secret_directory
 
@@ -47,7 +47,7 @@ TAGS = {
 }
 
 
-def run_description(job: QwenSFTJob, stage: str) -> dict[str, Any]:
+def run_description(job: QwenSFTJob, stage: Stage) -> dict[str, Any]:
     """Return the content of run.yaml. Only the merge is told where to merge to."""
     spec, meta = job.spec, job.metadata
     run: dict[str, Any] = {
@@ -68,7 +68,7 @@ def run_description(job: QwenSFTJob, stage: str) -> dict[str, Any]:
         )
     if (deepspeed := deepspeed_section(job)) is not None:
         run["deepspeed"] = deepspeed
-    if stage == "merge":
+    if stage is Stage.MERGE:
         directory = f"{run_directory(job)}/{spec.merge.effective_path}"
         run["merge"] = {"directory": directory, "verify": spec.merge.verify, "dtype": spec.merge.dtype}
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from qwensft.api.v1alpha1 import LABEL_JOB, LABEL_STAGE, METRICS_PORT, QwenSFTJob
+from qwensft.api.v1alpha1 import LABEL_JOB, LABEL_STAGE, METRICS_PORT, QwenSFTJob, Stage
 from qwensft.render.names import metadata, service_name
 
 
@@ -13,12 +13,12 @@ def service(job: QwenSFTJob) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": metadata(job, service_name(job), stage="train"),
+        "metadata": metadata(job, service_name(job), stage=Stage.TRAIN),
         "spec": {
             "clusterIP": "None",
             # torchrun's peers must find the master while it is still importing.
             "publishNotReadyAddresses": True,
-            "selector": {LABEL_JOB: job.metadata.name, LABEL_STAGE: "train"},
+            "selector": {LABEL_JOB: job.metadata.name, LABEL_STAGE: Stage.TRAIN.value},
             "ports": [
                 {"name": "rendezvous", "port": job.spec.distribution.master_port},
                 {"name": "metrics", "port": METRICS_PORT},

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from qwensft.api.v1alpha1 import Dataset, QwenSFTJob
+from qwensft.api.v1alpha1 import Dataset, QwenSFTJob, Stage
 from qwensft.render.names import (
     CACHE,
     CONFIG,
@@ -35,12 +35,12 @@ class Volume:
     read_only: bool = True
 
 
-def stage_volumes(job: QwenSFTJob, stage: str, attempt: int) -> list[Volume]:
+def stage_volumes(job: QwenSFTJob, stage: Stage, attempt: int) -> list[Volume]:
     """Return the volumes of a stage's pods, in the order in which they are mounted."""
     common = _of_every_stage(job, stage, attempt)
-    if stage == "prepare":
+    if stage is Stage.PREPARE:
         return [*common, *_of_prepare(job)]
-    return [*common, *_of_train(job)] if stage == "train" else [*common]
+    return [*common, *_of_train(job)] if stage is Stage.TRAIN else [*common]
 
 
 def mounts(volumes: list[Volume]) -> list[dict[str, Any]]:
@@ -58,7 +58,7 @@ def _name(volume: Volume, volumes: list[Volume]) -> str:
     return next(v.name for v in volumes if v is volume or (v.source == volume.source and _CLAIM in v.source))
 
 
-def _of_every_stage(job: QwenSFTJob, stage: str, attempt: int) -> Iterator[Volume]:
+def _of_every_stage(job: QwenSFTJob, stage: Stage, attempt: int) -> Iterator[Volume]:
     yield Volume("workspace", WORKSPACE, _claim(job.workspace_claim), read_only=False)
     yield Volume("config", CONFIG, {"configMap": {"name": child_name(job, stage, attempt)}})
     yield Volume("scratch", "/tmp", {"emptyDir": {}}, read_only=False)  # noqa: S108 -- the pod's own emptyDir
@@ -72,7 +72,7 @@ def _of_every_stage(job: QwenSFTJob, stage: str, attempt: int) -> Iterator[Volum
         yield Volume("model", MODEL, {"image": image})
     if cache is not None:
         # The run directory links to the model in the cache, so that every stage needs it.
-        yield Volume("cache", CACHE, _claim(cache.claim_name), read_only=stage != "prepare")
+        yield Volume("cache", CACHE, _claim(cache.claim_name), read_only=stage is not Stage.PREPARE)
 
 
 def _of_prepare(job: QwenSFTJob) -> Iterator[Volume]:

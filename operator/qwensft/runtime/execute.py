@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 
 from qwensft import render
-from qwensft.api.v1alpha1 import API_VERSION, KIND, LABEL_JOB, QwenSFTJob, Reason
+from qwensft.api.v1alpha1 import API_VERSION, KIND, LABEL_JOB, QwenSFTJob, Reason, Stage
 from qwensft.plan.types import (
     Action,
     CreateJob,
@@ -18,7 +18,6 @@ from qwensft.plan.types import (
     EnsureConfigMap,
     EnsureService,
     Obstacle,
-    Stage,
 )
 from qwensft.runtime.kube import (
     CLAIMS,

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from qwensft import plan, render
-from qwensft.api.v1alpha1 import LABEL_JOB, QwenSFTJob, parse_job
+from qwensft.api.v1alpha1 import LABEL_JOB, QwenSFTJob, Stage, parse_job
 from qwensft.plan.run import Run
-from qwensft.plan.types import ChildJob, ClaimView, JobState, NodeView, Observed, PodView, Scrape, Stage
+from qwensft.plan.types import ChildJob, ClaimView, JobState, NodeView, Observed, PodView, Scrape
 from qwensft.render.names import service_name
 from qwensft.runtime.best_effort import BestEffort
 from qwensft.runtime.execute import is_ours

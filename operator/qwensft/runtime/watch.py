@@ -14,8 +14,7 @@ from typing import Any
 import aiohttp
 import kopf
 
-from qwensft.api.v1alpha1 import LABEL_JOB, LABEL_MANAGED_BY, LABEL_STAGE, MANAGED_BY
-from qwensft.plan.types import Stage
+from qwensft.api.v1alpha1 import LABEL_JOB, LABEL_MANAGED_BY, LABEL_STAGE, MANAGED_BY, Stage
 from qwensft.runtime.kube import JOBS, PODS, QWENSFTJOBS, Kube, Resource
 from qwensft.runtime.observe import LABEL_CONTROLLER_UID, LABEL_INDEX, Key, rank_zero_address
 from qwensft.runtime.queue import WorkQueue

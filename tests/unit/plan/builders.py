@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from qwensft.api.v1alpha1 import Condition, QwenSFTJob, StageStatus, Status, parse_job
+from qwensft.api.v1alpha1 import Condition, QwenSFTJob, Stage, StageStatus, Status, parse_job
 from qwensft.plan import Observed, Plan, decide
 from qwensft.plan.run import DONE_CONDITION, Run
-from qwensft.plan.types import ChildJob, JobState, PodView, Report, Stage
+from qwensft.plan.types import ChildJob, JobState, PodView, Report
 
 NOW = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
 EARLIER = NOW - timedelta(hours=1)

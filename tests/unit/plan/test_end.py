@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from qwensft.api.v1alpha1 import Phase, Reason
-from qwensft.plan.types import JobState, Obstacle, Stage
+from qwensft.api.v1alpha1 import Phase, Reason, Stage
+from qwensft.plan.types import JobState, Obstacle
 
 from .builders import COMPLETE, FAILED, MERGE, NOW, PREPARE, TRAIN, child, failed, later, look, scene
 

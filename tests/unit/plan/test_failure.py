@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from qwensft.api.v1alpha1 import Reason
+from qwensft.api.v1alpha1 import Reason, Stage
 from qwensft.plan.failure import Cause, classify, diagnose, lost_node
-from qwensft.plan.types import PodView, Report, Stage, Trouble
+from qwensft.plan.types import PodView, Report, Trouble
 
 from .builders import FAILED, MERGE, NOW, PREPARE, RUNNING, TRAIN, child, failed, interrupted, later, pod
 

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from qwensft.api.v1alpha1 import Stage
 from qwensft.plan import child_job, claim_view, events_wanted, pod_view, pods_wanted, scrape_wanted
 from qwensft.plan.observed import report
-from qwensft.plan.types import ChildJob, ClaimView, JobState, Stage, Trouble
+from qwensft.plan.types import ChildJob, ClaimView, JobState, Trouble
 
 from .builders import COMPLETE, FAILED, FAILING, PREPARE, RUNNING, TRAIN, UID, child, later, look, new_run, scene
 

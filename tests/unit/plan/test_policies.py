@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from qwensft.api.v1alpha1 import ConditionType, Reason
+from qwensft.api.v1alpha1 import ConditionType, Reason, Stage
 from qwensft.plan import decide, failure
 from qwensft.plan.policies import POLICIES
 from qwensft.plan.run import DONE_CONDITION
-from qwensft.plan.types import ClaimView, JobState, Observed, Obstacle, Stage
+from qwensft.plan.types import ClaimView, JobState, Observed, Obstacle
 
 from .builders import COMPLETE, FAILED, MERGE, NOW, PREPARE, TRAIN, failed, look, scene
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from qwensft.api.v1alpha1 import Phase, StageStatus
-from qwensft.plan.types import Observed, Stage
+from qwensft.api.v1alpha1 import Phase, Stage, StageStatus
+from qwensft.plan.types import Observed
 
 from .builders import (
     COMPLETE,

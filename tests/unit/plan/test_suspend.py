@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from qwensft.plan.types import Stage
+from qwensft.api.v1alpha1 import Stage
 
 from .builders import (
     COMPLETE,

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from qwensft.api.v1alpha1 import Stage
 from qwensft.plan import claims_wanted
-from qwensft.plan.types import ClaimView, Observed, PodView, Stage, Trouble
+from qwensft.plan.types import ClaimView, Observed, PodView, Trouble
 
 from .builders import COMPLETE, FAILED, MERGE, NOW, PREPARE, TRAIN, child, later, look, new_run, pod, scene
 

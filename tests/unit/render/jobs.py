@@ -8,12 +8,12 @@ from typing import Any
 
 import yaml
 
-from qwensft.api.v1alpha1 import QwenSFTJob, parse_job
+from qwensft.api.v1alpha1 import QwenSFTJob, Stage, parse_job
 from qwensft.render import Defaults, claim, config_map, service, stage_job
 
 UID = "0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0"
 DEFAULTS = Defaults(trainer_image="registry.example/qwensft/trainer:1.0")
-STAGES = ("prepare", "train", "merge")
+STAGES = tuple(Stage)
 EXAMPLES = {path.stem: path for path in sorted((Path(__file__).parents[3] / "examples").glob("*.yaml"))}
 
 _ROWS = {"name": "support", "format": "alpaca", "source": {"configMap": {"name": "rows", "key": "rows.json"}}}
@@ -171,7 +171,7 @@ def manifests(job: QwenSFTJob, attempt: int = 1) -> list[dict[str, Any]]:
 
 def pod_spec(job: QwenSFTJob, stage: str, attempt: int = 1) -> dict[str, Any]:
     """The pod of a stage."""
-    spec: dict[str, Any] = stage_job(job, stage, attempt, defaults=DEFAULTS)["spec"]["template"]["spec"]
+    spec: dict[str, Any] = stage_job(job, Stage(stage), attempt, defaults=DEFAULTS)["spec"]["template"]["spec"]
     return spec
 
 
@@ -189,7 +189,7 @@ def environment(job: QwenSFTJob, stage: str, attempt: int = 1) -> dict[str, Any]
 
 def files(case: str = "lora-1-gpu-hub", stage: str = "train", **spec: Any) -> dict[str, Any]:
     """The files of a stage's ConfigMap, as they are read."""
-    data = config_map(job(case, **spec), stage, 1)["data"]
+    data = config_map(job(case, **spec), Stage(stage), 1)["data"]
     return {name: load(text) for name, text in data.items()}
 
 

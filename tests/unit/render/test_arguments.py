@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from qwensft.api.v1alpha1 import Stage
 from qwensft.api.v1alpha1.arguments import REFUSED_ARGUMENTS
 from qwensft.render import config_map
 
@@ -49,7 +50,7 @@ def test_an_empty_spec_trains_as_the_page_does() -> None:
 
 
 def test_the_example_of_the_page_trains_and_exports_as_the_page_does() -> None:
-    rendered = {stage: config_map(example("qwen-page"), stage, 1)["data"] for stage in ("train", "merge")}
+    rendered = {stage: config_map(example("qwen-page"), Stage(stage), 1)["data"] for stage in ("train", "merge")}
     arguments = load(rendered["train"]["train.yaml"])
     assert {name: arguments.get(name) for name in PAGE} == PAGE
     assert (arguments["dataset"], arguments["deepspeed"]) == ("your-dataset", "/etc/qwensft/deepspeed.json")

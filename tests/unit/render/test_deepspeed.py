@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from qwensft.api.v1alpha1 import Stage
 from qwensft.render import config_map
 
 from .jobs import job, run
@@ -16,7 +17,7 @@ ON_CPU = {"device": "cpu", "pin_memory": True}
 
 def configuration(**deepspeed: Any) -> dict[str, Any]:
     full = job("full-1-node-2-gpus", distribution={"deepspeed": deepspeed})
-    written: dict[str, Any] = json.loads(config_map(full, "train", 1)["data"]["deepspeed.json"])
+    written: dict[str, Any] = json.loads(config_map(full, Stage.TRAIN, 1)["data"]["deepspeed.json"])
     return written
 
 
@@ -73,21 +74,19 @@ def test_the_weights_move_to_the_host_when_asked() -> None:
 
 
 def test_numbers_are_written_as_whole_numbers() -> None:
-    text = config_map(job(distribution={"deepspeed": {"stage": 2}}), "train", 1)["data"]["deepspeed.json"]
+    text = config_map(job(distribution={"deepspeed": {"stage": 2}}), Stage.TRAIN, 1)["data"]["deepspeed.json"]
     assert '"reduce_bucket_size": 500000000,' in text
 
 
 def test_prepare_and_train_are_given_the_configuration_and_the_merge_is_not() -> None:
     rendered = job(distribution={"deepspeed": {"stage": 3}})
-    present = {
-        stage: "deepspeed.json" in config_map(rendered, stage, 1)["data"] for stage in ("prepare", "train", "merge")
-    }
-    assert present == {"prepare": True, "train": True, "merge": False}
+    present = {stage: "deepspeed.json" in config_map(rendered, stage, 1)["data"] for stage in Stage}
+    assert present == {Stage.PREPARE: True, Stage.TRAIN: True, Stage.MERGE: False}
 
 
 def test_there_is_no_configuration_without_deepspeed_or_with_the_users() -> None:
-    assert "deepspeed.json" not in config_map(job(), "train", 1)["data"]
-    assert "deepspeed.json" not in config_map(job("every-source"), "train", 1)["data"]
+    assert "deepspeed.json" not in config_map(job(), Stage.TRAIN, 1)["data"]
+    assert "deepspeed.json" not in config_map(job("every-source"), Stage.TRAIN, 1)["data"]
 
 
 @pytest.mark.parametrize(

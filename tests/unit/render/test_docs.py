@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from qwensft.api.v1alpha1 import Stage
 from qwensft.render import config_map, stage_job
 
 from .jobs import DEFAULTS, EXAMPLES, example, job, load
@@ -21,12 +22,12 @@ LONGEST_SIMPLE_JOB = 14
 
 
 def minimal(stage: str, file: str) -> str:
-    text: str = config_map(example("minimal"), stage, 1)["data"][file]
+    text: str = config_map(example("minimal"), Stage(stage), 1)["data"][file]
     return text
 
 
 def deepspeed(**fields: object) -> str:
-    text: str = config_map(job(distribution={"deepspeed": fields}), "train", 1)["data"]["deepspeed.json"]
+    text: str = config_map(job(distribution={"deepspeed": fields}), Stage.TRAIN, 1)["data"]["deepspeed.json"]
     return text
 
 
@@ -35,7 +36,7 @@ RENDERED: dict[str, Callable[[], str]] = {
     "minimal: train.yaml": lambda: minimal("train", "train.yaml"),
     "minimal: export.yaml": lambda: minimal("merge", "export.yaml"),
     "minimal: run.yaml": lambda: minimal("train", "run.yaml"),
-    "minimal: train pod": lambda: dump([stage_job(example("minimal"), "train", 1, defaults=DEFAULTS)]),
+    "minimal: train pod": lambda: dump([stage_job(example("minimal"), Stage.TRAIN, 1, defaults=DEFAULTS)]),
     "deepspeed: stage 2": lambda: deepspeed(stage=2),
     "deepspeed: stage 3, offloaded": lambda: deepspeed(stage=3, offloadOptimizer=True, offloadParameters=True),
 }

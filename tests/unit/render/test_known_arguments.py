@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from qwensft.api.v1alpha1 import QwenSFTJob
+from qwensft.api.v1alpha1 import QwenSFTJob, Stage
 from qwensft.render import config_map
 
 from .jobs import EXAMPLES, SPECS, example, job, load
@@ -22,7 +22,7 @@ JOBS = {**{case: job(case) for case in SPECS}, **{f"examples/{name}": example(na
 
 
 def written(rendered: QwenSFTJob, command: str) -> dict[str, Any]:
-    stage = "train" if command == "train" else "merge"
+    stage = Stage.TRAIN if command == "train" else Stage.MERGE
     arguments: dict[str, Any] = load(config_map(rendered, stage, 1)["data"][f"{command}.yaml"])
     return arguments
 

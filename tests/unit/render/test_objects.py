@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from qwensft.api.v1alpha1 import METRICS_PORT, QwenSFTJob
+from qwensft.api.v1alpha1 import METRICS_PORT, QwenSFTJob, Stage
 from qwensft.plan.run import Run
-from qwensft.plan.types import Observed, Stage
+from qwensft.plan.types import Observed
 from qwensft.render import child_name, claim, config_map, service, stage_job
 
 from .jobs import DEFAULTS, SPECS, STAGES, UID, job, manifests
@@ -18,7 +18,7 @@ HOST_NAME_LIMIT = 63
 
 
 def rendered_job(stage: str, attempt: int = 1, **spec: Any) -> dict[str, Any]:
-    manifest: dict[str, Any] = stage_job(job(**spec), stage, attempt, defaults=DEFAULTS)["spec"]
+    manifest: dict[str, Any] = stage_job(job(**spec), Stage(stage), attempt, defaults=DEFAULTS)["spec"]
     return manifest
 
 
@@ -30,7 +30,7 @@ def test_the_longest_name_still_gives_names_that_kubernetes_takes(attempt: int) 
     longest = job(name=LONGEST)
     names = [m["metadata"]["name"] for m in manifests(longest, attempt)]
     assert max(map(len, names)) <= HOST_NAME_LIMIT
-    host = f"{child_name(longest, 'train', attempt)}-{1023}"  # spec.distribution.nodes is at most 1024
+    host = f"{child_name(longest, Stage.TRAIN, attempt)}-{1023}"  # spec.distribution.nodes is at most 1024
     assert len(host) <= HOST_NAME_LIMIT
 
 
@@ -41,7 +41,7 @@ def test_plan_and_render_name_a_child_alike(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_job_and_its_config_map_share_a_name(stage: str) -> None:
+def test_a_job_and_its_config_map_share_a_name(stage: Stage) -> None:
     made = stage_job(job(), stage, 2, defaults=DEFAULTS)
     assert made["metadata"]["name"] == config_map(job(), stage, 2)["metadata"]["name"]
 
@@ -115,7 +115,7 @@ def test_the_other_stages_are_one_pod(stage: str) -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_kubernetes_never_restarts_anything_itself(stage: str) -> None:
+def test_kubernetes_never_restarts_anything_itself(stage: Stage) -> None:
     spec = rendered_job(stage)
     assert (spec["backoffLimit"], spec["podReplacementPolicy"]) == (0, "Failed")
     assert spec["template"]["spec"]["restartPolicy"] == "Never"
@@ -124,7 +124,7 @@ def test_kubernetes_never_restarts_anything_itself(stage: str) -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_exit_code_78_and_disruptions_fail_the_job_at_once(stage: str) -> None:
+def test_exit_code_78_and_disruptions_fail_the_job_at_once(stage: Stage) -> None:
     assert rendered_job(stage)["podFailurePolicy"]["rules"] == [
         {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [78]}},
         {"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
@@ -178,19 +178,19 @@ def pod_labels(stage: str, attempt: int) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_config_map_never_changes(stage: str) -> None:
+def test_a_config_map_never_changes(stage: Stage) -> None:
     assert config_map(job(), stage, 1)["immutable"] is True
 
 
 @pytest.mark.parametrize("case", SPECS)
 def test_every_attempt_trains_by_the_same_configuration(case: str) -> None:
-    first, second = (config_map(job(case), "train", attempt)["data"] for attempt in (1, 2))
+    first, second = (config_map(job(case), Stage.TRAIN, attempt)["data"] for attempt in (1, 2))
     assert first == second
 
 
 def test_prepare_tokenises_what_training_reads() -> None:
     rendered: QwenSFTJob = job("model-and-data-on-a-volume")
-    assert config_map(rendered, "prepare", 1)["data"] == config_map(rendered, "train", 1)["data"]
+    assert config_map(rendered, Stage.PREPARE, 1)["data"] == config_map(rendered, Stage.TRAIN, 1)["data"]
 
 
 def test_rendering_twice_gives_the_same() -> None:

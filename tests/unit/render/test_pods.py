@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from qwensft.api.v1alpha1 import Stage
 from qwensft.render import stage_job
 
 from .jobs import DEFAULTS, EXAMPLES, RESTRICTED, SPECS, STAGES, container, environment, example, job, pod_spec
@@ -66,7 +67,7 @@ def test_only_prepare_sees_the_hubs_token(hub: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_the_operators_variables_stand_after_the_users(stage: str) -> None:
+def test_the_operators_variables_stand_after_the_users(stage: Stage) -> None:
     names = [e["name"] for e in container(job(EVERYTHING), stage)["env"]]
     assert names[:4] == ["NCCL_DEBUG", "WANDB_API_KEY", "QWENSFT_STAGE", "QWENSFT_ATTEMPT"]
 
@@ -131,7 +132,7 @@ def test_only_pods_with_accelerators_need_their_runtime() -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_every_pod_has_the_runs_image_identity_and_priority(stage: str) -> None:
+def test_every_pod_has_the_runs_image_identity_and_priority(stage: Stage) -> None:
     spec, trainer = pod_spec(job(EVERYTHING), stage), container(job(EVERYTHING), stage)
     assert (trainer["image"], trainer["imagePullPolicy"]) == ("registry.example/team/trainer:2.0", "Always")
     assert spec["imagePullSecrets"] == [{"name": "pull"}]
@@ -144,7 +145,7 @@ def test_the_installations_image_is_the_default() -> None:
 
 
 def test_the_users_labels_and_annotations_reach_the_pods_but_never_win() -> None:
-    meta = stage_job(job(EVERYTHING), "train", 1, defaults=DEFAULTS)["spec"]["template"]["metadata"]
+    meta = stage_job(job(EVERYTHING), Stage.TRAIN, 1, defaults=DEFAULTS)["spec"]["template"]["metadata"]
     assert meta["labels"]["team"] == "support"
     assert meta["labels"]["qwensft.io/attempt"] == "1"
     assert meta["annotations"] == {"sidecar.istio.io/inject": "false"}
@@ -154,7 +155,7 @@ def test_the_users_labels_and_annotations_reach_the_pods_but_never_win() -> None
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_only_workspace_and_scratch_can_be_written_to(stage: str) -> None:
+def test_only_workspace_and_scratch_can_be_written_to(stage: Stage) -> None:
     writable = {path for path, read_only in mounts("model-and-data-on-a-volume", stage).items() if not read_only}
     assert writable == {"/workspace", "/tmp"} | ({"/dev/shm"} if stage == "train" else set())  # noqa: S108
 
@@ -236,7 +237,7 @@ def test_prepare_alone_reads_the_users_deepspeed_configuration() -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_no_two_volumes_share_a_name_or_a_place(stage: str) -> None:
+def test_no_two_volumes_share_a_name_or_a_place(stage: Stage) -> None:
     spec = pod_spec(job(SOURCES), stage)
     names = [v["name"] for v in spec["volumes"]]
     places = [m["mountPath"] for m in container(job(SOURCES), stage)["volumeMounts"]]
@@ -254,7 +255,7 @@ def test_shared_memory_is_bounded_by_the_pods_limit_unless_a_size_is_given() -> 
 
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("case", RESTRICTED)
-def test_every_pod_meets_the_restricted_standard(case: str, stage: str) -> None:
+def test_every_pod_meets_the_restricted_standard(case: str, stage: Stage) -> None:
     assert violations(pod_spec(job(case), stage)) == []
 
 
@@ -282,7 +283,7 @@ def test_the_network_interface_reaches_both_libraries() -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_no_pod_holds_credentials_of_the_cluster(stage: str) -> None:
+def test_no_pod_holds_credentials_of_the_cluster(stage: Stage) -> None:
     assert pod_spec(job(EVERYTHING), stage)["automountServiceAccountToken"] is False
 
 

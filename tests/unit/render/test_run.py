@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from qwensft.api.v1alpha1 import Stage
 from qwensft.render import config_map
 from qwensft.render.run import COLUMNS, TAGS
 
@@ -71,7 +72,7 @@ def test_the_users_names_replace_the_usual_ones() -> None:
 
 def test_names_in_any_script_reach_the_trainer() -> None:
     rows = SPECS["lora-1-gpu-hub"]["datasets"][0] | {"columns": {"prompt": "问题", "response": "回答"}}
-    data = config_map(job(datasets=[rows]), "train", 1)["data"]["run.yaml"]
+    data = config_map(job(datasets=[rows]), Stage.TRAIN, 1)["data"]["run.yaml"]
     assert "prompt: 问题" in data
 
 

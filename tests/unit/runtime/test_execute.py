@@ -2,8 +2,8 @@
 
 import pytest
 
-from qwensft.api.v1alpha1 import QwenSFTJob, parse_job
-from qwensft.plan.types import Action, CreateJob, DeleteJob, EnsureClaim, EnsureConfigMap, EnsureService, Stage
+from qwensft.api.v1alpha1 import QwenSFTJob, Stage, parse_job
+from qwensft.plan.types import Action, CreateJob, DeleteJob, EnsureClaim, EnsureConfigMap, EnsureService
 from qwensft.render import Defaults
 from qwensft.runtime.execute import Executor, NotYetError, ObstacleError
 from qwensft.runtime.kube import (

@@ -33,6 +33,7 @@ from .job import InvalidJobError, ObjectMeta, QwenSFTJob, Spec, parse_job
 from .merge import Merge
 from .model import HubSource, ImageSource, Model, ModelSource
 from .policy import RunPolicy
+from .stage import Stage
 from .status import Condition, DatasetStatus, Estimate, Output, Outputs, Phase, Progress, Stages, StageStatus, Status
 from .storage import ClaimTemplate, Storage, StorageVolume
 from .training import Training
@@ -96,6 +97,7 @@ __all__ = [
     "Rule",
     "RunPolicy",
     "Spec",
+    "Stage",
     "StageStatus",
     "Stages",
     "Status",
