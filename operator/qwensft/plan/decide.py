@@ -37,19 +37,17 @@ def decide(observed: Observed, now: datetime) -> Plan:
 def _status(run: Run, step: Step, now: datetime) -> Status:
     ended = step.phase in (Phase.SUCCEEDED, Phase.FAILED)
     figures, policy = step.status.progress, run.job.spec.run_policy
-    return step.status.model_copy(
-        update={
-            "observed_generation": run.job.metadata.generation,
-            "phase": step.phase,
-            "estimate": estimate.of(run),
-            "progress": figures if step.poll else progress.paused(figures),
-            "start_time": step.status.start_time or now,
-            "completion_time": (step.status.completion_time or now) if ended else None,
-            # Only a change after the failure asks for another try, so until the end each value is taken note of.
-            "retry": step.status.retry if run.finished else policy.retry,
-            **timed(step.status, step.phase, now),
-            "conditions": _conditions(run, step, now),
-        }
+    return step.status.replace(
+        observed_generation=run.job.metadata.generation,
+        phase=step.phase,
+        estimate=estimate.of(run),
+        progress=figures if step.poll else progress.paused(figures),
+        start_time=step.status.start_time or now,
+        completion_time=(step.status.completion_time or now) if ended else None,
+        # Only a change after the failure asks for another try, so until the end each value is taken note of.
+        retry=step.status.retry if run.finished else policy.retry,
+        conditions=_conditions(run, step, now),
+        **timed(step.status, step.phase, now),
     )
 
 

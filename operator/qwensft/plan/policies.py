@@ -138,7 +138,7 @@ def stage_running(run: Run, now: datetime) -> Step | None:
     scrape = run.observed.scrape
     if scrape is None:
         return step
-    status = status.model_copy(update={"progress": progress.live(status.progress, scrape, now)})
+    status = status.replace(progress=progress.live(status.progress, scrape, now))
     if not scrape.non_finite_loss:
         return replace(step, status=status)
     message = f"the loss is not a finite number at step {scrape.step}; lower spec.training.learningRate"

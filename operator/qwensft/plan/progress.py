@@ -30,13 +30,13 @@ def final(known: Progress | None, metrics: dict[str, float], now: datetime) -> P
     """Return the figures of a completed training; those that the report lacks stay as last scraped."""
     told = {name: value for key, value in metrics.items() if _is_usable(name := _snake(key), value)}
     total = told.get("total_steps") or (known.total_steps if known else None)
-    ended = known and known.model_copy(update={"estimated_remaining_seconds": None, "eta": None})
+    ended = known and known.replace(estimated_remaining_seconds=None, eta=None)
     return _stamped(known, _with(ended, {"step": total, **told, "total_steps": total}), now)
 
 
 def paused(known: Progress | None) -> Progress | None:
     """Take out what only a running training has: its pace, and the time to the end."""
-    return known and known.model_copy(update=dict.fromkeys(_PACE))
+    return known and known.replace(**dict.fromkeys(_PACE))
 
 
 def summary(progress: Progress) -> str:
@@ -57,7 +57,7 @@ def duration(seconds: int) -> str:
 
 def _with(known: Progress | None, figures: dict[str, Any]) -> Progress:
     told = {name: _tidy(name, value) for name, value in figures.items() if _is_usable(name, value)}
-    new = (known or Progress()).model_copy(update=told)
+    new = (known or Progress()).replace(**told)
     step, total, rest = new.step, new.total_steps, new.estimated_remaining_seconds
     derived: dict[str, Any] = {}
     if step is not None and total:
@@ -66,11 +66,11 @@ def _with(known: Progress | None, figures: dict[str, Any]) -> Progress:
         derived = {"step": step, "steps": f"{step}/{total}", "percentage": 100 * step // total}
     if rest is not None:
         derived["eta"] = duration(rest)
-    return new.model_copy(update=derived)
+    return new.replace(**derived)
 
 
 def _stamped(known: Progress | None, new: Progress, now: datetime) -> Progress:
-    return new if new == known else new.model_copy(update={"last_update_time": now})
+    return new if new == known else new.replace(last_update_time=now)
 
 
 def _is_usable(name: str, value: float | None) -> bool:

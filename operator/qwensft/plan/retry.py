@@ -56,7 +56,7 @@ def retry_requested(run: Run, now: datetime) -> Step | None:
     failed = run.finished and run.status.phase is Phase.FAILED
     if not failed or policy.suspend or policy.retry in (None, run.status.retry):
         return None
-    again = Run(run.observed, status=reopened(run.status, now).model_copy(update={"retry": policy.retry}))
+    again = Run(run.observed, status=reopened(run.status, now).replace(retry=policy.retry))
     stage = again.current_stage
     if stage is None:
         return succeeded(again, now)  # the stage that failed is not asked for any more
@@ -65,7 +65,7 @@ def retry_requested(run: Run, now: datetime) -> Step | None:
     # A number that was reserved is still free; a Job that completed after the end has done the stage's work.
     status = again.reserved(stage, **CLEAN_SLATE) if over else again.recorded(stage, **CLEAN_SLATE)
     if stage is Stage.TRAIN:
-        status = status.model_copy(update={"restarts": None})
+        status = status.replace(restarts=None)
     phase = stage_phase(Run(run.observed, status=status), stage)
     message = f"spec.runPolicy.retry changed: starting again with the stage {stage}"
     return Step(phase, Reason.RETRY_REQUESTED, message, status, requeue_after=0)
@@ -87,7 +87,7 @@ def _retry_or_fail(run: Run, stage: Stage, cause: Cause, child: ChildJob | None,
         reason=cause.reason, message=cause.message,
     )  # fmt: skip
     if stage is Stage.TRAIN:
-        status = status.model_copy(update={"restarts": restarts})
+        status = status.replace(restarts=restarts)
     reserved = Run(run.observed, status=status)
     return Step(
         stage_phase(reserved, stage), cause.reason, _told(reserved.record(stage)), status,

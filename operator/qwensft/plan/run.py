@@ -124,9 +124,9 @@ class Run:
 
     def recorded(self, stage: Stage, **changes: Any) -> Status:
         """The status with a stage's record changed."""
-        record = self.record(stage).model_copy(update=changes)
-        stages = self.status.stages.model_copy(update={stage.value: record})
-        return self.status.model_copy(update={"stages": stages})
+        record = self.record(stage).replace(**changes)
+        stages = self.status.stages.replace(**{stage.value: record})
+        return self.status.replace(stages=stages)
 
     def reserved(self, stage: Stage, **changes: Any) -> Status:
         """The status with the stage's next attempt reserved: a number that no Job has yet."""
@@ -173,9 +173,9 @@ def harvest(run: Run, now: datetime) -> Run:
     else:
         message = f"the merged model passed the verification ({run.job.spec.merge.verify})"
     if outputs:
-        update["outputs"] = (status.outputs or Outputs()).model_copy(update=outputs)
+        update["outputs"] = (status.outputs or Outputs()).replace(**outputs)
         message += "; " + ", ".join(f"{name} at {output.path}" for name, output in sorted(outputs.items()))
-    return Run(run.observed, status=status.model_copy(update=update), just_done={stage: message}, report=report)
+    return Run(run.observed, status=status.replace(**update), just_done={stage: message}, report=report)
 
 
 def _dataset(metrics: dict[str, float]) -> DatasetStatus | None:

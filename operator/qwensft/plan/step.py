@@ -48,8 +48,7 @@ def end(run: Run, phase: Phase, reason: Reason, message: str, status: Status) ->
 
 def reopened(status: Status, now: datetime) -> Status:
     """Take off the terminal latch. The deadline of the run that has ended must not end the new work at once."""
-    clock = {"start_time": now, "completion_time": None, "suspend_time": None, "suspended_seconds": None}
-    return status.model_copy(update=clock)
+    return status.replace(start_time=now, completion_time=None, suspend_time=None, suspended_seconds=None)
 
 
 def stage_phase(run: Run, stage: Stage) -> Phase:

@@ -1,6 +1,7 @@
 """Defaults, derived values, quantities, messages of the parser, and what a document looks like when written back."""
 
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,6 +28,8 @@ from qwensft.api.v1alpha1.arguments import REFUSED_ARGUMENTS
 from qwensft.api.v1alpha1.immutability import FIXED, MUTABLE
 from qwensft.api.v1alpha1.job import Spec
 from qwensft.api.v1alpha1.worker import Worker
+
+REPOSITORY = Path(__file__).parents[3]
 
 
 def document(**spec: Any) -> dict[str, Any]:
@@ -267,6 +270,20 @@ def test_the_estimate_is_written_in_gibibytes() -> None:
 def test_a_loss_that_is_no_number_never_reaches_the_status() -> None:
     with pytest.raises(ValidationError, match="finite number"):
         Status.model_validate({"progress": {"loss": float("nan")}})
+
+
+def test_a_field_is_replaced_by_its_name_and_no_other() -> None:
+    assert Status(restarts=1).replace(phase=Phase.MERGING, restarts=None) == Status(phase=Phase.MERGING)
+    with pytest.raises(TypeError, match="Status has no field startTime, start_tme"):
+        Status().replace(start_tme=None, startTime=None)
+
+
+def test_no_code_changes_a_field_without_that_check() -> None:
+    """pydantic's model_copy takes any name: a misspelt one is lost without a word."""
+    folders = ("operator", "trainer-image", "quickstart", "benchmarks", "tests")
+    files = {path for folder in folders for path in (REPOSITORY / folder).rglob("*.py")} - {Path(__file__)}
+    users = {path.name for path in files if "model_copy(" in path.read_text(encoding="utf-8")}
+    assert users == {"base.py"}
 
 
 def test_every_field_of_spec_and_worker_is_either_fixed_or_mutable() -> None:

@@ -106,17 +106,17 @@ def scene(
             for s in done
         ),
     )
-    stages = built_status.stages.model_copy(
-        update={**{s.value: StageStatus(attempt=1, job_name=f"support-{s}-1") for s in done}, stage.value: record}
+    stages = built_status.stages.replace(
+        **{s.value: StageStatus(attempt=1, job_name=f"support-{s}-1") for s in done}, **{stage.value: record}
     )
-    built_status = built_status.model_copy(update={"stages": stages, **(status or {})})
+    built_status = built_status.replace(**{"stages": stages, **(status or {})})
     fields: dict[str, Any] = {
         "service_exists": True,
         "claim_exists": True,
         "config_maps": frozenset(c.name for c in children),
         **(observed or {}),
     }
-    built = built.model_copy(update={"status": built_status})
+    built = built.replace(status=built_status)
     return Observed(job=built, children=children, pods=pods, **fields)
 
 
@@ -172,11 +172,11 @@ class Seen:
     def then(self, **changes: Any) -> Observed:
         """The next observation: the status was written, and `changes` happened to what else is observed."""
         edit = changes.pop("spec", None)
-        now: QwenSFTJob = self.observed.job.model_copy(update={"status": self.status})
+        now: QwenSFTJob = self.observed.job.replace(status=self.status)
         if edit is not None:
             base = now.spec.document()
             now = job(now.status.document(), **(base | edit))
-            now = now.model_copy(update={"metadata": now.metadata.model_copy(update={"generation": 2})})
+            now = now.replace(metadata=now.metadata.replace(generation=2))
         return replace(self.observed, job=now, **changes)
 
 

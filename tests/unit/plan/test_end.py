@@ -79,11 +79,11 @@ def test_a_refused_deletion_does_not_overwrite_the_last_words() -> None:
 def test_last_words_that_another_version_wrote_over_are_found_again() -> None:
     over = look(scene(TRAIN, FAILED, pods=(failed(code=78, message="row 7"),))).then(pods=())
     conditions = tuple(
-        c.model_copy(update={"status": "Unknown", "reason": "InvalidSpec"}) if c.type == "Succeeded" else c
+        c.replace(status="Unknown", reason="InvalidSpec") if c.type == "Succeeded" else c
         for c in over.job.status.conditions
     )
-    status = over.job.status.model_copy(update={"conditions": conditions})
-    seen = look(replace(over, job=over.job.model_copy(update={"status": status})))
+    status = over.job.status.replace(conditions=conditions)
+    seen = look(replace(over, job=over.job.replace(status=status)))
     assert seen.headline == ("Failed", "TrainingFailed")
     assert "row 7" in seen.message
 

@@ -38,11 +38,9 @@ def after(failures: int, stage: Stage = TRAIN, *, lasted: timedelta = timedelta(
 
 def with_record(observed: Observed, stage: Stage, **changes: Any) -> Observed:
     status = observed.job.status
-    record = (getattr(status.stages, stage.value) or StageStatus()).model_copy(update=changes)
-    stages = status.stages.model_copy(update={stage.value: record})
-    return replace(
-        observed, job=observed.job.model_copy(update={"status": status.model_copy(update={"stages": stages})})
-    )
+    record = (getattr(status.stages, stage.value) or StageStatus()).replace(**changes)
+    stages = status.stages.replace(**{stage.value: record})
+    return replace(observed, job=observed.job.replace(status=status.replace(stages=stages)))
 
 
 def wait_of(seen: Seen) -> float:

@@ -246,8 +246,8 @@ def test_a_refusal_does_not_lose_what_prepare_achieved() -> None:
 
 def test_a_job_that_is_being_deleted_is_left_to_the_garbage_collector() -> None:
     observed = scene(TRAIN, None, recorded=False)
-    going = observed.job.metadata.model_copy(update={"deletion_timestamp": NOW})
-    plan = look(replace(observed, job=observed.job.model_copy(update={"metadata": going}))).plan
+    going = observed.job.metadata.replace(deletion_timestamp=NOW)
+    plan = look(replace(observed, job=observed.job.replace(metadata=going))).plan
     assert (plan.actions, plan.status, plan.events, plan.requeue_after) == ((), None, (), None)
 
 

@@ -125,7 +125,7 @@ def test_the_progress_is_kept_without_a_pace() -> None:
     progress = {"step": 40, "totalSteps": 50, "steps": "40/50", "eta": "1m", "tokensPerSecond": 9.0}
     observed = scene(TRAIN, suspend=True)
     status = type(observed.job.status).model_validate(observed.job.status.document() | {"progress": progress})
-    kept = look(replace(observed, job=observed.job.model_copy(update={"status": status}))).status.progress
+    kept = look(replace(observed, job=observed.job.replace(status=status))).status.progress
     assert (kept.steps, kept.eta, kept.tokens_per_second) == ("40/50", None, None)
 
 

@@ -53,7 +53,7 @@ def test_optional_alpaca_fields_may_be_missing_null_or_empty() -> None:
 
 
 def test_columns_can_have_other_names() -> None:
-    renamed = ALPACA.model_copy(update={"columns": {"prompt": "q", "response": "a"}})
+    renamed = Dataset(name="a", format="alpaca", columns={"prompt": "q", "response": "a"})
     assert conversation(renamed, {"q": "1+1?", "a": "2"}).messages[0]["content"] == "1+1?"
     assert problem(renamed, {"q": "1+1?"}) == (
         "field 'a' is missing; alpaca rows need 'q' and 'a' (the row has q; other names go into the dataset's columns)"
@@ -89,11 +89,11 @@ def test_both_spellings_of_roles_work_whatever_the_tags_say(names: tuple[str, st
 
 
 def test_tags_name_other_keys_and_roles() -> None:
-    dataset = SHAREGPT.model_copy(
-        update={
-            "columns": {"messages": "chat"},
-            "tags": {"role_tag": "who", "content_tag": "says", "user_tag": "customer", "assistant_tag": "agent"},
-        }
+    dataset = Dataset(
+        name="s",
+        format="sharegpt",
+        columns={"messages": "chat"},
+        tags={"role_tag": "who", "content_tag": "says", "user_tag": "customer", "assistant_tag": "agent"},
     )
     row = {"chat": [{"who": "customer", "says": "Hi"}, {"who": "agent", "says": "Hello"}]}
     assert [message["role"] for message in conversation(dataset, row).messages] == ["user", "assistant"]
@@ -235,7 +235,8 @@ def test_the_seed_pages_own_examples_pass_as_they_are() -> None:
     assert len(conversation(ALPACA, alpaca).messages) == 6
     # Its tags name no tags for the other roles, as a dataset_info.json may.
     tags = {key: SEED_TAGS[key] for key in ("role_tag", "content_tag", "user_tag", "assistant_tag")}
-    assert conversation(SHAREGPT.model_copy(update={"tags": tags}), sharegpt).messages == [
+    dataset = Dataset(name="s", format="sharegpt", columns=SHAREGPT_COLUMNS, tags=tags)
+    assert conversation(dataset, sharegpt).messages == [
         {"role": "user", "content": "user instruction"},
         {"role": "assistant", "content": "model response"},
     ]

@@ -122,7 +122,22 @@ def exactly_one_of(*members: str, example: str) -> Rule:
     )
 
 
-class ApiModel(BaseModel):
+class _Model(BaseModel):
+    """What parts of the spec and of the status have in common."""
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a copy with these fields changed, as `dataclasses.replace` does; values are not validated.
+
+        Raises:
+            TypeError: The model has no field of that name.
+        """
+        unknown = ", ".join(sorted(changes.keys() - type(self).model_fields.keys()))
+        if unknown:
+            raise TypeError(f"{type(self).__name__} has no field {unknown}")
+        return self.model_copy(update=changes)
+
+
+class ApiModel(_Model):
     """A part of the spec: immutable, camelCase in documents, unknown fields and lenient conversions refused."""
 
     model_config = ConfigDict(
@@ -156,7 +171,7 @@ class ApiModel(BaseModel):
         return self.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True)
 
 
-class StatusModel(BaseModel):
+class StatusModel(_Model):
     """A part of the status (or metadata): immutable, lenient, so that an older operator reads a newer one's status."""
 
     model_config = ConfigDict(
