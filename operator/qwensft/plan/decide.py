@@ -84,16 +84,13 @@ def _conditions(run: Run, step: Step, now: datetime) -> tuple[Condition, ...]:
 
 
 def _stage_conditions(run: Run, step: Step) -> list[tuple[str, str, str, str]]:
-    done = run.done - step.undone
+    done = Run(run.observed, status=step.status).done
     current = None if step.phase is Phase.SUCCEEDED else next((s for s in run.stages if s not in done), None)
     table: list[tuple[str, str, str, str]] = []
     for stage in Stage:
         type_ = DONE_CONDITION[stage]
-        if stage in done and stage in run.just_done:
-            table.append((type_, "True", Reason.COMPLETED, run.just_done[stage]))
-        elif stage in done:
-            kept = next(c for c in run.status.conditions if c.type == type_)
-            table.append((type_, "True", kept.reason, kept.message))
+        if stage in done:
+            table.append((type_, "True", *_completion(run, stage)))
         elif stage not in run.stages:
             table.append((type_, "False", Reason.DISABLED, f"spec.{stage}.enabled is false"))
         elif stage is current:
@@ -101,6 +98,14 @@ def _stage_conditions(run: Run, step: Step) -> list[tuple[str, str, str, str]]:
         else:
             table.append((type_, "Unknown", Reason.WAITING, _WAITING))
     return table
+
+
+def _completion(run: Run, stage: Stage) -> tuple[str, str]:
+    """Return reason and message of a stage that is done: what was said when it was, as long as that is known."""
+    said = run.status.condition(DONE_CONDITION[stage])
+    if stage not in run.just_done and said is not None and said.status == "True":
+        return said.reason, said.message
+    return Reason.COMPLETED, run.just_done.get(stage, f"the stage {stage} is done")
 
 
 def _events(run: Run, step: Step, status: Status) -> tuple[Event, ...]:

@@ -25,7 +25,7 @@ def merge_again(run: Run, now: datetime) -> Step | None:
     return Step(
         Phase.MERGING, Reason.MERGE_CHANGED, "spec.merge changed: merging again",
         reopened(status, now) if run.finished else status,
-        requeue_after=0, undone=frozenset({Stage.MERGE}),
+        requeue_after=0,
     )  # fmt: skip
 
 

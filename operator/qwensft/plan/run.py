@@ -68,9 +68,8 @@ class Run:
 
     @cached_property
     def done(self) -> frozenset[Stage]:
-        """Stages that have completed, by the durable record and by what was just harvested."""
-        recorded = {c.type for c in self.status.conditions if c.status == "True"}
-        return frozenset(s for s in Stage if DONE_CONDITION[s] in recorded or s in self.just_done)
+        """Stages that have completed: those whose record has a completion time. Conditions only repeat it."""
+        return frozenset(stage for stage in Stage if self.record(stage).completion_time is not None)
 
     @property
     def prepared_model(self) -> dict[str, Any] | None:

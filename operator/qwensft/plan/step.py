@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 from qwensft.api.v1alpha1 import Phase, Reason, Stage, Status
@@ -27,7 +27,6 @@ class Step:
     warning: bool = False
     poll: bool = False
     requeue_after: float | None = None
-    undone: frozenset[Stage] = field(default_factory=frozenset)  # stages whose condition must become False again
 
 
 Policy = Callable[[Run, datetime], Step | None]

@@ -107,7 +107,8 @@ def scene(
         ),
     )
     stages = built_status.stages.replace(
-        **{s.value: StageStatus(attempt=1, job_name=f"support-{s}-1") for s in done}, **{stage.value: record}
+        **{s.value: StageStatus(attempt=1, job_name=f"support-{s}-1", completion_time=EARLIER) for s in done},
+        **{stage.value: record},
     )
     built_status = built_status.replace(**{"stages": stages, **(status or {})})
     fields: dict[str, Any] = {

@@ -41,7 +41,7 @@ def test_an_edit_after_success_merges_again() -> None:
     seen = look(merged().then(spec={"merge": {"shardSizeGB": 4}}))
     assert seen.headline == ("Merging", "MergeChanged")
     assert (seen.condition("Merged").status, seen.condition("Trained").status) == ("False", "True")
-    assert seen.status.completion_time is None
+    assert (seen.status.completion_time, seen.stage(MERGE).completion_time) == (None, None)
     assert look(seen.then()).actions == ["EnsureConfigMap merge-2", "CreateJob merge-2"]
 
 

@@ -45,6 +45,16 @@ def test_training_starts_in_the_pass_that_sees_prepare_complete() -> None:
     assert seen.headline == ("Training", "Starting")
 
 
+def test_the_time_of_completion_is_what_says_that_a_stage_is_done() -> None:
+    observed = scene(TRAIN)
+    kept = look(replace(observed, job=observed.job.replace(status=observed.job.status.replace(conditions=()))))
+    assert (kept.headline, kept.actions) == (("Training", "Running"), [])
+    assert (kept.condition("Prepared").status, kept.condition("Prepared").reason) == ("True", "Completed")
+    stages = observed.job.status.stages.replace(prepare=None)
+    lost = look(replace(observed, job=observed.job.replace(status=observed.job.status.replace(stages=stages))))
+    assert lost.condition("Prepared").status == "False"
+
+
 def test_prepare_leaves_its_counts_in_the_status() -> None:
     report = Report("Succeeded", metrics={"samples": 200, "tokens": 9000})
     seen = look(scene(PREPARE, COMPLETE, pods=(pod(report=report),)))

@@ -97,17 +97,9 @@ def event(about: str, reason: str, message: str) -> Manifest:
 
 
 def training(**more: Any) -> dict[str, Any]:
-    conditions = [
-        {
-            "type": "Prepared",
-            "status": "True",
-            "reason": "Completed",
-            "message": "",
-            "lastTransitionTime": "2026-01-01T00:00:00Z",
-        }
-    ]
-    stages = {"train": {"attempt": 1, "jobName": "demo-train-1"}}
-    return {"status": {"conditions": conditions, "stages": stages, **more}}
+    prepare = {"attempt": 1, "jobName": "demo-prepare-1", "completionTime": "2026-01-01T00:00:00Z"}
+    stages = {"prepare": prepare, "train": {"attempt": 1, "jobName": "demo-train-1"}}
+    return {"status": {"stages": stages, **more}}
 
 
 async def test_a_run_that_does_not_exist_or_is_being_deleted_is_none_of_our_business(world: World) -> None:

@@ -78,7 +78,7 @@ class StageStatus(StatusModel):
     attempt: Count | None = Field(None, description="Number of the latest attempt, from 1.")
     restarts: Count | None = Field(None, description="Attempts after a failure that counted against the stage's limit.")
     start_time: Time | None = Field(None, description="When the first attempt began.")
-    completion_time: Time | None = Field(None, description="When the stage was done.")
+    completion_time: Time | None = Field(None, description="When the stage was done; absent while it is not.")
     consecutive_failures: Count | None = Field(
         None,
         description="Failures in a row, each less than 10 minutes after its attempt began, whether they count as "
