@@ -171,15 +171,13 @@ class Cluster:
         read = Status.model_validate(status)
         assert read.document() == status, "a status must read back as it was written"
         true = [c.type for c in read.conditions if c.status == "True" and c.type in ("Reconciling", "Stalled")]
-        wanted = {Phase.SUCCEEDED: [], Phase.FAILED: ["Stalled"]}.get(read.phase or Phase.PENDING, ["Reconciling"])
+        wanted = {"Succeeded": [], "Failed": ["Stalled"]}.get(read.phase or "", ["Reconciling"])
         assert true == wanted, f"kstatus reads {true} in phase {read.phase}"
         assert all(c.reason in set(Reason) for c in read.conditions)
         for stage, type_ in DONE_CONDITION.items():
             record, condition = getattr(read.stages, stage), read.condition(type_)
             recorded = record is not None and record.completion_time is not None
-            assert (condition is not None and condition.status == "True") == recorded, (
-                f"{type_} contradicts the record"
-            )
+            assert (condition is not None and condition.status == "True") == recorded, f"{type_} contradicts the record"
         self._check_history(observed.job.status, read)
         records = (read.stages.prepare, read.stages.train, read.stages.merge)
         self.recorded |= {record.job_name for record in records if record and record.job_name}

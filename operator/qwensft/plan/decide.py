@@ -12,7 +12,7 @@ from qwensft.plan.step import Step
 from qwensft.plan.suspension import seconds_active, timed
 from qwensft.plan.types import Event, Observed, Plan
 
-_MOST_CONDITIONS = 16  # by the API
+_OURS = frozenset(ConditionType)
 _WAITING = "an earlier stage has not completed, or spec.runPolicy.suspend holds the run"
 
 
@@ -24,7 +24,8 @@ def decide(observed: Observed, now: datetime) -> Plan:
     run = harvest(Run(observed), now)
     step = next(step for policy in POLICIES if (step := policy(run, now)) is not None)
     status = _status(run, step, now)
-    changed = status != observed.job.status
+    ours = tuple(condition for condition in observed.job.status.conditions if condition.type in _OURS)
+    changed = status != observed.job.status.replace(conditions=ours)
     return Plan(
         actions=step.actions,
         status=status.document() if changed else None,
@@ -43,7 +44,7 @@ def _status(run: Run, step: Step, now: datetime) -> Status:
         estimate=estimate.of(run),
         progress=figures if step.poll else progress.paused(figures),
         start_time=step.status.start_time or now,
-        completion_time=(step.status.completion_time or now) if ended else None,
+        completion_time=step.status.completion_time or (now if ended else None),
         # Only a change after the failure asks for another try, so until the end each value is taken note of.
         retry=step.status.retry if run.finished else policy.retry,
         conditions=_conditions(run, step, now),
@@ -53,6 +54,9 @@ def _status(run: Run, step: Step, now: datetime) -> Status:
 
 def _conditions(run: Run, step: Step, now: datetime) -> tuple[Condition, ...]:
     """Roll up. kstatus takes the first True of Reconciling and Stalled: exactly one is True until success."""
+    known = {c.type: c for c in run.status.conditions if c.type in _OURS}
+    if not isinstance(step.phase, Phase):
+        return tuple(known.values())  # a newer version has ended the run, and said how
     phase, reason, message = step.phase, step.reason, step.message
     success = {Phase.SUCCEEDED: "True", Phase.FAILED: "False"}.get(phase, "Unknown")
     suspended = phase is Phase.SUSPENDED
@@ -65,7 +69,6 @@ def _conditions(run: Run, step: Step, now: datetime) -> tuple[Condition, ...]:
         else (ConditionType.SUSPENDED, "False", Reason.NOT_SUSPENDED, ""),
         *_stage_conditions(run, step),
     ]
-    known = {c.type: c for c in run.status.conditions}
     conditions = []
     for type_, status, why, text in table:
         old = known.get(type_)
@@ -79,8 +82,8 @@ def _conditions(run: Run, step: Step, now: datetime) -> tuple[Condition, ...]:
                 observed_generation=run.job.metadata.generation,
             )
         )
-    others = [c for c in run.status.conditions if c.type not in set(ConditionType)]  # an admission plug-in's, say
-    return tuple([*conditions, *others][:_MOST_CONDITIONS])
+    places = list(known)  # those that are stored stay where they are
+    return tuple(sorted(conditions, key=lambda c: places.index(c.type) if c.type in known else len(places)))
 
 
 def _stage_conditions(run: Run, step: Step) -> list[tuple[str, str, str, str]]:
@@ -124,7 +127,7 @@ def _requeue_after(run: Run, step: Step, status: Status, now: datetime) -> float
     limit = run.job.spec.run_policy.active_deadline_seconds
     waits = [] if step.requeue_after is None else [step.requeue_after]
     # A run that is held does not get nearer to its deadline.
-    if limit is not None and step.phase not in (Phase.SUCCEEDED, Phase.FAILED, Phase.SUSPENDED):
+    if limit is not None and status.completion_time is None and step.phase is not Phase.SUSPENDED:
         waits.append(max(0, limit - seconds_active(status, now)))
     return min(waits, default=None)
 

@@ -55,7 +55,7 @@ def _last_phase(run: Run) -> Phase:
 def _last_words(run: Run) -> tuple[str, str]:
     """Return reason and message of the end, also when another version of the operator has written over them."""
     said = run.status.condition(ConditionType.SUCCEEDED)
-    if said is not None and said.status != "Unknown":
+    if said is not None and (said.status != "Unknown" or not isinstance(run.status.phase, Phase | None)):
         return said.reason, said.message
     if run.status.phase is Phase.SUCCEEDED:
         return Reason.COMPLETED, "all stages completed"

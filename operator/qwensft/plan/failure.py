@@ -18,6 +18,7 @@ Pods = tuple[PodView, ...]
 _REASONS = frozenset(Reason)
 _STOPPED = {Reason.INTERRUPTED, Reason.KILLED_BEFORE_SAVED}  # the pod was told to end, for a reason that others know
 _CONSEQUENCES = {Reason.PEER_LOST, *_STOPPED}
+_NO_FAILURE = {"Succeeded", Reason.INTERRUPTED}  # outcomes of a report; any other is one, also of a newer image
 _GENERIC = {
     Stage.PREPARE: Reason.PREPARATION_FAILED,
     Stage.TRAIN: Reason.TRAINING_FAILED,
@@ -178,7 +179,7 @@ def _own_failure(child: ChildJob, pod: PodView) -> Cause | None:
         if pod.disrupted == _NODE_GONE:
             return Cause(Reason.NODE_LOST, f"{_where(child, pod)} was on node {pod.node}, which is gone", counted=False)
         return Cause(Reason.PREEMPTED, f"{_where(child, pod)} was evicted ({pod.disrupted})", counted=False)
-    if pod.report and pod.report.outcome == "Failed" and pod.report.reason not in _CONSEQUENCES:
+    if pod.report and pod.report.outcome not in _NO_FAILURE and pod.report.reason not in _CONSEQUENCES:
         return Cause(_reason(child, pod), _account(child, pod))
     if pod.exit_reason == "OOMKilled":  # the kernel's word; the trainer could not say anything
         fix = f"raise the memory limit in {_RESOURCES[child.stage]}"

@@ -19,7 +19,7 @@ LOOK_AGAIN = 15.0  # seconds until what no watch tells (events, claims, a grace 
 class Step:
     """Where the run stands and what to do about it."""
 
-    phase: Phase
+    phase: Phase | str  # text for the end of a run that only a newer version knows
     reason: str  # a member of `Reason`, or what a finished run's condition said before
     message: str
     status: Status

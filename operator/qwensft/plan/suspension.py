@@ -50,7 +50,7 @@ def seconds_active(status: Status, now: datetime) -> int:
     return int((now - status.start_time).total_seconds() - held - (now - since).total_seconds())
 
 
-def timed(status: Status, phase: Phase, now: datetime) -> dict[str, Any]:
+def timed(status: Status, phase: Phase | str, now: datetime) -> dict[str, Any]:
     """Return the changes of the status that keep count of the time held: a hold begins, goes on, or is over."""
     since = status.suspend_time
     if phase is Phase.SUSPENDED:

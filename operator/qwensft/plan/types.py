@@ -49,7 +49,7 @@ class ChildJob:
 class Report:
     """A trainer's termination message (JSON, at most 4096 bytes); see trainer-image/."""
 
-    outcome: str  # Succeeded, Failed or Interrupted
+    outcome: str  # Succeeded, Failed or Interrupted; a newer image may say something else
     reason: str = ""
     message: str = ""
     rank: int | None = None
@@ -204,7 +204,7 @@ class Plan:
     """What to do now. The status is written once, after the actions; events follow a successful write."""
 
     actions: tuple[Action, ...] = ()
-    status: dict[str, Any] | None = None  # the whole new status; None = leave it as it is
+    status: dict[str, Any] | None = None  # all that this version knows of the new one; None = leave it as it is
     events: tuple[Event, ...] = ()
     requeue_after: float | None = None  # seconds
     poll: bool = False  # training runs: come back after the scrape interval

@@ -11,7 +11,10 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from qwensft.api.v1alpha1 import API_VERSION, KIND
+from pydantic import BaseModel
+
+from qwensft.api.v1alpha1 import API_VERSION, KIND, Condition, Status
+from qwensft.api.v1alpha1.base import nested_model
 from qwensft.plan.types import Event
 from qwensft.runtime.kube import (
     EVENTS,
@@ -36,13 +39,13 @@ class Reporter:
         self._kube, self._identity = kube, identity
 
     async def write_status(self, manifest: Manifest, status: Manifest) -> bool:
-        """Make `status` the whole status of the object; return whether that changed anything.
+        """Make `status` what the object's status says, as far as this version knows it; return whether that is new.
 
         Raises:
             ConflictError: The object changed since it was read.
             NotFoundError: It is gone.
         """
-        patch = merge_patch(manifest.get("status") or {}, status)
+        patch = status_patch(manifest.get("status") or {}, status)
         if not patch:
             return False
         meta = manifest["metadata"]
@@ -68,21 +71,39 @@ class Reporter:
                 logger.warning("event %s was not recorded: %s", event.reason, error)
 
 
-def merge_patch(current: Manifest, wanted: Manifest) -> Manifest:
-    """Return the JSON merge patch (RFC 7386) from one document to the other; {} when they are equal.
+def status_patch(stored: Manifest, wanted: Manifest) -> Manifest:
+    """Return the JSON merge patch that makes a stored status say what is wanted; {} when it does.
 
-    Keys that vanish become null, lists are replaced as a whole.
+    A field that this version knows and does not want is removed. Fields that it does not know, and conditions of other
+    types, stay as they are and where they are: a newer version, or somebody else, has written them.
     """
-    patch: dict[str, Any] = {key: None for key in current if key not in wanted}
+    conditions = {condition["type"]: condition for condition in stored.get("conditions") or ()}
+    for condition in wanted.get("conditions") or ():
+        before = conditions.get(condition["type"], {})
+        conditions[condition["type"]] = _unknown(before, Condition) | condition
+    return merge_patch(stored, wanted | ({"conditions": list(conditions.values())} if conditions else {}), Status)
+
+
+def merge_patch(stored: Manifest, wanted: Manifest, model: type[BaseModel]) -> Manifest:
+    """Return the JSON merge patch (RFC 7386) from one document of a model to another; {} when nothing changes.
+
+    Keys of the model that vanish become null, others stay; lists are replaced as a whole.
+    """
+    fields = {field.alias: nested_model(field.annotation) for field in model.model_fields.values()}
+    patch: dict[str, Any] = {key: None for key in stored if key in fields and key not in wanted}
     for key, value in wanted.items():
-        known = current.get(key)
-        if isinstance(value, dict) and isinstance(known, dict):
-            nested = merge_patch(known, value)
-            if nested:
-                patch[key] = nested
-        elif value != known:
+        before, nested = stored.get(key), fields.get(key)
+        if isinstance(value, dict) and isinstance(before, dict) and nested is not None:
+            if inner := merge_patch(before, value, nested):
+                patch[key] = inner
+        elif value != before:
             patch[key] = value
     return patch
+
+
+def _unknown(document: Manifest, model: type[BaseModel]) -> Manifest:
+    known = {field.alias for field in model.model_fields.values()}
+    return {key: value for key, value in document.items() if key not in known}
 
 
 def event_manifest(about: Manifest, event: Event, identity: str, now: datetime) -> Manifest:

@@ -17,7 +17,9 @@ from qwensft.api.v1alpha1 import (
     Lora,
     Merge,
     Phase,
+    Progress,
     Quantization,
+    StageStatus,
     Status,
     Training,
     Tuning,
@@ -270,6 +272,38 @@ def test_the_estimate_is_written_in_gibibytes() -> None:
 def test_a_loss_that_is_no_number_never_reaches_the_status() -> None:
     with pytest.raises(ValidationError, match="finite number"):
         Status.model_validate({"progress": {"loss": float("nan")}})
+
+
+def test_a_newer_versions_status_is_read_as_far_as_it_goes() -> None:
+    condition = {"status": "True", "reason": "Fine", "message": "", "lastTransitionTime": "2026-01-02T03:04:05Z"}
+    status = {
+        "phase": "Evaluating",
+        "quality": {"bleu": 0.4},
+        "conditions": [
+            {"type": "Evaluated"} | condition,
+            {"type": "Team/Approved"} | condition | {"reason": "a:b"},
+            {"status": "True"},
+            {"type": "Trained"} | condition,
+        ],
+        "progress": {"step": 7, "percentage": 700},
+        "stages": {"evaluate": {"attempt": 2}, "train": {"attempt": 3, "reason": "Teapot:418", "node": "n"}},
+        "estimate": "much",
+        "restarts": -1,
+    }
+    read = parse_job(document() | {"status": status}).status
+    assert read.phase == "Evaluating"
+    assert [c.type for c in read.conditions] == ["Evaluated", "Trained"]
+    assert read.progress == Progress(step=7)
+    assert read.stages.train == StageStatus(attempt=3)
+    assert (read.estimate, read.restarts) == (None, None)
+    assert parse_job(document() | {"status": "none"}).status == Status()
+    assert parse_job(document() | {"status": {"phase": "Merging"}}).status.phase is Phase.MERGING
+
+
+def test_a_field_of_the_spec_that_is_unknown_is_refused_whatever_the_status_says() -> None:
+    newer = document(colour="red") | {"status": {"phase": "Evaluating", "restarts": -1}}
+    with pytest.raises(InvalidJobError, match=r"^spec\.colour: Extra inputs are not permitted$"):
+        parse_job(newer)
 
 
 def test_a_field_is_replaced_by_its_name_and_no_other() -> None:

@@ -1,8 +1,10 @@
 """Conditions, phase and events: what tools read, what people see, and when nothing is written at all."""
 
+from dataclasses import replace
+
 import pytest
 
-from qwensft.api.v1alpha1 import Condition, Reason
+from qwensft.api.v1alpha1 import Reason
 from qwensft.plan.types import ClaimView, Observed, Obstacle, Scrape
 
 from .builders import (
@@ -132,13 +134,6 @@ def test_what_goes_wrong_is_a_warning() -> None:
     assert look(stuck).events == [("Warning", "Unschedulable")]
 
 
-def test_conditions_of_others_stay() -> None:
-    theirs = Condition(type="Audited", status="True", reason="Checked", message="", last_transition_time=NOW)
-    seen = look(scene(TRAIN, status={"conditions": (theirs,)}))
-    assert seen.condition("Audited") == theirs
-    assert seen.condition("Succeeded").status == "Unknown"
-
-
 def test_what_another_version_has_more_of_is_no_fault_of_the_spec() -> None:
     newer = job({"phase": "Archiving", "conditions": None, "stages": {"train": None}, "elsewhere": {"a": 1}})
     assert look(Observed(job=newer)).headline == ("Preparing", "Starting")
@@ -150,3 +145,23 @@ def test_an_end_that_a_newer_version_has_another_word_for_is_still_the_same_end(
     condition = end | {"lastTransitionTime": "2026-01-01T00:00:00Z"}
     newer = job({"phase": "Archived", "completionTime": "2026-01-01T00:00:00Z", "conditions": [condition]})
     assert look(Observed(job=newer)).headline == (phase, "Completed")
+
+
+def test_a_condition_of_somebody_else_is_none_of_the_operators_business() -> None:
+    seen = look(scene(TRAIN))
+    foreign = seen.status.conditions[0].replace(type="Approved")
+    status = seen.status.replace(conditions=(*seen.status.conditions, foreign))
+    observed = replace(seen.observed, job=seen.observed.job.replace(status=status))
+    assert look(observed).plan.status is None
+    told = look(replace(observed, children=(child(TRAIN, ready=0),)))
+    assert [c.type for c in told.status.conditions] == [c.type for c in seen.status.conditions]
+
+
+def test_conditions_are_told_in_the_order_in_which_they_are_stored() -> None:
+    seen = look(scene(TRAIN))
+    status = seen.status.replace(conditions=tuple(sorted(seen.status.conditions[:5], key=lambda c: c.type)))
+    told = look(replace(seen.observed, job=seen.observed.job.replace(status=status)))
+    assert [c.type for c in told.status.conditions] == [
+        *("Prepared", "Reconciling", "Stalled", "Succeeded", "Suspended"),
+        *("Trained", "Merged"),
+    ]

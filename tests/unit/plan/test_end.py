@@ -88,6 +88,19 @@ def test_last_words_that_another_version_wrote_over_are_found_again() -> None:
     assert "row 7" in seen.message
 
 
+def test_an_end_that_only_a_newer_version_knows_stands() -> None:
+    over = look(scene(TRAIN, FAILED, pods=(failed(code=78, message="row 7"),), runPolicy={"activeDeadlineSeconds": 9}))
+    words = {"type": "Succeeded", "status": "Unknown", "reason": "Archived", "message": "see the archive"}
+    conditions = tuple(
+        c.replace(**words) if c.type == "Succeeded" else c.replace(status="False") for c in over.status.conditions
+    )
+    status = over.status.replace(phase="Archived", conditions=conditions)
+    observed = replace(over.observed, job=over.observed.job.replace(status=status), children=())
+    kept = look(observed, later(days=1))
+    assert (kept.plan.status, kept.plan.events, kept.plan.requeue_after) == (None, (), None)
+    assert look(look(observed).then(spec={"runPolicy": {"maxRestarts": 1}})).status.phase == "Archived"
+
+
 def test_the_moment_of_the_end_is_kept() -> None:
     done = look(scene(MERGE, COMPLETE))
     assert look(done.then(spec={"runPolicy": {"maxRestarts": 1}}), later(days=1)).status.completion_time == NOW

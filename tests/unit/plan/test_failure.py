@@ -34,6 +34,13 @@ def test_the_earliest_failure_is_the_cause() -> None:
     assert cause(*pods).reason == "DiskFull"
 
 
+def test_what_a_newer_image_calls_an_end_is_a_failure_with_its_words() -> None:
+    newer = replace(failed(0, at=9), report=Report("Crashed", "OutOfMemory", "lower cutoffLen", rank=0))
+    assert cause(newer, failed(1, reason="DiskFull", at=20)).reason == "OutOfMemory"
+    newer = replace(failed(0), report=Report("Crashed", "TeapotOverflow", "drink it", rank=0))
+    assert (cause(newer).reason, "drink it" in cause(newer).message) == ("TrainingFailed", True)
+
+
 def test_a_lost_peer_is_never_the_cause_when_another_pod_failed() -> None:
     pods = (failed(0, reason="PeerLost", at=1), failed(1, reason="OutOfMemory", at=5))
     assert cause(*pods).reason == "OutOfMemory"

@@ -55,6 +55,11 @@ def test_the_time_of_completion_is_what_says_that_a_stage_is_done() -> None:
     assert lost.condition("Prepared").status == "False"
 
 
+def test_a_report_of_a_newer_image_takes_nothing_away() -> None:
+    seen = look(scene(PREPARE, COMPLETE, pods=(pod(report=Report("Cached", metrics={"samples": 200})),)))
+    assert seen.condition("Prepared").status == "True"
+
+
 def test_prepare_leaves_its_counts_in_the_status() -> None:
     report = Report("Succeeded", metrics={"samples": 200, "tokens": 9000})
     seen = look(scene(PREPARE, COMPLETE, pods=(pod(report=report),)))

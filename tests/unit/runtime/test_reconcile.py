@@ -243,6 +243,29 @@ async def test_a_spec_of_another_version_leaves_a_finished_run_as_it_ended(world
     assert world.writes() == []
 
 
+async def test_what_a_newer_version_or_somebody_else_wrote_into_the_status_is_kept(world: World) -> None:
+    said = {"status": "True", "reason": "Fine", "message": "", "lastTransitionTime": "2026-01-02T03:04:05Z"}
+    approved = {"type": "Approved", "by": "me"} | said
+    world.run["status"] = {
+        "phase": "Evaluating",
+        "quality": {"bleu": 0.4},
+        "conditions": [approved, {"type": "Succeeded"} | said],
+        "stages": {"evaluate": {"attempt": 2}, "prepare": {"node": "n1"}},
+    }
+    await world.reconciler.handle(KEY)
+    status = world.run["status"]
+    assert (status["phase"], status["quality"]) == ("Preparing", {"bleu": 0.4})
+    assert [c["type"] for c in status["conditions"][:2]] == ["Approved", "Succeeded"]
+    assert (status["conditions"][0], status["conditions"][1]["reason"]) == (approved, "Starting")
+    assert status["stages"]["evaluate"] == {"attempt": 2}
+    assert status["stages"]["prepare"] | {"startTime": ""} == {
+        "node": "n1",
+        "jobName": "demo-prepare-1",
+        "attempt": 1,
+        "startTime": "",
+    }
+
+
 async def test_a_training_that_will_not_fit_is_warned_of_once(world: World) -> None:
     world.run["spec"]["worker"] = {"accelerator": {"memory": "4Gi"}}
     for _ in range(3):

@@ -7,26 +7,61 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qwensft.api.v1alpha1 import StatusModel
 from qwensft.plan.types import Event
 from qwensft.runtime.kube import EVENTS, QWENSFTJOBS, ConflictError, ForbiddenError
-from qwensft.runtime.status import Reporter, event_manifest, merge_patch
+from qwensft.runtime.status import Reporter, event_manifest, merge_patch, status_patch
 
 from .fakes import FakeKube, apply_merge_patch, job_manifest
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 NOT_NULL = st.booleans() | st.integers(-9, 9) | st.text(max_size=3) | st.lists(st.integers(0, 3), max_size=3)
-DOCUMENTS: st.SearchStrategy[dict[str, Any]] = st.recursive(
-    st.dictionaries(st.sampled_from("abc"), NOT_NULL, max_size=3),
-    lambda nested: st.dictionaries(st.sampled_from("abc"), NOT_NULL | nested, max_size=3),
-    max_leaves=6,
-)
 
 
-@given(DOCUMENTS, DOCUMENTS)
-def test_the_patch_turns_the_stored_status_into_the_wanted_one(current: dict[str, Any], wanted: dict[str, Any]) -> None:
-    patch = merge_patch(current, wanted)
-    assert apply_merge_patch(current, patch) == wanted
-    assert (patch == {}) == (current == wanted)
+def documents(keys: str) -> st.SearchStrategy[dict[str, Any]]:
+    return st.recursive(
+        st.dictionaries(st.sampled_from(keys), NOT_NULL, max_size=3),
+        lambda nested: st.dictionaries(st.sampled_from(keys), NOT_NULL | nested, max_size=3),
+        max_leaves=6,
+    )
+
+
+class Known(StatusModel):
+    """Of the documents' keys a, b and c the last is one that only a newer version knows."""
+
+    a: "Known | None" = None
+    b: "Known | None" = None
+
+
+def with_unknown(stored: Any, wanted: Any) -> Any:
+    """What should be stored: all that is wanted, and of what was stored what is not known."""
+    if not isinstance(stored, dict) or not isinstance(wanted, dict):
+        return wanted
+    unknown = {key: value for key, value in stored.items() if key == "c"}
+    return unknown | {key: with_unknown(stored.get(key), value) for key, value in wanted.items()}
+
+
+@given(documents("abc"), documents("ab"))
+def test_the_patch_changes_what_is_known_and_nothing_else(stored: dict[str, Any], wanted: dict[str, Any]) -> None:
+    patch = merge_patch(stored, wanted, Known)
+    assert apply_merge_patch(stored, patch) == with_unknown(stored, wanted)
+    assert (patch == {}) == (stored == with_unknown(stored, wanted))
+
+
+CONDITION = {"status": "True", "reason": "Fine", "message": "", "lastTransitionTime": "2026-01-02T03:04:05Z"}
+
+
+def test_conditions_of_others_stay_as_they_are_and_where_they_are() -> None:
+    approved = {"type": "team.example/Approved", "since": "2026-01-02T03:04:05.123Z"} | CONDITION
+    stored = {"conditions": [{"type": "Succeeded", "weight": 2} | CONDITION, approved, {"type": "Stalled"} | CONDITION]}
+    wanted = [{"type": type_, "status": "False"} for type_ in ("Succeeded", "Stalled", "Suspended")]
+    assert status_patch(stored, {"conditions": wanted})["conditions"] == [
+        {"type": "Succeeded", "status": "False", "weight": 2},
+        approved,
+        {"type": "Stalled", "status": "False"},
+        {"type": "Suspended", "status": "False"},
+    ]
+    assert status_patch(stored, {"conditions": stored["conditions"][:1]}) == {}
 
 
 async def test_a_status_that_did_not_change_is_not_written() -> None:

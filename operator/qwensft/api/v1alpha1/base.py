@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Final, Self, cast, get_args
 
 from pydantic import (
@@ -99,6 +100,21 @@ class UniqueBy:
                 )
             seen.add(value)
         return items
+
+
+@dataclass(frozen=True, slots=True)
+class OpenEnum:
+    """Annotation of `Enum | str` in the status: a value that only a newer version has is read as text, not refused."""
+
+    known: type[StrEnum]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.union_schema(
+            [handler.generate_schema(self.known), core_schema.str_schema()], mode="left_to_right"
+        )
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return handler(cast("core_schema.UnionSchema", schema)["choices"][0])  # type: ignore[arg-type]
 
 
 def argument(*names: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from typing import Any, Literal
 
@@ -141,13 +142,33 @@ class QwenSFTJob(ApiModel):
 def parse_job(raw: dict[str, Any]) -> QwenSFTJob:
     """Read a document as the apiserver returns it (JSON types, camelCase keys).
 
+    A value of the status that this version cannot read, since a newer one has written it, is left out.
+
     Raises:
         InvalidJobError: a field is missing, unknown, malformed or against a rule.
     """
     try:
         return QwenSFTJob.model_validate(raw, by_alias=True, by_name=False)
     except ValidationError as error:
-        raise InvalidJobError("; ".join(_problem(details) for details in error.errors(include_url=False))) from error
+        problems = error.errors(include_url=False)
+        unread = next((details["loc"] for details in problems if details["loc"][:1] == ("status",)), None)
+        if unread is not None:
+            return parse_job(_without(raw, unread))
+        raise InvalidJobError("; ".join(map(_problem, problems))) from error
+
+
+def _without(raw: dict[str, Any], unread: tuple[int | str, ...]) -> dict[str, Any]:
+    """Return the document without the value at which an error points, or without what lacks a value there."""
+    document = raw | {"status": copy.deepcopy(raw["status"])}
+    container: Any = document
+    place: tuple[Any, Any] = (document, "status")
+    for part in unread:
+        inside = part in container if isinstance(container, dict) else isinstance(container, list)
+        if not inside:
+            break
+        place, container = (container, part), container[part]
+    del place[0][place[1]]
+    return document
 
 
 def _problem(details: Any) -> str:

@@ -1,4 +1,4 @@
-"""`status`: what the operator reports. Everything is optional, and unknown fields are ignored when read.
+"""`status`: what the operator reports. Everything is optional, and what a newer version has written does no harm.
 
 Numbers stay numbers; the two texts in `progress` exist for the columns of `kubectl get` alone.
 """
@@ -10,9 +10,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from .base import StatusModel, Time, UniqueBy
+from .base import OpenEnum, StatusModel, Time, UniqueBy
 
 Count = Annotated[int, Field(ge=0, le=2**53)]
+ReasonText = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z]([A-Za-z0-9_]*[A-Za-z0-9])?$")]
 
 
 class Phase(StrEnum):
@@ -37,10 +38,7 @@ class Condition(StatusModel):
         description="Aspect: Succeeded, Reconciling, Stalled, Suspended, Prepared, Trained or Merged.",
     )
     status: Literal["True", "False", "Unknown"] = Field(description="Whether the aspect holds.")
-    reason: str = Field(
-        min_length=1,
-        max_length=128,
-        pattern=r"^[A-Za-z]([A-Za-z0-9_]*[A-Za-z0-9])?$",
+    reason: ReasonText = Field(
         description="Cause in one CamelCase word, for programs: OutOfMemory, InvalidDataset, Unschedulable...",
     )
     message: str = Field(
@@ -85,9 +83,8 @@ class StageStatus(StatusModel):
         "restarts or not. The wait before the next attempt doubles with each.",
     )
     retry_time: Time | None = Field(None, description="Not before which the next attempt starts, after a failure.")
-    reason: str | None = Field(
+    reason: ReasonText | None = Field(
         None,
-        max_length=128,
         description="Cause of the last failure, in one CamelCase word; its sentence is the message.",
     )
     message: str | None = Field(None, max_length=32768, description="What the stage does or why it failed.")
@@ -156,7 +153,7 @@ class Status(StatusModel):
         ge=-1,
         description="Generation of the spec that this status describes. -1: the operator has not seen the job yet.",
     )
-    phase: Phase | None = Field(
+    phase: Annotated[Phase | str, OpenEnum(Phase)] | None = Field(
         None, description="One word for people; programs should read the conditions, which carry the reasons."
     )
     conditions: Annotated[tuple[Condition, ...], Field(max_length=16), UniqueBy("type")] = Field(
