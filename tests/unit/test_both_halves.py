@@ -209,7 +209,7 @@ def test_a_gang_finds_itself_in_its_environment() -> None:
     distribution = gang_job.spec.distribution
     assert (gang.nodes, gang.processes_per_node, gang.node_rank) == (distribution.nodes, 4, 1)
     assert gang.master_port == distribution.master_port == Gang.from_environment({}).master_port
-    hosts = [f"{child_name(gang_job, 'train', 1)}-{rank}.{service_name(gang_job)}" for rank in range(gang.nodes)]
+    hosts = [f"{child_name(gang_job, Stage.TRAIN, 1)}-{rank}.{service_name(gang_job)}" for rank in range(gang.nodes)]
     assert Peers(gang.master_address, gang.nodes).names == hosts
     assert pod_spec(gang_job, "train")["subdomain"] == service_name(gang_job)
 
@@ -230,13 +230,16 @@ def test_the_api_names_the_credentials_that_the_trainer_looks_for() -> None:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_the_trainer_reads_every_run_that_is_written(stage: Stage, tmp_path: Path) -> None:
+def test_the_trainer_reads_every_run_that_is_written_and_all_of_it(
+    stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name, rendered in {**{case: job(case) for case in SPECS}, **{name: example(name) for name in EXAMPLES}}.items():
         (tmp_path / "run.yaml").write_text(config_map(rendered, stage, 1)["data"]["run.yaml"], encoding="utf-8")
         description = load_run(tmp_path)
         assert description.model.name == rendered.spec.model.name, name
         assert [dataset.name for dataset in description.datasets] == [d.name for d in rendered.spec.datasets], name
         assert (description.merge is not None) == (stage == "merge"), name
+        assert capsys.readouterr().out == "", name
 
 
 def test_the_trainer_opens_the_files_of_the_config_map() -> None:
@@ -271,7 +274,7 @@ def test_a_field_of_run_yaml_takes_the_values_of_the_api() -> None:
 
 
 def test_the_directories_of_a_run(tmp_path: Path) -> None:
-    (tmp_path / "run.yaml").write_text(config_map(job(), "merge", 1)["data"]["run.yaml"], encoding="utf-8")
+    (tmp_path / "run.yaml").write_text(config_map(job(), Stage.MERGE, 1)["data"]["run.yaml"], encoding="utf-8")
     run = load_run(tmp_path)
     assert train()["dataset_dir"] == str(run.data_directory)
     assert train()["tokenized_path"] == str(run.tokenized_directory)

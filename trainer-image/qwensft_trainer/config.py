@@ -1,24 +1,30 @@
 """What a stage is told: the files the operator mounts at /etc/qwensft, as typed objects.
 
-run.yaml is checked strictly here. train.yaml and export.yaml hold LLaMA-Factory's own arguments and pass through as
-plain mappings; arguments.py completes them.
+run.yaml is checked here: what is missing or malformed is refused, and so is a version that this image does not know.
+What a newer operator says beside is ignored, with a line in the log. train.yaml and export.yaml hold LLaMA-Factory's
+own arguments and pass through as plain mappings; arguments.py completes them.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
 from pydantic.alias_generators import to_camel
 
+from qwensft_trainer import __version__
 from qwensft_trainer.errors import invalid_config
+from qwensft_trainer.log import log
+
+RUN_VERSION = 1  # of run.yaml: the highest that this image reads
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
 
 
 class Owner(_Section):
@@ -129,10 +135,15 @@ class Merge(_Section):
 class Run(_Section):
     """run.yaml: whose run this is, where it lives and what it reads.
 
+    A new field must be optional, and one that an older image may leave unread; any other raises `version`
+    (docs/adr/0074).
+
     `merge_planned` tells prepare that a merge will follow; `merge` itself is told to the merge stage only, because it
     may change until then.
     """
 
+    version: int = 1  # files from before there was a number are of version 1
+    operator_version: str | None = None
     owner: Owner
     run_directory: Path
     on_existing: Literal["Fail", "Resume", "Overwrite"] = "Fail"
@@ -145,6 +156,12 @@ class Run(_Section):
     accelerator: Accelerator = Accelerator()
     merge_planned: bool = False
     merge: Merge | None = None
+    _document: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """run.yaml as it was read, with what this image does not know."""
+        return self._document
 
     @property
     def data_directory(self) -> Path:
@@ -177,16 +194,49 @@ class Run(_Section):
 
 
 def load_run(directory: Path) -> Run:
-    """Read run.yaml. Raises PermanentError InvalidConfig that names the offending key."""
+    """Read run.yaml. Raises PermanentError InvalidConfig that names the offending key or the version."""
     path = directory / "run.yaml"
     values = load_arguments(path)
+    _require_known_version(values)
     try:
-        return Run.model_validate(values)
+        run = Run.model_validate(values)
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}" for problem in error.errors()
         )
         raise invalid_config(f"{path} is not a valid run description: {problems}") from error
+    run._document = values
+    for key, _ in unread(values, run.model_dump(mode="json", by_alias=True)):
+        log(f"run.yaml says {key}, which this image ({__version__}) does not know and goes on without")
+    return run
+
+
+def unread(said: Any, read: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    """What a document says and its reading lacks: each key with its path (datasets.0.name), and its value.
+
+    Keys without a value (null) say nothing.
+    """
+    if isinstance(said, dict) and isinstance(read, dict):
+        for key, value in said.items():
+            if key in read:
+                yield from unread(value, read[key], f"{place}{key}.")
+            elif value is not None:
+                yield f"{place}{key}", value
+    elif isinstance(said, list) and isinstance(read, list):
+        for number, (value, counterpart) in enumerate(zip(said, read, strict=True)):
+            yield from unread(value, counterpart, f"{place}{number}.")
+
+
+def _require_known_version(values: dict[str, Any]) -> None:
+    version = values.get("version", 1)
+    if type(version) is int and 1 <= version <= RUN_VERSION:
+        return
+    raise invalid_config(
+        f"run.yaml has version {version}, written by version {values.get('operatorVersion', '(unknown)')} of the "
+        f"operator; this image, version {__version__} of the trainer, reads versions up to {RUN_VERSION}. Use an image "
+        "of the operator's version: set trainerImage in the operator's Helm values or, where the job names an image "
+        "itself, spec.worker.image in a new QwenSFTJob."
+    )
 
 
 class _Loader(yaml.SafeLoader):

@@ -165,7 +165,7 @@ class EnsureService:
 
 @dataclass(frozen=True, slots=True)
 class EnsureConfigMap:
-    """Create the attempt's ConfigMap; for train attempts after the first, a copy of the first one's data."""
+    """Create the attempt's ConfigMap; after prepare it goes on from the one by which the run has begun."""
 
     stage: Stage
     attempt: int

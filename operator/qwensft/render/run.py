@@ -1,15 +1,19 @@
 """run.yaml: the trainer's own configuration. Whose run it is, where its files lie, and what prepare fetches and checks.
 
-LLaMA-Factory's arguments stand in `llamafactory`. Optional keys are left out where nothing is said.
+LLaMA-Factory's arguments stand in `llamafactory`. Optional keys are left out where nothing is said. Images of other
+versions read this file, too: docs/adr/0074 says what may change, and when RUN_VERSION rises.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from qwensft import __version__
 from qwensft.api.v1alpha1 import Dataset, QwenSFTJob, Stage
 from qwensft.render.deepspeed import deepspeed_section
 from qwensft.render.names import CACHE, below, dataset_directory, model_path, run_directory, secret_directory
+
+RUN_VERSION = 1  # of run.yaml: the lowest whose readers understand what is written here
 
 # Every column and tag is written out: LLaMA-Factory drops rows silently where one is missing.
 _MEDIA = {"images": "images", "videos": "videos"}
@@ -51,6 +55,8 @@ def run_description(job: QwenSFTJob, stage: Stage) -> dict[str, Any]:
     """Return the content of run.yaml. Only the merge is told where to merge to."""
     spec, meta = job.spec, job.metadata
     run: dict[str, Any] = {
+        "version": RUN_VERSION,
+        "operatorVersion": __version__,
         "owner": {"uid": meta.uid, "namespace": meta.namespace, "name": meta.name},
         "runDirectory": run_directory(job),
         "onExisting": spec.storage.on_existing,

@@ -116,14 +116,17 @@ class Executor:
 
     async def _config_map(self, job: QwenSFTJob, stage: Stage, attempt: int) -> Manifest:
         manifest = render.config_map(job, stage, attempt)
-        if stage is not Stage.TRAIN or attempt == 1:
+        if stage is Stage.PREPARE:
             return manifest
-        # An upgraded operator may render differently; a run that resumes must go on as it started.
-        first_name = render.config_map(job, stage, 1)["metadata"]["name"]
-        with contextlib.suppress(NotFoundError):
-            first = await self._kube.get(CONFIG_MAPS, job.metadata.namespace, first_name)
-            if is_ours(job, manifest, first):
-                manifest["data"] = first["data"]
+        # An upgraded operator may render differently, and the image may be pinned: a run goes on as it began.
+        prepared = job.status.stages.prepare
+        for name in (render.child_name(job, Stage.TRAIN, 1), prepared.job_name if prepared else None):
+            if name is None or name == manifest["metadata"]["name"]:
+                continue
+            with contextlib.suppress(NotFoundError):
+                begun = await self._kube.get(CONFIG_MAPS, job.metadata.namespace, name)
+                if is_ours(job, manifest, begun):
+                    return render.config_map(job, stage, attempt, begun=begun["data"])
         return manifest
 
     async def _delete_job(self, job: QwenSFTJob, name: str, uid: str) -> None:

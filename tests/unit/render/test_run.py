@@ -76,6 +76,11 @@ def test_names_in_any_script_reach_the_trainer() -> None:
     assert "prompt: 问题" in data
 
 
+def test_the_file_carries_its_version_and_that_of_the_operator() -> None:
+    for stage in Stage:
+        assert (run(stage=stage)["version"], run(stage=stage)["operatorVersion"]) == (1, "0.1.0")
+
+
 # Sources.
 
 

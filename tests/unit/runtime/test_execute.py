@@ -1,8 +1,9 @@
 """Actions are safe to repeat, and never touch what belongs to somebody else."""
 
 import pytest
+import yaml
 
-from qwensft.api.v1alpha1 import QwenSFTJob, Stage, parse_job
+from qwensft.api.v1alpha1 import QwenSFTJob, Stage, Stages, StageStatus, Status, parse_job
 from qwensft.plan.types import Action, CreateJob, DeleteJob, EnsureClaim, EnsureConfigMap, EnsureService
 from qwensft.render import Defaults
 from qwensft.runtime.execute import Executor, NotYetError, ObstacleError
@@ -126,6 +127,23 @@ async def test_later_training_attempts_read_the_configuration_of_the_first(world
     assert world.kube.objects["configmaps", "team", "demo-train-2"]["data"] == {
         "train.yaml": "as an older operator wrote it"
     }
+
+
+async def test_a_run_trains_and_merges_as_it_was_prepared(world: World) -> None:
+    await world.execute(EnsureConfigMap(Stage.PREPARE, 1))
+    prepared = world.kube.objects["configmaps", "team", "demo-prepare-1"]["data"]
+    # The operator was upgraded since: what it had written before has no version, and a key that is gone.
+    old = {key: value for key, value in yaml.safe_load(prepared["run.yaml"]).items() if "ersion" not in key}
+    prepared |= {"run.yaml": yaml.safe_dump(old | {"relic": 1}), "train.yaml": "as an older operator wrote it"}
+    job = world.job.replace(status=Status(stages=Stages(prepare=StageStatus(job_name="demo-prepare-1"))))
+    await world.execute(EnsureConfigMap(Stage.TRAIN, 1), job)
+    assert world.kube.objects["configmaps", "team", "demo-train-1"]["data"] == prepared
+    await world.execute(EnsureConfigMap(Stage.MERGE, 1), job)
+    files = world.kube.objects["configmaps", "team", "demo-merge-1"]["data"]
+    merge = yaml.safe_load(files["run.yaml"])
+    assert merge.pop("merge")["verify"] == "full"
+    assert merge | {"mergePlanned": True} == old | {"relic": 1}
+    assert files.keys() == {"run.yaml", "export.yaml"}
 
 
 @pytest.mark.parametrize("first", [None, {"metadata": {"name": "demo-train-1"}, "data": {"train.yaml": "foreign"}}])
