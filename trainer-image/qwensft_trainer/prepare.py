@@ -19,6 +19,7 @@ from qwensft_trainer import (
     workspace,
 )
 from qwensft_trainer.config import Run, load_arguments, load_run
+from qwensft_trainer.digest import configuration_digest
 from qwensft_trainer.environment import forbid_hub_access
 from qwensft_trainer.errors import PermanentError
 from qwensft_trainer.log import log
@@ -101,13 +102,6 @@ def tokenise(
             f"({train_arguments.get('cutoff_len')} tokens) and are cut; the longest has {train.longest}"
         )
     return counts, warnings
-
-
-def configuration_digest(run_description: Run, train_arguments: dict[str, Any]) -> str:
-    """Identifies what is trained on what: two jobs with the same digest may go on from each other's checkpoints."""
-    included = {"model", "datasets", "evaluation", "mixing", "tuning", "deepspeed"}
-    inputs = run_description.model_dump(mode="json", include=included, exclude={"model": {"cache"}})
-    return files.sha256_of_json({"run": inputs, "train": train_arguments})
 
 
 def _refuse_other_results(description: Run, digest: str) -> None:

@@ -31,11 +31,11 @@ from qwensft_trainer import (
     workspace,
 )
 from qwensft_trainer.config import Run, load_arguments, load_run
+from qwensft_trainer.digest import configuration_digest
 from qwensft_trainer.environment import forbid_hub_access, training_environment
 from qwensft_trainer.errors import Interrupted, PermanentError, StageError
 from qwensft_trainer.log import log
 from qwensft_trainer.peers import Peers
-from qwensft_trainer.prepare import configuration_digest
 from qwensft_trainer.stage import DRAIN_FLAG, DRAINED_FILE, PROGRESS_FILE, Result, Stage
 from qwensft_trainer.termination import Termination
 from qwensft_trainer.torchrun import Gang

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from qwensft_trainer import model_checks, model_source, prepare
+from qwensft_trainer.digest import configuration_digest
 from qwensft_trainer.errors import PermanentError
 
 from . import models
@@ -162,12 +163,12 @@ def test_a_users_deepspeed_configuration_is_copied_and_part_of_the_inputs(
 
 def test_the_digest_knows_what_is_trained_on_what_and_nothing_else(scene: Scene) -> None:
     scene.add_dataset("support", [GOOD])
-    before = prepare.configuration_digest(scene.description, scene.train)
+    before = configuration_digest(scene.description, scene.train)
     scene.run["model"]["cache"] = "/cache/models"
     scene.run["onExisting"] = "Resume"
-    assert prepare.configuration_digest(scene.description, scene.train) == before
+    assert configuration_digest(scene.description, scene.train) == before
     scene.run["evaluation"] = {"fraction": 0.1}
-    assert prepare.configuration_digest(scene.description, scene.train) != before
+    assert configuration_digest(scene.description, scene.train) != before
 
 
 def test_another_experiments_checkpoints_are_not_resumed(scene: Scene, tokenised: list[Any]) -> None:
@@ -183,7 +184,7 @@ def test_another_experiments_checkpoints_are_not_resumed(scene: Scene, tokenised
         prepare.run(scene.stage)
     assert caught.value.reason == "OutputExists"
     assert sorted(path.name for path in scene.run_directory.iterdir()) == ["train"]  # it is still the other's
-    digest = prepare.configuration_digest(scene.description, scene.train)
+    digest = configuration_digest(scene.description, scene.train)
     attempt.write_text(json.dumps({"configDigest": digest, "ownerUid": "another"}))
     prepare.run(scene.stage)
     assert len(tokenised) == 1

@@ -15,8 +15,9 @@ from typing import IO, Any
 import pytest
 import yaml
 
-from qwensft_trainer import pissa, prepare, rendezvous, train, workspace
+from qwensft_trainer import pissa, rendezvous, train, workspace
 from qwensft_trainer import torchrun as runner
+from qwensft_trainer.digest import configuration_digest
 from qwensft_trainer.errors import EXIT_INTERRUPTED, Interrupted, PermanentError, StageError
 
 from .conftest import Scene
@@ -92,7 +93,7 @@ def _stopped_in_training(monkeypatch: pytest.MonkeyPatch) -> None:
 def leave_checkpoint(scene: Scene, attempt: int, step: int) -> None:
     folder = scene.run_directory / "train" / str(attempt) / f"checkpoint-{step}"
     folder.mkdir(parents=True)
-    digest = prepare.configuration_digest(scene.description, scene.train)
+    digest = configuration_digest(scene.description, scene.train)
     (folder.parent / "attempt.json").write_text(json.dumps({"configDigest": digest}))
     state = {"global_step": step, "max_steps": 100, "log_history": [{"loss": 4.0}, {"loss": 2.0}]}
     (folder / "trainer_state.json").write_text(json.dumps(state))
