@@ -1,0 +1,223 @@
+"""A run goes on when operator and image are replaced by others of another version, upwards and downwards.
+
+The operator's whole loop works on a Kubernetes in memory, and the trainer's command line runs what it rendered.
+LLaMA-Factory alone is stood in for: tokenising, the training processes and the export.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import sys
+import textwrap
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tests.unit.runtime.fakes import FakeKube, job_manifest
+from tests.unit.runtime.test_reconcile import StillTimers
+from tests.unit.trainer import models
+
+from qwensft.render import Defaults
+from qwensft.runtime.execute import Executor
+from qwensft.runtime.kube import CLAIMS, JOBS, PODS, QWENSFTJOBS, Manifest
+from qwensft.runtime.metrics import Metrics
+from qwensft.runtime.nodes import Nodes
+from qwensft.runtime.observe import Key, Observer
+from qwensft.runtime.queue import Backoff, WorkQueue
+from qwensft.runtime.reconcile import Reconciler
+from qwensft.runtime.scrape import PodAddresses, Scraper
+from qwensft.runtime.status import Reporter
+from qwensft_trainer import cli, merge, prepare
+
+from .releases import VERSIONS, install
+
+KEY = ("team", "demo")
+JOBS_OF_THE_RUN = {"demo-prepare-1": 0, "demo-train-1": 1, "demo-train-2": 0, "demo-merge-1": 0}  # with exit codes
+APPROVED = {
+    "type": "Approved",
+    "status": "True",
+    "reason": "Fine",
+    "message": "",
+    "lastTransitionTime": "2026-01-01T00:00:00Z",
+    "by": "somebody else",
+}
+# The first attempt dies after its first checkpoint; one that resumes trains to the end.
+TORCHRUN = """
+    #!{python}
+    import json, os, sys, yaml
+    arguments = yaml.safe_load(open(sys.argv[-1]))
+    resumed, output = arguments.get("resume_from_checkpoint"), arguments["output_dir"]
+    open({calls!r}, "a").write(f"{{resumed}}\\n")
+    state = {{"global_step": 100 if resumed else 60, "max_steps": 100, "log_history": [{{"loss": 4.0}}]}}
+    folder = output + f"/checkpoint-{{state['global_step']}}"
+    os.makedirs(folder)
+    for place in (folder, output) if resumed else (folder,):
+        json.dump(state, open(place + "/trainer_state.json", "w"))
+        open(place + "/adapter_model.safetensors", "w").write("weights")
+    sys.exit(0 if resumed else 1)
+"""
+
+
+class World:
+    """A cluster with one run, and a node whose volumes are folders below `root`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.kube = root, FakeKube()
+        queue: WorkQueue[Key] = WorkQueue(StillTimers(), Backoff(base=1, jitter=lambda: 0))
+        moments = (datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=10 * n) for n in itertools.count())
+        self._reconciler = Reconciler(
+            queue,
+            Observer(self.kube, Scraper(), PodAddresses(), Nodes(self.kube, enabled=False)),
+            Executor(self.kube, Defaults("trainer:1")),
+            Reporter(self.kube, "me"),
+            Metrics(),
+            scrape_interval=10,
+            now=lambda: next(moments),
+        )
+        model = {"name": "Qwen/Qwen3-0.6B", "source": {"volume": {"claimName": "models"}}}
+        created = job_manifest(model=model, worker={"accelerator": {"count": 0}})
+        self.kube.put(QWENSFTJOBS, "team", created | {"status": {"conditions": [APPROVED]}})
+        self.kube.put(CLAIMS, "team", {"kind": "PersistentVolumeClaim", "metadata": {"name": "models"}})
+
+    @property
+    def status(self) -> Manifest:
+        """The stored status."""
+        status: Manifest = self.kube.objects["qwensftjobs", *KEY]["status"]
+        return status
+
+    async def passes_until_there_is(self, name: str) -> Manifest:
+        """Let the operator work until it has made a Job."""
+        for _ in range(12):
+            await self._reconciler.handle(KEY)
+            assert all(c["reason"] != "InvalidSpec" for c in self.status["conditions"])
+            if name in self.kube.named(JOBS):
+                return self.kube.objects["jobs", "team", name]
+        pytest.fail(f"no Job {name}; the status says {self.status}")
+
+    async def passes_until_the_end(self) -> None:
+        """Let the operator work until the run has ended."""
+        for _ in range(4):
+            await self._reconciler.handle(KEY)
+        assert "completionTime" in self.status
+
+    def run_pod(self, job: Manifest, patch: pytest.MonkeyPatch) -> int:
+        """Run the Job's one pod to its end, as the kubelet and the Job controller would; return its exit code."""
+        name, uid = job["metadata"]["name"], job["metadata"]["uid"]
+        (container,) = job["spec"]["template"]["spec"]["containers"]
+        for variable in container["env"]:
+            patch.setenv(variable["name"], variable.get("value", "0"))  # the node rank comes from an annotation
+        patch.setenv("MASTER_ADDR", "localhost")
+        (mounted := self.root / "etc" / name).mkdir(parents=True)
+        for file, text in self.kube.objects["configmaps", "team", name]["data"].items():
+            (mounted / file).write_text(yaml.safe_dump(self._local(yaml.safe_load(text))), encoding="utf-8")
+        (scratch := self.root / "scratch" / name).mkdir(parents=True)
+        report = scratch / "termination-log"
+        code = cli.main(
+            [
+                *container["args"],
+                *("--config", str(mounted), "--workspace", str(self.root / "workspace"), "--metrics-port", "0"),
+                *("--scratch", str(scratch), "--termination-log", str(report)),
+            ]
+        )
+        ended = {"exitCode": code, "finishedAt": "2026-01-01T00:00:00Z", "message": report.read_text()}
+        labels = {"batch.kubernetes.io/controller-uid": uid}
+        status = {
+            "phase": "Failed" if code else "Succeeded",
+            "containerStatuses": [{"name": "trainer", "state": {"terminated": ended}}],
+        }
+        self.kube.put(PODS, "team", {"metadata": {"name": f"{name}-x", "labels": labels}, "spec": {}, "status": status})
+        over = {"type": "Failed" if code else "Complete", "status": "True"}
+        over["lastTransitionTime"] = "2026-01-01T00:00:00Z"
+        self.kube.put(JOBS, "team", job | {"status": {"conditions": [over]}})
+        return code
+
+    def _local(self, value: Any) -> Any:
+        """Paths of a pod as paths on this machine."""
+        if isinstance(value, dict):
+            return {key: self._local(inner) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [self._local(inner) for inner in value]
+        in_pod = isinstance(value, str) and value.startswith(("/workspace", "/model", "/datasets"))
+        return f"{self.root}{value}" if in_pod else value
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    world = World(tmp_path)
+    models.write(tmp_path / "model", "qwen3")
+    (rows := tmp_path / "datasets" / "facts").mkdir(parents=True)
+    (rows / "f.json").write_text(json.dumps([{"instruction": "Hi", "output": "Hello"}]))
+    (tmp_path / "workspace").mkdir()
+
+    def tokenise(_stage: Any, description: Any, *_: Any) -> tuple[dict[str, Any], list[str]]:
+        description.tokenized_directory.mkdir(parents=True)
+        return {"samples": 1, "tokens": 12}, []
+
+    def export(completed: dict[str, Any]) -> None:
+        Path(completed["export_dir"]).mkdir()
+        (Path(completed["export_dir"]) / "model.safetensors").write_text("merged weights")
+
+    for module in (prepare, merge):
+        monkeypatch.setattr(module, "forbid_hub_access", lambda: None)
+    monkeypatch.setattr(prepare, "tokenise", tokenise)
+    monkeypatch.setattr(merge, "_export", export)
+    monkeypatch.setattr(merge, "_verify", lambda *_, **__: {"tensors": 1})
+    monkeypatch.setattr(merge, "untie_embeddings", lambda _: None)
+    program = tmp_path / "bin" / "torchrun"
+    program.parent.mkdir()
+    text = textwrap.dedent(TORCHRUN).lstrip().format(python=sys.executable, calls=str(tmp_path / "trainings"))
+    program.write_text(text)
+    program.chmod(0o755)
+    mask = os.umask(0o022)
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    os.environ["PATH"] = f"{program.parent}:{os.environ['PATH']}"
+    yield world
+    os.umask(mask)
+
+
+@pytest.mark.parametrize("replaced_before", ["demo-train-1", "demo-train-2", "demo-merge-1"])
+@pytest.mark.parametrize("first", VERSIONS)
+async def test_a_run_goes_on_under_another_version(world: World, first: str, replaced_before: str) -> None:
+    version = first
+    for name, code in JOBS_OF_THE_RUN.items():
+        if name == replaced_before:
+            version = next(other for other in VERSIONS if other != first)
+        with pytest.MonkeyPatch.context() as patch:
+            install(version, patch)
+            job = await world.passes_until_there_is(name)
+            assert world.run_pod(job, patch) == code
+    with pytest.MonkeyPatch.context() as patch:
+        install(version, patch)
+        await world.passes_until_the_end()
+
+    status = world.status
+    assert (status["phase"], status["restarts"]) == ("Succeeded", 1)
+    assert set(status["outputs"]) == {"adapter", "merged"}
+    # Nothing began anew: the second attempt went on from the first one's checkpoint.
+    runs = world.root / "workspace" / "demo-11111111"
+    assert (world.root / "trainings").read_text().splitlines() == ["None", str(runs / "train" / "1" / "checkpoint-60")]
+    digests = {json.loads((runs / file).read_text())["configDigest"] for file in ("prepare.json", "train.json")}
+    assert len(digests) == 1
+    # Nothing of the newer version is lost, and nothing of others.
+    assert (status["quality"], status["stages"]["evaluate"]) == ({"bleu": 0.4}, {"attempt": 1})
+    if (first, replaced_before) != ("newer", "demo-train-1"):  # a newer version has seen the training
+        assert status["stages"]["train"]["node"] == "n1"
+    assert status["conditions"][0] == APPROVED
+    assert {c["type"]: c["status"] for c in status["conditions"][1:]} == {
+        "Succeeded": "True",
+        "Reconciling": "False",
+        "Stalled": "False",
+        "Suspended": "False",
+        "Prepared": "True",
+        "Trained": "True",
+        "Merged": "True",
+    }
+    # What the run began with is what every stage was told.
+    for name in JOBS_OF_THE_RUN:
+        run = yaml.safe_load(world.kube.objects["configmaps", "team", name]["data"]["run.yaml"])
+        assert ("note" in run["tuning"], "audit" in run, run["version"]) == (first == "newer", first == "newer", 1)
