@@ -160,15 +160,34 @@ def follow(kubectl: Kubectl, namespace: str, name: str, timeout: float = 1800) -
 
 
 def explain(kubectl: Kubectl, job: dict[str, Any]) -> str:
-    """Tell why a job failed or where it is stuck: the condition's reason and message, then its last events."""
-    namespace, name = job["metadata"]["namespace"], job["metadata"]["name"]
+    """Tell why a job failed or where it is stuck: the condition's reason and message, then the whole account."""
     found = condition(job, "Succeeded")
     if found.get("status") != "False":
         found = condition(job, "Stalled") if condition(job, "Stalled").get("status") == "True" else found
-    lines = [f"{namespace}/{name}: {found.get('reason', 'no reason')}: {found.get('message', 'no message')}"]
-    events = kubectl.items("events", "-n", namespace, "--field-selector", f"involvedObject.name={name}")
+    reason, message = found.get("reason", "no reason"), found.get("message", "no message")
+    return f"{job['metadata']['namespace']}/{job['metadata']['name']}: {reason}: {message}\n{account(kubectl, job)}"
+
+
+def account(kubectl: Kubectl, job: dict[str, Any]) -> str:
+    """Tell how a job's stages went, its conditions and its last events, a line each."""
+    status, metadata = job.get("status", {}), job["metadata"]
+    selector = f"involvedObject.name={metadata['name']}"
+    events = kubectl.items("events", "-n", metadata["namespace"], "--field-selector", selector)
     events.sort(key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
-    if events:
-        lines.append("Events:")
-        lines += [f"  {event['type']:<8} {event['reason']:<20} {event['message']}" for event in events[-EVENTS_SHOWN:]]
-    return "\n".join(lines)
+    parts = {
+        "Stages": [_stage(name, stage) for name, stage in status.get("stages", {}).items()],
+        "Conditions": [
+            f"{c['type']:<12} {c['status']:<8} {c['reason']}: {c['message']}" for c in status.get("conditions", [])
+        ],
+        "Events": [f"{event['type']:<8} {event['reason']:<20} {event['message']}" for event in events[-EVENTS_SHOWN:]],
+    }
+    return "\n".join(
+        line for title, found in parts.items() if found for line in (f"{title}:", *(f"  {f}" for f in found))
+    )
+
+
+def _stage(name: str, stage: dict[str, Any]) -> str:
+    """One line: which attempt, how often it was restarted, and why it last failed."""
+    done = "done" if "completionTime" in stage else "not done"
+    why = f", last failure {stage['reason']}: {stage.get('message', '')}" if "reason" in stage else ""
+    return f"{name:<8} attempt {stage.get('attempt', 0)}, {stage.get('restarts', 0)} restarts, {done}{why}"

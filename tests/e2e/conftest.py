@@ -12,8 +12,10 @@ import yaml
 from quickstart import inputs
 from quickstart.setup import Ready
 
+from .reporting import pytest_runtest_makereport
 from .runs import Runs, installed
 
+__all__ = ["pytest_runtest_makereport"]
 NAMESPACE = "qwensft-e2e"
 
 

@@ -82,6 +82,8 @@ class Runs:
         self.namespace = namespace
         self._trainer_image = ready.images.trainer
         self._base = base
+        self.latest = ""
+        """Name of the job that was looked at last."""
 
     def create(self, name: str, spec: Job) -> Job:
         """Create the base's job under another name, with changes to its spec."""
@@ -90,10 +92,12 @@ class Runs:
         return self.get(name)
 
     def get(self, name: str) -> Job:
+        self.latest = name
         return self.kubectl.get(follow.RESOURCE, name, "-n", self.namespace)
 
     def to_the_end(self, name: str, timeout: float = RUN_TIMEOUT) -> History:
         """Watch a job until it has ended, well or badly; raises QuickstartError when it has not in time."""
+        self.latest = name
         return History(list(follow.watch(self.kubectl, self.namespace, name, timeout)))
 
     def until(self, name: str, wanted: Callable[[Job], object], what: str, timeout: float = RUN_TIMEOUT) -> Job:
