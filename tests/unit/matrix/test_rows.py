@@ -59,6 +59,12 @@ def test_the_rows_cover_what_must_be_proven() -> None:
     assert ACCEPTANCE - {shown for row in ROWS for shown in row.shows} == set()
 
 
+@every_row
+def test_freed_memory_goes_back_to_the_kernel(row: rows.Row) -> None:
+    """Heaps that keep all of it came to the memory limit, now and then."""
+    assert not [variable for variable in row.job["spec"]["worker"]["env"] if variable["name"].startswith("MALLOC_")]
+
+
 def test_the_core_rows_take_every_code_path() -> None:
     assert ACCEPTANCE - ELSEWHERE - {shown for row in ROWS if row.core for shown in row.shows} == set()
 
