@@ -112,10 +112,10 @@ class App:
         while True:
             try:
                 for namespace in self._settings.namespaces or ("",):
-                    for item in await self._kube.list(QWENSFTJOBS, namespace):
-                        meta = item["metadata"]
-                        delay = random.uniform(0, spread)  # noqa: S311
-                        self._queue.add_after((meta["namespace"], meta["name"]), delay)
+                    async for page in self._kube.pages(QWENSFTJOBS, namespace, metadata_only=True):
+                        for meta in (item["metadata"] for item in page):
+                            delay = random.uniform(0, spread)  # noqa: S311
+                            self._queue.add_after((meta["namespace"], meta["name"]), delay)
             except KubeError as error:
                 logger.warning("could not list all runs: %s", error)
                 await asyncio.sleep(10)

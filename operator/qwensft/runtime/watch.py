@@ -80,6 +80,9 @@ class Watcher:
         settings.persistence.diffbase_storage = NoDiffBase()
         settings.networking.request_timeout = self._timeout
         settings.process.ultimate_exiting_timeout = None
+        # By default kopf reads the whole list at once, and keeps a task and the last event of each object for 5 s.
+        settings.watching.chunk_size = 200
+        settings.queueing.idle_timeout = 0.05
         for resource in (JOBS, PODS):
             settings.watching.label_selectors[resource.group, resource.version, resource.plural] = _CHILDREN
         before = asyncio.all_tasks()
