@@ -49,8 +49,14 @@ class App:
             self._metrics,
             scrape_interval=settings.scrape_interval_seconds,
         )
-        timeout = settings.request_timeout_seconds
-        self._watcher = Watcher(kube, self._queue, self._addresses, settings.namespaces, timeout)
+        self._watcher = Watcher(
+            kube,
+            self._queue,
+            self._addresses,
+            settings.namespaces,
+            timeout=settings.request_timeout_seconds,
+            patience=settings.deaf_after_seconds,
+        )
         self._leader = Leader(
             kube,
             namespace=settings.lease_namespace,
@@ -133,7 +139,8 @@ class App:
         return f"a run has waited {waited:.0f} s for a worker" if self._acting and waited > limit else ""
 
     def _ready(self) -> str:
-        return "" if self._watcher.synced else "not all watches are open yet"
+        closed = self._watcher.not_ready()
+        return f"not watching {closed}" if closed else ""
 
     def _add_gauges(self) -> None:
         gauge, queue = self._metrics.gauge, self._queue

@@ -51,12 +51,19 @@ class Settings:
     identity: str = _setting("", "The name in the Lease; empty: the pod's name, or host and process outside a cluster.")
     health_port: int = _setting(8080, "Port of /livez, /readyz and /metrics; 0: any free one, which the log names.")
     stuck_after_seconds: float = _setting(300.0, "A leader that lets a run wait for a worker for longer is not alive.")
+    deaf_after_seconds: float = _setting(60.0, "A process whose watches are not all open for longer than that ends.")
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR.")
     log_format: str = _setting("json", "json, or text for people.")
 
     def __post_init__(self) -> None:
         """Reject values that would only fail later, and fill in what depends on the place."""
-        for name in ("scrape_interval_seconds", "resync_seconds", "request_timeout_seconds", "lease_duration_seconds"):
+        for name in (
+            "scrape_interval_seconds",
+            "resync_seconds",
+            "request_timeout_seconds",
+            "lease_duration_seconds",
+            "deaf_after_seconds",
+        ):
             _check(getattr(self, name) > 0, name, "must be greater than 0")
         _check(self.workers >= 1, "workers", "must be at least 1")
         _check(bool(self.trainer_image), "trainer_image", "must name the trainer image")

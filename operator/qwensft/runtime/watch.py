@@ -6,22 +6,24 @@ kopf's own persistence (annotations, finalizers, peering) is not used. What it d
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Callable, Iterable
-from types import SimpleNamespace
 from typing import Any
 
-import aiohttp
 import kopf
 
 from qwensft.api.v1alpha1 import LABEL_JOB, LABEL_MANAGED_BY, LABEL_STAGE, MANAGED_BY, Stage
-from qwensft.runtime.kube import JOBS, PODS, QWENSFTJOBS, Kube, Resource
+from qwensft.runtime.kube import JOBS, PODS, QWENSFTJOBS, Kube, Resource, TransientError
 from qwensft.runtime.observe import LABEL_CONTROLLER_UID, LABEL_INDEX, Key, rank_zero_address
 from qwensft.runtime.queue import WorkQueue
 from qwensft.runtime.scrape import PodAddresses
+from qwensft.runtime.streams import Streams
 
 # What happens to a run comes in bursts (Job created, pod created, our own status write): one look is enough for all.
 _COALESCE_SECONDS = 0.1
+_RETRY_SECONDS = 5.0  # after a list or a watch that is refused or not answered
+_CANCEL_SECONDS = 2.0
 
 _WATCHED = (QWENSFTJOBS, JOBS, PODS)
 _CHILDREN = f"{LABEL_MANAGED_BY}={MANAGED_BY},{LABEL_JOB}"
@@ -48,27 +50,37 @@ class Watcher:
     """Watches QwenSFTJobs and the Jobs and pods made for them."""
 
     def __init__(
-        self, kube: Kube, queue: WorkQueue[Key], addresses: PodAddresses, namespaces: tuple[str, ...], timeout: float
+        self,
+        kube: Kube,
+        queue: WorkQueue[Key],
+        addresses: PodAddresses,
+        namespaces: tuple[str, ...],
+        *,
+        timeout: float,
+        patience: float,
     ) -> None:
         self._kube, self._queue, self._addresses = kube, queue, addresses
-        self._namespaces, self._timeout = namespaces, timeout
-        self._opened: set[str] = set()
+        self._namespaces, self._timeout, self._patience = namespaces, timeout, patience
+        paths = (resource.path(namespace) for resource in _WATCHED for namespace in namespaces or ("",))
+        self._streams = Streams(kube.configuration.host, paths)
         self._stop = asyncio.Event()
 
-    @property
-    def synced(self) -> bool:
-        """Whether every watch has listed its objects and then opened its stream at least once."""
-        return len(self._opened) == len(_WATCHED) * max(1, len(self._namespaces))
+    def not_ready(self) -> str:
+        """Return which watches are not open now, "" when all are; each has listed its objects before it opened."""
+        return self._streams.not_ready()
 
     def stop(self) -> None:
         """End `run` gracefully."""
         self._stop.set()
 
     async def run(self, on_start: Callable[[], None] = lambda: None) -> None:
-        """Watch until stopped. Raises when a watch fails for good, for example for want of permission.
+        """Watch until stopped.
 
         Args:
             on_start: Called once kopf has started; it has then replaced the process's signal handlers.
+
+        Raises:
+            StreamLostError: A watch was closed for longer than `patience` seconds: its kind is gone, or a right.
         """
         await self._wait_for_crd()
         if self._stop.is_set():
@@ -79,13 +91,15 @@ class Watcher:
         settings.posting.enabled = False
         settings.persistence.diffbase_storage = NoDiffBase()
         settings.networking.request_timeout = self._timeout
+        settings.networking.error_backoffs = itertools.repeat(_RETRY_SECONDS)  # when to give up is for us to say
         settings.process.ultimate_exiting_timeout = None
         # By default kopf reads the whole list at once, and keeps a task and the last event of each object for 5 s.
         settings.watching.chunk_size = 200
         settings.queueing.idle_timeout = 0.05
         for resource in (JOBS, PODS):
             settings.watching.label_selectors[resource.group, resource.version, resource.plural] = _CHILDREN
-        before = asyncio.all_tasks()
+        supervising = asyncio.create_task(self._streams.supervise(self._patience), name="supervise watches")
+        before = asyncio.all_tasks()  # kopf takes every later task for one of its own
         tasks = await kopf.spawn_tasks(
             registry=self._registry(),
             settings=settings,
@@ -97,14 +111,29 @@ class Watcher:
             stop_flag=self._stop,
         )
         on_start()
-        await kopf.run_tasks(tasks, ignored=before)
+        watching = asyncio.create_task(kopf.run_tasks(tasks, ignored=before), name="kopf")
+        try:
+            done, _ = await asyncio.wait({watching, supervising}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            # kopf does not come to an end by itself once one of its watches has failed, nor at its first cancellation.
+            for task in (supervising, watching):
+                task.cancel()
+            await asyncio.wait({supervising, watching}, timeout=_CANCEL_SECONDS)
 
     async def _wait_for_crd(self) -> None:
-        told = False
-        while not self._stop.is_set() and not await self._kube.serves(QWENSFTJOBS):
-            if not told:
-                logger.warning("the CustomResourceDefinition %s is not installed; waiting for it", QWENSFTJOBS.plural)
-                told = True
+        told = ""
+        while not self._stop.is_set():
+            try:
+                if await self._kube.serves(QWENSFTJOBS):
+                    return
+                problem = f"the CustomResourceDefinition {QWENSFTJOBS.plural} is not installed; waiting for it"
+            except TransientError as error:
+                problem = f"waiting for the API server: {error}"
+            if problem != told:
+                logger.warning("%s", problem)
+                told = problem
             try:
                 await asyncio.wait_for(self._stop.wait(), timeout=2)
             except TimeoutError:
@@ -120,17 +149,8 @@ class Watcher:
         return registry
 
     async def _login(self, **_: Any) -> kopf.AiohttpSession:
-        trace = aiohttp.TraceConfig()
-        trace.on_request_end.append(self._on_request_end)
-        session = self._kube.watch_session(trace)
+        session = self._kube.watch_session(self._streams.trace())
         return kopf.AiohttpSession(server=self._kube.configuration.host, aiohttp_session=session)
-
-    async def _on_request_end(
-        self, _: aiohttp.ClientSession, __: SimpleNamespace, done: aiohttp.TraceRequestEndParams
-    ) -> None:
-        # kopf lists, hands over what it found, and only then opens the stream.
-        if done.url.query.get("watch") == "true" and done.response.status == 200:
-            self._opened.add(done.url.path)
 
     async def _on_run(self, namespace: str | None, name: str | None, **_: Any) -> None:
         self._add(namespace, name)

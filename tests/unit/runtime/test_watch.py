@@ -19,7 +19,7 @@ class World:
         self.queue: WorkQueue[Key] = WorkQueue()
         self.addresses = PodAddresses()
         kube = Kube(Configuration(host="http://127.0.0.1:1"), 1)
-        self.watcher = Watcher(kube, self.queue, self.addresses, (), 1)
+        self.watcher = Watcher(kube, self.queue, self.addresses, (), timeout=1, patience=60)
 
     async def pod(self, type_: str | None, uid: str = "pod-1", *, index: str = "0", **status: Any) -> None:
         labels = {
@@ -67,7 +67,3 @@ async def test_kopf_gets_a_login_that_needs_no_synchronous_client(world: World) 
     assert isinstance(session, kopf.AiohttpSession)
     assert session.server == "http://127.0.0.1:1"
     await session.aiohttp_session.close()
-
-
-async def test_a_watcher_is_synced_once_all_its_streams_are_open(world: World) -> None:
-    assert not world.watcher.synced
