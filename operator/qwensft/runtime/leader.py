@@ -45,6 +45,7 @@ class Leader:
         self._retry = duration / 5
         self._deadline = duration * 2 / 3
         self._seen: tuple[tuple[Any, ...], float] | None = None  # the holder's last sign of life, and when we saw it
+        self._renewed = float("-inf")  # when the request was sent that made or kept us the holder
         self.leading = False
 
     async def acquire(self) -> None:
@@ -60,12 +61,11 @@ class Leader:
         Raises:
             LeaderLostError: Another holds the Lease, or it was not renewed for two thirds of its duration.
         """
-        renewed = self._monotonic()
         while True:
             await asyncio.sleep(self._retry)
             attempt = self._monotonic()
             try:
-                async with asyncio.timeout(max(0.0, renewed + self._deadline - attempt)):
+                async with asyncio.timeout(max(0.0, self._renewed + self._deadline - attempt)):
                     held = await self._acquire_or_renew()
             except KubeError as error:
                 # A conflict is no loss: a write of ours that seemed to time out may have landed.
@@ -73,8 +73,8 @@ class Leader:
             except TimeoutError:
                 logger.warning("Lease %s/%s was not renewed: no answer in time", self._namespace, self._name)
             else:
-                renewed = attempt if held else float("-inf")
-            if self._monotonic() - renewed > self._deadline:
+                self._renewed = attempt if held else float("-inf")
+            if self._monotonic() - self._renewed > self._deadline:
                 self.leading = False
                 raise LeaderLostError(f"Lease {self._namespace}/{self._name} is lost")
 
@@ -93,10 +93,14 @@ class Leader:
             logger.warning("the Lease was not released: %s", error)
 
     async def _try(self) -> bool:
+        self._renewed = self._monotonic()
         try:
-            return await self._acquire_or_renew()
-        except KubeError as error:
-            logger.info("Lease %s/%s is not to be had: %s", self._namespace, self._name, error)
+            # What others go by is when the request was carried out: an answer that comes later is worth nothing.
+            async with asyncio.timeout(self._deadline):
+                return await self._acquire_or_renew()
+        except (KubeError, TimeoutError) as error:
+            problem = str(error) or "no answer in time"
+            logger.info("Lease %s/%s is not to be had: %s", self._namespace, self._name, problem)
             return False
 
     async def _acquire_or_renew(self) -> bool:

@@ -111,6 +111,33 @@ async def test_a_request_that_hangs_does_not_keep_a_leader_in_office() -> None:
 
 
 @in_virtual_time
+async def test_a_lease_whose_answer_comes_when_it_has_expired_makes_no_leader() -> None:
+    class LateKube(FakeKube):
+        late = 0.0
+
+        async def create(self, resource: Resource, namespace: str, body: Manifest) -> Manifest:
+            stored = await super().create(resource, namespace, body)
+            await asyncio.sleep(self.late)
+            return stored
+
+    kube = LateKube()
+    kube.late = DURATION + 4
+    first, second = candidate(kube, "first"), candidate(kube, "second")
+
+    async def lead(leader: Leader) -> None:
+        await leader.acquire()
+        await leader.hold()
+
+    leading = [asyncio.create_task(lead(leader)) for leader in (first, second)]
+    for _ in range(int(4 * DURATION / 0.1)):
+        await asyncio.sleep(0.1)
+        assert not (first.leading and second.leading)
+    assert first.leading or second.leading
+    for task in leading:
+        task.cancel()
+
+
+@in_virtual_time
 async def test_a_leader_stops_when_it_sees_another_name_in_the_lease() -> None:
     kube = FakeKube()
     leader = candidate(kube, "first")
