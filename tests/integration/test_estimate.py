@@ -46,3 +46,25 @@ async def test_a_training_that_does_not_fit_the_labelled_gpus_is_warned_of_and_g
     await cluster.told(("Warning", "EstimatedOutOfMemory"))
     await cluster.exists(JOBS, "demo-prepare-1")  # an estimate stops nobody
     await cluster.reaches(phase="Preparing")
+
+
+async def test_a_training_on_accelerators_of_which_no_node_tells_the_memory_starts(cluster: Cluster) -> None:
+    accelerator = {"count": 1, "resource": "example.com/accelerator"}
+    unplaced = {"nodeSelector": {"qwensft.io/no-such-node": "true"}}
+    await cluster.apply(worker={"accelerator": accelerator, **unplaced}, prepare=unplaced)
+    await cluster.exists(JOBS, "demo-prepare-1")
+    estimate = (await cluster.reaches(phase="Preparing"))["estimate"]
+    assert "gpuMemoryGiB" in estimate
+    assert "fits" not in estimate
+
+
+async def test_an_empty_list_of_metadata_is_null_in_kubernetes(cluster: Cluster) -> None:
+    nobody = "example.com/accelerator.memory"
+    found = await cluster.kube._request(
+        "GET",
+        NODES.path(""),
+        query={"labelSelector": nobody},
+        accept="application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+    )
+    assert found["items"] is None, "the fakes of the unit tests answer so"
+    assert await cluster.kube.list(NODES, "", label_selector=nobody, metadata_only=True) == []

@@ -1,0 +1,37 @@
+"""What the operator says of a run that it cannot bring forward, to the API server that has to take it."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from qwensft import plan
+from qwensft.api.v1alpha1 import parse_job
+from qwensft.plan.types import Plan
+from qwensft.runtime.kube import QWENSFTJOBS, InvalidError
+from qwensft.runtime.status import Reporter
+
+from .cluster import Cluster, condition
+
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("refused", [{"progress": {"steps": 7}}, {"progress": {"percentage": 250}}], ids=str)
+async def test_a_status_that_is_refused_can_be_replaced_by_words_about_it(
+    lone_cluster: Cluster, refused: dict[str, Any]
+) -> None:
+    kube, reporter = lone_cluster.kube, Reporter(lone_cluster.kube, "test")
+    run = await lone_cluster.apply()
+    with pytest.raises(InvalidError) as caught:
+        await reporter.write_status(run, {"phase": "Training", **refused})
+    said = plan.operator_error(run, caught.value, NOW)
+    assert said.status is not None
+    assert await reporter.write_status(run, said.status)
+    status = await lone_cluster.reaches(phase="Pending", reason="OperatorError", observedGeneration=1)
+    assert "status.progress." in condition(status, "Reconciling")["message"]
+
+    stored = await kube.get(QWENSFTJOBS, lone_cluster.namespace, "demo")
+    assert parse_job(stored).status.document() == status
+    assert plan.operator_error(stored, caught.value, NOW) == Plan()
+    await reporter.emit(stored, said.events)
+    assert await lone_cluster.events() == [("Warning", "OperatorError")]
