@@ -18,7 +18,7 @@ from types import FrameType
 
 from qwensft_trainer import termination
 from qwensft_trainer.environment import prepare_environment
-from qwensft_trainer.errors import EXIT_INTERRUPTED, EXIT_RETRYABLE, Interrupted, StageError, disk_full
+from qwensft_trainer.errors import Interrupted, StageError, disk_full
 from qwensft_trainer.log import log
 from qwensft_trainer.stage import Stage
 from qwensft_trainer.termination import Termination
@@ -69,6 +69,8 @@ def _run(stage: Stage) -> Termination:
             metrics=result.metrics,
             outputs=result.outputs,
         )
+    except Interrupted as stopped:
+        failure: StageError | Interrupted = stopped
     except OSError as error:
         failure = disk_full(error) if error.errno in (errno.ENOSPC, errno.EDQUOT) else _unexpected(stage, error)
     except StageError as error:
@@ -78,11 +80,11 @@ def _run(stage: Stage) -> Termination:
     except Exception as error:
         failure = _unexpected(stage, error)
     return Termination(
-        outcome="Interrupted" if failure.exit_code == EXIT_INTERRUPTED else "Failed",
+        outcome="Interrupted" if isinstance(failure, Interrupted) else "Failed",
         stage=stage.name,
         attempt=stage.attempt,
         rank=rank,
-        exit_code=failure.exit_code or EXIT_RETRYABLE,
+        exit_code=failure.exit_code,
         reason=failure.reason,
         message=failure.message,
     )

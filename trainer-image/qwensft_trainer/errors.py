@@ -28,13 +28,19 @@ class PermanentError(StageError):
     exit_code = EXIT_PERMANENT
 
 
-class Interrupted(StageError):  # noqa: N818  # not an error
-    """The stage was asked to stop (SIGTERM) and everything worth keeping is on the volume (exit code 143)."""
+class Interrupted(BaseException):
+    """The stage was asked to stop (SIGTERM) and everything worth keeping is on the volume (exit code 143).
 
+    No Exception: it comes out of a signal handler, in the middle of whatever library runs. Many of them catch Exception
+    and raise one of their own, which would be told as the failure.
+    """
+
+    reason = "Interrupted"
     exit_code = EXIT_INTERRUPTED
 
     def __init__(self, message: str) -> None:
-        super().__init__("Interrupted", message)
+        super().__init__(message)
+        self.message = message
 
 
 def invalid_config(message: str) -> PermanentError:

@@ -54,8 +54,6 @@ class HuggingFaceRepository(Repository):
                 for entry in tree
                 if isinstance(entry, RepoFile)
             )
-        except StageError:  # SIGTERM came
-            raise
         except Exception as error:
             raise self._explained(error, revision) from error
         if commit is None or not listed:

@@ -29,8 +29,6 @@ class ModelScopeRepository(Repository):
         """See Repository.snapshot. The hub answers an unknown revision with an empty list."""
         try:
             entries = self._api().list_repo_files(self.repo, self.kind, revision=revision)
-        except StageError:  # SIGTERM came
-            raise
         except Exception as error:
             raise self._explained(error, revision) from error
         listed = tuple(
@@ -66,8 +64,6 @@ class ModelScopeRepository(Repository):
                 if isinstance(failed, OSError) and failed.errno is not None:
                     raise failed from error  # a full disk, say
             raise self._explained(cause, snapshot.revision, path) from error
-        except StageError:
-            raise
         except Exception as error:
             raise self._explained(error, snapshot.revision) from error
 

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from qwensft_trainer.errors import PermanentError, StageError, invalid_dataset
+from qwensft_trainer.errors import PermanentError, invalid_dataset
 
 # The files in which a repository describes its subsets and splits.
 DESCRIPTIONS = ("README.md", ".huggingface.yaml")
@@ -59,8 +59,6 @@ def _splits(repo: str, skeleton: Path, subset: str | None, field: str) -> dict[s
             f"not run): set {field}.path to the file with the rows, or {field}.revision to refs/convert/parquet where "
             "the hub has that."
         ) from error
-    except StageError:  # SIGTERM came
-        raise
     except Exception as error:  # the README is anybody's, and so is what goes wrong in reading it
         choice = "available" in str(error).lower()
         fix = f"set {field}.subset to one of them" if choice else f"set {field}.path to the file with the rows"

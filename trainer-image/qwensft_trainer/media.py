@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
-from qwensft_trainer.errors import StageError, invalid_config
+from qwensft_trainer.errors import invalid_config
 from qwensft_trainer.formats import Conversation
 from qwensft_trainer.openai_messages import AUDIO_PLACEHOLDER, IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER
 from qwensft_trainer.row_fields import Media, RowProblem
@@ -128,8 +128,6 @@ def _decoded(content: bytes, name: str) -> str:
             form = image.format or "image"
             image.draft("RGB", (64, 64))  # JPEG alone: an eighth of the size, yet every byte is read
             image.load()
-    except StageError:  # SIGTERM came
-        raise
     except Exception as error:  # the formats' decoders raise whatever comes to hand
         raise RowProblem(f"{name} cannot be decoded ({error!s:.120})") from error
     return form

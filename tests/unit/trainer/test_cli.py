@@ -62,6 +62,25 @@ def test_sigterm_ends_a_stage_at_once_and_is_told(scene: Scene, monkeypatch: pyt
     assert (message["outcome"], message["reason"]) == ("Interrupted", "Interrupted")
 
 
+def test_sigterm_in_a_library_that_hides_what_it_catches_is_told_all_the_same(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load_tokenizer() -> None:  # as LLaMA-Factory's does
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+        except Exception as error:
+            raise invalid_model("Failed to load tokenizer.") from error
+
+    def load(_: Stage) -> Result:
+        load_tokenizer()
+        raise AssertionError("the stage went on")
+
+    monkeypatch.setattr(prepare, "run", load)
+    code, message = run(scene)
+    assert (code, message["outcome"], message["reason"]) == (143, "Interrupted", "Interrupted")
+
+
 @pytest.mark.parametrize(
     ("error", "code", "reason"),
     [
@@ -75,7 +94,7 @@ def test_sigterm_ends_a_stage_at_once_and_is_told(scene: Scene, monkeypatch: pyt
     ],
 )
 def test_every_kind_of_failure_has_its_exit_code(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch, error: Exception, code: int, reason: str
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, reason: str
 ) -> None:
     def fail(_: Stage) -> Result:
         raise error
