@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 from qwensft_trainer import termination
+from qwensft_trainer.causes import STORAGE_ADVICE, STORAGE_ERRNOS
 from qwensft_trainer.environment import prepare_environment
 from qwensft_trainer.errors import Interrupted, StageError, disk_full
 from qwensft_trainer.log import log
@@ -72,7 +73,7 @@ def _run(stage: Stage) -> Termination:
     except Interrupted as stopped:
         failure: StageError | Interrupted = stopped
     except OSError as error:
-        failure = disk_full(error) if error.errno in (errno.ENOSPC, errno.EDQUOT) else _unexpected(stage, error)
+        failure = _of_system(stage, error)
     except StageError as error:
         failure = error
     except MemoryError:
@@ -92,6 +93,15 @@ def _run(stage: Stage) -> Termination:
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise Interrupted("Stopped by SIGTERM; the next attempt does this stage again.")
+
+
+def _of_system(stage: Stage, error: OSError) -> StageError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return disk_full(error)
+    failure = _unexpected(stage, error)
+    if error.errno in STORAGE_ERRNOS:
+        return StageError(failure.reason, f"{failure.message}. {STORAGE_ADVICE}")
+    return failure
 
 
 def _unexpected(stage: Stage, error: Exception) -> StageError:

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
 from pydantic.alias_generators import to_camel
 
 from qwensft_trainer import __version__
+from qwensft_trainer.causes import raise_unless_inputs
 from qwensft_trainer.errors import invalid_config
 from qwensft_trainer.log import log
 
@@ -253,6 +254,7 @@ def load_arguments(path: Path) -> dict[str, Any]:
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506
     except OSError as error:
+        raise_unless_inputs(error)
         raise invalid_config(f"Cannot read {path}, part of the configuration: {error.strerror}.") from error
     except yaml.YAMLError as error:
         raise invalid_config(f"{path} is not valid YAML: {error}") from error

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from qwensft_trainer.causes import raise_unless_inputs
 from qwensft_trainer.rows import MAX_ROW_BYTES, Row, first_character, json_rows
 
 ENDINGS = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
@@ -56,6 +57,7 @@ def read_rows(path: Path) -> Iterator[Row]:
     except (gzip.BadGzipFile, EOFError, zlib.error, OSError) as error:
         if magic[:2] not in _COMPRESSIONS:
             raise
+        raise_unless_inputs(error)
         yield Row(number + 1, None, None, f"the compressed file cannot be read any further ({error}); is it complete?")
 
 
@@ -147,6 +149,7 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
                     number += 1
                     yield Row(number, None, {name: _without_nulls(field) for name, field in value.items()})
     except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise_unless_inputs(error)
         yield Row(number + 1, None, None, f"the Parquet file cannot be read any further ({error!s:.200})")
 
 

@@ -19,6 +19,7 @@ import fsspec
 
 from qwensft_trainer import files
 from qwensft_trainer.addresses import without_queries
+from qwensft_trainer.causes import chain
 from qwensft_trainer.config import DatasetDownload
 from qwensft_trainer.errors import PermanentError, StageError, invalid_dataset
 from qwensft_trainer.log import log
@@ -77,7 +78,8 @@ class Address:
         except StageError:
             raise
         except Exception as error:  # three clients raise many kinds; _explained sorts them
-            if isinstance(error, OSError) and error.errno in _DISK_FULL:
+            # Only what the volume says has the name of a file.
+            if isinstance(error, OSError) and (error.errno in _DISK_FULL or error.filename is not None):
                 raise
             raise self._explained(error, url) from error
         if sha256 is not None and (found := files.sha256_of_file(part)) != sha256.lower():
@@ -191,7 +193,7 @@ class Address:
             )
 
     def _explained(self, error: Exception, url: str) -> StageError:
-        causes, shown = _with_causes(error), without_queries(url)
+        causes, shown = list(chain(error)), without_queries(url)
         status = next((found for cause in causes if (found := _status(cause))), None)
         if status in (401, 403) or any(isinstance(cause, PermissionError) for cause in causes) or _unauthorized(causes):
             return self._denied(shown)
@@ -218,13 +220,6 @@ class Address:
 
 class _NoRanges(Exception):  # noqa: N818  # handled where it is raised
     """The server cannot begin in the middle of a file."""
-
-
-def _with_causes(error: BaseException) -> list[BaseException]:
-    found = [error]
-    while (cause := found[-1].__cause__ or found[-1].__context__) is not None and len(found) < 10:
-        found.append(cause)
-    return found
 
 
 def _status(error: BaseException) -> int | None:

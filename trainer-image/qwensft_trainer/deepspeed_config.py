@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from qwensft_trainer import files
+from qwensft_trainer.causes import raise_unless_inputs
 from qwensft_trainer.config import Run
 from qwensft_trainer.errors import invalid_config
 
@@ -79,6 +80,7 @@ def _own(run: Run) -> dict[str, Any]:
     try:
         own = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
+        raise_unless_inputs(error)
         raise invalid_config(
             f"{_FIELD}: the key {path.name} of the ConfigMap cannot be read: {error.strerror}."
         ) from error

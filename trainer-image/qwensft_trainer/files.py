@@ -6,6 +6,7 @@ half a file.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -35,12 +36,24 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json_object(path: Path) -> dict[str, Any] | None:
-    """The JSON object in `path`, or None when the file is missing or holds anything else."""
+    """The JSON object in `path`, or None when the file is missing or holds anything else.
+
+    Raises OSError for a volume in trouble: what cannot be read now may be there all the same.
+    """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        value = json.loads(_read_again_if_replaced(path))
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def _read_again_if_replaced(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        if error.errno != errno.ESTALE:
+            raise
+        return path.read_text(encoding="utf-8")  # NFS says so once when another node has renamed a new file over it
 
 
 def sha256_of_file(path: Path) -> str:

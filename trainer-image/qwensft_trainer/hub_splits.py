@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from qwensft_trainer.causes import raise_unless_inputs
 from qwensft_trainer.errors import PermanentError, invalid_dataset
 
 # The files in which a repository describes its subsets and splits.
@@ -60,6 +61,7 @@ def _splits(repo: str, skeleton: Path, subset: str | None, field: str) -> dict[s
             "the hub has that."
         ) from error
     except Exception as error:  # the README is anybody's, and so is what goes wrong in reading it
+        raise_unless_inputs(error)
         choice = "available" in str(error).lower()
         fix = f"set {field}.subset to one of them" if choice else f"set {field}.path to the file with the rows"
         raise _unclear(repo, error, fix) from error

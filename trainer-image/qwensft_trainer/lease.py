@@ -61,7 +61,7 @@ class Lease:
         changed, reported = time.monotonic(), -_REPORT_SECONDS
         while not unless():
             number = self._newest()
-            content = files.read_json_object(self._file(number)) if number else {"released": True}
+            content = self._read(number) if number else {"released": True}
             now = time.monotonic()
             if (number, content) != seen:
                 seen, changed = (number, content), now
@@ -135,8 +135,16 @@ class Lease:
     def _holds(self) -> bool:
         if self._number == 0 or self._file(self._number + 1).exists():
             return False
-        content = files.read_json_object(self._file(self._number))
+        content = self._read(self._number)
         return content is not None and content.get("token") == self._token
+
+    def _read(self, number: int) -> dict[str, Any] | None:
+        """None also when the volume does not answer: a holder is judged by what is seen to change."""
+        try:
+            return files.read_json_object(self._file(number))
+        except OSError as error:
+            log(f"cannot read the lease {self._file(number)}: {error}")
+            return None
 
     def _write(self, content: dict[str, Any]) -> None:
         files.write_json(self._file(self._number), content)

@@ -14,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
+from qwensft_trainer.causes import raise_unless_inputs
 from qwensft_trainer.errors import invalid_config
 from qwensft_trainer.formats import Conversation
 from qwensft_trainer.openai_messages import AUDIO_PLACEHOLDER, IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER
@@ -129,6 +130,7 @@ def _decoded(content: bytes, name: str) -> str:
             image.draft("RGB", (64, 64))  # JPEG alone: an eighth of the size, yet every byte is read
             image.load()
     except Exception as error:  # the formats' decoders raise whatever comes to hand
+        raise_unless_inputs(error)
         raise RowProblem(f"{name} cannot be decoded ({error!s:.120})") from error
     return form
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from qwensft_trainer import arguments, files, model_checks, model_source, workspace
+from qwensft_trainer.causes import raise_unless_inputs
 from qwensft_trainer.config import Merge, Run, load_arguments, load_run
 from qwensft_trainer.environment import forbid_hub_access
 from qwensft_trainer.errors import PermanentError, invalid_config
@@ -108,6 +109,7 @@ def _export(completed: Mapping[str, Any]) -> None:
     try:
         export_model(dict(completed))
     except ValueError as error:
+        raise_unless_inputs(error)
         raise invalid_config(f"LLaMA-Factory refuses to export: {error}") from error
     gc.collect()
 

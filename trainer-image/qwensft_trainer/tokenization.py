@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from qwensft_trainer import arguments, dataset_source, families, mixing
+from qwensft_trainer.causes import STORAGE_ADVICE, raise_unless_inputs
 from qwensft_trainer.config import Dataset, Run
 from qwensft_trainer.datasets import normalised_file
 from qwensft_trainer.environment import cpu_limit
-from qwensft_trainer.errors import invalid_config, invalid_dataset, invalid_model
+from qwensft_trainer.errors import PermanentError, StageError, invalid_config, invalid_dataset, invalid_model
 from qwensft_trainer.log import log
 from qwensft_trainer.openai_messages import FUNCTION
 from qwensft_trainer.statistics import Lengths
@@ -124,6 +125,7 @@ def _load_encoder(completed: Mapping[str, Any], template: str) -> Encoder:
     try:
         model_args, data_args, training_args, _, _ = get_train_args(dict(completed))
     except (ValueError, ImportError) as error:
+        raise_unless_inputs(error)
         raise invalid_config(f"LLaMA-Factory refuses the training arguments: {error}{_hint(str(error))}") from error
     if training_args.predict_with_generate:
         raise invalid_config(
@@ -133,19 +135,43 @@ def _load_encoder(completed: Mapping[str, Any], template: str) -> Encoder:
     try:
         loaded = load_tokenizer(model_args)
     except (ValueError, OSError) as error:
-        raise invalid_model(f"The tokenizer in {model_args.model_name_or_path} does not load: {error}") from error
+        raise_unless_inputs(error)
+        what = error.__cause__ or error  # LLaMA-Factory's own words are "Failed to load tokenizer."
+        raise invalid_model(f"The tokenizer in {model_args.model_name_or_path} does not load: {what}") from error
     if template in families.VISION and loaded["processor"] is None:
-        raise invalid_model(
-            f"The image processor in {model_args.model_name_or_path} does not load, which the template {template} "
-            "needs: the model directory lacks preprocessor_config.json or another part of it; this pod's log "
-            "has the reason ('Failed to load processor')."
-        )
+        raise _no_processor(model_args, template)
     try:
         fixed = get_template_and_fix_tokenizer(loaded["tokenizer"], data_args)
     except ValueError as error:
         raise invalid_config(f"spec.model.template: {error}") from error
     processor = _get_dataset_processor(data_args, "sft", fixed, **loaded)
     return Encoder(processor, seed=int(training_args.seed))
+
+
+def _no_processor(model_args: Any, template: str) -> PermanentError:
+    """LLaMA-Factory only logs why the processor does not load: here it is loaded once more to learn that.
+
+    Raises the exception itself where the volume is to blame, and StageError when it loads this time.
+    """
+    from transformers import AutoProcessor
+
+    try:
+        loaded = AutoProcessor.from_pretrained(
+            model_args.model_name_or_path,
+            use_fast=model_args.use_fast_tokenizer,
+            trust_remote_code=model_args.trust_remote_code,
+        )
+    except Exception as error:  # whatever a model's own code raises
+        raise_unless_inputs(error)
+        why = f"{type(error).__name__}: {error!s:.300}"
+    else:
+        why = f"it holds a {type(loaded).__name__} alone"
+        if "Processor" in type(loaded).__name__:  # LLaMA-Factory's own test
+            raise StageError("PreparationFailed", f"The image processor did not load at first. {STORAGE_ADVICE}")
+    return invalid_model(
+        f"The image processor in {model_args.model_name_or_path} does not load, which the template {template} needs "
+        f"({why}): the model directory lacks preprocessor_config.json or another part of it."
+    )
 
 
 class Encoder:

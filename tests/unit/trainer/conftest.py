@@ -35,6 +35,10 @@ SEED_TAGS = {  # the tags of the Qwen documentation, whose rows say human and gp
 }
 
 
+# Reading it gives EIO, as a volume in trouble does: a link to it is a file that is there and cannot be read.
+UNREADABLE = Path("/proc/self/mem")
+
+
 @dataclass
 class Scene:
     """Directories of one run, and what its configuration says; change `run` or `train` before using them."""

@@ -17,7 +17,7 @@ from qwensft_trainer.errors import Interrupted, StageError, invalid_model
 from qwensft_trainer.stage import Result, Stage
 
 from . import models
-from .conftest import Scene
+from .conftest import UNREADABLE, Scene
 
 
 @pytest.fixture(autouse=True)
@@ -25,8 +25,10 @@ def restored_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "environ", os.environ.copy())
 
 
-def run(scene: Scene, stage: str = "prepare") -> tuple[int, dict[str, Any]]:
-    _ = scene.stage
+def run(scene: Scene, stage: str = "prepare", *, rewrite: bool = True) -> tuple[int, dict[str, Any]]:
+    """Run a stage on the scene; with `rewrite` its configuration files are written anew before."""
+    if rewrite:
+        _ = scene.stage
     code = cli.main(
         [
             stage,
@@ -103,6 +105,19 @@ def test_every_kind_of_failure_has_its_exit_code(
     found, message = run(scene)
     assert (found, message["exitCode"], message["reason"]) == (code, code, reason)
     assert message["outcome"] == ("Interrupted" if code == 143 else "Failed")
+
+
+@pytest.mark.parametrize("name", ["etc/run.yaml", "etc/train.yaml", "model/config.json", "model/model.safetensors"])
+def test_a_volume_in_trouble_is_no_bad_model_and_no_bad_configuration(scene: Scene, name: str) -> None:
+    models.write(scene.root / "model", "qwen3")
+    scene.add_dataset("support", [{"instruction": "Hi", "output": "Hello"}])
+    _ = scene.stage
+    (scene.root / name).unlink()
+    (scene.root / name).symlink_to(UNREADABLE)
+    code, message = run(scene, rewrite=False)
+    assert (code, message["reason"]) == (1, "PreparationFailed")
+    assert "Input/output error" in message["message"]
+    assert "look at the storage" in message["message"]
 
 
 def test_the_rank_is_told_in_training_only(scene: Scene) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -159,3 +161,18 @@ def test_a_cut_off_compressed_file_ends_with_a_problem(tmp_path: Path, compressi
 def test_names_of_data_files(name: str) -> None:
     assert is_data_file(name)
     assert not is_data_file(name + ".txt")
+
+
+@pytest.mark.parametrize(
+    ("name", "opened"), [("data.parquet", "pyarrow.parquet.ParquetFile"), ("data.gz", "gzip.open")]
+)
+def test_a_volume_in_trouble_is_no_problem_of_the_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, opened: str
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    (tmp_path / name).write_bytes(b"PAR1" if name.endswith("parquet") else gzip.compress(b"{}"))
+    monkeypatch.setattr(opened, fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        list(read_rows(tmp_path / name))

@@ -100,6 +100,20 @@ def test_a_file_that_changed_in_between_is_fetched_anew(site: RunningHub, tmp_pa
     assert fetched(tmp_path, f"{site.url}/sft/rows.jsonl") == ROWS
 
 
+def test_what_the_volume_lacks_is_not_laid_at_the_servers_door(
+    site: RunningHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receive = Address._receive
+
+    def vanish(address: Address, url: str, part: Path, size: int | None) -> None:
+        part.symlink_to(tmp_path / "gone" / part.name)
+        receive(address, url, part, size)
+
+    monkeypatch.setattr(Address, "_receive", vanish)
+    with pytest.raises(FileNotFoundError, match=r"rows\.jsonl\.part"):
+        fetched(tmp_path, f"{site.url}/sft/rows.jsonl")
+
+
 def interrupted(address: Address, url: str, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fetch the first piece, then stop as a deleted pod does."""
     pieces = address._pieces

@@ -10,7 +10,7 @@ import pytest
 from qwensft_trainer import deepspeed_config
 from qwensft_trainer.errors import PermanentError
 
-from .conftest import Scene
+from .conftest import UNREADABLE, Scene
 
 AUTO: dict[str, Any] = {
     "train_batch_size": "auto",
@@ -120,3 +120,9 @@ def test_the_same_numbers_as_the_spec_are_no_contradiction(scene: Scene) -> None
 def test_a_configuration_without_a_batch_size_is_refused(scene: Scene) -> None:
     own(scene, {"zero_optimization": {"stage": 1}})
     assert "train_micro_batch_size_per_gpu" in refusal(scene)
+
+
+def test_a_file_that_cannot_be_read_now_is_no_bad_one(scene: Scene) -> None:
+    scene.run["deepspeed"] = {"stage": None, "config": str(UNREADABLE)}
+    with pytest.raises(OSError, match="Input/output error"):
+        deepspeed_config.check(scene.description, scene.train)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from qwensft_trainer import files
+
+from .conftest import UNREADABLE
 
 
 def test_json_is_replaced_as_a_whole_and_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -31,6 +35,32 @@ def test_a_value_json_cannot_hold_is_refused_and_the_old_file_kept(tmp_path: Pat
 def test_what_is_no_json_object_reads_as_nothing(tmp_path: Path, content: str) -> None:
     (tmp_path / "x.json").write_text(content)
     assert files.read_json_object(tmp_path / "x.json") is None
+
+
+@pytest.mark.parametrize("missing", ["x.json", "file/x.json", "."])
+def test_a_file_that_is_not_there_reads_as_nothing(tmp_path: Path, missing: str) -> None:
+    (tmp_path / "file").write_text("")
+    assert files.read_json_object(tmp_path / missing) is None
+
+
+def test_a_file_that_cannot_be_read_now_is_no_missing_one(tmp_path: Path) -> None:
+    (tmp_path / "x.json").symlink_to(UNREADABLE)
+    with pytest.raises(OSError, match="Input/output error"):
+        files.read_json_object(tmp_path / "x.json")
+
+
+def test_a_file_replaced_by_another_node_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "x.json").write_text('{"a": 1}')
+    answers = [OSError(errno.ESTALE, "Stale file handle")]
+    read = Path.read_text
+
+    def read_text(path: Path, **how: Any) -> str:
+        if answers:
+            raise answers.pop()
+        return read(path, **how)
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+    assert files.read_json_object(tmp_path / "x.json") == {"a": 1}
 
 
 def test_the_digest_is_what_sha256sum_would_print(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -93,4 +95,13 @@ def test_a_sigterm_is_not_taken_for_a_broken_readme(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr("datasets.load_dataset_builder", interrupted)
     with pytest.raises(Interrupted):
+        found("a.jsonl")
+
+
+def test_a_scratch_volume_in_trouble_is_no_broken_readme(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("datasets.load_dataset_builder", fail)
+    with pytest.raises(OSError, match="Input/output error"):
         found("a.jsonl")

@@ -5,8 +5,9 @@ That the real one gives the same tokens with and without the meter is shown in t
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from qwensft_trainer.errors import PermanentError
 from qwensft_trainer.statistics import Lengths
 from qwensft_trainer.tokenization import TRAIN, VALIDATION, Encoder
 
-from .conftest import Scene
+from .conftest import UNREADABLE, Scene
 
 IMAGE_TOKEN = 0
 
@@ -220,3 +221,70 @@ def test_mixed_datasets_have_the_samples_their_strategy_promises(scene: Scene, s
     lengths, warnings = with_warnings(scene)
     assert lengths[TRAIN].samples == samples
     assert bool(warnings) == (strategy == "interleave_under")
+
+
+class Library:
+    """What _load_encoder takes of LLaMA-Factory 0.9.5 and transformers: reads files and wraps errors as they do."""
+
+    def __init__(self, model: Path) -> None:
+        self.model_args = SimpleNamespace(
+            model_name_or_path=str(model), use_fast_tokenizer=True, trust_remote_code=False
+        )
+
+    def get_train_args(self, _arguments: dict[str, Any]) -> tuple[Any, ...]:
+        return self.model_args, None, SimpleNamespace(predict_with_generate=False), None, None
+
+    def load_tokenizer(self, model_args: Any) -> dict[str, Any]:
+        try:
+            (Path(model_args.model_name_or_path) / "tokenizer.json").read_text()
+        except Exception as error:
+            raise OSError("Failed to load tokenizer.") from error
+        try:
+            processor = self.from_pretrained(model_args.model_name_or_path)
+        except Exception:
+            processor = None
+        return {"tokenizer": object(), "processor": processor}
+
+    @staticmethod
+    def from_pretrained(path: str, **_: Any) -> Any:
+        return (Path(path) / "preprocessor_config.json").read_text()
+
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Make the modules importable."""
+        modules: dict[str, dict[str, Any]] = {
+            "llamafactory": {},
+            "llamafactory.data": {"get_template_and_fix_tokenizer": None},
+            "llamafactory.data.loader": {"_get_dataset_processor": None},
+            "llamafactory.hparams": {"get_train_args": self.get_train_args},
+            "llamafactory.model": {"load_tokenizer": self.load_tokenizer},
+            "transformers": {"AutoProcessor": self},
+        }
+        for name, content in modules.items():
+            module = ModuleType(name)
+            vars(module).update(content)
+            monkeypatch.setitem(sys.modules, name, module)
+
+
+def refused_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, template: str = "qwen3") -> str:
+    Library(tmp_path).install(monkeypatch)
+    with pytest.raises(PermanentError) as caught:
+        tokenization._load_encoder({}, template)
+    assert caught.value.reason == "InvalidModel"
+    return caught.value.message
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "preprocessor_config.json"])
+def test_a_volume_in_trouble_is_no_bad_tokenizer_or_processor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    for file in ("tokenizer.json", "preprocessor_config.json"):
+        (tmp_path / file).symlink_to(UNREADABLE if file == name else "/dev/null")
+    Library(tmp_path).install(monkeypatch)
+    with pytest.raises(OSError, match="Input/output error"):
+        tokenization._load_encoder({}, "qwen2_vl")
+
+
+def test_why_tokenizer_and_processor_do_not_load_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "tokenizer.json" in refused_model(tmp_path, monkeypatch)
+    (tmp_path / "tokenizer.json").write_text("{}")
+    assert "FileNotFoundError" in refused_model(tmp_path, monkeypatch, "qwen2_vl")
