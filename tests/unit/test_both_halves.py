@@ -153,7 +153,7 @@ def _reasons() -> Iterator[str]:
     for node in nodes(TRAINER):
         if isinstance(node, ast.Compare) and ast.unparse(node.left).endswith("reason"):
             yield from (str(other.value) for other in node.comparators if isinstance(other, ast.Constant))
-    yield from (reason for reason, _, _ in failures._PATTERNS)
+    yield from (rule.reason for rule in failures._RULES)
     yield from cli.STAGES.values()
 
 
