@@ -21,6 +21,7 @@ from qwensft_trainer.causes import STORAGE_ADVICE, STORAGE_ERRNOS
 from qwensft_trainer.environment import prepare_environment
 from qwensft_trainer.errors import Interrupted, StageError, disk_full
 from qwensft_trainer.log import log
+from qwensft_trainer.redaction import clean_output
 from qwensft_trainer.stage import Stage
 from qwensft_trainer.termination import Termination
 
@@ -43,6 +44,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         termination_log=options.termination_log,
         metrics_port=options.metrics_port,
     )
+    with clean_output():
+        return _reported(stage)
+
+
+def _reported(stage: Stage) -> int:
+    """Run the stage and tell how it ended, in the log and the termination message; returns the exit code."""
     # As PID 1 of its container a process ignores SIGTERM unless it asks for it. Training puts its own handler on top.
     previous = signal.signal(signal.SIGTERM, _interrupt)
     try:

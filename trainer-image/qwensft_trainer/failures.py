@@ -15,6 +15,7 @@ from pathlib import Path
 
 from qwensft_trainer.causes import STORAGE_ADVICE, STORAGE_ERRNOS
 from qwensft_trainer.errors import StageError, invalid_config
+from qwensft_trainer.redaction import clean
 from qwensft_trainer.tracebacks import Raised, parse, parse_exception
 
 
@@ -187,8 +188,8 @@ def read_error_files(temporary: Path) -> list[WorkerFailure]:
                 WorkerFailure(
                     local_rank=int(path.parent.name),
                     time=float(extra["timestamp"]),
-                    message=str(message["message"]),
-                    traceback=str(extra["py_callstack"]),
+                    message=clean(str(message["message"])),  # before it is shortened
+                    traceback=clean(str(extra["py_callstack"])),
                 )
             )
         except (OSError, ValueError, KeyError, TypeError):

@@ -23,6 +23,7 @@ from qwensft_trainer import files
 from qwensft_trainer.addresses import without_queries
 from qwensft_trainer.errors import PermanentError, StageError
 from qwensft_trainer.log import log
+from qwensft_trainer.redaction import clean
 
 HubName = Literal["huggingFace", "modelScope"]
 Kind = Literal["model", "dataset"]
@@ -185,7 +186,7 @@ class Repository(abc.ABC):
         return StageError(
             "DownloadFailed",
             f"Downloading {self.repo} from {self.address} failed ({type(error).__name__}: "
-            f"{without_queries(str(error)):.300}). It is tried again and goes on where it stopped. In a cluster "
+            f"{clean(without_queries(str(error))):.300}). It is tried again and goes on where it stopped. In a cluster "
             f"without access to the hub set {self.field}.endpoint to a mirror, or use {other}.",
         )
 

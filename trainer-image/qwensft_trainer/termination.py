@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from qwensft_trainer.log import log
+from qwensft_trainer.redaction import clean, clean_all
 
 MAX_BYTES = 4096  # what the kubelet keeps
 MAX_MESSAGE_CHARACTERS = 1500
@@ -19,7 +20,7 @@ Outcome = Literal["Succeeded", "Failed", "Interrupted"]
 
 @dataclass(frozen=True)
 class Termination:
-    """Sizes are bytes, paths are relative to the volume's root, metrics are JSON values.
+    """Sizes are bytes, paths are relative to the volume's root, metrics are JSON values. Texts are cleaned of secrets.
 
     Numbers that are not finite and values that are not known (None) are left out of the metrics.
     """
@@ -36,7 +37,8 @@ class Termination:
 
     def to_json(self) -> str:
         """Strict JSON of at most MAX_BYTES bytes: the message is shortened first, in its middle, then warnings go."""
-        metrics = _known(self.metrics)
+        metrics = _known(clean_all(dict(self.metrics)))
+        message = clean(self.message)
         fields: dict[str, Any] = {
             "outcome": self.outcome,
             "stage": self.stage,
@@ -45,12 +47,12 @@ class Termination:
             "reason": self.reason,
             "exitCode": self.exit_code,
             "metrics": metrics,
-            "outputs": dict(self.outputs),
+            "outputs": clean_all(dict(self.outputs)),
         }
         fields = {key: value for key, value in fields.items() if value not in (None, {})}
         room = MAX_MESSAGE_CHARACTERS
         while True:
-            text = json.dumps(fields | {"message": shorten(self.message, room)}, allow_nan=False, ensure_ascii=False)
+            text = json.dumps(fields | {"message": shorten(message, room)}, allow_nan=False, ensure_ascii=False)
             if len(text.encode()) <= MAX_BYTES:
                 return text
             if room == 0 and metrics.pop("warnings", None) is None:

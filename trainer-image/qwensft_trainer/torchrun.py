@@ -23,6 +23,7 @@ from typing import IO
 from qwensft_trainer.errors import Interrupted, invalid_config
 from qwensft_trainer.log import log
 from qwensft_trainer.peers import Peers
+from qwensft_trainer.redaction import clean
 
 _TAIL_LINES = 400
 _LOOK_EVERY_SECONDS = 2.0
@@ -159,4 +160,4 @@ def _relay(stream: IO[str], tail: collections.deque[str]) -> None:
     for line in stream:
         sys.stdout.write(line)
         sys.stdout.flush()
-        tail.append(line.rstrip("\n"))
+        tail.append(clean(line).rstrip("\n"))  # before anything cuts it, and perhaps a secret, in two

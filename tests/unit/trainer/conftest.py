@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from qwensft_trainer import redaction
 from qwensft_trainer.config import Run, load_run
 from qwensft_trainer.stage import Stage
 
@@ -65,6 +66,17 @@ class Scene:
             metrics_port=0,
         )
 
+    @property
+    def arguments(self) -> list[str]:
+        """Of the command line, after the stage's name."""
+        return [
+            *("--config", str(self.root / "etc")),
+            *("--workspace", str(self.root / "workspace")),
+            *("--scratch", str(self.root / "scratch")),
+            *("--termination-log", str(self.root / "termination-log")),
+            *("--metrics-port", "0"),
+        ]
+
     def attempt(self, number: int) -> Stage:
         return replace(self.stage, attempt=number)
 
@@ -93,6 +105,13 @@ def hub_access(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stages forbid it for their whole process: what one test has forbidden, the next one has again."""
     if (constants := sys.modules.get("huggingface_hub.constants")) is not None:
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+
+
+@pytest.fixture(autouse=True)
+def no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one test has made known is hidden in that test alone."""
+    monkeypatch.setattr(redaction.secrets, "_spellings", set())
+    monkeypatch.setattr(redaction.secrets, "_pattern", None)
 
 
 @pytest.fixture

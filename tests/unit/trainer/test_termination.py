@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwensft_trainer import termination
+from qwensft_trainer import redaction, termination
 from qwensft_trainer.termination import MAX_BYTES, MAX_MESSAGE_CHARACTERS, Termination
 
 
@@ -46,7 +46,7 @@ def test_numbers_that_json_has_no_word_for_are_left_out() -> None:
 def test_any_message_fits_and_keeps_its_beginning(text: str) -> None:
     message = message_of(message=text * 3, reason="InvalidDataset")["message"]
     assert len(message) <= MAX_MESSAGE_CHARACTERS
-    assert message[:20] == (text * 3).encode(errors="replace").decode()[:20]
+    assert message[:20] == redaction.clean(text * 3)[:20]
 
 
 def test_a_long_message_keeps_beginning_and_end() -> None:
@@ -74,3 +74,15 @@ def test_warnings_make_room_for_outputs() -> None:
     outputs = {"merged": {"path": "p", "digest": "sha256:1"}}
     found = message_of(metrics={"samples": 3, "warnings": ["x" * 1000] * 5}, outputs=outputs)
     assert (found["metrics"], found["outputs"]) == ({"samples": 3}, outputs)
+
+
+def test_no_secret_and_no_control_character_is_in_any_part() -> None:
+    redaction.secrets.add("hf_abcdefgh")
+    found = message_of(
+        message="401 for hf_abcdefgh \x1b[2J",
+        metrics={"warnings": ["hf_abcdefgh"]},
+        outputs={"adapter": {"path": "hf_abcdefgh/1"}},
+    )
+    assert found["message"] == "401 for [redacted] \\x1b[2J"
+    assert found["metrics"] == {"warnings": ["[redacted]"]}
+    assert found["outputs"] == {"adapter": {"path": "[redacted]/1"}}
