@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from qwensft_trainer import termination
+from qwensft_trainer import credentials, termination
 from qwensft_trainer.causes import STORAGE_ADVICE, STORAGE_ERRNOS
 from qwensft_trainer.environment import prepare_environment
 from qwensft_trainer.errors import Interrupted, StageError, disk_full
@@ -65,6 +65,7 @@ def _reported(stage: Stage) -> int:
 def _run(stage: Stage) -> Termination:
     rank = int(os.environ.get("NODE_RANK", "0")) if stage.name == "train" else None
     try:
+        credentials.read_environment(os.environ)
         prepare_environment(stage.scratch)
         result = importlib.import_module(f"qwensft_trainer.{stage.name}").run(stage)
         return Termination(

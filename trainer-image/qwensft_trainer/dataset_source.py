@@ -12,7 +12,7 @@ from itertools import dropwhile, islice, takewhile
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from qwensft_trainer import files, hub, hub_splits
+from qwensft_trainer import credentials, files, hub, hub_splits
 from qwensft_trainer.addresses import without_queries
 from qwensft_trainer.config import Dataset, DatasetDownload, Run
 from qwensft_trainer.data_files import ENDINGS, is_data_file
@@ -136,7 +136,7 @@ def _from_hub(dataset: Dataset, download: DatasetDownload, directory: Path, fiel
         kind="dataset",
         repo=download.repo or "",
         endpoint=download.endpoint,
-        token=_token(download.credentials),
+        token=credentials.from_secret(download.credentials, "token", field=f"{field}.tokenSecretRef"),
         field=field,
     )
     snapshot = repository.snapshot(download.revision)
@@ -185,11 +185,6 @@ def _is_file_name(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return len(name) <= _NAME_CHARACTERS and "\0" not in name and all(len(part) <= _PART_BYTES for part in parts)
-
-
-def _token(credentials: Path | None) -> str | None:
-    path = credentials / "token" if credentials else None
-    return path.read_text(encoding="utf-8").strip() or None if path and path.is_file() else None
 
 
 def _some(listed: dict[str, hub.HubFile]) -> str:

@@ -17,12 +17,13 @@ from urllib.parse import quote, urlsplit, urlunsplit
 import aiohttp
 import fsspec
 
-from qwensft_trainer import files
+from qwensft_trainer import credentials, files
 from qwensft_trainer.addresses import without_queries
 from qwensft_trainer.causes import chain
 from qwensft_trainer.config import DatasetDownload
 from qwensft_trainer.errors import PermanentError, StageError, invalid_dataset
 from qwensft_trainer.log import log
+from qwensft_trainer.redaction import clean, secrets
 
 _PIECE = 16 << 20
 _ATTEMPTS_WITHOUT_A_BYTE = 4
@@ -44,7 +45,9 @@ class Address:
         self._credentials = download.credentials
         self._endpoint = download.endpoint
         self._field = field
+        self._secret_field = f"{field}.credentialsSecretRef"
         self._scheme = urlsplit(self.url).scheme
+        secrets.add(urlsplit(self.url).query)  # of a signed address: that is what opens it
         self._fs: Any = None
 
     def beside(self, name: str) -> str:
@@ -145,17 +148,12 @@ class Address:
         if self._scheme == "s3":
             return self._s3()
         if self._scheme == "gs":
-            token = self._credentials / _GS_KEY if self._credentials else None
-            if token and files.read_json_object(token) is None:
-                raise invalid_dataset(
-                    f"{_GS_KEY} in the Secret of {self._field}.credentialsSecretRef must be the JSON key of a service "
-                    "account."
-                )
+            token = credentials.service_account(self._credentials, _GS_KEY, field=self._secret_field)
             given = {"token": str(token)} if token else {}
             return fsspec.filesystem("gs", **given, endpoint_url=self._endpoint, skip_instance_cache=True)
         if self._endpoint:
             raise invalid_dataset(f"{self._field}.endpoint is for s3:// and gs:// addresses: remove it.")
-        authorization = self._secret(_HTTP_KEY)
+        authorization = credentials.authorization(self._credentials, _HTTP_KEY, field=self._secret_field)
         # Packed on the way, a file would have another length. aiohttp takes the authorization off when it is redirected
         # to another host.
         client = {
@@ -179,16 +177,15 @@ class Address:
         return fsspec.filesystem("s3", **options)
 
     def _secret(self, key: str) -> str | None:
-        path = self._credentials / key if self._credentials else None
-        return path.read_text(encoding="utf-8").strip() or None if path and path.is_file() else None
+        return credentials.from_secret(self._credentials, key, field=self._secret_field)
 
     def _require_all_keys(self) -> None:
         if self._credentials is None:
             return
-        missing = [key for key in _KEYS_OF[self._scheme] if self._secret(key) is None]
+        missing = [key for key in _KEYS_OF[self._scheme] if not credentials.is_given(self._credentials, key)]
         if missing:
             raise invalid_dataset(
-                f"The Secret named in {self._field}.credentialsSecretRef has no key {' and no key '.join(missing)}, "
+                f"The Secret named in {self._secret_field} has no key {' and no key '.join(missing)}, "
                 f"which {self._scheme}:// addresses need. Add it, or remove credentialsSecretRef for a public file."
             )
 
@@ -201,20 +198,21 @@ class Address:
         if status in (404, 410) or (isinstance(error, FileNotFoundError) and error.__cause__ is None):
             return invalid_dataset(f"There is no file at {shown}: correct {self._field}.url.")
         cause = causes[-1]
+        why = clean(without_queries(str(cause)))
         if status is not None and 400 <= status < 500 and status not in _TEMPORARY_STATUSES:
             return invalid_dataset(f"The server answers {shown} with HTTP {status}: correct {self._field}.url.")
         return StageError(
             "DownloadFailed",
-            f"Downloading {shown} failed ({type(cause).__name__}: {without_queries(str(cause)):.300}). It is tried "
+            f"Downloading {shown} failed ({type(cause).__name__}: {why:.300}). It is tried "
             "again and goes on where it stopped.",
         )
 
     def _denied(self, url: str) -> PermanentError:
         keys = " and ".join(_KEYS_OF[self._scheme])
         if self._credentials is None:
-            fix = f"name a Secret with {keys} in {self._field}.credentialsSecretRef"
+            fix = f"name a Secret with {keys} in {self._secret_field}"
         else:
-            fix = f"check that {keys} in the Secret of {self._field}.credentialsSecretRef give read access to it"
+            fix = f"check that {keys} in the Secret of {self._secret_field} give read access to it"
         return invalid_dataset(f"Access to {url} is denied: {fix}.")
 
 

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from qwensft_trainer import cache, files, hub
+from qwensft_trainer import cache, credentials, files, hub
 from qwensft_trainer.config import Download, Run
 from qwensft_trainer.errors import invalid_model
 from qwensft_trainer.hub import Repository
@@ -24,7 +24,6 @@ SINGLE = "model.safetensors"
 PIN = "model.json"
 
 _TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"))
-_TOKENS = {"huggingFace": "HF_TOKEN", "modelScope": "MODELSCOPE_API_TOKEN"}
 
 
 def provide(run: Run) -> None:
@@ -182,6 +181,6 @@ def _repository(download: Download) -> Repository:
         kind="model",
         repo=download.repo,
         endpoint=download.endpoint,
-        token=os.environ.get(_TOKENS[download.hub]) or None,
+        token=credentials.model_token(download.hub),
         field=f"spec.model.source.{download.hub}",
     )

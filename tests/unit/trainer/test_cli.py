@@ -6,14 +6,19 @@ import errno
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.hubs import huggingface
+from tests.hubs.fixtures import running
 
 from qwensft_trainer import cli, prepare
 from qwensft_trainer.errors import Interrupted, StageError, invalid_model
+from qwensft_trainer.log import log
 from qwensft_trainer.stage import Result, Stage
 
 from . import models
@@ -29,15 +34,7 @@ def run(scene: Scene, stage: str = "prepare", *, rewrite: bool = True) -> tuple[
     """Run a stage on the scene; with `rewrite` its configuration files are written anew before."""
     if rewrite:
         _ = scene.stage
-    code = cli.main(
-        [
-            stage,
-            *("--config", str(scene.root / "etc")),
-            *("--workspace", str(scene.root / "workspace")),
-            *("--scratch", str(scene.root / "scratch")),
-            *("--termination-log", str(scene.root / "termination-log")),
-        ]
-    )
+    code = cli.main([stage, *scene.arguments])
     return code, json.loads((scene.root / "termination-log").read_text())
 
 
@@ -129,6 +126,44 @@ def test_the_rank_is_told_in_training_only(scene: Scene) -> None:
 def test_a_broken_configuration_ends_with_78(scene: Scene) -> None:
     scene.run["model"] = {}
     assert run(scene, "merge")[0] == 78
+
+
+def test_a_token_is_shown_nowhere(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_: Stage) -> Result:
+        token = os.environ["HF_TOKEN"]
+        log(f"sending {token}")
+        raise RuntimeError(f"the client says {token}") from ValueError(f"Illegal header value b'Bearer {token}\\n'")
+
+    os.environ["HF_TOKEN"] = "hf_abcdefgh\n"  # noqa: S105
+    monkeypatch.setattr(prepare, "run", fail)
+    _, message = run(scene)
+    assert message["message"] == "RuntimeError: the client says [redacted]"
+    shown = "".join(capfd.readouterr())
+    assert "Traceback" in shown
+    assert "hf_abcdefgh" not in shown
+
+
+def test_a_process_with_a_broken_token_shows_no_part_of_it(scene: Scene, tmp_path: Path) -> None:
+    scene.add_dataset("support", [{"instruction": "Hi", "output": "Hello"}])
+    (tmp_path / "hub" / "models").mkdir(parents=True)
+    with running(huggingface, tmp_path / "hub") as hub:
+        scene.run["model"]["download"] = {"hub": "huggingFace", "repo": "Qwen/Qwen3-0.6B", "endpoint": hub.url}
+        _ = scene.stage
+        ended = subprocess.run(
+            [sys.executable, "-m", "qwensft_trainer.cli", "prepare", *scene.arguments],
+            env=os.environ | {"HF_TOKEN": "first-half\nsecond-half"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+    told = (scene.root / "termination-log").read_text()
+    assert (ended.returncode, json.loads(told)["exitCode"]) == (78, 78)
+    assert "spec.model.source.huggingFace.tokenSecretRef" in told
+    assert "half" not in ended.stdout + told
 
 
 def test_an_unknown_stage_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ from tests.hubs.fixtures import HUBS, RunningHub, running
 
 from qwensft_trainer import dataset_source
 from qwensft_trainer.dataset_source import Source
-from qwensft_trainer.errors import StageError
+from qwensft_trainer.errors import EXIT_PERMANENT, StageError
 from qwensft_trainer.row_fields import RowProblem
 
 from .conftest import Scene
@@ -119,6 +119,19 @@ def test_a_private_repository_is_read_with_the_secrets_token(
     (tmp_path / "secret" / "token").write_text("good-token\n")
     add(scene, hub=name, repo="acme/tickets", endpoint=served.url, credentials=str(tmp_path / "secret"))
     assert provided(scene).names == ("train.jsonl",)
+
+
+def test_a_token_that_no_header_can_carry_is_refused_before_the_hub_is_asked(
+    scene: Scene, served: RunningHub, name: str, tmp_path: Path
+) -> None:
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret" / "token").write_text("first-half\nsecond-half")
+    add(scene, hub=name, repo="acme/tickets", endpoint=served.url, credentials=str(tmp_path / "secret"))
+    error = failure(scene)
+    assert (error.reason, error.exit_code) == ("InvalidConfig", EXIT_PERMANENT)
+    assert f"spec.datasets[tickets].source.{name}.tokenSecretRef" in error.message
+    assert "half" not in error.message
+    assert served.requests == []
 
 
 def test_a_repository_without_rows_is_refused(scene: Scene, served: RunningHub, name: str) -> None:

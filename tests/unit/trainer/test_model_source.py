@@ -265,7 +265,19 @@ def test_the_token_of_the_environment_opens_a_private_model(
     assert (error.reason, error.exit_code) == ("InvalidModel", EXIT_PERMANENT)
     assert f"spec.model.source.{scene.run['model']['download']['hub']}.tokenSecretRef" in error.message
     assert "spec.model.name" in error.message
-    monkeypatch.setenv("HF_TOKEN", "good-token")
-    monkeypatch.setenv("MODELSCOPE_API_TOKEN", "good-token")
+    monkeypatch.setenv("HF_TOKEN", "good-token\n")  # as a Secret made from a file has it
+    monkeypatch.setenv("MODELSCOPE_API_TOKEN", "good-token\n")
     model_source.provide(scene.description)
     assert (model_of(scene) / "config.json").is_file()
+
+
+def test_a_token_that_no_header_can_carry_is_refused_before_the_hub_is_asked(
+    scene: Scene, served: RunningHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "first-half\nsecond-half")
+    monkeypatch.setenv("MODELSCOPE_API_TOKEN", "first-half\nsecond-half")
+    error = failure(scene)
+    assert (error.reason, error.exit_code) == ("InvalidConfig", EXIT_PERMANENT)
+    assert f"spec.model.source.{scene.run['model']['download']['hub']}.tokenSecretRef" in error.message
+    assert "half" not in error.message
+    assert served.requests == []

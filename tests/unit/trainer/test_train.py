@@ -15,7 +15,7 @@ from typing import IO, Any
 import pytest
 import yaml
 
-from qwensft_trainer import pissa, rendezvous, train, workspace
+from qwensft_trainer import cli, pissa, rendezvous, train, workspace
 from qwensft_trainer import torchrun as runner
 from qwensft_trainer.digest import configuration_digest
 from qwensft_trainer.errors import EXIT_INTERRUPTED, Interrupted, PermanentError, StageError
@@ -241,6 +241,29 @@ def test_the_workers_output_is_relayed_and_searched(
         train.run(prepared.stage)
     assert caught.value.reason == "PeerLost"
     assert "Connection closed by peer" in capfd.readouterr().out
+
+
+def test_what_the_workers_say_is_shown_without_secrets_and_control_characters(
+    prepared: Scene, torchrun: Torchrun, capfd: pytest.CaptureFixture[str]
+) -> None:
+    os.environ |= {"NNODES": "1", "NODE_RANK": "0", "WANDB_API_KEY": "0123456789abcdef\n"}
+    torchrun.does("""
+        key = os.environ["WANDB_API_KEY"]
+        print(f"logging in with {key}\\x1b[2J")
+        folder = os.environ["TMPDIR"] + "/torchelastic_a/none_b/attempt_0/0"
+        os.makedirs(folder)
+        extra = {"py_callstack": "", "timestamp": "5"}
+        message = {"message": "ValueError: " + "x" * 680 + key, "extraInfo": extra}
+        json.dump({"message": message}, open(folder + "/error.json", "w"))
+        sys.exit(1)
+    """)
+    code = cli.main(["train", *prepared.arguments])
+    told = json.loads((prepared.root / "termination-log").read_text())
+    shown = "".join(capfd.readouterr()) + told["message"]
+    assert (code, told["reason"]) == (1, "TrainingFailed")
+    assert "logging in with [redacted]\\x1b[2J" in shown
+    assert "01234567" not in shown
+    assert "\x1b" not in shown
 
 
 @pytest.mark.usefixtures("_stopped_in_training")
