@@ -7,6 +7,9 @@ from typing import Any
 from qwensft.api.v1alpha1 import QwenSFTJob
 from qwensft.render.names import metadata
 
+# Argo CD: neither prune the claim nor delete it together with its application (ADR 0067).
+_KEEP = {"argocd.argoproj.io/sync-options": "Prune=false,Delete=false"}
+
 
 def claim(job: QwenSFTJob) -> dict[str, Any]:
     """Return the manifest of a templated claim. Without an owner when the model is to outlive the QwenSFTJob.
@@ -24,9 +27,7 @@ def claim(job: QwenSFTJob) -> dict[str, Any]:
     }
     if template.storage_class_name is not None:
         spec["storageClassName"] = template.storage_class_name
-    return {
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": metadata(job, job.workspace_claim, owned=not storage.retain),
-        "spec": spec,
-    }
+    meta = metadata(job, job.workspace_claim, owned=not storage.retain)
+    if storage.retain:
+        meta["annotations"] = dict(_KEEP)
+    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": meta, "spec": spec}

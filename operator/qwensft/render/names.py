@@ -69,10 +69,12 @@ def below(directory: str, path: str) -> str:
 
 
 def labels(job: QwenSFTJob, stage: Stage | None = None, attempt: int | None = None) -> dict[str, str]:
-    """Return the labels of a child object."""
+    """Return the labels of a child object.
+
+    Not app.kubernetes.io/instance: to GitOps tools it says that an object comes from the application of that name.
+    """
     common = {
         "app.kubernetes.io/name": "qwen-sft",
-        "app.kubernetes.io/instance": job.metadata.name,
         LABEL_MANAGED_BY: MANAGED_BY,
         LABEL_JOB: job.metadata.name,
     }

@@ -51,6 +51,15 @@ def test_labels_fit_their_limit() -> None:
         assert all(len(value) <= HOST_NAME_LIMIT for value in manifest["metadata"]["labels"].values())
 
 
+@pytest.mark.parametrize("case", SPECS)
+def test_nothing_claims_to_come_from_an_application_of_the_jobs_name(case: str) -> None:
+    """Argo CD takes app.kubernetes.io/instance for its own mark, and prunes what carries it and is not in Git."""
+    made = manifests(job(case))
+    pods = [m["spec"]["template"] for m in made if m["kind"] == "Job"]
+    assert pods
+    assert not any("app.kubernetes.io/instance" in m["metadata"]["labels"] for m in (*made, *pods))
+
+
 # Owners.
 
 
@@ -79,6 +88,12 @@ def test_a_claim_outlives_its_run_unless_it_is_not_to_be_retained() -> None:
 
 def test_a_retained_claim_still_tells_whose_it_is() -> None:
     assert claim(job())["metadata"]["labels"]["qwensft.io/job"] == "support"
+
+
+def test_a_claim_that_outlives_its_run_is_kept_by_argo_cd_too() -> None:
+    kept = claim(job("lora-1-gpu-hub"))["metadata"]["annotations"]["argocd.argoproj.io/sync-options"]
+    assert set(kept.split(",")) == {"Prune=false", "Delete=false"}
+    assert "annotations" not in claim(job("lora-2-nodes-cpu"))["metadata"]
 
 
 def test_an_existing_claim_is_never_rendered() -> None:

@@ -120,6 +120,13 @@ async def test_a_later_run_of_the_same_name_uses_the_claim_that_was_kept(world: 
     assert world.kube.named(CLAIMS) == {"demo-workspace"}
 
 
+async def test_a_claim_with_the_labels_of_an_older_version_is_used_too(world: World) -> None:
+    old = {"app.kubernetes.io/instance": "demo", "qwensft.io/job": "demo"}
+    world.kube.put(CLAIMS, "team", {"metadata": {"name": "demo-workspace", "labels": old}})
+    await world.execute(EnsureClaim())
+    assert world.kube.named(CLAIMS) == {"demo-workspace"}
+
+
 async def test_later_training_attempts_read_the_configuration_of_the_first(world: World) -> None:
     await world.execute(EnsureConfigMap(Stage.TRAIN, 1))
     world.kube.objects["configmaps", "team", "demo-train-1"]["data"] = {"train.yaml": "as an older operator wrote it"}
