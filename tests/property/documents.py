@@ -15,7 +15,7 @@ _NAMES = st.from_regex(r"[a-z]([-a-z0-9]{0,10}[a-z0-9])?", fullmatch=True)
 _PATHS = st.lists(st.text(string.ascii_letters + "._-支", min_size=1, max_size=8), min_size=1, max_size=3).map(
     lambda parts: "/".join(part if part.strip(".") else "x" for part in parts)
 )
-_QUANTITIES = st.one_of(st.integers(1, 1024), st.sampled_from(["500m", "1.5Gi", "2Ti", "100e6", "64"]))
+_BYTES = st.one_of(st.integers(2**20, 2**40), st.sampled_from(["1Mi", "1.5Gi", "2Ti", "100e6", "1048576"]))
 _LABELS = st.dictionaries(st.sampled_from(["team", "example.com/pool", "zone"]), _NAMES, max_size=2)
 
 
@@ -25,8 +25,12 @@ def _block(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[Document]:
 
 
 _RESOURCES = _block(
-    requests=st.dictionaries(st.sampled_from(["cpu", "memory"]), st.integers(1, 8), max_size=2),
-    limits=st.dictionaries(st.sampled_from(["cpu", "memory", "example.com/nic"]), st.integers(8, 64), max_size=2),
+    requests=_block(cpu=st.integers(1, 8), memory=st.sampled_from([0, "1Mi", "500M"])),
+    limits=_block(
+        cpu=st.integers(8, 64),
+        memory=st.sampled_from(["500M", "64Gi", 2**40]),
+        **{"example.com/nic": st.integers(1, 8)},
+    ),
 )
 _SECRET_KEY = st.fixed_dictionaries({"name": _NAMES, "key": st.just("token")})
 _ENDPOINTS = st.sampled_from(["https://hub.example.com", "http://mirror.example.com:8080/hf"])
@@ -228,7 +232,7 @@ _WORKER = _block(
         max_size=3,
         unique_by=lambda variable: str(variable["name"]),
     ),
-    sharedMemory=_QUANTITIES,
+    sharedMemory=_BYTES,
     hostNetwork=st.booleans(),
     networkInterface=st.just("eth0"),
     securityContext=_block(
@@ -239,7 +243,7 @@ _WORKER = _block(
 _VOLUMES = st.one_of(
     _NAMES.map(lambda name: {"claimName": name}),
     st.fixed_dictionaries(
-        {"size": _QUANTITIES}, optional={"storageClassName": _NAMES, "accessModes": st.just(["ReadWriteMany"])}
+        {"size": _BYTES}, optional={"storageClassName": _NAMES, "accessModes": st.just(["ReadWriteMany"])}
     ).map(lambda template: {"claimTemplate": template}),
 )
 _OTHER_BLOCKS = st.fixed_dictionaries(
@@ -290,7 +294,7 @@ def _specs(draw: st.DrawFn) -> Document:
         spec["tuning"] = draw(_tunings(base, zero3, any(added.values())))
     worker = draw(_WORKER)
     if count is not None:
-        memory = draw(_block(resource=st.just("amd.com/gpu"), memory=_QUANTITIES))
+        memory = draw(_block(resource=st.just("amd.com/gpu"), memory=_BYTES))
         worker["accelerator"] = {"count": count} | memory
     spec["worker"] = worker
     distribution = draw(_block(nodes=st.integers(1, 1024), masterPort=st.integers(10_000, 65_535)))

@@ -207,6 +207,26 @@ def test_malformed_quantities_are_refused(text: str) -> None:
         parse_quantity(text)
 
 
+@pytest.mark.parametrize("name", ["memory", "ephemeral-storage", "hugepages-1Gi"])
+@pytest.mark.parametrize("amount", [16, "16", "16m", "1e3", "900k", "1023Ki"])
+@pytest.mark.parametrize("where", ["requests", "limits"])
+@pytest.mark.parametrize("block", ["prepare", "worker", "merge"])
+def test_an_amount_of_bytes_without_its_unit_is_refused_in_every_stage(
+    block: str, where: str, amount: str | int, name: str
+) -> None:
+    with pytest.raises(InvalidJobError, match=rf"spec.{block}.resources.{where}: {name}: {amount} is .*; write "):
+        parse_job(document(**{block: {"resources": {where: {name: amount}}}}))
+
+
+@pytest.mark.parametrize(
+    "amounts", [{"memory": 0}, {"memory": "1Mi"}, {"memory": 2**20}, {"cpu": 2}, {"acme.com/nic": 1}]
+)
+def test_no_memory_at_all_and_what_is_no_memory_need_no_unit(amounts: dict[str, Any]) -> None:
+    resources = parse_job(document(worker={"resources": {"requests": amounts}})).spec.worker.resources
+    assert resources is not None
+    assert resources.requests == {name: str(amount) for name, amount in amounts.items()}
+
+
 def test_an_error_names_every_offending_field() -> None:
     raw = document(training={"epoch": 1, "seed": True})
     raw["spec"]["datasets"][0]["sampleCount"] = 0

@@ -4,7 +4,7 @@ What other packages need is re-exported here; the modules follow the blocks of t
 """
 
 from .base import ApiModel, Rule, StatusModel
-from .common import ConfigMapKeyRef, ResourceRequirements, VolumeFile, VolumePath, parse_quantity
+from .common import ConfigMapKeyRef, ResourceRequirements, VolumeFile, VolumePath
 from .conditions import ConditionType, Reason
 from .constants import (
     API_VERSION,
@@ -33,6 +33,7 @@ from .job import InvalidJobError, ObjectMeta, QwenSFTJob, Spec, parse_job
 from .merge import Merge
 from .model import HubSource, ImageSource, Model, ModelSource
 from .policy import RunPolicy
+from .quantities import parse_quantity
 from .stage import Stage
 from .status import Condition, DatasetStatus, Estimate, Output, Outputs, Phase, Progress, Stages, StageStatus, Status
 from .storage import ClaimTemplate, Storage, StorageVolume

@@ -1,30 +1,18 @@
-"""Fragments of Kubernetes' own API that the spec re-uses: names, paths, quantities, resources, placement, environment.
+"""Fragments of Kubernetes' own API that the spec re-uses: names, paths, resources, placement, environment.
 
 They are written out, not marked as unknown, so that `kubectl explain` documents them and the apiserver checks them.
 """
 
 from __future__ import annotations
 
-import re
-from decimal import Decimal
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import BeforeValidator, Field, GetJsonSchemaHandler
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
+from pydantic import Field
 
 from .base import ApiModel, Rule, UniqueBy, exactly_one_of
+from .quantities import Amounts, endless, parse_quantity
 
 _SUBDOMAIN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
-_QUANTITY = r"^([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]{1,2})?$"
-_SUFFIXES = {
-    "": Decimal(1),
-    "n": Decimal("1e-9"),
-    "u": Decimal("1e-6"),
-    "m": Decimal("1e-3"),
-    **{suffix: Decimal(1000) ** power for power, suffix in enumerate("kMGTPE", start=1)},
-    **{f"{suffix}i": Decimal(1024) ** power for power, suffix in enumerate("KMGTPE", start=1)},
-}
 
 ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=_SUBDOMAIN)]
 ConfigKey = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")]
@@ -43,40 +31,6 @@ RelativePath = Annotated[
 
 FilePath = Annotated[RelativePath, Field(min_length=1)]
 """A relative path that names something below the root."""
-
-
-class _IntOrString:
-    """Annotation that shows a quantity to the apiserver as Kubernetes itself does: an integer or a string."""
-
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        # Of the two bounds, the pattern holds for texts only.
-        return {"x-kubernetes-int-or-string": True, "minimum": 0, "pattern": _QUANTITY, "maxLength": 32}
-
-
-def _quantity_text(value: Any) -> Any:
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-Quantity = Annotated[
-    str, Field(min_length=1, max_length=32, pattern=_QUANTITY), BeforeValidator(_quantity_text), _IntOrString()
-]
-"""A Kubernetes quantity, such as 500m, 2, 16Gi. Integers are read as their decimal text."""
-
-
-def parse_quantity(quantity: str) -> Decimal:
-    """Return the value of a quantity in its base unit (cores, bytes, pieces). Raises ValueError for malformed text."""
-    match = re.fullmatch(r"([0-9.]+)(?:([eE][+-]?[0-9]+)|([KMGTPE]i|[numkMGTPE])?)", quantity)
-    if not match or not re.match(_QUANTITY, quantity):
-        raise ValueError(f"not a quantity: {quantity!r}")
-    return Decimal(match[1] + (match[2] or "")) * _SUFFIXES[match[3] or ""]
-
-
-def endless(quantity: str) -> str:
-    """Return the CEL that finds a quantity with an exponent like 1e1000000: comparing it takes the apiserver hours.
-
-    The pattern refuses it, but the apiserver evaluates rules even where a pattern does not match.
-    """
-    return f"string({quantity}).matches('[eE][+-]?[0-9]{{3}}')"
 
 
 def _requests_within_limits(resources: ResourceRequirements) -> bool:
@@ -101,12 +55,13 @@ class ResourceRequirements(ApiModel):
         ),
     )
 
-    requests: dict[str, Quantity] | None = Field(
-        None, max_length=16, description="Amounts that the scheduler reserves, such as cpu: 4 or memory: 32Gi."
-    )
-    limits: dict[str, Quantity] | None = Field(
+    requests: Amounts | None = Field(
         None,
-        max_length=16,
+        description="Amounts that the scheduler reserves, such as cpu: 4 or memory: 32Gi. Memory and storage have a "
+        "unit: 32 alone would be 32 bytes.",
+    )
+    limits: Amounts | None = Field(
+        None,
         description="Amounts that the container can never exceed. Resources named here and not in requests are "
         "requested too.",
     )

@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from .base import ApiModel, Rule, argument, exactly_one_of
-from .common import FilePath, ObjectName, Quantity, endless, parse_quantity
+from .base import ApiModel, argument, exactly_one_of
+from .common import FilePath, ObjectName
+from .quantities import Bytes
 
 AccessMode = Literal["ReadWriteOnce", "ReadWriteMany", "ReadWriteOncePod"]
 OnExisting = Literal["Fail", "Resume", "Overwrite"]
@@ -16,16 +17,7 @@ OnExisting = Literal["Fail", "Resume", "Overwrite"]
 class ClaimTemplate(ApiModel):
     """A PersistentVolumeClaim that the operator makes, named <job>-workspace."""
 
-    rules = (
-        Rule(
-            cel=f"{endless('self.size')} || quantity(string(self.size)).isGreaterThan(quantity('0'))",
-            message="the size of a claim must be greater than 0: for example 200Gi",
-            check=lambda template: parse_quantity(template.size) > 0,
-            field=".size",
-        ),
-    )
-
-    size: Quantity = Field(
+    size: Bytes = Field(
         description="Size of the volume. It holds the downloaded model, the tokenised data, the checkpoints and the "
         "merged model: at least 4 times the size of the bf16 model for LoRA, 25 times for full tuning."
     )

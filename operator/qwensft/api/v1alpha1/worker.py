@@ -13,10 +13,10 @@ from .common import (
     LabelMap,
     LocalObjectReferences,
     ObjectName,
-    Quantity,
     ResourceRequirements,
     Tolerations,
 )
+from .quantities import Bytes
 
 _RESERVED_LABELS = ("qwensft.io/", "batch.kubernetes.io/", "app.kubernetes.io/", "job-name", "controller-uid")
 _ID_MAX = 2**31 - 1
@@ -41,7 +41,7 @@ class Accelerator(ApiModel):
         description="Devices per training pod. 0 trains on CPUs: for trials and tests.",
         json_schema_extra=argument("use_cpu"),
     )
-    memory: Quantity | None = Field(
+    memory: Bytes | None = Field(
         None,
         description="Memory of one device, such as 80Gi, for the estimate of whether the training fits. Default: the "
         "node label nvidia.com/gpu.memory.",
@@ -152,7 +152,7 @@ class Worker(ApiModel):
     env: EnvVars | None = Field(
         None, description="Further environment variables of the pods of all stages, such as NCCL_DEBUG or HF_ENDPOINT."
     )
-    shared_memory: Quantity | None = Field(
+    shared_memory: Bytes | None = Field(
         None,
         description="Size limit of /dev/shm, over which the processes of a pod exchange data; what is used counts as "
         "memory of the pod. Default: bounded by the pod's memory limit alone.",
