@@ -263,7 +263,7 @@ _OTHER_BLOCKS = st.fixed_dictionaries(
             enabled=st.booleans(), shardSizeGB=st.integers(1, 1000), path=_PATHS.map(lambda path: "m/" + path)
         ),
         "runPolicy": _block(suspend=st.booleans(), maxRestarts=st.integers(0, 1000), retry=st.integers(0, 2**31 - 1)),
-        "extraArguments": st.dictionaries(st.sampled_from(["neftune_noise_alpha", "report_to"]), _NAMES, max_size=2),
+        "extraArguments": _block(neftune_noise_alpha=_NAMES, greater_is_better=_NAMES, report_to=st.just("none")),
     },
 )
 

@@ -79,7 +79,9 @@ _CONFLICTS: list[Document] = [
             "use_unsloth",
             "fp8",
             "use_llama_pro",
-            "load_best_model_at_end",
+            "early_stopping_steps",
+            "report_to",
+            "push_to_hub",
             "lora_rank",
             "Rank",
         )

@@ -50,7 +50,7 @@ OPERATOR_SET: Final[dict[str, tuple[str, str]]] = {
 """LLaMA-Factory argument -> the value that the operator or the trainer gives it, and why users cannot."""
 
 OPERATOR_DEFAULTS: Final[dict[str, tuple[str, str]]] = {
-    "report_to": ("`none`", "progress is in the status and at /metrics"),
+    "report_to": ("`none`", "progress is in the status and at /metrics; no other value works yet"),
     "include_num_input_tokens_seen": ("`true`", "needed to tell tokens per second"),
     "disable_tqdm": ("`true`", "progress bars fill the log"),
 }
@@ -70,7 +70,6 @@ _MANAGED: Final[dict[str, str]] = {
     "ms_hub_token": "use spec.model.source.modelScope.tokenSecretRef",
     # secrets do not belong into a resource that everybody may read
     "om_hub_token": "use spec.worker.env with a secretKeyRef",
-    "hub_token": "use spec.worker.env with a secretKeyRef",
     "swanlab_api_key": "use spec.worker.env with a secretKeyRef",
     # the operator's or the trainer's own business
     **dict.fromkeys(
@@ -82,11 +81,29 @@ _MANAGED: Final[dict[str, str]] = {
     "create_new_adapter": "training starts from the base model: remove it",
     "save_only_model": "a restart needs whole checkpoints: remove it",
     "streaming": "the prepare stage tokenises all rows beforehand: remove it",
+    "save_on_each_node": "all nodes write to one volume, and would overwrite the files of each other: remove it",
+    "load_best_model_at_end": "after a restart the last weights would pass for the best: remove it, and stop in time "
+    "with early_stopping_steps and metric_for_best_model",
     "pissa_convert": "the operator converts the adapter: use spec.tuning.lora.pissa",
     **dict.fromkeys(
         ("new_special_tokens_config", "rope_scaling", "train_from_scratch"),
         "the merge would not know of it: remove it",
     ),
+    # would fail while accelerators are held
+    **dict.fromkeys(
+        (
+            "push_to_hub",
+            # and what has an effect with push_to_hub alone
+            "hub_always_push",
+            "hub_model_id",
+            "hub_private_repo",
+            "hub_revision",
+            "hub_strategy",
+            "hub_token",
+        ),
+        "training pods reach no hub: remove it, and upload what status.outputs names",
+    ),
+    "use_swanlab": "training pods report to no service: remove it, and read the status and /metrics",
     **dict.fromkeys(
         ("apollo_layerwise", "galore_layerwise"), "layer by layer is for one process without torchrun: remove it"
     ),
@@ -177,5 +194,11 @@ ExtraArguments = Annotated[
         ".map(key, key + ': ' + table[key]) + self.filter(key, key.startsWith('export_') && !(key in table))"
         ".map(key, key + ': use spec.merge'))[0].join('; ')",
         explain=lambda arguments: "; ".join(_advice(arguments)),
+    ),
+    Rule(
+        cel="!('report_to' in self) || self['report_to'] == 'none'",
+        message="report_to: training pods report to no service: remove it or set none, and read the status and "
+        "/metrics",
+        check=lambda arguments: arguments.get("report_to", "none") == "none",
     ),
 ]

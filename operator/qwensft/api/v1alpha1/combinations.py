@@ -289,11 +289,12 @@ _EXTRA_ARGUMENTS = (
         field=".extraArguments",
     ),
     Rule(
-        cel=f"!{_extra('load_best_model_at_end', 'early_stopping_steps')} || has(self.evaluation)",
-        message="load_best_model_at_end and early_stopping_steps compare evaluations: add spec.evaluation, for example "
-        "fraction: 0.05, or remove them",
+        cel=f"!{_extra('early_stopping_steps')} || (has(self.evaluation) && {_extra('metric_for_best_model')})",
+        message="early_stopping_steps compares evaluations: add spec.evaluation, for example fraction: 0.05, and "
+        "metric_for_best_model: eval_loss beside it, or remove it",
         check=lambda spec: (
-            spec.evaluation is not None or not _has_extra(spec, "load_best_model_at_end", "early_stopping_steps")
+            not _has_extra(spec, "early_stopping_steps")
+            or (spec.evaluation is not None and _has_extra(spec, "metric_for_best_model"))
         ),
         field=".extraArguments",
     ),
