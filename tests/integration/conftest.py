@@ -24,7 +24,7 @@ from .cluster import Cluster, Operator
 
 REPOSITORY = Path(__file__).parents[2]
 DEPLOYMENTS = Resource("apps", "v1", "deployments")
-NAMESPACES = 12  # one for every test that shares the operator
+NAMESPACES = 14  # one for every test that shares the operator
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -115,13 +115,15 @@ def namespaces(_environment: None) -> Iterator[list[str]]:
 
 
 def _create_namespaces(*names: str) -> None:
-    """Create namespaces that are as strict as it gets, each with the claim of the base model that `apply` names."""
+    """Create namespaces that are as strict as it gets, each with the claim and the rows that `apply` names."""
     manifest = "\n---\n".join(
         f"""{{apiVersion: v1, kind: Namespace,
             metadata: {{name: {name}, labels: {{pod-security.kubernetes.io/enforce: restricted}}}}}}
 ---
 {{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {{namespace: {name}, name: models}},
- spec: {{accessModes: [ReadWriteMany], resources: {{requests: {{storage: 1Mi}}}}}}}}"""
+ spec: {{accessModes: [ReadWriteMany], resources: {{requests: {{storage: 1Mi}}}}}}}}
+---
+{{apiVersion: v1, kind: ConfigMap, metadata: {{namespace: {name}, name: facts}}, data: {{f.json: "[]"}}}}"""
         for name in names
     )
     subprocess.run(["kubectl", "create", "-f", "-"], input=manifest, text=True, check=True, capture_output=True)

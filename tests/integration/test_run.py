@@ -116,6 +116,40 @@ async def test_a_name_that_is_taken_is_reported_and_waited_for(cluster: Cluster)
     await cluster.exists(JOBS, "demo-prepare-1")
 
 
+async def test_a_config_map_or_key_that_is_missing_is_told_with_its_field_and_waited_for(cluster: Cluster) -> None:
+    await cluster.delete(CONFIG_MAPS, "facts")
+    await cluster.gone(CONFIG_MAPS, "facts")
+    await cluster.apply()
+    status = await cluster.reaches(phase="Pending", reason="ConfigMapUnavailable")
+    message = condition(status, "Succeeded")["message"]
+    assert message.startswith("ConfigMap facts does not exist; ")
+    assert message.endswith("spec.datasets[facts].source.configMap.name")
+
+    rows = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "facts"}, "data": {"f.jsonl": "[]"}}
+    await cluster.kube.create(CONFIG_MAPS, cluster.namespace, rows)
+    await cluster.edit({"metadata": {"annotations": {"touched": "now"}}})  # not to wait for the next look
+
+    async def told_of_the_key() -> bool:
+        words: str = condition(await cluster.status(), "Succeeded")["message"]
+        return words.startswith("ConfigMap facts has no key f.json; it has f.jsonl: ")
+
+    await cluster.until(told_of_the_key, "the missing key is told")
+    assert await cluster.jobs() == set()
+    await cluster.kube.merge(CONFIG_MAPS, cluster.namespace, "facts", {"data": {"f.json": "[]"}})
+    await cluster.exists(JOBS, "demo-prepare-1")
+
+
+async def test_a_secret_that_a_node_does_not_find_is_told_with_its_field(cluster: Cluster) -> None:
+    """A real node takes the pod: the words are its own."""
+    hub = {"repo": "acme/rows", "tokenSecretRef": {"name": "hub", "key": "token"}}
+    rows = {"name": "rows", "format": "alpaca", "source": {"huggingFace": hub}}
+    await cluster.apply(datasets=[rows], distribution={"nodes": 1}, worker={"accelerator": {"count": 0}})
+    status = await cluster.reaches(reason="VolumeMountFailed")
+    assert condition(status, "Succeeded")["message"].endswith(
+        'secret "hub" not found; create it, or correct spec.datasets[rows].source.huggingFace.tokenSecretRef'
+    )
+
+
 async def test_a_quota_is_reported_and_waited_for(cluster: Cluster) -> None:
     quota = {
         "apiVersion": "v1",

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from qwensft.api.v1alpha1 import Phase, Reason, Stage, Status, parse_job
-from qwensft.plan import Observed, Plan, claims_wanted, decide, pods_wanted
+from qwensft.plan import Observed, Plan, claims_wanted, config_maps_wanted, decide, pods_wanted
 from qwensft.plan.run import DONE_CONDITION
 from qwensft.plan.types import (
     Action,
@@ -89,6 +89,7 @@ class Cluster:
     service: bool = False
     claim: bool = False
     claim_lost: bool = False  # its volume is gone for a while
+    rows: bool = True  # the ConfigMap of the dataset, with its key
     refused: bool = False  # a quota refuses Jobs
     passes: list[Pass] = field(default_factory=list)
     newest: dict[Stage, int] = field(default_factory=dict)  # the highest attempt that was ever created
@@ -134,6 +135,9 @@ class Cluster:
             config_maps=frozenset(self.config_maps),
             claim_exists=self.claim,
             claims=claims if claims_wanted(job, children) else None,
+            named_config_maps={"rows": frozenset({"rows.json"} if self.rows else ())}
+            if config_maps_wanted(job, children)
+            else None,
         )
 
     def reconcile(self, *, crash_before: int | None = None, meanwhile: Callable[[], None] | None = None) -> Pass:
@@ -230,6 +234,7 @@ class Cluster:
         assert self.phase not in OVER, "a start after the end"
         assert not self.active(), "an earlier attempt still has pods"
         assert not self.claim_lost, "pods would hang on their claim"
+        assert self.rows or stage is not Stage.PREPARE, "the pod would hang on its ConfigMap"
         stored = Status.model_validate(self.status)
         done = stored.condition(DONE_CONDITION[stage])
         assert done is None or done.status != "True", f"{stage} is done, and starts again"

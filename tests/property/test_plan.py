@@ -40,6 +40,7 @@ _HAPPENINGS = {
     "delete_node": 2,
     "switch_quota": 1,
     "switch_claim": 1,
+    "switch_rows": 1,
     "wait": 4,
     "time_passes": 2,
     "retry": 3,
@@ -170,6 +171,9 @@ class Trial:
     def switch_claim(self, _: int) -> None:
         self.cluster.claim_lost = self.cluster.claim and not self.cluster.claim_lost
 
+    def switch_rows(self, _: int) -> None:
+        self.cluster.rows = not self.cluster.rows
+
     def switch_quota(self, _: int) -> None:
         self.cluster.refused = not self.cluster.refused
 
@@ -199,6 +203,7 @@ class Trial:
     def come_to_rest(self) -> None:
         """With the faults over, every run comes to an end, and then to rest."""
         self.cluster.refused = self.cluster.claim_lost = False
+        self.cluster.rows = True
         for job in list(self.cluster.jobs.values()):
             if job.lost:
                 self.cluster.delete_node(job)

@@ -3,11 +3,13 @@
 No I/O, no clock, no kopf and no Kubernetes client in here. Start reading at `decide`, then `policies`.
 """
 
+from qwensft.plan.config_maps import config_maps_wanted
 from qwensft.plan.decide import decide
 from qwensft.plan.estimate import nodes_wanted
 from qwensft.plan.observed import (
     child_job,
     claim_view,
+    config_map_keys,
     creation_failures,
     events_wanted,
     pod_view,
@@ -24,6 +26,8 @@ __all__ = [
     "child_job",
     "claim_view",
     "claims_wanted",
+    "config_map_keys",
+    "config_maps_wanted",
     "creation_failures",
     "decide",
     "events_wanted",

@@ -123,6 +123,11 @@ def creation_failures(events: Iterable[dict[str, Any]]) -> tuple[str, ...]:
     return tuple(_text(event.get("message") or "") for event in latest_first)
 
 
+def config_map_keys(manifest: dict[str, Any]) -> frozenset[str]:
+    """Return the keys of a ConfigMap, of texts and of bytes alike."""
+    return frozenset([*(manifest.get("data") or ()), *(manifest.get("binaryData") or ())])
+
+
 def report(text: str) -> Report | None:
     """Parse a termination message; None when the container wrote none or something else wrote it."""
     try:

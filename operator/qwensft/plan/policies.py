@@ -12,10 +12,12 @@ from datetime import datetime
 
 from qwensft.api.v1alpha1 import Reason, Stage
 from qwensft.plan import progress
+from qwensft.plan.config_maps import config_map_unusable
 from qwensft.plan.ending import finished, over_deadline, succeeded
 from qwensft.plan.failure import Cause, classify, diagnose, has_failed, lost_node
 from qwensft.plan.merging import merge_again, merge_unrecorded
 from qwensft.plan.observed import LONGEST_TEXT
+from qwensft.plan.references import absent_hint
 from qwensft.plan.retry import backing_off, retry_requested, stage_failed, stage_lost
 from qwensft.plan.run import Run
 from qwensft.plan.step import LOOK_AGAIN, PHASE_OF, Policy, Step, adopted, deletions, held_phase, stage_phase
@@ -113,8 +115,10 @@ def stage_starting(run: Run, now: datetime) -> Step | None:
         creation_failures=run.observed.creation_failures,
         storage=storage_trouble(run, now),
     )
-    if cause is not None and (cause.reason is Reason.VOLUME_MOUNT_FAILED or "volume" in cause.message):
-        cause = replace(cause, message=cause.message + one_node_hint(run))
+    if cause is not None:
+        of_volume = cause.reason is Reason.VOLUME_MOUNT_FAILED or "volume" in cause.message
+        hints = (one_node_hint(run) if of_volume else "") + absent_hint(run, cause.message)
+        cause = replace(cause, message=cause.message + hints)
     told = cause or Cause(Reason.PODS_STARTING, f"{child.ready} of {wanted} pods of Job {child.name} are ready")
     return Step(
         stage_phase(run, stage),
@@ -160,6 +164,7 @@ POLICIES: tuple[Policy, ...] = (
     previous_attempt_stopping,  # before the waits: what must stop is stopped at once
     merge_unrecorded,
     backing_off,
+    config_map_unusable,  # the last hurdle: what was read is as new as the Job
     stage_unstarted,
     stage_failing,
     stage_starting,

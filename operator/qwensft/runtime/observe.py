@@ -86,9 +86,10 @@ class Observer:
             return Observation(manifest, run.observed)
 
         stage, attempt = run.current_stage, run.record(run.current_stage).attempt or 1
-        (service, config_map), claims, nodes, (pods, failures), scrape = await asyncio.gather(
+        (service, config_map), claims, named, nodes, (pods, failures), scrape = await asyncio.gather(
             self._companions(run, stage, attempt),
             self._claims(namespace, plan.claims_wanted(job, children)),
+            self._named_config_maps(namespace, plan.config_maps_wanted(job, children)),
             self._labelled_nodes(plan.nodes_wanted(job, children)),
             self._pods(run, plan.pods_wanted(job, children)),
             self._best_effort.attempt(
@@ -106,6 +107,7 @@ class Observer:
             config_maps=frozenset([config_map["metadata"]["name"]] if config_map else []),
             claim_exists=own is not None and _is_usable(job, own),
             claims=None if claims is None else await self._claim_views(namespace, claims),
+            named_config_maps=named,
             nodes=nodes,
             scrape=scrape,
         )
@@ -122,6 +124,15 @@ class Observer:
         """Read claims; those that do not exist are left out. None when there was nothing to read."""
         found = await asyncio.gather(*(self._find(CLAIMS, namespace, name) for name in names))
         return {claim["metadata"]["name"]: claim for claim in found if claim is not None} if names else None
+
+    async def _named_config_maps(self, namespace: str, names: tuple[str, ...]) -> dict[str, frozenset[str]] | None:
+        """Read the keys of ConfigMaps; those that do not exist are left out. None when there was nothing to read."""
+        found: dict[str, frozenset[str]] = {}
+        for name in names:  # one after the other: each may be a MiB
+            config_map = await self._find(CONFIG_MAPS, namespace, name)
+            if config_map is not None:
+                found[name] = plan.config_map_keys(config_map)
+        return found if names else None
 
     async def _claim_views(self, namespace: str, claims: dict[str, Manifest]) -> tuple[ClaimView, ...]:
         return tuple(await asyncio.gather(*(self._claim_view(namespace, claim) for claim in claims.values())))

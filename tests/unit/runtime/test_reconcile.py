@@ -10,6 +10,7 @@ import pytest
 from qwensft.render import Defaults
 from qwensft.runtime.execute import Executor
 from qwensft.runtime.kube import (
+    CONFIG_MAPS,
     EVENTS,
     JOBS,
     QWENSFTJOBS,
@@ -54,6 +55,7 @@ class StillTimers:
 class World:
     def __init__(self, kube: FakeKube | None = None) -> None:
         self.kube, self.timers = kube or FakeKube(), StillTimers()
+        self.kube.put(CONFIG_MAPS, "team", {"metadata": {"name": "facts"}, "data": {"f.json": "[]"}})
         self.queue: WorkQueue[Key] = WorkQueue(self.timers, Backoff(base=1, jitter=lambda: 0))
         moments = (datetime(2026, 1, 1, 0, 0, second, tzinfo=UTC) for second in itertools.count())
         self.reconciler = Reconciler(
@@ -93,6 +95,16 @@ async def test_a_new_run_gets_its_objects_then_its_status_then_an_event(world: W
     assert world.run["status"]["phase"] == "Preparing"
     assert world.run["status"]["stages"]["prepare"]["jobName"] == "demo-prepare-1"
     assert world.queue.failures(KEY) == 0
+
+
+async def test_a_run_waits_for_the_config_map_of_its_rows(world: World) -> None:
+    del world.kube.objects["configmaps", "team", "facts"]
+    await world.reconciler.handle(KEY)
+    assert world.writes() == [("patch/status", "qwensftjobs"), ("create", "events")]
+    assert world.run["status"]["phase"] == "Pending"
+    world.kube.put(CONFIG_MAPS, "team", {"metadata": {"name": "facts"}, "data": {"f.json": "[]"}})
+    await world.reconciler.handle(KEY)
+    assert world.kube.named(JOBS) == {"demo-prepare-1"}
 
 
 async def test_a_pass_that_finds_nothing_new_writes_nothing(world: World) -> None:

@@ -4,7 +4,14 @@ What other packages need is re-exported here; the modules follow the blocks of t
 """
 
 from .base import ApiModel, Rule, StatusModel
-from .common import ConfigMapKeyRef, ResourceRequirements, VolumeFile, VolumePath
+from .common import (
+    ConfigMapKeyRef,
+    LocalObjectReference,
+    ResourceRequirements,
+    SecretKeyRef,
+    VolumeFile,
+    VolumePath,
+)
 from .conditions import ConditionType, Reason
 from .constants import (
     API_VERSION,
@@ -80,6 +87,7 @@ __all__ = [
     "HubSource",
     "ImageSource",
     "InvalidJobError",
+    "LocalObjectReference",
     "Lora",
     "Merge",
     "Model",
@@ -97,6 +105,7 @@ __all__ = [
     "ResourceRequirements",
     "Rule",
     "RunPolicy",
+    "SecretKeyRef",
     "Spec",
     "Stage",
     "StageStatus",

@@ -52,6 +52,7 @@ class Reason(StrEnum):
 
     # pods do not start
     STORAGE_UNAVAILABLE = "StorageUnavailable"
+    CONFIG_MAP_UNAVAILABLE = "ConfigMapUnavailable"
     POD_CREATION_FAILED = "PodCreationFailed"
     POD_NOT_STARTING = "PodNotStarting"
     VOLUME_MOUNT_FAILED = "VolumeMountFailed"
