@@ -6,6 +6,7 @@ a `Cause`, or None when it has nothing to say. `diagnose` does the same for a Jo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -29,6 +30,8 @@ _RESOURCES = {
     Stage.TRAIN: "spec.worker.resources",
     Stage.MERGE: "spec.merge.resources",
 }
+# What quotas and limit ranges say when a container's amounts are missing, too large or too small.
+_AMOUNTS_REFUSED = re.compile(r"must specify|usage per (Container|Pod)|requested: .*\b(cpu|memory|ephemeral-storage)=")
 STARTING = frozenset({"", "ContainerCreating", "PodInitializing"})  # a container waits, but is merely starting
 _IMAGE_PROBLEMS = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
 _NODE_GONE = "DeletionByPodGC"  # Kubernetes removes the pods of a node whose object was deleted
@@ -86,7 +89,9 @@ def diagnose(
         storage: what is wrong with a claim that the pods mount, or "".
     """
     if creation_failures and len(pods) < wanted:
-        message = f"Job {child.name} cannot create its pods: {creation_failures[0]}"
+        words = creation_failures[0]
+        fix = f"; set or change them in {_RESOURCES[child.stage]}" if _AMOUNTS_REFUSED.search(words) else ""
+        message = f"Job {child.name} cannot create its pods: {words}{fix}"
         return Cause(Reason.POD_CREATION_FAILED, message)
     causes = (_not_starting(child, pod, storage, now) for pod in pods)
     return lost_node(child, pods, now) or next((cause for cause in causes if cause is not None), None)

@@ -244,6 +244,29 @@ def test_a_quota_that_lets_only_some_pods_in_is_told() -> None:
     assert told == Cause(Reason.POD_CREATION_FAILED, "Job support-train-1 cannot create its pods: exceeded quota")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "failed quota: compute: must specify limits.memory for: trainer; requests.cpu for: trainer",
+        "maximum memory usage per Container is 4Gi, but limit is 64Gi",
+        "exceeded quota: compute, requested: limits.memory=64Gi, used: limits.memory=0, limited: limits.memory=8Gi",
+    ],
+)
+@pytest.mark.parametrize("stage", list(Stage))
+def test_amounts_that_a_quota_refuses_are_named_with_their_field(stage: Stage, words: str) -> None:
+    told = diagnose(child(stage, ready=0), (), wanted=1, now=NOW, creation_failures=(words,))
+    field = {"prepare": "spec.prepare", "train": "spec.worker", "merge": "spec.merge"}[stage] + ".resources"
+    assert told is not None
+    assert told.message.endswith(f"cannot create its pods: {words}; set or change them in {field}")
+
+
+def test_a_quota_of_pods_is_no_matter_of_resources() -> None:
+    words = "exceeded quota: few, requested: pods=1, used: pods=2, limited: pods=2"
+    told = diagnose(child(TRAIN, ready=0), (), wanted=1, now=NOW, creation_failures=(words,))
+    assert told is not None
+    assert told.message.endswith(words)
+
+
 def test_a_creation_that_failed_before_all_pods_came_is_forgotten() -> None:
     told = diagnose(child(), (pod(0), pod(1)), wanted=2, now=NOW, creation_failures=("exceeded quota",))
     assert told is None
