@@ -41,14 +41,13 @@ from qwensft_trainer import (
     arguments,
     cli,
     config,
-    dataset_source,
+    credentials,
     dataset_url,
     failures,
     families,
     formats,
     merge,
     metrics_server,
-    model_source,
     prepare,
     progress,
     statistics,
@@ -178,7 +177,7 @@ def test_the_trainer_reads_the_variables_that_the_operator_sets_and_no_user_may_
         for call in calls(TRAINER)
         if re.search(r"environ(ment)?\.(get|setdefault)$", ast.unparse(call.func))
         if isinstance(call.args[0], ast.Constant)
-    } | set(model_source._TOKENS.values())
+    } | set(credentials._TOKENS.values())
     assert rendered <= read
     assert {name for name in rendered if not name.startswith("QWENSFT_")} <= set(RESERVED_ENVIRONMENT)
     of_the_contract = {name for name in read if name in RESERVED_ENVIRONMENT or name.startswith("QWENSFT_")}
@@ -219,7 +218,7 @@ def test_a_token_is_the_file_that_the_trainer_opens(tmp_path: Path) -> None:
     secrets = [v["secret"] for v in pod_spec(job("every-source"), "prepare")["volumes"] if "secret" in v]
     (item,) = next(secret["items"] for secret in secrets if "items" in secret)
     (tmp_path / item["path"]).write_text("hf_x")
-    assert dataset_source._token(tmp_path) == "hf_x"
+    assert credentials.from_secret(tmp_path, "token", field="spec") == "hf_x"
 
 
 def test_the_api_names_the_credentials_that_the_trainer_looks_for() -> None:

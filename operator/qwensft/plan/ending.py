@@ -19,7 +19,7 @@ def finished(run: Run, now: datetime) -> Step | None:
     wait = None if ttl is None else (ended + timedelta(seconds=ttl) - now).total_seconds()
     expired = wait is not None and wait <= 0
     surplus = run.observed.children if expired else run.active_children()
-    phase, (reason, message) = _last_phase(run), _last_words(run)
+    phase, (reason, message) = run.status.phase or Phase.FAILED, _last_words(run)
     actions = deletions(surplus)
     return Step(phase, reason, message, run.status, actions, requeue_after=None if expired else wait)
 
@@ -43,13 +43,6 @@ def over_deadline(run: Run, now: datetime) -> Step | None:
         return None
     message = f"the run took longer than spec.runPolicy.activeDeadlineSeconds ({limit} s)"
     return fail(run, Cause(Reason.DEADLINE_EXCEEDED, message))
-
-
-def _last_phase(run: Run) -> Phase:
-    """Return the phase of the end, also when another version of the operator has a word of its own for it."""
-    said = run.status.condition(ConditionType.SUCCEEDED)
-    ended_well = said is not None and said.status == "True"
-    return run.status.phase or (Phase.SUCCEEDED if ended_well else Phase.FAILED)
 
 
 def _last_words(run: Run) -> tuple[str, str]:

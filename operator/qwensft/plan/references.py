@@ -18,9 +18,9 @@ from qwensft.api.v1alpha1 import (
     LocalObjectReference,
     QwenSFTJob,
     SecretKeyRef,
+    Stage,
 )
 from qwensft.plan.run import Run
-from qwensft.plan.types import Stage
 
 # What kubelets say of an object or key that is not there. Of a key in a volume they do not say in which object.
 _ABSENT = (

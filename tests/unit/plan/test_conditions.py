@@ -139,14 +139,6 @@ def test_what_another_version_has_more_of_is_no_fault_of_the_spec() -> None:
     assert look(Observed(job=newer)).headline == ("Preparing", "Starting")
 
 
-@pytest.mark.parametrize(("succeeded", "phase"), [("True", "Succeeded"), ("False", "Failed")])
-def test_an_end_that_a_newer_version_has_another_word_for_is_still_the_same_end(succeeded: str, phase: str) -> None:
-    end = {"type": "Succeeded", "status": succeeded, "reason": "Completed", "message": "done"}
-    condition = end | {"lastTransitionTime": "2026-01-01T00:00:00Z"}
-    newer = job({"phase": "Archived", "completionTime": "2026-01-01T00:00:00Z", "conditions": [condition]})
-    assert look(Observed(job=newer)).headline == (phase, "Completed")
-
-
 def test_a_condition_of_somebody_else_is_none_of_the_operators_business() -> None:
     seen = look(scene(TRAIN))
     foreign = seen.status.conditions[0].replace(type="Approved")

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from qwensft.api.v1alpha1 import Stage
 from qwensft.plan import config_map_keys, config_maps_wanted
 from qwensft.plan.references import references
-from qwensft.plan.types import Observed, Stage, Trouble
+from qwensft.plan.types import Observed, Trouble
 
 from .builders import COMPLETE, FAILED, MERGE, NOW, PREPARE, TRAIN, child, failed, later, look, pod, scene
 
