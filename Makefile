@@ -99,5 +99,5 @@ cluster-status: ## what of it runs
 .PHONY: test-local-cluster
 test-local-cluster: ## the local cluster's own tests; they start a second one in namespaces of its own
 	@cd local-cluster
-	CGO_ENABLED=0 go test -trimpath ./imageload ./provisioner
+	CGO_ENABLED=0 go test -trimpath ./deviceplugin ./imageload ./provisioner
 	tests/smoke.sh

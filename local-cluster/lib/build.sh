@@ -2,7 +2,7 @@
 # Builds every binary from the one Go module here, once for each state of its sources. `BIN` is where
 # they end up; the folder's name is a hash of all that goes in, so a change never mixes old and new.
 
-BUILD_STEPS=11
+BUILD_STEPS=12
 
 bin_dir() {
   local key
@@ -68,6 +68,7 @@ build_all() {
   build "CoreDNS $coredns" coredns "" ./coredns
   build "Helm $helm" helm "-X helm.sh/helm/v4/internal/version.version=$helm $(kubernetes_ldflags "$kubernetes")" helm.sh/helm/v4/cmd/helm
   build "volume provisioner" provisioner "" ./provisioner
+  build "device plugin" deviceplugin "" ./deviceplugin
   build "pause" pause "" ./pause
   mkdir -p "$BIN/tools"
   for name in kubectl helm ctr; do ln -sf "../$name" "$BIN/tools/$name"; done

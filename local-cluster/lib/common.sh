@@ -24,6 +24,9 @@ RULE_COMMENT=qwensft-local-cluster
 
 BASE_IMAGE=localhost/qwensft/base:bookworm
 PAUSE_IMAGE=localhost/qwensft/pause:1
+# What the device plugin offers.
+DEVICE_RESOURCE=nvidia.com/gpu
+DEVICE_COUNT=4
 
 say() { printf '%s\n' "$*"; }
 warn() { printf 'warning: %s\n' "$*" >&2; }

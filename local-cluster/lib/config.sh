@@ -168,5 +168,6 @@ start_component() {
     provisioner)
       start provisioner "$BIN/provisioner" --kubeconfig "$KUBECONFIGS/provisioner.kubeconfig" --node "$NODE_NAME" --root "$STATE/volumes"
       ;;
+    deviceplugin) start deviceplugin "$BIN/deviceplugin" --resource "$DEVICE_RESOURCE" --count "$DEVICE_COUNT" ;;
   esac
 }

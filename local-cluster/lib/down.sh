@@ -38,7 +38,7 @@ cmd_down() {
 stop_everything() {
   # The kubelet first, or it would restart what is stopped next. No pod gets its grace period: its
   # state is about to be deleted.
-  stop 3 kubelet kube-proxy kube-controller-manager kube-scheduler provisioner coredns
+  stop 3 kubelet kube-proxy kube-controller-manager kube-scheduler provisioner coredns deviceplugin
   kill_all KILL kubepods
   stop 5 containerd
   # The API server would drain its watches for a minute.
@@ -144,7 +144,7 @@ remove_state() { # [purge]
   unmount_below "$STATE"
   find /var/log/containers -maxdepth 1 -lname "$LOG/*" -delete 2>/dev/null || true
   # Made by the kubelet whatever its root directory is.
-  rm -f /var/lib/kubelet/device-plugins/kubelet.sock
+  rm -f /var/lib/kubelet/device-plugins/{kubelet.sock,"${DEVICE_RESOURCE/\//-}.sock",kubelet_internal_checkpoint}
   rmdir --ignore-fail-on-non-empty /var/log/containers /var/lib/kubelet/device-plugins /var/lib/kubelet 2>/dev/null || true
   if [ -n "${1:-}" ]; then
     rm -rf --one-file-system "$STATE"

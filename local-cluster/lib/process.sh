@@ -3,7 +3,7 @@
 # only this cluster uses: membership proves that a process is ours, even when its record is lost.
 
 # shellcheck disable=SC2034 # used in the other files
-COMPONENTS=(etcd containerd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy coredns provisioner)
+COMPONENTS=(etcd containerd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy coredns provisioner deviceplugin)
 
 # The tree is named after the state directory, so two clusters' trees never mix.
 cgroup_name() { printf 'qwensft-%.8s' "$(printf '%s' "$STATE" | sha256sum)"; }

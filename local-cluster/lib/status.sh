@@ -36,9 +36,10 @@ status_api() {
   say "node             ${node:-not registered}"
   class=$(default_class) || true
   say "storage class    ${class:-no default}"
+  say "devices          $(offered_devices || true) $DEVICE_RESOURCE, with nothing behind them"
   if http_ok "$NODE_IP" 8181 /ready; then say "DNS              answering on $NODE_IP"; else say "DNS              not answering"; fi
   say "images           $(loaded_images | tr '\n' ' ')"
-  [ -n "$class" ] && node_schedulable && http_ok "$NODE_IP" 8181 /ready
+  [ -n "$class" ] && node_schedulable && devices_offered && http_ok "$NODE_IP" 8181 /ready
 }
 
 loaded_images() { ctr_k8s images ls -q 2>/dev/null | grep -v '^sha256:'; }

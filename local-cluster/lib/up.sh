@@ -20,7 +20,8 @@ cmd_up() {
     say "the cluster is running (kubectl: eval \"\$($LC_DIR/cluster env)\")"
     return
   fi
-  if [ -n "$(cgroup_pids system)" ] && use_recorded_bin; then
+  # Binaries from before a component was added lack it: then what is missing is started from new ones.
+  if [ -n "$(cgroup_pids system)" ] && use_recorded_bin && has_all_components; then
     say "repairing the cluster in $STATE"
   else
     use_bin
@@ -38,9 +39,9 @@ cmd_up() {
   start_containerd $fresh
   wait_ready kube-apiserver 300 kubectl_admin get --raw /readyz
   kubectl_admin apply -f "$LC_DIR/manifests" >/dev/null || die "cannot apply $LC_DIR/manifests"
-  step "controllers, kubelet, proxy, DNS, volumes"
+  step "controllers, kubelet, proxy, DNS, volumes, devices"
   local name
-  for name in kube-controller-manager kube-scheduler kubelet kube-proxy coredns provisioner; do
+  for name in kube-controller-manager kube-scheduler kubelet kube-proxy coredns provisioner deviceplugin; do
     start_component $name
   done
   wait_ready coredns 300 http_ok "$NODE_IP" 8181 /ready
@@ -48,6 +49,7 @@ cmd_up() {
   step "node ready"
   wait_ready kubelet 300 node_schedulable
   wait_ready kube-controller-manager 300 kubectl_admin get serviceaccount default
+  wait_ready deviceplugin 300 devices_offered
   step_done
   trap - EXIT
   wait_for 60 healthy || die "the cluster started but is not healthy; see: $LC_DIR/cluster status"
@@ -59,19 +61,33 @@ use_recorded_bin() {
   BIN=$(cat "$RUN/bin" 2>/dev/null) && [ -e "$BIN/.complete" ]
 }
 
+has_all_components() {
+  local name
+  for name in "${COMPONENTS[@]}"; do
+    [ -x "$BIN/$name" ] || return 1
+  done
+}
+
 healthy() {
   local name
   use_recorded_bin || return 1
   for name in "${COMPONENTS[@]}"; do
     running "$name" || return 1
   done
-  [ -e "$KUBECONFIGS/admin.kubeconfig" ] && http_ok "$NODE_IP" 8181 /ready && node_schedulable && default_class >/dev/null
+  [ -e "$KUBECONFIGS/admin.kubeconfig" ] && http_ok "$NODE_IP" 8181 /ready && node_schedulable &&
+    default_class >/dev/null && devices_offered
 }
 
 # Ready, and no longer tainted as not ready.
 node_schedulable() {
   [ "$(kubectl_admin get node "$NODE_NAME" --request-timeout 5s \
     -o 'jsonpath={.status.conditions[?(@.type=="Ready")].status}{.spec.taints[*].key}' 2>/dev/null)" = True ]
+}
+
+devices_offered() { [ "$(offered_devices)" = "$DEVICE_COUNT" ]; }
+
+offered_devices() {
+  kubectl_admin get node "$NODE_NAME" --request-timeout 5s -o "jsonpath={.status.allocatable.${DEVICE_RESOURCE//./\\.}}" 2>/dev/null
 }
 
 default_class() {

@@ -229,6 +229,36 @@ for url in ('http://server.smoke:8000/file', 'http://virtual.smoke.svc.cluster.l
   succeeds "$1" 90
 }
 
+device_pod() { # NAME
+  apply <<YAML
+apiVersion: v1
+kind: Pod
+metadata: {name: $1, namespace: smoke}
+spec:
+  restartPolicy: Never
+  securityContext: {runAsNonRoot: true, runAsUser: 4711, seccompProfile: {type: RuntimeDefault}}
+  containers:
+  - name: main
+    image: $IMAGE
+    command: [python3, -c, pass]
+    resources: {limits: {nvidia.com/gpu: 4}}
+    securityContext: {allowPrivilegeEscalation: false, capabilities: {drop: [ALL]}}
+YAML
+  succeeds "$1" 60
+}
+
+kill_kubelet() {
+  local pid
+  read -r pid _ <"$QWENSFT_CLUSTER_DIR/run/kubelet.pid"
+  kill -KILL "$pid"
+}
+
+# The node's status tells of the old kubelet's devices until the new one has written its own.
+device_pod_again() { # NAME
+  kubectl -n smoke delete pod "$1" --ignore-not-found >/dev/null
+  device_pod "$1"
+}
+
 privileged_pod() {
   apply <<YAML
 apiVersion: v1
@@ -308,6 +338,10 @@ main() {
   check "an image serves as a volume" image_volume
   check "a pod serves behind a headless and a virtual service" headless_service
   check "both names resolve and answer" client client-1
+  check "a pod gets all four devices" device_pod devices
+  kill_kubelet
+  check "up repairs a killed kubelet" within 60 cluster up
+  check "the device plugin has registered with the new one" eventually 60 device_pod_again devices
   check "rebuild the image's last layer" change_last_layer
   check "loading it adds one layer, within 5 s" within 5 loads_with ": 1 of"
   kubectl -n smoke delete pod writer >/dev/null
