@@ -223,8 +223,10 @@ def _reason(child: ChildJob, pod: PodView) -> Reason:
 
 
 def _account(child: ChildJob, pod: PodView) -> str:
-    """Return one sentence: which pod, how it ended, and its last words."""
+    """Return one sentence: which pod, where it ran if that may be the reason, how it ended, and its last words."""
     where = _where(child, pod, pod.report.rank if pod.report else None)
+    if pod.node and pod.exit_code != EXIT_PERMANENT:
+        where = f"{where} on node {pod.node}"
     if pod.exit_code is None:
         return f"{where} failed: {pod.rejected}" if pod.rejected else f"{where} failed"
     told = (pod.report.message, pod.report.reason) if pod.report else (pod.exit_message, pod.exit_reason)

@@ -31,7 +31,10 @@ def test_a_failed_training_reserves_the_next_attempt_and_starts_it_after_a_wait(
     assert seen.actions == []
     assert seen.headline == ("Restarting", "TrainingFailed")
     assert (seen.stage(TRAIN).attempt, seen.stage(TRAIN).job_name, seen.stage(TRAIN).restarts) == (2, None, 1)
-    assert seen.message == "pod pod-0 (node rank 0) exited with code 1; attempt 2 starts at 2026-01-02T12:00:10Z"
+    assert (
+        seen.message
+        == "pod pod-0 (node rank 0) on node node-0 exited with code 1; attempt 2 starts at 2026-01-02T12:00:10Z"
+    )
     assert seen.plan.requeue_after == 10
 
     again = look(seen.then(pods=()), later(seconds=10))
@@ -82,7 +85,9 @@ def test_a_failing_job_is_waited_for() -> None:
     seen = look(scene(TRAIN, FAILING, pods=(failed(message="boom"),)))
     assert seen.actions == []
     assert seen.stage(TRAIN).attempt == 1
-    assert seen.message == "pod pod-0 (rank 0) exited with code 1: boom; waiting for the other pods to stop"
+    assert (
+        seen.message == "pod pod-0 (rank 0) on node node-0 exited with code 1: boom; waiting for the other pods to stop"
+    )
 
 
 def test_a_node_that_no_longer_answers_is_named_while_its_pod_cannot_stop() -> None:

@@ -20,12 +20,13 @@ def cause(*pods: PodView, stage: Stage = TRAIN, reason: str = "BackoffLimitExcee
 
 def test_the_trainer_is_quoted_with_pod_rank_and_exit_code() -> None:
     told = cause(failed(1, reason="OutOfMemory", message="lower cutoffLen"))
-    assert told == Cause(Reason.OUT_OF_MEMORY, "pod pod-1 (rank 1) exited with code 1: lower cutoffLen")
+    assert told == Cause(Reason.OUT_OF_MEMORY, "pod pod-1 (rank 1) on node node-1 exited with code 1: lower cutoffLen")
 
 
 def test_a_stage_of_one_pod_has_no_ranks() -> None:
     assert (
-        cause(failed(reason="DownloadFailed"), stage=PREPARE).message == "pod pod-0 exited with code 1: DownloadFailed"
+        cause(failed(reason="DownloadFailed"), stage=PREPARE).message
+        == "pod pod-0 on node node-0 exited with code 1: DownloadFailed"
     )
 
 
@@ -49,7 +50,7 @@ def test_a_lost_peer_is_never_the_cause_when_another_pod_failed() -> None:
 def test_a_pod_that_could_not_report_is_named_before_those_that_lost_it() -> None:
     told = cause(failed(0, reason="PeerLost", at=1), failed(1, 139, at=5, exit_message="Segmentation fault"))
     assert told.reason == "TrainingFailed"
-    assert told.message == "pod pod-1 (node rank 1) exited with code 139: Segmentation fault"
+    assert told.message == "pod pod-1 (node rank 1) on node node-1 exited with code 139: Segmentation fault"
 
 
 def test_a_lost_peer_is_no_reason_even_when_nothing_else_is_left() -> None:
@@ -135,7 +136,10 @@ def test_a_prepare_that_takes_too_long_may_be_tried_again() -> None:
 
 def test_a_pod_that_the_node_refused_is_told_in_the_nodes_words() -> None:
     refused = pod(phase="Failed", rejected="UnexpectedAdmissionError: no healthy devices")
-    assert cause(refused).message == "pod pod-0 (node rank 0) failed: UnexpectedAdmissionError: no healthy devices"
+    assert (
+        cause(refused).message
+        == "pod pod-0 (node rank 0) on node node-0 failed: UnexpectedAdmissionError: no healthy devices"
+    )
 
 
 def test_without_pods_the_job_itself_is_quoted() -> None:
