@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from qwensft_trainer.accelerators import ADVICE
 from qwensft_trainer.causes import STORAGE_ADVICE, STORAGE_ERRNOS
 from qwensft_trainer.errors import StageError, invalid_config
 from qwensft_trainer.redaction import clean
@@ -106,6 +107,15 @@ _RULES: tuple[_Rule, ...] = (
         ),
         "Not all pods came up in time: look for pods that are not scheduled, or a NetworkPolicy between them.",
     ),
+    _Rule(  # before the errors of a driver that answers
+        "AcceleratorMissing",
+        re.compile(
+            r"No (CUDA|HIP) GPUs are available|Found no NVIDIA driver|NVIDIA driver on your system is too old"
+            r"|CUDA driver version is insufficient|no CUDA-capable device|invalid device ordinal"
+            r"|Torch not compiled with CUDA enabled"
+        ),
+        ADVICE,
+    ),
     _Rule(
         "AcceleratorFailed",
         re.compile(r"setup doesn't support bf16|does not support `pure_bf16`|requires Ampere or a newer GPU"),
@@ -116,7 +126,7 @@ _RULES: tuple[_Rule, ...] = (
         "AcceleratorFailed",
         re.compile(
             r"AcceleratorError|CUDA (unknown )?error|CUDA driver|Cuda failure|no kernel image is available"
-            r"|NVIDIA driver|No CUDA GPUs are available|\bXid\b|ncclUnhandledCudaError|CU(BLAS|DNN)_STATUS_"
+            r"|NVIDIA driver|\bXid\b|ncclUnhandledCudaError|CU(BLAS|DNN)_STATUS_"
             r"|libcuda\S* cannot open shared object"
         ),
         "Check the accelerator and its driver on this node.",

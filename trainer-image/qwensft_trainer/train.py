@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from qwensft_trainer import (
+    accelerators,
     arguments,
     checkpoints,
     failures,
@@ -90,6 +91,8 @@ class _Attempt:
         model_checks.check_packages(train_arguments)
         model_source.require(description)
         _require_preparation(description)
+        if description.accelerator.count > 0:
+            accelerators.require(self.gang.processes_per_node)
         if self.gang.leads:
             metrics_server.start(self.stage.metrics_port, self.stage.scratch / PROGRESS_FILE)
         peers = Peers(self.gang.master_address, self.gang.nodes)

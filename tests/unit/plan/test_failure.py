@@ -30,6 +30,12 @@ def test_a_stage_of_one_pod_has_no_ranks() -> None:
     )
 
 
+def test_a_missing_accelerator_is_told_with_its_node_and_uses_up_a_restart() -> None:
+    told = cause(failed(1, reason="AcceleratorMissing", message="check the driver", node="gpu-7"))
+    message = "pod pod-1 (rank 1) on node gpu-7 exited with code 1: check the driver"
+    assert told == Cause(Reason.ACCELERATOR_MISSING, message, permanent=False, counted=True)
+
+
 def test_the_earliest_failure_is_the_cause() -> None:
     pods = (failed(0, reason="TrainingFailed", at=9), failed(1, reason="DiskFull", at=3))
     assert cause(*pods).reason == "DiskFull"

@@ -100,6 +100,45 @@ class Scene:
         (self.root / "etc" / f"{name}.yaml").write_text(yaml.safe_dump(values))
 
 
+TORCH = """
+import types, warnings
+
+__version__ = "2.8.0+cu128"
+
+def is_available():
+    warnings.warn("CUDA initialization: The NVIDIA driver on your system is too old (found version 11040).")
+    return {available}
+
+kind = types.SimpleNamespace(type="cuda") if {built} else None
+accelerator = types.SimpleNamespace(
+    current_accelerator=lambda: kind, is_available=is_available, device_count=lambda: {listed}
+)
+"""
+
+
+@dataclass
+class Torch:
+    """A package torch that Python processes started from now on import."""
+
+    package: Path
+
+    def sees(self, listed: int, *, available: bool = True, built: bool = True) -> None:
+        """`listed`: devices in the driver's list. `available`: whether the driver can be initialised."""
+        self.contains(TORCH.format(listed=listed, available=available, built=built))
+
+    def contains(self, source: str) -> None:
+        """Make `source` the whole package."""
+        (self.package / "__init__.py").write_text(source)
+
+
+@pytest.fixture
+def torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Torch:
+    package = tmp_path / "packages" / "torch"
+    package.mkdir(parents=True)
+    monkeypatch.setenv("PYTHONPATH", str(package.parent))
+    return Torch(package)
+
+
 @pytest.fixture(autouse=True)
 def hub_access(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stages forbid it for their whole process: what one test has forbidden, the next one has again."""

@@ -54,6 +54,12 @@ def worker(message: str, *, time: float = 1.0, rank: int = 0, traceback: str = "
         ("safetensors_rust.SafetensorError: I/O error: No space left on device (os error 28)", "DiskFull"),
         ("torch.distributed.DistStoreError: Timed out after 601 seconds waiting for clients. 1/2", "RendezvousTimeout"),
         ("RuntimeError: CUDA error: an illegal memory access was encountered", "AcceleratorFailed"),
+        ("RuntimeError: No CUDA GPUs are available", "AcceleratorMissing"),
+        ("RuntimeError: Found no NVIDIA driver on your system. Please check that you have one", "AcceleratorMissing"),
+        ("RuntimeError: The NVIDIA driver on your system is too old (found version 11040).", "AcceleratorMissing"),
+        ("RuntimeError: CUDA error: no CUDA-capable device is detected", "AcceleratorMissing"),
+        ("torch.AcceleratorError: CUDA error: invalid device ordinal", "AcceleratorMissing"),
+        ("AssertionError: Torch not compiled with CUDA enabled", "AcceleratorMissing"),
         ("KeyError: 'labels'", "TrainingFailed"),
     ],
 )
@@ -306,6 +312,13 @@ def test_an_error_of_many_lines_is_told_from_its_beginning() -> None:
     assert (
         "local rank 0: NotImplementedError: Could not run 'aten::_grouped_mm'" in cause([worker(text)], [], 1).message
     )
+
+
+def test_a_missing_accelerator_is_none_of_the_arguments_faults() -> None:
+    where = 'File "/opt/lib/transformers/training_args.py", line 1745, in _setup_devices'
+    error = cause([worker("RuntimeError: No CUDA GPUs are available", traceback=where)], [], 1)
+    assert (error.reason, error.exit_code) == ("AcceleratorMissing", EXIT_RETRYABLE)
+    assert "spec.worker.runtimeClassName" in error.message
 
 
 def test_a_lost_peer_is_never_the_cause_beside_another_failure() -> None:

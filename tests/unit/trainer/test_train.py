@@ -20,7 +20,7 @@ from qwensft_trainer import torchrun as runner
 from qwensft_trainer.digest import configuration_digest
 from qwensft_trainer.errors import EXIT_INTERRUPTED, Interrupted, PermanentError, StageError
 
-from .conftest import Scene
+from .conftest import Scene, Torch
 
 TRAINED = """
     os.makedirs(output + "/checkpoint-100")
@@ -317,6 +317,21 @@ def test_training_before_preparation_is_refused(scene: Scene, torchrun: Torchrun
         train.run(scene.stage)
     assert caught.value.reason == "PreparationMissing"
     assert torchrun.called_with is None
+
+
+def test_no_worker_starts_without_its_accelerator(prepared: Scene, torch: Torch, torchrun: Torchrun) -> None:
+    torch.sees(3)
+    prepared.run["accelerator"] = {"count": 4}
+    with pytest.raises(StageError, match="only 3 of the 4 accelerators") as caught:
+        train.run(prepared.stage)
+    assert caught.value.reason == "AcceleratorMissing"
+    assert torchrun.called_with is None
+
+
+def test_a_training_on_cpus_needs_no_accelerator(prepared: Scene, torch: Torch, torchrun: Torchrun) -> None:
+    torch.sees(0)
+    train.run(prepared.stage)
+    assert torchrun.called_with is not None
 
 
 def test_numbers_in_the_environment_must_be_numbers(prepared: Scene, torchrun: Torchrun) -> None:

@@ -85,6 +85,7 @@ class Reason(StrEnum):
     """A consequence of another pod's end: never the reason of a condition."""
     DOWNLOAD_FAILED = "DownloadFailed"
     DISK_FULL = "DiskFull"
+    ACCELERATOR_MISSING = "AcceleratorMissing"
     ACCELERATOR_FAILED = "AcceleratorFailed"
     NON_FINITE_LOSS = "NonFiniteLoss"
     TRAINING_INCOMPLETE = "TrainingIncomplete"
