@@ -123,7 +123,7 @@ TRANSIENT = {
         SET_DEVICE,
     ),
     "an accelerator that is not there": (
-        "AcceleratorFailed",
+        "AcceleratorMissing",
         "RuntimeError: CUDA error: invalid device ordinal\nCUDA kernel errors might be asynchronously reported at some "
         "other API call, so the stacktrace below might be incorrect.",
         SET_DEVICE,
