@@ -18,10 +18,10 @@ def build_images() -> None:
     """Build the images, without a cluster."""
     cluster = choose()
     steps = Steps(2)
-    with steps.step("looking for the tools needed"):
-        cluster.install_tools()
-    with steps.step("building the images"):
-        images.build(cluster)
+    with steps.step("looking for the tools needed") as step:
+        cluster.install_tools(step.task().begin)
+    with steps.step("building the images") as step:
+        images.build(cluster, step.task().begin)
 
 
 def set_up() -> None:

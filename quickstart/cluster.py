@@ -11,28 +11,28 @@ import subprocess
 from pathlib import Path
 from typing import Protocol
 
-from quickstart.shell import REPOSITORY, Kubectl, run
-from quickstart.steps import QuickstartError
+from quickstart.shell import REPOSITORY, Kubectl, run, run_logged
+from quickstart.steps import Begin, QuickstartError
 
 LOGS = REPOSITORY / "build" / "logs"
 LOCAL = REPOSITORY / "local-cluster" / "cluster"
 
 
 class Cluster(Protocol):
-    """What the setup needs to know of a cluster."""
+    """What the setup needs to know of a cluster. What takes long calls `begin` for each part of its work."""
 
     title: str
 
-    def install_tools(self) -> None:
+    def install_tools(self, begin: Begin) -> None:
         """Install or look for the programs needed."""
 
-    def build_kubernetes(self) -> None:
+    def build_kubernetes(self, begin: Begin) -> None:
         """Build what the cluster itself consists of."""
 
-    def start(self) -> None:
+    def start(self, begin: Begin) -> None:
         """Make the cluster answer."""
 
-    def build_image(self, name: str, context: Path, arguments: list[str]) -> None:
+    def build_image(self, name: str, context: Path, arguments: list[str], begin: Begin) -> None:
         """Build an image under a name."""
 
     def image_id(self, name: str) -> str:
@@ -53,22 +53,21 @@ class LocalCluster:
 
     title = "the local Kubernetes"
 
-    def install_tools(self) -> None:
+    def install_tools(self, begin: Begin) -> None:
         """Install Debian's runc, buildah and so on."""
-        run([LOCAL, "install-deps"], log=LOGS / "install-deps.log")
+        run_logged([LOCAL, "install-deps"], LOGS / "install-deps.log", begin)
 
-    def build_kubernetes(self) -> None:
+    def build_kubernetes(self, begin: Begin) -> None:
         """Build Kubernetes, etcd, containerd, CoreDNS and Helm; done once."""
-        run([LOCAL, "build"], log=LOGS / "kubernetes.log")
+        run_logged([LOCAL, "build"], LOGS / "kubernetes.log", begin)
 
-    def start(self) -> None:
+    def start(self, begin: Begin) -> None:
         """Start the cluster or mend it; does nothing when it is healthy."""
-        run([LOCAL, "up"], log=LOGS / "cluster-up.log")
+        run_logged([LOCAL, "up"], LOGS / "cluster-up.log", begin)
 
-    def build_image(self, name: str, context: Path, arguments: list[str]) -> None:
+    def build_image(self, name: str, context: Path, arguments: list[str], begin: Begin) -> None:
         """Build with buildah on the local base image."""
-        log = LOGS / f"image-{name.rpartition('/')[2].replace(':', '-')}.log"
-        run([LOCAL, "build-image", name, context, *arguments], log=log)
+        run_logged([LOCAL, "build-image", name, context, *arguments], _image_log(name), begin)
 
     def image_id(self, name: str) -> str:
         """Return buildah's image ID."""
@@ -105,7 +104,7 @@ class CurrentCluster:
         self.registry = os.environ.get("REGISTRY", "").rstrip("/")
         self.builder = next((name for name in ("docker", "podman", "buildah") if shutil.which(name)), "")
 
-    def install_tools(self) -> None:
+    def install_tools(self, begin: Begin) -> None:
         """Check that all that is needed is here; nothing is installed."""
         missing = [name for name in ("kubectl", "helm") if not shutil.which(name)]
         if missing:
@@ -118,17 +117,16 @@ class CurrentCluster:
         if not self.builder:
             raise QuickstartError("CLUSTER=current needs docker, podman or buildah to build and push the images")
 
-    def build_kubernetes(self) -> None:
+    def build_kubernetes(self, begin: Begin) -> None:
         """Nothing: the cluster exists."""
 
-    def start(self) -> None:
+    def start(self, begin: Begin) -> None:
         """Check that the cluster answers and that we may ask it."""
         Kubectl()("version", "--request-timeout=15s")
 
-    def build_image(self, name: str, context: Path, arguments: list[str]) -> None:
+    def build_image(self, name: str, context: Path, arguments: list[str], begin: Begin) -> None:
         """Build with docker, podman or buildah, whichever is installed."""
-        log = LOGS / f"image-{name.rpartition('/')[2].replace(':', '-')}.log"
-        run([self.builder, "build", *arguments, "--tag", name, context], log=log)
+        run_logged([self.builder, "build", *arguments, "--tag", name, context], _image_log(name), begin)
 
     def image_id(self, name: str) -> str:
         """Return the image's ID."""
@@ -141,7 +139,7 @@ class CurrentCluster:
         """Push the image to the registry."""
         full = f"{self.registry}/{repository}:{tag}"
         run([self.builder, "tag", name, full])
-        run([self.builder, "push", full], log=LOGS / f"push-{repository}.log")
+        run_logged([self.builder, "push", full], LOGS / f"push-{repository}.log")
         return full
 
     def environment(self) -> dict[str, str]:
@@ -151,6 +149,10 @@ class CurrentCluster:
     def kubectl(self) -> Kubectl:
         """Return kubectl as the user has it."""
         return Kubectl()
+
+
+def _image_log(name: str) -> Path:
+    return LOGS / f"image-{name.rpartition('/')[2].replace(':', '-')}.log"
 
 
 def choose() -> Cluster:

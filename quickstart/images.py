@@ -10,6 +10,7 @@ from pathlib import Path
 
 from quickstart.cluster import Cluster
 from quickstart.shell import REPOSITORY
+from quickstart.steps import Begin
 
 
 @dataclass(frozen=True)
@@ -41,17 +42,24 @@ class Published:
     tiny_model: str
 
 
-def build(cluster: Cluster) -> None:
+def build(cluster: Cluster, begin: Begin) -> None:
     """Build all images, one after the other: they share base layers, and one build uses the whole machine."""
     for image in (OPERATOR, TRAINER, TINY_MODEL):
         target = ["--target", image.target] if image.target else []
-        cluster.build_image(image.local_name, image.context, ["--file", str(image.context / "Dockerfile"), *target])
+        arguments = ["--file", str(image.context / "Dockerfile"), *target]
+        begin(image.repository)
+        cluster.build_image(image.local_name, image.context, arguments, _prefixed(begin, image.repository))
 
 
-def publish(cluster: Cluster) -> Published:
+def _prefixed(begin: Begin, name: str) -> Begin:
+    return lambda part: begin(f"{name}: {part}")
+
+
+def publish(cluster: Cluster, begin: Begin) -> Published:
     """Make the built images available to the cluster's nodes."""
 
     def name(image: Image) -> str:
+        begin(f"image {image.repository}")
         tag = cluster.image_id(image.local_name)[:12]
         return cluster.publish(image.local_name, image.repository, tag)
 

@@ -5,6 +5,7 @@ Everything here may be repeated at any time; what is up to date is left alone.
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,14 +34,16 @@ class Ready:
 
 def setup(cluster: Cluster, steps: Steps) -> Ready:
     """Go from nothing to a running operator, in five steps."""
-    with steps.step("looking for the tools needed"):
-        cluster.install_tools()
-    with steps.step("building the images, and Kubernetes beside them") as note:
-        together({"images": lambda: images.build(cluster), "Kubernetes": cluster.build_kubernetes}, note)
-    with steps.step(f"starting {cluster.title}"):
-        cluster.start()
-    with steps.step("handing the images to the cluster"):
-        published = images.publish(cluster)
+    with steps.step("looking for the tools needed") as step:
+        cluster.install_tools(step.task().begin)
+    with steps.step("building the images, and Kubernetes beside them") as step:
+        together(
+            {"images": functools.partial(images.build, cluster), "Kubernetes": cluster.build_kubernetes}, step.task
+        )
+    with steps.step(f"starting {cluster.title}") as step:
+        cluster.start(step.task().begin)
+    with steps.step("handing the images to the cluster") as step:
+        published = images.publish(cluster, step.task().begin)
     with steps.step("installing the operator with Helm"):
         install(cluster, published)
     STATE.parent.mkdir(exist_ok=True)

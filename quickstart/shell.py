@@ -1,20 +1,23 @@
-"""Running programs: quietly with their output kept for the error message, and kubectl with JSON answers."""
+"""Running programs, with their output kept for the error message or in a log, and kubectl with JSON answers."""
 
 from __future__ import annotations
 
 import json
 import os
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from quickstart.steps import QuickstartError
+from quickstart.parts import GrowingLog, part_begun
+from quickstart.steps import Begin, QuickstartError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHOWN_LINES = 30
+SECONDS_BETWEEN_LOOKS = 0.1
 
 
 def run(
@@ -22,46 +25,74 @@ def run(
     *,
     env: Mapping[str, str] | None = None,
     stdin: str | None = None,
-    log: Path | None = None,
     timeout: float | None = None,
 ) -> str:
     """Run a program and return what it printed on standard output.
 
-    With `log`, output and errors go to that file instead and the answer is empty. Raises QuickstartError with the last
-    lines when the program fails or is missing, or when `timeout` seconds have passed.
+    Raises QuickstartError with the last lines when the program fails or is missing, or when `timeout` seconds have
+    passed.
     """
     words = [str(word) for word in command]
-    shown = " ".join(words[:6]) + (" …" if len(words) > 6 else "")
     try:
-        if log is None:
-            done = subprocess.run(
-                words,
-                cwd=REPOSITORY,
-                env=env,
-                input=stdin,
-                capture_output=True,
-                text=True,
-                timeout=timeout,
-                check=False,
-            )
-            output, errors = done.stdout, done.stderr
-        else:
-            log.parent.mkdir(parents=True, exist_ok=True)
-            with log.open("w") as file:
-                done = subprocess.run(
-                    words, cwd=REPOSITORY, env=env, input=stdin, stdout=file, stderr=subprocess.STDOUT,
-                    text=True, timeout=timeout, check=False,
-                )  # fmt: skip
-            output, errors = "", "" if done.returncode == 0 else log.read_text(errors="replace")
+        done = subprocess.run(
+            words, cwd=REPOSITORY, env=env, input=stdin, capture_output=True, text=True, timeout=timeout, check=False
+        )
     except FileNotFoundError as error:
-        raise QuickstartError(f"`{words[0]}` is not installed, or not in PATH") from error
+        raise _missing(words) from error
     except subprocess.TimeoutExpired as error:
-        raise QuickstartError(f"`{shown}` did not finish within {timeout:.0f} seconds") from error
+        raise QuickstartError(f"`{_shown(words)}` did not finish within {timeout:.0f} seconds") from error
     if done.returncode != 0:
-        tail = "\n".join((errors or output).strip().splitlines()[-SHOWN_LINES:])
-        where = f"\nthe whole log: {log}" if log else ""
-        raise QuickstartError(f"`{shown}` failed with exit code {done.returncode}:\n{tail}{where}")
-    return output
+        raise _failed(words, done.returncode, done.stderr or done.stdout)
+    return done.stdout
+
+
+def _nobody(_: str) -> None:
+    """Nobody wants to know."""
+
+
+def run_logged(command: Sequence[str | Path], log: Path, begin: Begin = _nobody) -> None:
+    """Run a program whose output and errors go to a file, and tell of each part of its work that it says it begins.
+
+    Raises QuickstartError with the last lines when the program fails or is missing.
+    """
+    words = [str(word) for word in command]
+    log.parent.mkdir(parents=True, exist_ok=True)
+    # By way of the file, not of a pipe: what the program leaves running may keep its output open.
+    with log.open("w") as output, GrowingLog(log) as written:
+        try:
+            process = subprocess.Popen(words, cwd=REPOSITORY, stdout=output, stderr=subprocess.STDOUT)
+        except FileNotFoundError as error:
+            raise _missing(words) from error
+        with process:
+            try:
+                while process.poll() is None:
+                    _tell(written, begin)
+                    time.sleep(SECONDS_BETWEEN_LOOKS)
+            except BaseException:
+                process.kill()
+                raise
+        _tell(written, begin)
+    if process.returncode != 0:
+        raise _failed(words, process.returncode, log.read_text(errors="replace"), f"\nthe whole log: {log}")
+
+
+def _tell(written: GrowingLog, begin: Begin) -> None:
+    for line in written.new_lines():
+        if part := part_begun(line):
+            begin(part)
+
+
+def _shown(words: list[str]) -> str:
+    return " ".join(words[:6]) + (" …" if len(words) > 6 else "")
+
+
+def _missing(words: list[str]) -> QuickstartError:
+    return QuickstartError(f"`{words[0]}` is not installed, or not in PATH")
+
+
+def _failed(words: list[str], code: int, output: str, where: str = "") -> QuickstartError:
+    tail = "\n".join(output.strip().splitlines()[-SHOWN_LINES:])
+    return QuickstartError(f"`{_shown(words)}` failed with exit code {code}:\n{tail}{where}")
 
 
 class Kubectl:

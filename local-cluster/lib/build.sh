@@ -2,7 +2,7 @@
 # Builds every binary from the one Go module here, once for each state of its sources. `BIN` is where
 # they end up; the folder's name is a hash of all that goes in, so a change never mixes old and new.
 
-BUILD_STEPS=12
+BUILD_STEPS=18
 
 bin_dir() {
   local key
@@ -41,6 +41,7 @@ build_all() {
   mkdir -p "$BIN"
   exec 7>"$CACHE/build.lock"
   flock -n 7 || {
+    announce "waiting for another build to finish"
     say "waiting for another build to finish"
     flock 7
   }
@@ -55,6 +56,12 @@ build_all() {
 
   build_download
   ld=$(kubernetes_ldflags "$kubernetes")
+  # One binary holds them all. Compiled one after the other they end one after the other, for people who wait; the
+  # packages are compiled once either way, and linked once below.
+  for name in kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy; do
+    compile "$name" "k8s.io/kubernetes/cmd/$name/app"
+  done
+  compile kubectl k8s.io/kubectl/pkg/cmd
   build "Kubernetes $kubernetes" kube "$ld" ./kube
   for name in kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl; do
     ln -sf kube "$BIN/$name"
@@ -89,14 +96,25 @@ kubernetes_ldflags() { # vX.Y.Z
 }
 
 build_download() {
-  follow "downloading sources" "$BIN/.download.log" go_in_module mod download
+  build_step "downloading sources" "$BIN/.download.log" go_in_module mod download
+}
+
+# What both give to Go: packages compiled with other flags would be compiled again.
+GO_FLAGS=(-trimpath -buildvcs=false)
+
+compile() { # NAME PACKAGE, into Go's cache
+  build_step "compiling $1" "$BIN/.$1.log" go_in_module build "${GO_FLAGS[@]}" "$2"
 }
 
 build() { # TITLE OUTPUT LDFLAGS PACKAGE
   local title=$1
   shift
-  follow "building $title" "$BIN/.$1.log" go_in_module build \
-    -trimpath -buildvcs=false -ldflags "-s -w $2" -o "$BIN/$1" "$3"
+  build_step "building $title" "$BIN/.$1.log" go_in_module build "${GO_FLAGS[@]}" -ldflags "-s -w $2" -o "$BIN/$1" "$3"
+}
+
+build_step() { # TITLE LOG COMMAND...
+  BUILD_STEP=$((BUILD_STEP + 1))
+  follow "[$BUILD_STEP/$BUILD_STEPS] $1" "${@:2}"
 }
 
 # In place of the subshell it is called in, so that stopping that stops Go.
@@ -104,32 +122,6 @@ go_in_module() {
   cd "$LC_DIR" || exit
   export CGO_ENABLED=0
   exec go "$@"
-}
-
-# follow TITLE LOG COMMAND...: on a terminal a ticking clock, otherwise one line for each finished step
-follow() {
-  local title=$1 log=$2 began=$SECONDS label pid
-  shift 2
-  BUILD_STEP=$((BUILD_STEP + 1))
-  label="[$BUILD_STEP/$BUILD_STEPS] $title"
-  "$@" >"$log" 2>&1 &
-  pid=$!
-  # An interrupted build must not go on in the background.
-  # shellcheck disable=SC2064
-  trap "kill $pid 2>/dev/null; exit 130" INT TERM
-  while [ -t 1 ] && kill -0 $pid 2>/dev/null; do
-    printf '\r%s ... %s ' "$label" "$(minutes $((SECONDS - began)))"
-    sleep 1
-  done
-  if ! wait $pid; then
-    [ ! -t 1 ] || printf '\n'
-    tail -n 30 "$log" >&2
-    die "$label failed; the whole log: $log"
-  fi
-  trap - INT TERM
-  if [ -t 1 ]; then printf '\r'; fi
-  printf '%s ... %s \n' "$label" "$(minutes $((SECONDS - began)))"
-  rm -f "$log"
 }
 
 # Older builds go, except those that some process still runs from.

@@ -35,11 +35,16 @@ die() {
   exit 1
 }
 
+# announce TITLE: tells a program that reads this output (quickstart/parts.py) what begins now. People at a
+# terminal see that by the unfinished line.
+announce() { [ -t 1 ] || printf '== step: %s\n' "$1"; }
+
 # step DESCRIPTION: ends the line before with its duration, so each step is one finished line.
 STEP_STARTED=
 step() {
   step_done
   STEP_STARTED=$EPOCHREALTIME
+  announce "$1"
   printf '  %-44s ' "$1"
 }
 step_done() {
@@ -50,6 +55,31 @@ step_done() {
 step_failed() {
   [ -z "$STEP_STARTED" ] || printf 'failed\n'
   STEP_STARTED=
+}
+
+# follow LABEL LOG COMMAND...: on a terminal a ticking clock, otherwise a line when it begins and one when it has ended
+follow() {
+  local label=$1 log=$2 began=$SECONDS pid
+  shift 2
+  announce "$label"
+  "$@" >"$log" 2>&1 &
+  pid=$!
+  # An interrupted build must not go on in the background.
+  # shellcheck disable=SC2064
+  trap "kill $pid 2>/dev/null; exit 130" INT TERM
+  while [ -t 1 ] && kill -0 $pid 2>/dev/null; do
+    printf '\r%s ... %s ' "$label" "$(minutes $((SECONDS - began)))"
+    sleep 1
+  done
+  if ! wait $pid; then
+    [ ! -t 1 ] || printf '\n'
+    tail -n 30 "$log" >&2
+    die "$label failed; the whole log: $log"
+  fi
+  trap - INT TERM
+  if [ -t 1 ]; then printf '\r'; fi
+  printf '%s ... %s \n' "$label" "$(minutes $((SECONDS - began)))"
+  rm -f "$log"
 }
 
 minutes() { # SECONDS -> 4m10s
@@ -83,6 +113,7 @@ lock() {
   : >"$STATE/.qwensft-local-cluster"
   exec 9>"$STATE/.lock"
   if ! flock -n 9; then
+    announce "waiting for another cluster command to finish"
     say "waiting for another cluster command to finish"
     flock 9
   fi

@@ -26,6 +26,7 @@ cmd_install_deps() {
   if [ ${#missing[@]} -gt 0 ]; then
     need_root
     command -v apt-get >/dev/null || die "missing: ${missing[*]}; install them with this system's package manager"
+    announce "installing ${missing[*]}"
     say "installing ${missing[*]}"
     apt_install "${missing[@]}" || {
       apt-get update -qq

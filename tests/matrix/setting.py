@@ -14,7 +14,7 @@ from quickstart.images import TINY_MODEL
 from quickstart.pods import RESTRICTED, USER, run_script
 from quickstart.setup import Ready
 from quickstart.shell import REPOSITORY, Kubectl
-from quickstart.steps import together
+from quickstart.steps import Begin, Task, together
 from tests.e2e.runs import Job
 from tests.matrix.rows import DATA, DIRECTORY
 
@@ -66,17 +66,17 @@ def provide(ready: Ready, cluster: Cluster) -> Setting:
     models = {f"model {name}": functools.partial(_model, ready, name) for name in ARCHITECTURES}
     together(
         {
-            "data": lambda: _data(ready, texts),
-            "image": lambda: images.append(_model_image(cluster)),
+            "data": lambda _: _data(ready, texts),
+            "image": lambda begin: images.append(_model_image(cluster, begin)),
             **models,
         },
-        lambda text: None,
+        lambda name: Task(name, lambda text: None),
     )
     _hubs(ready)
     return Setting(kubectl, images[0])
 
 
-def _model(ready: Ready, architecture: str) -> None:
+def _model(ready: Ready, architecture: str, _: Begin) -> None:
     inputs.make_model(ready.kubectl, NAMESPACE, ready.images.tiny_model, path=architecture, architecture=architecture)
 
 
@@ -95,12 +95,12 @@ def _data(ready: Ready, texts: dict[str, str]) -> None:
     )
 
 
-def _model_image(cluster: Cluster) -> str:
+def _model_image(cluster: Cluster, begin: Begin) -> str:
     """Build an image that holds nothing but a model, and hand it to the cluster."""
     context = DIRECTORY / "oci"
     local = "localhost/qwensft/model-image:dev"
     arguments = ["--file", str(context / "Dockerfile"), "--build-arg", f"TINY_MODEL={TINY_MODEL.local_name}"]
-    cluster.build_image(local, context, arguments)
+    cluster.build_image(local, context, arguments, begin)
     return cluster.publish(local, "model-image", cluster.image_id(local)[:12])
 
 
