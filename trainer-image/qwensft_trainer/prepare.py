@@ -14,6 +14,7 @@ from qwensft_trainer import (
     deepspeed_config,
     families,
     files,
+    learning_rate,
     model_checks,
     model_source,
     workspace,
@@ -62,7 +63,7 @@ def run(stage: Stage) -> Result:
     forbid_hub_access()
     counts, limits = tokenise(stage, description, train_arguments, template)
     clock.lap(f"tokenised {counts['samples']} samples, {counts['tokens']} tokens")
-    warnings += remarks + limits
+    warnings += remarks + limits + learning_rate.warnings(description, train_arguments, counts["samples"])
     for warning in warnings:
         log(f"warning: {warning}")
     metrics = counts | {

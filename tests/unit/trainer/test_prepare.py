@@ -20,6 +20,11 @@ from .conftest import Scene
 
 COUNTS = {"samples": 1, "tokens": 12, "truncatedSamples": 0, "lengthMax": 12}
 GOOD = {"instruction": "Hi", "output": "Hello"}
+# As the operator always writes them; nothing to warn of.
+ARGUMENTS = {
+    "learning_rate": 1e-4, "lr_scheduler_type": "cosine", "warmup_steps": 2, "num_train_epochs": 3.0,
+    "per_device_train_batch_size": 1, "gradient_accumulation_steps": 1,
+}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +40,7 @@ def tokenised(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     monkeypatch.setattr(prepare, "tokenise", tokenise)
     monkeypatch.setattr(prepare, "forbid_hub_access", lambda: None)
     models.write(scene.root / "model", "qwen3")
+    scene.train |= ARGUMENTS
     return calls
 
 
@@ -46,6 +52,14 @@ def prepared(scene: Scene) -> dict[str, Any]:
 def recorded(scene: Scene) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(scene.description.prepare_result.read_text())
     return found
+
+
+def test_a_learning_rate_that_teaches_nothing_is_a_warning(scene: Scene) -> None:
+    scene.add_dataset("support", [GOOD])
+    scene.train |= {"learning_rate": 5e-6, "warmup_steps": 100}
+    low, slow = prepared(scene)["warnings"][-2:]
+    assert "spec.training.warmupSteps is 100 and the training has 3 steps at most" in low
+    assert "spec.training.learningRate is 5e-06" in slow
 
 
 def test_the_report_holds_counts_warnings_template_and_the_models_shape(scene: Scene) -> None:
