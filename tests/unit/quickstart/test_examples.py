@@ -8,11 +8,15 @@ import pytest
 import yaml
 from quickstart import inputs, report
 
-from qwensft.api.v1alpha1 import parse_job
-from qwensft_trainer.config import Dataset
+from qwensft.api.v1alpha1 import QwenSFTJob, parse_job
+from qwensft.render.llamafactory import train_arguments
+from qwensft.render.run import run_description
+from qwensft_trainer import learning_rate
+from qwensft_trainer.config import Dataset, Run
 from qwensft_trainer.formats import conversation
 
 EXAMPLES = sorted(inputs.EXAMPLES.glob("*.yaml"))
+MINIMAL = inputs.EXAMPLES / "minimal.yaml"
 FORMATS = {"handbook": "alpaca", "support-desk": "sharegpt"}
 
 
@@ -27,16 +31,37 @@ def first_turns(name: str) -> list[tuple[str, str]]:
     return [(messages[0]["content"], messages[1]["content"]) for messages in found]
 
 
+def documents(path: Path, kind: str) -> list[dict[str, Any]]:
+    return [document for document in yaml.safe_load_all(path.read_text()) if document["kind"] == kind]
+
+
+def job_of(path: Path) -> QwenSFTJob:
+    (document,) = documents(path, "QwenSFTJob")
+    document["metadata"] |= {"namespace": "default", "uid": "0a1b2c3d", "generation": 1}
+    return parse_job(document)
+
+
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_every_example_is_a_valid_job(path: Path) -> None:
-    document = yaml.safe_load(path.read_text())
-    document["metadata"] |= {"namespace": "default", "uid": "0a1b2c3d", "generation": 1}
-    assert parse_job(document).spec.model.effective_template
+    assert job_of(path).spec.model.effective_template
 
 
-def test_the_minimal_example_is_short() -> None:
-    text = (inputs.EXAMPLES / "minimal.yaml").read_text()
-    assert len([line for line in text.splitlines() if not line.startswith("#")]) < 15
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_rows_that_an_example_brings_along_are_those_that_its_job_reads(path: Path) -> None:
+    brought = {(doc["metadata"]["name"], key) for doc in documents(path, "ConfigMap") for key in doc["data"]}
+    sources = [dataset.source.config_map for dataset in job_of(path).spec.datasets]
+    assert brought <= {(source.name, source.key) for source in sources if source}
+
+
+def test_the_minimal_example_needs_nothing_else_and_learns() -> None:
+    (config_map,) = documents(MINIMAL, "ConfigMap")
+    job = job_of(MINIMAL)
+    (dataset,) = run_description(job, "prepare")["datasets"]
+    (text,) = config_map["data"].values()
+    checked = [conversation(Dataset.model_validate(dataset), json.loads(line)) for line in text.splitlines()]
+    assert dataset["path"].endswith("/rows.jsonl")
+    run = Run.model_validate(run_description(job, "prepare"))
+    assert learning_rate.warnings(run, train_arguments(job), len(checked)) == []
 
 
 def test_there_are_at_least_200_rows_no_two_of_them_alike() -> None:

@@ -152,9 +152,16 @@ def job(case: str = "lora-1-gpu-hub", name: str = "support", **spec: Any) -> Qwe
     return parse_job(document)
 
 
+def example_document(name: str) -> dict[str, Any]:
+    """The job of an example, as it stands there; beside it there may be what it reads."""
+    documents = yaml.load_all(EXAMPLES[name].read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
+    (document,) = (document for document in documents if document["kind"] == "QwenSFTJob")
+    return dict(document)
+
+
 def example(name: str) -> QwenSFTJob:
     """One of the examples, as the apiserver would return it."""
-    document = load(EXAMPLES[name].read_text(encoding="utf-8"))
+    document = example_document(name)
     document["metadata"] = {"namespace": "team", "uid": UID} | document["metadata"]
     return parse_job(document)
 
