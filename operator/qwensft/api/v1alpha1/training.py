@@ -133,9 +133,9 @@ class Training(ApiModel):
     )
     precision: Precision = Field(
         "bf16",
-        description="Number format of the computation: bf16 (GPUs since Ampere, CPUs), fp16 (older GPUs), fp32 "
-        "(twice the memory; with LoRA the frozen base stays in the format of its files), pure_bf16 (weights and "
-        "optimiser in bf16 too: half the memory, less accurate; GPUs only).",
+        description="Number format of the computation: bf16 (GPUs since Ampere; many CPUs are very slow at it), fp16 "
+        "(older GPUs), fp32 (CPUs; twice the memory; with LoRA the frozen base stays in the format of its files), "
+        "pure_bf16 (weights and optimiser in bf16 too: half the memory, less accurate; GPUs only).",
         json_schema_extra=argument("bf16", "fp16", "pure_bf16"),
     )
     gradient_checkpointing: bool = Field(
