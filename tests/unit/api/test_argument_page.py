@@ -74,15 +74,31 @@ def test_a_default_is_the_value_of_the_guide(command: str) -> None:
     }
 
 
-def test_every_rendered_argument_is_on_the_page() -> None:
+# What the trainer writes into the arguments, or does in place of LLaMA-Factory.
+BY_THE_TRAINER = {"export_dir", "interleave_probs", "mix_strategy", "output_dir", "overwrite_output_dir"}
+
+
+def rendered() -> set[str]:
+    """The arguments that the renderer writes for some valid document."""
     written: set[str] = set()
     for path in VALID:
         for document in jobs(path):
             job = parse_job(with_identity(document))
             written |= set(train_arguments(job)) - set(job.spec.extra_arguments)
             written |= set(export_arguments(job))
+    return written
+
+
+def test_every_rendered_argument_is_on_the_page() -> None:
+    written = rendered()
     assert len(written) > 60
     assert written - {name for name in written if f"`{name}`" in PAGE} == set()
+
+
+def test_every_argument_of_a_field_is_rendered_for_some_document() -> None:
+    """A field that nobody renders, or that no document in tests/contract/valid sets, would do nothing unnoticed."""
+    typed = {name for field in TYPED_FIELDS for name in field.arguments}
+    assert typed - rendered() == BY_THE_TRAINER
 
 
 def with_identity(document: dict[str, Any]) -> dict[str, Any]:
