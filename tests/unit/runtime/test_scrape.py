@@ -2,13 +2,17 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import fields
+from pathlib import Path
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from qwensft.api.v1alpha1 import Progress
 from qwensft.plan.types import Scrape
 from qwensft.runtime.scrape import PodAddresses, Scraper, parse
+from qwensft_trainer import metrics_server, progress
 
 FULL = """
 # HELP qwensft_train_step Optimiser steps done.
@@ -140,3 +144,12 @@ def test_an_address_is_forgotten_only_with_its_own_pod() -> None:
     assert addresses.get("job") == "10.0.0.2"
     addresses.drop("job", "new pod")
     assert addresses.get("job") is None
+
+
+def test_every_figure_that_the_trainer_serves_and_the_status_shows_is_read(tmp_path: Path) -> None:
+    numbers = {figure.name: number for number, figure in enumerate(fields(progress.Progress), start=1)}
+    progress.write(tmp_path / "progress.json", progress.Progress(**numbers))  # type: ignore[arg-type]
+    scrape = parse(metrics_server.render(tmp_path / "progress.json").decode())
+    shared = {name: number for name, number in numbers.items() if name in Progress.model_fields}
+    assert len(shared) > 7
+    assert {name: getattr(scrape, name, None) for name in shared} == shared
