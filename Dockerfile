@@ -1,4 +1,5 @@
 # The operator's image: CPython, the locked dependencies, and operator/qwensft. `docker build .` works as it is.
+# ADR 0044 says why it is made like this.
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 
 FROM ${BASE_IMAGE} AS build

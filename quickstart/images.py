@@ -1,6 +1,7 @@
 """Builds the three images and hands them to the cluster under a tag that names their content.
 
 A content tag makes an unchanged image a no-op for Helm and nodes, and a changed one a new pod.
+ADR 0031 says why.
 """
 
 from __future__ import annotations

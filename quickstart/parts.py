@@ -2,6 +2,7 @@
 
 local-cluster/ prints `== step: TITLE` (`announce` in its lib/common.sh) where it writes to no terminal; buildah and
 podman print `STEP 3/7: RUN ...` for each line of a Dockerfile, and `COMMIT NAME`.
+ADR 0081 says why.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The command line: `python -m benchmarks.gpu`; README.md says what is measured and how to run it."""
+"""The command line: `python -m benchmarks.gpu`; README.md says what is measured and how to run it.
+
+ADR 0034 says why.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What the tests say: apply a run, play the kubelet for its pods, wait for what the operator makes of it."""
+"""What the tests say: apply a run, play the kubelet for its pods, wait for what the operator makes of it.
+
+ADR 0045 says why.
+"""
 
 import asyncio
 import json

@@ -1,4 +1,7 @@
-"""Reads rows.yaml: which jobs the matrix consists of and what must be true of each afterwards. Runs nothing."""
+"""Reads rows.yaml: which jobs the matrix consists of and what must be true of each afterwards. Runs nothing.
+
+ADR 0033 says why.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 Any pod may be asked to stop. Its entrypoint leaves a file; here all ranks agree on it after a step, so that they save
 one common checkpoint and stop at the same step. A rank that stopped alone would hang the others in a collective.
+ADR 0012 says why.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 A checkpoint counts when its trainer_state.json, which transformers writes last (after DeepSpeed's shards of all ranks),
 is there and agrees with the folder's name. Only attempts with the same training configuration are looked at.
+ADR 0013 says why.
 """
 
 from __future__ import annotations

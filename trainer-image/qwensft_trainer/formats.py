@@ -2,6 +2,7 @@
 
 LLaMA-Factory drops a row whose roles do not alternate and crashes on missing columns; here each becomes a RowProblem
 that says what to mend. What an OpenAI message can hold is read in openai_messages.py, images are looked at in media.py.
+ADR 0011 says why.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The Hugging Face hub, its mirrors and private hubs: listing by huggingface_hub, files by plain HTTP with Range.
 
-Why not snapshot_download: it throws a half-done file away and checks no checksum (ADR 18).
+Why not snapshot_download: it throws a half-done file away and checks no checksum (ADR 0018).
 """
 
 from __future__ import annotations

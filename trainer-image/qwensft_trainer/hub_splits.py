@@ -1,7 +1,7 @@
 """Which files of a dataset repository hold the rows of a subset's split, by the rules of the library `datasets`.
 
 The library is shown a directory of empty files with the repository's names, so no code of the repository runs, nothing
-is fetched, and one implementation serves every hub (ADR 17).
+is fetched, and one implementation serves every hub (ADR 0017).
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ flock and fcntl do nothing between nodes on many mounts (NFS with nolock, some F
 nowhere. What every one of them has is the exclusive creation of a file. So the lock is a series of small files
 `<name>.<n>`: whoever creates the next number holds it. The holder rewrites its file every few seconds; when the others
 have not seen it change for a minute, by their own clocks, one of them creates the next number. A holder that was only
-asleep finds that number and gives up (ADR 19).
+asleep finds that number and gives up (ADR 0019).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Makes the training and evaluation splits out of normalised datasets: sampling, mixing by weight, splitting off.
 
 Does what LLaMA-Factory's loader does with num_samples, mix_strategy, interleave_probs and val_size, on Dataset objects
-of the library `datasets`; why not with that loader stands in ADR 55.
+of the library `datasets`; why not with that loader stands in ADR 0055.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 A chain of small rules, each of which raises PermanentError with the change to make, or yields warnings. Admission (CEL)
 knows the model by its name only; here its files are read. What needs torch is left to LLaMA-Factory.
+ADR 0056 says why.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 A trained PiSSA adapter fits the residual of the base only. Here it becomes a plain LoRA adapter of the original base,
 of twice the rank, and a resumed training gets the residual back that its checkpoint was trained on. The decomposition
 is randomised and may turn out different on another kind of GPU, so the first attempt's is kept for the later ones.
+ADR 0057 says why.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Tokenises the normalised datasets with LLaMA-Factory's own encoder into its tokenized_path, and measures every row.
 
 Written beside the target and renamed, because LLaMA-Factory takes any non-empty tokenized_path for a finished one. How
-rows are sampled and mixed is mixing.py's part; why LLaMA-Factory's loader is not used stands in ADR 55.
+rows are sampled and mixed is mixing.py's part; why LLaMA-Factory's loader is not used stands in ADR 0055.
 """
 
 from __future__ import annotations

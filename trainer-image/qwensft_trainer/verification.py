@@ -2,6 +2,7 @@
 
 Tensor checks read the safetensors files one tensor at a time; the logits check loads the reference and the merged model
 one after the other. Every failure is MergeVerificationFailed and permanent: the merged files are not published.
+ADR 0014 says why.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """One training process, as torchrun starts it: LLaMA-Factory's run_exp with our callbacks, recording what it dies of.
 
 `python -m qwensft_trainer.worker train.yaml`. The file's directory is the scratch directory shared with the entrypoint.
+ADR 0010 says why.
 """
 
 from __future__ import annotations

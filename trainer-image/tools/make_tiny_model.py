@@ -7,6 +7,7 @@ logits large enough for its loss to fall. float32 by default, since LLaMA-Factor
 whatever the precision asked for, and many CPUs compute bfloat16 a hundred times slower.
 
 Configurations and tensor names are those of the published models, old-fashioned names included.
+ADR 0030 says why.
 """
 
 from __future__ import annotations

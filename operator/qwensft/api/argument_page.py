@@ -2,6 +2,7 @@
 
 It starts from the commands of Qwen's own guide, for readers who come from there; docs/reference.md reads the other way
 round, from a field to its arguments.
+ADR 0028 says why.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 The models are the only source. Descriptions get each field's default and LLaMA-Factory argument appended, since the
 schema itself carries no defaults: what a user applied is what stays stored, so GitOps tools see no drift.
+ADR 0021 and ADR 0023 say why.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Observed state in, actions and the next status out: the whole of the operator's judgement behind one function."""
+"""Observed state in, actions and the next status out: the whole of the operator's judgement behind one function.
+
+ADR 0001 says why.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 One chain of small rules, the most telling first. Each looks at the ended Job and what is left of its pods and returns
 a `Cause`, or None when it has nothing to say. `diagnose` does the same for a Job that should run but does not.
+ADR 0006 says why.
 """
 
 from __future__ import annotations

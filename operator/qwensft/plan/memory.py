@@ -1,6 +1,7 @@
 """How much memory a training takes: the formulas alone. docs/memory.md derives them and tells how far they are off.
 
 Nothing here knows what is available, what to do about it, or the API's status; see `estimate`.
+ADR 0046 says why.
 """
 
 from __future__ import annotations

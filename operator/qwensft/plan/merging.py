@@ -1,4 +1,7 @@
-"""Merging anew when `spec.merge` changes, and knowing by what a merge was asked for whether it has."""
+"""Merging anew when `spec.merge` changes, and knowing by what a merge was asked for whether it has.
+
+ADR 0008 says why.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """What to change in a spec so that the training fits: changes that the API allows and of which the estimate says so.
 
 Ordered by price: what costs only time comes before what trains something else.
+ADR 0048 says why.
 """
 
 from __future__ import annotations

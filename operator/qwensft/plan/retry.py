@@ -1,6 +1,7 @@
 """What follows a failure: another attempt after a wait, the end of the run, or a new beginning when the user asks.
 
 The wait is a function of the stored status alone, so that neither a crash nor another leader starts an attempt early.
+ADR 0003 and ADR 0004 say why.
 """
 
 from __future__ import annotations

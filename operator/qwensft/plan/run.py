@@ -1,6 +1,7 @@
 """A readable view of one observation: what the policies ask of a run, answered from status and child Jobs.
 
 Holds no decisions. `harvest` folds the result of a completed child Job into the view, so that every policy sees it.
+ADR 0002 says why.
 """
 
 from __future__ import annotations

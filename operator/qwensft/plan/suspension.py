@@ -1,4 +1,7 @@
-"""Holding a run: what `spec.runPolicy.suspend` stops, and how the time that it takes is kept out of the deadline."""
+"""Holding a run: what `spec.runPolicy.suspend` stops, and how the time that it takes is kept out of the deadline.
+
+ADR 0007 says why.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 Reading claims is the runtime's work; it reads those of `claims_wanted`. A claim that merely has no volume yet is fine:
 many get one only when a pod needs it.
+ADR 0005 says why.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 The values are those of LLaMA-Factory's examples/deepspeed. "auto" is what transformers fills in from the training
 arguments, so that batch sizes, clipping and precision are said once.
+ADR 0050 says why.
 """
 
 from __future__ import annotations

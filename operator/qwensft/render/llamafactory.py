@@ -2,6 +2,7 @@
 
 The names and the defaults are those of Qwen's documentation page on LLaMA-Factory. What differs between attempts
 (output_dir, resume_from_checkpoint) or is known only on the volume (the adapter's path) is filled in by the trainer.
+ADR 0053 says why.
 """
 
 from __future__ import annotations

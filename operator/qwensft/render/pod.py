@@ -2,6 +2,7 @@
 
 Only the host's network, which the user must ask for, leaves that standard. What only one stage has (devices, volumes,
 environment) is decided in `job`.
+ADR 0052 says why.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The volumes of each stage's pods: what is mounted where, and what may be written to.
 
 A claim or image that several mounts share becomes one volume of the pod.
+ADR 0051 says why.
 """
 
 from __future__ import annotations

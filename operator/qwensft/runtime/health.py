@@ -1,4 +1,7 @@
-"""Probes and metrics over HTTP. They answer from memory: a slow API server must not get the operator restarted."""
+"""Probes and metrics over HTTP. They answer from memory: a slow API server must not get the operator restarted.
+
+ADR 0043 says why.
+"""
 
 from __future__ import annotations
 

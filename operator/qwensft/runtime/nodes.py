@@ -1,6 +1,7 @@
 """Labels of nodes, for the memory estimate: read rarely, shared by all runs, and never missed when they cannot be had.
 
 Only the metadata of nodes that carry the label is asked for. What the labels mean is `plan.estimate`'s business.
+ADR 0047 says why.
 """
 
 from __future__ import annotations

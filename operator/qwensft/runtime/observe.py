@@ -1,6 +1,7 @@
 """Reads everything that a decision about one run may depend on, live, and no more than it needs this time.
 
 Watch caches are not consulted: they keep objects whose deletion they missed. What the facts mean is `plan`'s business.
+ADR 0049 says why.
 
 What decides must be read: the run, its Jobs, pods and claims, and its companions' existence. What only informs (events,
 nodes, figures) is read with best effort: without it a run learns less, and goes on.

@@ -1,6 +1,7 @@
 """A work queue with the semantics of client-go's: which keys to reconcile, when, and never twice at once.
 
 Holds keys only, never objects. It knows nothing of Kubernetes; `reconcile` decides what happens to a key.
+ADR 0041 says why.
 """
 
 from __future__ import annotations

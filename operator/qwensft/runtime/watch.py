@@ -1,6 +1,7 @@
 """Hears of changes through kopf, and turns each into a key in the queue. Nothing else: no I/O, no patch, no state.
 
 kopf's own persistence (annotations, finalizers, peering) is not used. What it delivers is a hint to look, never a fact.
+ADR 0040 says why.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@
 
 SITE_PACKAGES is where llamafactory and transformers are installed, such as the trainer image's
 /opt/qwensft/lib/python3.11/site-packages. Their sources are read, not imported, so it takes no torch and a second.
+ADR 0054 says why.
 """
 
 from __future__ import annotations

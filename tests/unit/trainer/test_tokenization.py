@@ -1,6 +1,6 @@
 """Every row reaches the tokenised data and is measured, with a stand-in for LLaMA-Factory's processor.
 
-That the real one gives the same tokens with and without the meter is shown in the image (ADR 55).
+That the real one gives the same tokens with and without the meter is shown in the image (ADR 0055).
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Base classes of all API models, and rules: one check written for the apiserver (CEL) and for Python side by side.
 
 What a field means stands in the modules beside this one; how rules reach the CRD stands in `api.crd`.
+ADR 0020 says why.
 """
 
 from __future__ import annotations

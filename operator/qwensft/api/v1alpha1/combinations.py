@@ -2,6 +2,7 @@
 
 Rules within one block stand beside the block. Of the base model only the name is known here; what its files say is
 checked by the prepare stage.
+ADR 0026 says why.
 """
 
 from __future__ import annotations

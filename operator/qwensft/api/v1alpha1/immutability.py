@@ -2,6 +2,7 @@
 
 The rules sit on `spec`, not on the fields: a rule of an optional field is not evaluated when the field appears or
 vanishes.
+ADR 0022 says why.
 """
 
 from typing import Final

@@ -1,4 +1,7 @@
-"""`spec.model`: which base model is tuned, where its files come from, and how LLaMA-Factory loads it."""
+"""`spec.model`: which base model is tuned, where its files come from, and how LLaMA-Factory loads it.
+
+ADR 0027 says why.
+"""
 
 from __future__ import annotations
 

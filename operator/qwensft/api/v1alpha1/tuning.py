@@ -1,6 +1,7 @@
 """`spec.tuning`: which weights are trained, and in which form the frozen ones are held.
 
 Optimiser and schedule stand in `training`.
+ADR 0025 says why.
 """
 
 from __future__ import annotations
