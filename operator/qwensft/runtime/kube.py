@@ -23,7 +23,6 @@ Manifest = dict[str, Any]
 Page = list[Manifest]
 
 FIELD_MANAGER = "qwen-sft-operator"
-_PAGE = 500
 _JSON = "application/json"
 _METADATA = f"{_JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
@@ -169,6 +168,7 @@ class Kube:
             label_selector=label_selector,
             field_selector=field_selector,
             metadata_only=metadata_only,
+            size=500,
         )
         return [item async for page in pages for item in page]
 
@@ -180,8 +180,9 @@ class Kube:
         label_selector: str = "",
         field_selector: str = "",
         metadata_only: bool = False,
+        size: int = 100,
     ) -> AsyncIterator[Page]:
-        """Read all objects that match, and hand out at most 500 at a time. They lack `kind` and `apiVersion`.
+        """Read all objects that match, one part in memory at a time. They lack `kind` and `apiVersion`.
 
         Args:
             resource: What to list.
@@ -189,8 +190,9 @@ class Kube:
             label_selector: Which ones, by their labels.
             field_selector: Which ones, by fields that the API server can select by.
             metadata_only: Leave spec and status out; a node's are some 20 KB.
+            size: How many objects a part holds at most.
         """
-        query = {"limit": str(_PAGE), "labelSelector": label_selector, "fieldSelector": field_selector}
+        query = {"limit": str(size), "labelSelector": label_selector, "fieldSelector": field_selector}
         accept = _METADATA if metadata_only else _JSON
         while True:
             page = await self._request("GET", resource.path(namespace), query=query, accept=accept)

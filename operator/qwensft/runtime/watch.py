@@ -95,7 +95,7 @@ class Watcher:
         settings.networking.error_backoffs = itertools.repeat(_RETRY_SECONDS)  # when to give up is for us to say
         settings.process.ultimate_exiting_timeout = None
         # By default kopf reads the whole list at once, and keeps a task and the last event of each object for 5 s.
-        settings.watching.chunk_size = 200
+        settings.watching.chunk_size = 50
         settings.queueing.idle_timeout = 0.05
         for resource in (JOBS, PODS):
             settings.watching.label_selectors[resource.group, resource.version, resource.plural] = _CHILDREN

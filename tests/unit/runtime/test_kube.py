@@ -121,7 +121,7 @@ async def test_pages_are_handed_out_as_they_come(server: tuple[Server, Kube]) ->
     behaviour.answer = answer
     asked = [len(behaviour.requests) async for _ in kube.pages(QWENSFTJOBS, "", metadata_only=True)]
     assert asked == [1, 2]
-    assert {request.query["limit"] for request, _ in behaviour.requests} == {"500"}
+    assert {request.query["limit"] for request, _ in behaviour.requests} == {"100"}
 
 
 # Word for word what Kubernetes 1.37 answers: nodes with a label that none carries, metadata only.

@@ -179,9 +179,9 @@ async def test_watches_that_never_open_end_the_watcher(world: World) -> None:
 
 
 async def test_a_long_list_is_read_in_parts_and_every_run_is_looked_at(world: World) -> None:
-    world.server.runs = 450
+    world.server.runs = 130
     async with world.watching():
-        await until(lambda: world.queue.depth == 450)
+        await until(lambda: world.queue.depth == 130)
     assert world.server.lists.count(RUNS) == 3
 
 
