@@ -3,6 +3,7 @@
 A node with a broken driver or the wrong container runtime hands out pods without devices: training would go on for days
 on its CPUs, or die in every rank with an error that blames the arguments. `python -m qwensft_trainer.accelerators`
 prints what torch sees.
+ADR 0065 says why.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ _AWS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 _NOT_SENT = ("AWS_SECRET_ACCESS_KEY",)  # it signs what is sent
 _NO_SECRET = ("AWS_REGION",)  # kept in one all the same
 
-# In a pod nothing tells whether a variable came from a Secret: its name has to (ADR 72).
+# In a pod nothing tells whether a variable came from a Secret: its name has to (ADR 0072).
 _SECRET_NAME = re.compile(r"(TOKEN|KEY|KEY_ID|AUTHORIZATION)$|SECRET|PASSWORD|PASSWD|PASSPHRASE", re.IGNORECASE)
 _NAME_OF_ANOTHER_THING = re.compile(r"_(FILE|PATH|DIR|NAME)$", re.IGNORECASE)
 _SECRETS_OF_JSON_KEYS = ("private_key", "client_secret", "refresh_token")

@@ -1,7 +1,7 @@
 """Finds out why training processes died: from torchelastic's error files, exit signals and the last lines of output.
 
 The cause is the earliest failure that is not PeerLost: a worker that lost its connection only tells that another one
-died. Only an error file, with an exception of the right type and origin, ends a run for good (ADR 71). Pure functions
+died. Only an error file, with an exception of the right type and origin, ends a run for good (ADR 0071). Pure functions
 over text, so that every reason has a test with the real wording.
 """
 

@@ -2,6 +2,7 @@
 
 Reading them is the runtime's work; it reads those of `config_maps_wanted`, and only in passes that may start a Job: a
 ConfigMap may hold a MiB.
+ADR 0069 says why.
 """
 
 from __future__ import annotations

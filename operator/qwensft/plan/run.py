@@ -2,6 +2,7 @@
 
 Holds no decisions. `harvest` folds the result of a completed child Job into the view, so that every policy sees it.
 ADR 0002 says why.
+ADR 0077 says why.
 """
 
 from __future__ import annotations

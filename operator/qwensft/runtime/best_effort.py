@@ -1,4 +1,7 @@
-"""What may fail without stopping a pass: reads that only inform, writes that are a courtesy."""
+"""What may fail without stopping a pass: reads that only inform, writes that are a courtesy.
+
+ADR 0060 says why.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Writes what a decision says: the status, once and only if it changed, and Events after it.
 
 A status write carries the resourceVersion that was observed, so that it never lands on a run that has moved on.
+ADR 0076 says why.
 """
 
 from __future__ import annotations

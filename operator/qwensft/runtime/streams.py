@@ -1,6 +1,7 @@
 """Which watches are open now, by the requests that are made for them.
 
 kopf tells neither that a stream is open nor that it has given one up, so its HTTP session is traced.
+ADR 0061 says why.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 An argument is refused when a field sets it, when the operator or the trainer sets it, or when it would break resuming
 or merging without a word. The fields' arguments are collected from the models, so the list cannot fall behind them.
-ADR 0024 says why.
+ADR 0024 and ADR 0070 say why.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Quantities as Kubernetes writes them, and the amounts of memory and storage among them.
 
 An amount of bytes below 1Mi is a slip: Kubernetes takes `memory: 16` for 16 bytes and `16m` for 16 thousandths of one.
+ADR 0068 says why.
 """
 
 from __future__ import annotations
