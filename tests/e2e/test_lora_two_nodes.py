@@ -90,7 +90,7 @@ def test_both_pods_ran_torchrun_as_specified_and_joined_one_process_group(histor
         log = runs.log(pod)
         assert (
             f"torchrun --nproc_per_node 1 --nnodes 2 --node_rank {rank} "
-            f"--master_addr {NAME}-train-1-0.{NAME}-train --master_port 29500 -m qwensft_trainer.worker"
+            f"--master_addr {NAME}-train-1-0.{NAME}-train --master_port 29500 -m qwensft_trainer.training.worker"
         ) in log
         assert f"Process rank: {rank}, world size: 2" in log
 

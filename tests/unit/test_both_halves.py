@@ -36,27 +36,17 @@ from qwensft.render.llamafactory import DTYPE
 from qwensft.render.names import CONFIG, WORKSPACE, child_name, service_name
 from qwensft.render.run import COLUMNS, TAGS
 from qwensft.runtime.scrape import parse
-from qwensft_trainer import (
-    architecture,
-    arguments,
-    cli,
-    config,
-    credentials,
-    dataset_url,
-    failures,
-    families,
-    formats,
-    merge,
-    metrics_server,
-    prepare,
-    progress,
-    statistics,
-    termination,
-    workspace,
-)
-from qwensft_trainer.config import load_run
-from qwensft_trainer.peers import Peers
-from qwensft_trainer.torchrun import Gang
+from qwensft_trainer import cli
+from qwensft_trainer.contract import arguments, config, credentials, termination, workspace
+from qwensft_trainer.contract.config import load_run
+from qwensft_trainer.data import formats
+from qwensft_trainer.data import lengths as statistics
+from qwensft_trainer.data import url as dataset_url
+from qwensft_trainer.model import architecture, families
+from qwensft_trainer.stages import merge, prepare
+from qwensft_trainer.training import failures, metrics_server, progress
+from qwensft_trainer.training.peers import Peers
+from qwensft_trainer.training.torchrun import Gang
 
 from .render.jobs import EXAMPLES, SPECS, STAGES, container, environment, example, files, job, pod_spec, train
 from .trainer import models

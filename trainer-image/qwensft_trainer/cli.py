@@ -16,14 +16,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from qwensft_trainer import credentials, termination
-from qwensft_trainer.causes import STORAGE_ADVICE, STORAGE_ERRNOS
-from qwensft_trainer.environment import prepare_environment
-from qwensft_trainer.errors import Interrupted, StageError, disk_full
-from qwensft_trainer.log import log
-from qwensft_trainer.redaction import clean_output
-from qwensft_trainer.stage import Stage
-from qwensft_trainer.termination import Termination
+from qwensft_trainer.base.causes import STORAGE_ADVICE, STORAGE_ERRNOS
+from qwensft_trainer.base.environment import prepare_environment
+from qwensft_trainer.base.log import log
+from qwensft_trainer.base.redaction import clean_output
+from qwensft_trainer.contract import credentials, termination
+from qwensft_trainer.contract.errors import Interrupted, StageError, disk_full
+from qwensft_trainer.contract.stage import Stage
+from qwensft_trainer.contract.termination import Termination
 
 # The stages that the operator knows, and what a failure nobody has foreseen is called in each.
 STAGES = {"prepare": "PreparationFailed", "train": "TrainingFailed", "merge": "MergeFailed"}
@@ -67,7 +67,7 @@ def _run(stage: Stage) -> Termination:
     try:
         credentials.read_environment(os.environ)
         prepare_environment(stage.scratch)
-        result = importlib.import_module(f"qwensft_trainer.{stage.name}").run(stage)
+        result = importlib.import_module(f"qwensft_trainer.stages.{stage.name}").run(stage)
         return Termination(
             outcome="Succeeded",
             stage=stage.name,

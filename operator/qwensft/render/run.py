@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from qwensft import __version__
+from qwensft_operator import __version__
+
 from qwensft.api.v1alpha1 import Dataset, QwenSFTJob, Stage
 from qwensft.render.deepspeed import deepspeed_section
 from qwensft.render.names import CACHE, below, dataset_directory, model_path, run_directory, secret_directory

@@ -1,4 +1,4 @@
-"""Runs in the trainer image: lets qwensft_trainer.verification judge good merges and merges damaged on purpose.
+"""Runs in the trainer image: lets qwensft_trainer.merging.verification judge good merges and merges damaged on purpose.
 
 A tiny random Qwen3 with a random adapter, no tokenizer. Prints one JSON document on the last line: what each case came
 to ("ok", or the beginning of the refusal), and the relative errors measured.
@@ -16,8 +16,8 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from qwensft_trainer import verification
-from qwensft_trainer.errors import PermanentError
+from qwensft_trainer.contract.errors import PermanentError
+from qwensft_trainer.merging import verification
 
 PROMPTS = [{"input_ids": torch.tensor([ids])} for ids in ([1, 2, 3, 4, 5], list(range(10, 40)))]
 QUERY = "model.layers.0.self_attn.q_proj.weight"

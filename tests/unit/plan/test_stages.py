@@ -8,21 +8,7 @@ import pytest
 from qwensft.api.v1alpha1 import Reason
 from qwensft.plan.types import ClaimView, Obstacle, Report, Scrape
 
-from .builders import (
-    COMPLETE,
-    MERGE,
-    NOW,
-    PREPARE,
-    RUNNING,
-    TRAIN,
-    child,
-    failed,
-    later,
-    look,
-    new_run,
-    pod,
-    scene,
-)
+from .builders import COMPLETE, MERGE, NOW, PREPARE, RUNNING, TRAIN, child, failed, later, look, new_run, pod, scene
 
 
 def test_a_new_run_begins_with_its_claim_and_prepare() -> None:

@@ -11,9 +11,9 @@ from quickstart import inputs, report
 from qwensft.api.v1alpha1 import QwenSFTJob, Stage, parse_job
 from qwensft.render.llamafactory import train_arguments
 from qwensft.render.run import run_description
-from qwensft_trainer import learning_rate
-from qwensft_trainer.config import Dataset, Run
-from qwensft_trainer.formats import conversation
+from qwensft_trainer.contract.config import Dataset, Run
+from qwensft_trainer.data.formats import conversation
+from qwensft_trainer.model.checks import learning_rate
 
 EXAMPLES = sorted(inputs.EXAMPLES.glob("*.yaml"))
 MINIMAL = inputs.EXAMPLES / "minimal.yaml"

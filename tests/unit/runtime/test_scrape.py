@@ -12,7 +12,7 @@ from aiohttp.test_utils import TestServer
 from qwensft.api.v1alpha1 import Progress
 from qwensft.plan.types import Scrape
 from qwensft.runtime.scrape import PodAddresses, Scraper, parse
-from qwensft_trainer import metrics_server, progress
+from qwensft_trainer.training import metrics_server, progress
 
 FULL = """
 # HELP qwensft_train_step Optimiser steps done.

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import yaml
 
-from qwensft_trainer import redaction
-from qwensft_trainer.config import Run, load_run
-from qwensft_trainer.stage import Stage
+from qwensft_trainer.base import redaction
+from qwensft_trainer.contract.config import Run, load_run
+from qwensft_trainer.contract.stage import Stage
 
 ALPACA_COLUMNS = {
     "prompt": "instruction",

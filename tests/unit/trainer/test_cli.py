@@ -16,10 +16,11 @@ import pytest
 from tests.hubs import huggingface
 from tests.hubs.fixtures import running
 
-from qwensft_trainer import cli, prepare
-from qwensft_trainer.errors import Interrupted, StageError, invalid_model
-from qwensft_trainer.log import log
-from qwensft_trainer.stage import Result, Stage
+from qwensft_trainer import cli
+from qwensft_trainer.base.log import log
+from qwensft_trainer.contract.errors import Interrupted, StageError, invalid_model
+from qwensft_trainer.contract.stage import Result, Stage
+from qwensft_trainer.stages import prepare
 
 from . import models
 from .conftest import UNREADABLE, Scene

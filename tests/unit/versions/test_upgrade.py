@@ -32,7 +32,8 @@ from qwensft.runtime.queue import Backoff, WorkQueue
 from qwensft.runtime.reconcile import Reconciler
 from qwensft.runtime.scrape import PodAddresses, Scraper
 from qwensft.runtime.status import Reporter
-from qwensft_trainer import cli, merge, prepare
+from qwensft_trainer import cli
+from qwensft_trainer.stages import merge, prepare
 
 from .releases import VERSIONS, install
 

@@ -4,14 +4,7 @@ What other packages need is re-exported here; the modules follow the blocks of t
 """
 
 from .base import ApiModel, Rule, StatusModel
-from .common import (
-    ConfigMapKeyRef,
-    LocalObjectReference,
-    ResourceRequirements,
-    SecretKeyRef,
-    VolumeFile,
-    VolumePath,
-)
+from .common import ConfigMapKeyRef, LocalObjectReference, ResourceRequirements, SecretKeyRef, VolumeFile, VolumePath
 from .conditions import ConditionType, Reason
 from .constants import (
     API_VERSION,

@@ -7,15 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from .base import ApiModel, Rule, argument
-from .common import (
-    Affinity,
-    EnvVars,
-    LabelMap,
-    LocalObjectReferences,
-    ObjectName,
-    ResourceRequirements,
-    Tolerations,
-)
+from .common import Affinity, EnvVars, LabelMap, LocalObjectReferences, ObjectName, ResourceRequirements, Tolerations
 from .quantities import Bytes
 
 _RESERVED_LABELS = ("qwensft.io/", "batch.kubernetes.io/", "app.kubernetes.io/", "job-name", "controller-uid")

@@ -1,0 +1,242 @@
+"""Alpaca, sharegpt and OpenAI rows become conversations, or a sentence that says what to mend."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qwensft_trainer.contract.config import Dataset
+from qwensft_trainer.data.formats import EMPTY_ANSWER, PLAIN_TOOLS, Conversation, conversation
+from qwensft_trainer.data.row_fields import RowProblem
+
+from ..conftest import ALPACA_COLUMNS, SEED_TAGS, SHAREGPT_COLUMNS
+
+ALPACA = Dataset(name="a", format="alpaca", path=Path("a.json"), columns=ALPACA_COLUMNS)
+SHAREGPT = Dataset(name="s", format="sharegpt", path=Path("s.json"), columns=SHAREGPT_COLUMNS, tags=SEED_TAGS)
+
+CALL = '{"name": "weather", "arguments": {"city": "Bonn"}}'
+
+
+def turns(*pairs: tuple[str, str]) -> dict[str, Any]:
+    return {"conversations": [{"from": role, "value": text} for role, text in pairs]}
+
+
+def problem(dataset: Dataset, row: Any) -> str:
+    with pytest.raises(RowProblem) as caught:
+        conversation(dataset, row)
+    return str(caught.value)
+
+
+def test_an_alpaca_row_becomes_question_and_answer() -> None:
+    row = {"instruction": "Translate.", "input": "Haus", "output": "house", "system": "Be brief."}
+    assert conversation(ALPACA, row) == Conversation(
+        messages=[{"role": "user", "content": "Translate.\nHaus"}, {"role": "assistant", "content": "house"}],
+        system="Be brief.",
+    )
+
+
+def test_history_comes_before_the_question() -> None:
+    row = {"instruction": "And now?", "output": "Yes.", "history": [["Before?", "No."]]}
+    assert [message["content"] for message in conversation(ALPACA, row).messages] == [
+        "Before?",
+        "No.",
+        "And now?",
+        "Yes.",
+    ]
+
+
+def test_optional_alpaca_fields_may_be_missing_null_or_empty() -> None:
+    row: dict[str, Any] = {"instruction": "Hi", "output": "Hello", "input": None, "system": "", "history": []}
+    assert len(conversation(ALPACA, row).messages) == 2
+
+
+def test_columns_can_have_other_names() -> None:
+    renamed = Dataset(name="a", format="alpaca", columns={"prompt": "q", "response": "a"})
+    assert conversation(renamed, {"q": "1+1?", "a": "2"}).messages[0]["content"] == "1+1?"
+    assert problem(renamed, {"q": "1+1?"}) == (
+        "field 'a' is missing; alpaca rows need 'q' and 'a' (the row has q; other names go into the dataset's columns)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"instruction": "Hi"}, "field 'output' is missing; alpaca rows need 'instruction' and 'output'"),
+        ({"output": "Hi"}, "field 'instruction' is missing; alpaca rows need 'instruction' and 'output'"),
+        ({"instruction": "Hi", "output": None}, "field 'output' is null; alpaca rows need 'instruction' and 'output'"),
+        ({"instruction": "Hi", "output": 7}, "field 'output' is a number; expected text"),
+        ({"instruction": "", "output": "x"}, "field 'instruction' is empty"),
+        ({"instruction": "Hi", "output": "x", "system": ["y"]}, "field 'system' is a list; expected text"),
+        ({"instruction": "Hi", "output": "x", "history": "y"}, "expected a list of [instruction, response] pairs"),
+        (
+            {"instruction": "Hi", "output": "x", "history": [["y"]]},
+            "field 'history', round 1: expected a pair of texts",
+        ),
+        (["Hi", "x"], "the row is a list; every row must be a JSON object"),
+        (True, "the row is a boolean"),
+    ],
+)
+def test_a_wrong_alpaca_row_says_which_field_and_what_is_expected(row: Any, expected: str) -> None:
+    assert expected in problem(ALPACA, row)
+
+
+@pytest.mark.parametrize("names", [("human", "gpt"), ("user", "assistant"), ("human", "assistant")])
+def test_both_spellings_of_roles_work_whatever_the_tags_say(names: tuple[str, str]) -> None:
+    value = conversation(SHAREGPT, turns((names[0], "Hi"), (names[1], "Hello")))
+    assert [message["role"] for message in value.messages] == ["user", "assistant"]
+
+
+def test_tags_name_other_keys_and_roles() -> None:
+    dataset = Dataset(
+        name="s",
+        format="sharegpt",
+        columns={"messages": "chat"},
+        tags={"role_tag": "who", "content_tag": "says", "user_tag": "customer", "assistant_tag": "agent"},
+    )
+    row = {"chat": [{"who": "customer", "says": "Hi"}, {"who": "agent", "says": "Hello"}]}
+    assert [message["role"] for message in conversation(dataset, row).messages] == ["user", "assistant"]
+
+
+def test_a_leading_system_message_is_the_system_prompt() -> None:
+    value = conversation(SHAREGPT, turns(("system", "Be kind."), ("human", "Hi"), ("gpt", "Hello")))
+    assert value.system == "Be kind."
+    assert len(value.messages) == 2
+
+
+def test_tool_calls_and_observations_take_their_turns() -> None:
+    row: dict[str, Any] = turns(
+        ("human", "Weather?"), ("function_call", CALL), ("observation", "sunny"), ("gpt", "It is sunny.")
+    )
+    row["tools"] = [{"name": "weather"}]
+    value = conversation(SHAREGPT, row)
+    assert [message["role"] for message in value.messages] == ["user", "function_call", "observation", "assistant"]
+    assert value.tools == '[{"name": "weather"}]'
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        (
+            turns(("human", "a"), ("human", "b")),
+            "message 2 ('user') follows 'user'; user and assistant turns must alternate",
+        ),
+        (turns(("gpt", "a"), ("human", "b")), "message 1 ('assistant') comes first"),
+        (turns(("system", "s"), ("gpt", "a")), "message 2 ('assistant') comes first"),
+        (turns(("human", "a"), ("gpt", "b"), ("human", "c")), "the last message is from 'user'"),
+        (turns(("human", "a"), ("bot", "b")), "message 2: 'from' is 'bot'; expected one of assistant, function_call"),
+        (turns(), "field 'conversations' holds no conversation"),
+        (turns(("system", "s")), "field 'conversations' holds no conversation"),
+        ({"conversations": "x"}, "field 'conversations' is text; expected a list of messages"),
+        ({"conversations": ["x", "y"]}, "message 1 is text; expected an object with 'from' and 'value'"),
+        ({"conversations": [{"from": "human", "value": 3}]}, "message 1: 'value' is a number; expected text"),
+        ({"messages": []}, "the row has 'messages': set columns.messages to 'messages'"),
+        ({"conversations": [{"role": "user", "content": "x"}]}, "the message has 'role': set tags.role to 'role'"),
+        (turns(("human", "a"), ("gpt", "b")) | {"tools": ["x"]}, "field 'tools' lists text; every tool must be"),
+        (turns(("human", "a"), ("function_call", "{}")), "message 2: a function call needs a name and arguments"),
+        (turns(("human", "a"), ("function_call", "call it")), "message 2: a function call must be JSON, such as"),
+        ({"conversations": [{"from": "human", "value": [{"type": "text"}]}]}, "set the dataset's format to openai"),
+        (
+            {"conversations": [{"from": "gpt", "value": "", "tool_calls": [{}]}]},
+            "it has 'tool_calls'; set the dataset's format to openai",
+        ),
+        ({"conversations": "[{]"}, "field 'conversations' is not valid JSON"),
+    ],
+)
+def test_a_wrong_sharegpt_row_says_which_message_and_why(row: Any, expected: str) -> None:
+    assert expected in problem(SHAREGPT, row)
+
+
+@pytest.mark.parametrize(
+    "call", [CALL, f"[{CALL}]", f"<think>\nHm.\n</think>\n\n{CALL}", f"Let me see.<tool_call>{CALL}</tool_call>"]
+)
+def test_a_function_call_may_stand_in_every_form_that_llama_factory_reads(call: str) -> None:
+    row = turns(("human", "Weather?"), ("function_call", call), ("observation", "sunny"), ("gpt", "Sunny."))
+    assert conversation(SHAREGPT, row).messages[1]["content"] == call
+
+
+def test_tool_descriptions_that_are_no_json_join_the_system_prompt() -> None:
+    row = turns(("human", "a"), ("gpt", "b")) | {"system": "Be brief.", "tools": "tool description (optional)"}
+    value = conversation(SHAREGPT, row)
+    assert (value.system, value.tools) == ("Be brief.\n\ntool description (optional)", "")
+    assert value.remarks == (PLAIN_TOOLS,)
+
+
+@pytest.mark.parametrize("tools", [None, "", "[]", [], "null", "{}", {}])
+def test_no_tools_come_in_many_spellings(tools: Any) -> None:
+    value = conversation(SHAREGPT, turns(("human", "a"), ("gpt", "b")) | {"tools": tools})
+    assert (value.system, value.tools, value.remarks) == ("", "", ())
+
+
+def test_one_tool_needs_no_list() -> None:
+    value = conversation(SHAREGPT, turns(("human", "a"), ("gpt", "b")) | {"tools": '{"name": "weather"}'})
+    assert value.tools == '[{"name": "weather"}]'
+
+
+def test_an_empty_answer_is_remarked() -> None:
+    assert conversation(ALPACA, {"instruction": "Hi", "output": " "}).remarks == (EMPTY_ANSWER,)
+
+
+def test_lists_may_be_json_text_as_in_csv_files() -> None:
+    row = {"conversations": '[{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]'}
+    assert len(conversation(SHAREGPT, row).messages) == 2
+    row = {"instruction": "And now?", "output": "Yes.", "input": "", "history": '[["Before?", "No."]]'}
+    assert len(conversation(ALPACA, row).messages) == 4
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, []),
+        ("", []),
+        ("a.png", ["a.png"]),
+        ('["a.png", "b.png"]', ["a.png", "b.png"]),
+        ([{"bytes": b"x", "path": "a.png"}, {"bytes": None, "path": "b.png"}], [b"x", "b.png"]),
+        ({"bytes": b"x", "path": None}, [b"x"]),
+        (["file:///a.png", "data:image/png;base64,eA=="], ["/a.png", b"x"]),
+    ],
+)
+def test_images_are_names_bytes_or_both(value: Any, expected: list[Any]) -> None:
+    assert conversation(ALPACA, {"instruction": "<image>", "output": "x", "images": value}).images == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (["https://x.example/a.png"], "'https://x.example/a.png' is an address; copy the file beside the dataset"),
+        ([3], "field 'images': an entry is a number; expected the name of a file"),
+        ([{"bytes": None, "path": None}], "field 'images': an entry is empty"),
+        (["data:image/png,x"], "a data: URL cannot be decoded"),
+        (3, "field 'images' is a number; expected a list of file names"),
+    ],
+)
+def test_what_is_no_image_is_explained(value: Any, expected: str) -> None:
+    assert expected in problem(ALPACA, {"instruction": "<image>", "output": "x", "images": value})
+
+
+def test_the_seed_pages_own_examples_pass_as_they_are() -> None:
+    round_of = ["user instruction in the {} round (optional)", "model response in the {} round (optional)"]
+    alpaca = {
+        "instruction": "user instruction (required)",
+        "input": "user input (optional)",
+        "output": "model response (required)",
+        "system": "system prompt (optional)",
+        "history": [[text.format(which) for text in round_of] for which in ("first", "second")],
+    }
+    sharegpt = {
+        "conversations": [
+            {"from": "human", "value": "user instruction"},
+            {"from": "gpt", "value": "model response"},
+        ],
+        "system": "system prompt (optional)",
+        "tools": "tool description (optional)",
+    }
+    assert len(conversation(ALPACA, alpaca).messages) == 6
+    # Its tags name no tags for the other roles, as a dataset_info.json may.
+    tags = {key: SEED_TAGS[key] for key in ("role_tag", "content_tag", "user_tag", "assistant_tag")}
+    dataset = Dataset(name="s", format="sharegpt", columns=SHAREGPT_COLUMNS, tags=tags)
+    assert conversation(dataset, sharegpt).messages == [
+        {"role": "user", "content": "user instruction"},
+        {"role": "assistant", "content": "model response"},
+    ]

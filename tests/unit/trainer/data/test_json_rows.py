@@ -1,0 +1,127 @@
+"""Rows come out of JSON arrays and JSON Lines one by one, and what is broken is named with its place."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qwensft_trainer.data import json_rows as rows
+from qwensft_trainer.data.file_types import read_rows
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def written(tmp_path: Path, content: str | bytes) -> Path:
+    path = tmp_path / "data"
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def problem_of(path: Path) -> str:
+    found = [row for row in read_rows(path) if row.problem]
+    assert len(found) == 1
+    return f"row {found[0].number} line {found[0].line}: {found[0].problem}"
+
+
+@pytest.fixture(params=[1, 3, 7, 1 << 20])
+def piece(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(rows, "_PIECE", request.param)
+    return int(request.param)
+
+
+@given(values=st.lists(VALUES, max_size=6), indent=st.sampled_from([None, 1]), size=st.integers(1, 9))
+def test_an_array_reads_the_same_in_pieces_of_any_size(
+    values: list[Any], indent: int | None, size: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = written(tmp_path_factory.mktemp("array"), json.dumps(values, indent=indent, ensure_ascii=False))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rows, "_PIECE", size)
+        found = list(read_rows(path))
+    assert [row.value for row in found] == values
+    assert [row.number for row in found] == list(range(1, len(values) + 1))
+
+
+@given(values=st.lists(st.dictionaries(st.text(max_size=4), VALUES, max_size=3), min_size=1, max_size=6))
+def test_lines_read_the_same_and_know_their_line(values: list[Any], tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = written(tmp_path_factory.mktemp("lines"), "\n\n".join(json.dumps(value) for value in values))
+    found = list(read_rows(path))
+    assert [row.value for row in found] == values
+    assert [row.line for row in found] == [2 * index + 1 for index in range(len(values))]
+
+
+@pytest.mark.parametrize("content", ["", "  \n ", "[]", " [ ]\n"])
+def test_a_file_without_rows_yields_none(tmp_path: Path, content: str) -> None:
+    assert list(read_rows(written(tmp_path, content))) == []
+
+
+@pytest.mark.parametrize("content", [b'\xef\xbb\xbf[{"a": 1}]', b'\xef\xbb\xbf{"a": 1}\n'])
+def test_a_byte_order_mark_is_no_part_of_the_data(tmp_path: Path, content: bytes) -> None:
+    assert [row.value for row in read_rows(written(tmp_path, content))] == [{"a": 1}]
+
+
+@pytest.mark.usefixtures("piece")
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ('[{"a": 1},\n{"b":}]', "row 2 line None: not valid JSON (Expecting value) (line 2 of the file)"),
+        ('[{"a": 1} {"b": 2}]', "row 1 line None: expected ',' but found '{'"),
+        ('[{"a": 1},', "row 2 line None: the file ends inside the array; was it copied completely?"),
+        ('[{"a": 1}] tail', "row 1 line None: there is text after the array's closing ']'"),
+        ('{"a": 1}\n{oops}\n', "row 2 line 2: not valid JSON at column 2"),
+        ('{\n  "a": 1\n}', "a .jsonl file holds one JSON object per line, a .json file one array"),
+    ],
+)
+def test_broken_json_is_named_with_its_place(tmp_path: Path, content: str, expected: str) -> None:
+    first = next(row for row in read_rows(written(tmp_path, content)) if row.problem)
+    assert expected in f"row {first.number} line {first.line}: {first.problem}"
+
+
+def test_a_mistake_in_a_long_array_is_told_without_reading_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "_PIECE", 100)
+    monkeypatch.setattr(rows, "MAX_ROW_BYTES", 5000)
+    text = '[{"a": 1},\n{"a" 1},\n' + '{"a": 1},\n' * 2000 + '{"a": 1}]'
+    assert problem_of(written(tmp_path, text)) == (
+        "row 2 line None: not valid JSON (Expecting ':' delimiter) (line 2 of the file)"
+    )
+
+
+def test_a_number_beyond_reason_is_a_problem_not_a_crash(tmp_path: Path) -> None:
+    digits = "1" * 5000
+    assert "row 1 line 1: not readable JSON (Exceeds the limit" in problem_of(written(tmp_path, f'{{"a": {digits}}}'))
+    assert "row 1 line None: not readable JSON (Exceeds" in problem_of(written(tmp_path, f'[{{"a": {digits}}}]'))
+
+
+def test_reading_goes_on_after_a_broken_line(tmp_path: Path) -> None:
+    found = list(read_rows(written(tmp_path, '{"a": 1}\nbroken\n{"b": 2}\n')))
+    assert [row.value for row in found] == [{"a": 1}, None, {"b": 2}]
+
+
+def test_bytes_that_are_not_utf8_are_a_problem_of_their_row(tmp_path: Path) -> None:
+    assert "row 2 line 2: byte 8 of the line is not valid UTF-8" in problem_of(
+        written(tmp_path, b'{"a": 1}\n{"b": "\xff"}\n')
+    )
+    assert "not valid UTF-8" in problem_of(written(tmp_path, b'[{"b": "\xff"}]'))
+
+
+def test_a_row_that_never_ends_does_not_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows, "MAX_ROW_BYTES", 1000)
+    monkeypatch.setattr(rows, "_PIECE", 100)
+    endless = '"' + "x" * 5000
+    assert "longer than" in problem_of(written(tmp_path, f"[{endless}"))
+    assert "longer than" in problem_of(written(tmp_path, f"{{{endless}"))
+
+
+def test_nesting_beyond_reason_is_a_problem_not_a_crash(tmp_path: Path) -> None:
+    assert "nested too deeply" in problem_of(written(tmp_path, "[" * 100_000))
+    assert "nested too deeply" in problem_of(written(tmp_path, '{"a":' * 100_000))

@@ -1,0 +1,267 @@
+"""Datasets are checked row by row, and only complete, normalised ones reach LLaMA-Factory."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from pyarrow import parquet
+
+from qwensft_trainer.contract.errors import EXIT_PERMANENT, PermanentError
+from qwensft_trainer.data import normalise as datasets
+from qwensft_trainer.data import source as dataset_source
+from qwensft_trainer.data.formats import NORMAL_TAGS
+
+from ..conftest import Scene
+
+GOOD = {"instruction": "Hi", "output": "Hello"}
+
+
+def write(scene: Scene, template: str = "qwen3") -> tuple[dict[str, int], list[str]]:
+    run = scene.description
+    return datasets.write_normalised(run, dataset_source.provide(run), template)
+
+
+def rows_of(scene: Scene, name: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = parquet.read_table(datasets.normalised_file(scene.description, name)).to_pylist()
+    return rows
+
+
+def failure(scene: Scene, template: str = "qwen3") -> PermanentError:
+    with pytest.raises(PermanentError) as caught:
+        write(scene, template)
+    assert caught.value.reason == "InvalidDataset"
+    assert caught.value.exit_code == EXIT_PERMANENT
+    return caught.value
+
+
+def test_datasets_of_all_formats_and_file_types_are_written_in_one_form(scene: Scene) -> None:
+    scene.add_dataset("support", [GOOD, GOOD])
+    scene.add_dataset("table", "instruction,output\nHi,Hello\n", file_name="table.csv")
+    chat = {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]}
+    scene.add_dataset("chat", json.dumps(chat) + "\n", form="sharegpt", file_name="chat.jsonl", sampleCount=5)
+    messages = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}
+    scene.add_dataset("open", [messages], form="openai", columns={"messages": "messages"})
+    assert write(scene) == ({"support": 2, "table": 1, "chat": 1, "open": 1}, [])
+    common = messages | {"system": "", "tools": "", "images": [], "videos": []}
+    for name in ("support", "table", "chat", "open"):
+        first = rows_of(scene, name)[0]
+        assert first.pop("place").endswith(", row 1")
+        assert first == common | {"dataset": name, "row": 1}
+    info = json.loads((scene.run_directory / "data" / "dataset_info.json").read_text())
+    assert info["support"] == {
+        "file_name": "support.parquet",
+        "formatting": "sharegpt",
+        "columns": {"messages": "messages", "system": "system", "tools": "tools"},
+        "tags": NORMAL_TAGS,
+    }
+    assert len(info["support"]["tags"]) == 7
+    assert info["chat"]["num_samples"] == 5
+
+
+def test_evaluation_datasets_are_checked_and_written_like_the_others(scene: Scene) -> None:
+    scene.add_dataset("support", [GOOD])
+    scene.add_dataset("quiz", [{"instruction": "Hi"}])
+    scene.run["evaluation"] = {"datasets": [scene.run["datasets"].pop()]}
+    assert "dataset quiz, file data.json, row 1" in failure(scene).message
+
+
+def test_many_rows_are_written_in_groups_and_keep_their_order(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets, "_GROUP_CHARACTERS", 100)
+    scene.add_dataset("support", [{"instruction": f"Say {number}", "output": "x" * 30} for number in range(20)])
+    assert write(scene)[0] == {"support": 20}
+    file = parquet.ParquetFile(datasets.normalised_file(scene.description, "support"))
+    assert file.num_row_groups == 7
+    assert [row["row"] for row in rows_of(scene, "support")] == list(range(1, 21))
+
+
+def test_rows_of_several_files_keep_the_name_and_number_that_their_owner_knows(scene: Scene, tmp_path: Path) -> None:
+    scene.add_dataset("support", [])
+    for name, count in (("a.json", 2), ("b.json", 1)):
+        (tmp_path / name).write_text(json.dumps([GOOD] * count))
+    source = dataset_source.Source(tmp_path, ("a.json", "b.json"))
+    assert datasets.write_normalised(scene.description, {"support": source}, "qwen3")[0] == {"support": 3}
+    assert [(row["row"], row["place"]) for row in rows_of(scene, "support")] == [
+        (1, "file a.json, row 1"),
+        (2, "file a.json, row 2"),
+        (3, "file b.json, row 1"),
+    ]
+
+
+def test_the_seed_pages_own_data_passes_with_its_own_columns_and_tags(scene: Scene) -> None:
+    chat = {"conversations": [{"from": "human", "value": "user instruction"}, {"from": "gpt", "value": "response"}]}
+    row = chat | {"system": "system prompt (optional)", "tools": "tool description (optional)"}
+    tags = {"role_tag": "from", "content_tag": "value", "user_tag": "user", "assistant_tag": "assistant"}
+    scene.add_dataset("seed", [row], form="sharegpt", tags=tags)
+    assert write(scene) == (
+        {"seed": 1},
+        [
+            "dataset seed: 1 of 1 rows have tool descriptions that are no JSON: they became part of the system prompt",
+        ],
+    )
+    assert rows_of(scene, "seed")[0]["system"] == "system prompt (optional)\n\ntool description (optional)"
+
+
+def test_empty_answers_are_counted_in_a_warning(scene: Scene) -> None:
+    scene.add_dataset("support", [GOOD, GOOD | {"output": ""}])
+    assert write(scene)[1] == ["dataset support: 1 of 2 rows have an empty answer: they teach to be silent"]
+
+
+def test_a_bad_row_is_named_with_dataset_file_row_and_fix(scene: Scene) -> None:
+    scene.add_dataset("support", [GOOD] * 6 + [{"instruction": "Hi"}])
+    assert failure(scene).message == (
+        "1 row is invalid: dataset support, file data.json, row 7: field 'output' is missing; alpaca rows need "
+        "'instruction' and 'output' (the row has instruction; other names go into the dataset's columns)"
+    )
+
+
+def test_a_bad_line_is_named_with_its_line_too(scene: Scene) -> None:
+    scene.add_dataset("support", json.dumps(GOOD) + "\n\n{}\n", file_name="data.jsonl")
+    assert "row 2 (line 3): field 'instruction' is missing" in failure(scene).message
+
+
+def test_the_first_bad_rows_of_all_datasets_are_shown_and_all_are_counted(scene: Scene) -> None:
+    scene.add_dataset("one", [{}] * 3)
+    scene.add_dataset("two", [{}] * 10)
+    message = failure(scene).message
+    assert message.startswith("13 rows are invalid: ")
+    assert message.count("alpaca rows need") == 5
+    assert "dataset two" in message
+    assert message.endswith("; and 8 more")
+
+
+def test_nothing_is_left_of_an_invalid_dataset(scene: Scene) -> None:
+    scene.add_dataset("support", "[1, 2")
+    failure(scene)
+    assert not (scene.run_directory / "data" / "dataset_info.json").exists()
+    assert not list((scene.run_directory / "data").glob(".*"))
+
+
+@pytest.mark.parametrize("content", ["", "[]", "\n\n"])
+def test_a_dataset_without_rows_is_refused(scene: Scene, content: str) -> None:
+    scene.add_dataset("support", content)
+    assert "the file holds no rows" in failure(scene).message
+
+
+def test_a_missing_file_is_named_with_what_lies_beside_it(scene: Scene) -> None:
+    path = scene.add_dataset("support", [GOOD])
+    path.rename(path.with_name("other.json"))
+    assert "there is no file" in failure(scene).message
+    assert "beside it are other.json" in failure(scene).message
+
+
+def test_a_directory_in_place_of_a_file_is_explained(scene: Scene) -> None:
+    path = scene.add_dataset("support", [GOOD])
+    path.unlink()
+    path.mkdir()
+    assert "is a directory; name a file inside it (.json, .jsonl" in failure(scene).message
+
+
+def test_half_a_surrogate_pair_is_a_bad_row_not_a_crash(scene: Scene) -> None:
+    scene.add_dataset("support", '[{"instruction": "Hi", "output": "\\ud83d"}]')
+    assert "half of a surrogate pair" in failure(scene).message
+
+
+@pytest.mark.parametrize("form", ["alpaca", "sharegpt"])
+def test_json_in_a_text_that_is_nested_too_deeply_is_a_bad_row_not_a_crash(scene: Scene, form: str) -> None:
+    deep = "[" * 100_000
+    chat = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]
+    row = GOOD | {"history": deep} if form == "alpaca" else {"conversations": chat, "tools": deep}
+    scene.add_dataset("support", [row], form=form)
+    assert failure(scene).message.endswith("row 1: a text in it holds JSON nested too deeply")
+
+
+def test_a_problem_may_quote_what_cannot_be_printed_and_is_shown_in_short(
+    scene: Scene, capfd: pytest.CaptureFixture[str]
+) -> None:
+    scene.add_dataset("support", '[{"instruction": "Hi", "\\ud83d' + "x" * 5000 + '": 1}]')
+    message = failure(scene).message
+    assert "row 1: field 'output' is missing" in message
+    assert message.endswith("other names go into the dataset's columns)")
+    assert len(message) < 600
+    assert message.removeprefix("1 row is invalid: ") in capfd.readouterr().out
+
+
+def picture(directory: Path, name: str = "cat.png") -> bytes:
+    """Write an image beside a dataset; returns its bytes."""
+    stream = io.BytesIO()
+    Image.new("RGB", (8, 6), "red").save(stream, Path(name).suffix[1:].replace("jpg", "jpeg"))
+    (directory / name).parent.mkdir(parents=True, exist_ok=True)
+    (directory / name).write_bytes(stream.getvalue())
+    return stream.getvalue()
+
+
+def test_images_are_copied_to_the_volume_once_each(scene: Scene) -> None:
+    row = {"instruction": "<image>What?", "output": "A cat."}
+    path = scene.add_dataset("cats", "[]")
+    content = picture(path.parent, "images/cat.png")
+    address = "data:image/png;base64," + base64.b64encode(content).decode()
+    path.write_text(json.dumps([row | {"images": ["images/cat.png"]}, row | {"images": [address]}]))
+    scene.add_dataset("plain", [GOOD])
+    write(scene, "qwen3_vl")
+    images = [row["images"] for row in rows_of(scene, "cats")]
+    assert images[0] == images[1]
+    kept = Path(images[0][0])
+    assert kept.is_relative_to(scene.run_directory / "data" / "media" / "cats")
+    assert (kept.read_bytes(), kept.suffix) == (content, ".png")
+    assert rows_of(scene, "plain")[0]["images"] == []
+    info = json.loads((scene.run_directory / "data" / "dataset_info.json").read_text())
+    assert info["plain"]["columns"]["images"] == "images"
+
+
+@pytest.mark.parametrize(
+    ("images", "expected"),
+    [
+        (["dog.png"], "there is no file 'dog.png' beside data.json"),
+        (["/etc/cat.png"], "'/etc/cat.png' is an absolute path; write it relative to the data file"),
+        (["../cat.png"], "'../cat.png' lies outside of the dataset's source"),
+        (["data.json"], "image 'data.json' cannot be decoded"),
+        (["half.png"], "image 'half.png' cannot be decoded"),
+        (["half.jpg"], "image 'half.jpg' cannot be decoded"),
+        (["cat.png", "cat.png"], "2 images, but 1 times '<image>' in its messages; write <image> once for each"),
+        ([], "0 images, but 1 times '<image>' in its messages"),
+    ],
+)
+def test_a_row_whose_images_cannot_be_used_is_named_with_its_file(
+    scene: Scene, images: list[str], expected: str
+) -> None:
+    path = scene.add_dataset("cats", [{"instruction": "<image>What?", "output": "A cat.", "images": images}])
+    picture(path.parent)
+    for name in ("half.png", "half.jpg"):
+        whole = picture(path.parent, name)
+        (path.parent / name).write_bytes(whole[: len(whole) - 30])
+    message = failure(scene, "qwen2_vl").message
+    assert "dataset cats, file data.json, row 1: " in message
+    assert expected in message
+
+
+@pytest.mark.parametrize("what", ["images", "videos"])
+def test_images_and_videos_need_a_model_that_sees(scene: Scene, what: str) -> None:
+    scene.add_dataset("cats", [GOOD | {what: ["cat.png"]}])
+    assert failure(scene).message.endswith(
+        f"row 1: it has {what}, but a model of template qwen3 reads text only: remove the column '{what}' from the "
+        "file, or train a vision-language model"
+    )
+
+
+def test_images_that_stand_in_the_messages_are_told_apart_from_a_column(scene: Scene) -> None:
+    asked = [{"type": "image_url", "image_url": {"url": "cat.png"}}, {"type": "text", "text": "What?"}]
+    row = {"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": "A cat."}]}
+    scene.add_dataset("cats", [row], form="openai", columns={"messages": "messages"})
+    assert "remove them from its messages, or train a vision-language model" in failure(scene).message
+
+
+def test_a_text_model_reads_placeholders_as_text(scene: Scene) -> None:
+    scene.add_dataset("html", [{"instruction": "What is <image>?", "output": "A tag of SVG.", "images": None}])
+    assert write(scene)[0] == {"html": 1}
+
+
+@pytest.mark.parametrize("template", ["qwen2_vl", "qwen3_vl"])
+def test_a_model_that_sees_counts_placeholders_in_every_row(scene: Scene, template: str) -> None:
+    scene.add_dataset("html", [{"instruction": "What is <audio>?", "output": "A tag."}])
+    assert "0 audios, but 1 times '<audio>'" in failure(scene, template).message

@@ -1,0 +1,161 @@
+"""Messages in OpenAI's form keep everything that is to be learned: parts, tool calls, results and reasoning."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qwensft_trainer.contract.config import Dataset
+from qwensft_trainer.data.formats import Conversation, conversation
+from qwensft_trainer.data.row_fields import RowProblem
+
+DATASET = Dataset(name="o", format="openai", path=Path("o.jsonl"))
+USER = {"role": "user", "content": "Weather in Bonn and Ulm?"}
+ANSWER = {"role": "assistant", "content": "Sunny."}
+
+
+def call(city: str, **more: Any) -> dict[str, Any]:
+    return {
+        "id": city,
+        "type": "function",
+        "function": {"name": "weather", "arguments": json.dumps({"city": city})},
+    } | more
+
+
+def read(*messages: dict[str, Any], **row: Any) -> Conversation:
+    return conversation(DATASET, {"messages": list(messages)} | row)
+
+
+def problem(*messages: dict[str, Any]) -> str:
+    with pytest.raises(RowProblem) as caught:
+        read(*messages)
+    return str(caught.value)
+
+
+def test_roles_and_a_system_message() -> None:
+    value = read({"role": "developer", "content": "Be brief."}, USER, ANSWER)
+    assert value == Conversation(messages=[USER, ANSWER], system="Be brief.")
+
+
+def test_calls_and_their_results_are_one_turn_each() -> None:
+    value = read(
+        USER,
+        {"role": "assistant", "content": None, "tool_calls": [call("Bonn"), call("Ulm")]},
+        {"role": "tool", "tool_call_id": "Bonn", "content": "sunny"},
+        {"role": "tool", "tool_call_id": "Ulm", "content": "rainy"},
+        ANSWER,
+        tools=[{"type": "function", "function": {"name": "weather"}}],
+    )
+    assert [message["role"] for message in value.messages] == ["user", "function_call", "observation", "assistant"]
+    assert json.loads(value.messages[1]["content"]) == [
+        {"name": "weather", "arguments": {"city": "Bonn"}},
+        {"name": "weather", "arguments": {"city": "Ulm"}},
+    ]
+    assert value.messages[2]["content"] == "sunny\n</tool_response>\n<tool_response>\nrainy"
+    assert json.loads(value.tools)[0]["function"] == {"name": "weather"}
+
+
+def test_what_is_said_or_thought_before_a_call_is_kept() -> None:
+    said = {"role": "assistant", "content": "Let me look.", "tool_calls": [call("Bonn")]}
+    text = read(USER, said).messages[1]["content"]
+    assert text == 'Let me look.\n<tool_call>[{"name": "weather", "arguments": {"city": "Bonn"}}]</tool_call>'
+    thought = {"role": "assistant", "content": "", "reasoning_content": "Hm.", "tool_calls": [call("Bonn")]}
+    assert read(USER, thought).messages[1]["content"].startswith("<think>\nHm.\n</think>\n\n<tool_call>[{")
+
+
+def test_reasoning_is_put_where_the_template_expects_it() -> None:
+    answer = ANSWER | {"reasoning_content": "\nIt is summer.\n"}
+    assert read(USER, answer).messages[1]["content"] == "<think>\nIt is summer.\n</think>\n\nSunny."
+
+
+@pytest.mark.parametrize("arguments", ['{"city": "Bonn"}', {"city": "Bonn"}])
+def test_arguments_may_be_text_or_an_object(arguments: Any) -> None:
+    message = {"role": "assistant", "tool_calls": [{"function": {"name": "weather", "arguments": arguments}}]}
+    assert json.loads(read(USER, message).messages[1]["content"])[0]["arguments"] == {"city": "Bonn"}
+
+
+@pytest.mark.parametrize("arguments", ["", None])
+def test_a_call_may_have_no_arguments(arguments: Any) -> None:
+    message = {"role": "assistant", "tool_calls": [{"function": {"name": "time", "arguments": arguments}}]}
+    assert json.loads(read(USER, message).messages[1]["content"])[0]["arguments"] == {}
+
+
+def test_the_nulls_of_a_parquet_struct_are_no_fields() -> None:
+    nulls: dict[str, Any] = {"tool_calls": None, "reasoning_content": None, "name": None, "function_call": None}
+    assert read(USER | nulls, ANSWER | nulls).messages == [USER, ANSWER]
+
+
+def test_parts_become_text_with_placeholders() -> None:
+    value = read(
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "Compare "},
+                {"type": "image_url", "image_url": {"url": "a.png", "detail": "low"}},
+                {"type": "text", "text": " with "},
+                {"type": "image", "image": {"bytes": b"x", "path": None}},
+                {"type": "video", "video": "c.mp4", "text": None},
+                "!",
+            ],
+        },
+        ANSWER,
+    )
+    assert value.messages[0]["content"] == "Compare <image> with <image><video>!"
+    assert (value.images, value.videos) == (["a.png", b"x"], ["c.mp4"])
+
+
+def test_a_part_without_a_source_marks_the_place_of_an_image_in_the_column() -> None:
+    value = read(
+        {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "?"}]}, ANSWER, images=["a.png"]
+    )
+    assert (value.messages[0]["content"], value.images) == ("<image>?", ["a.png"])
+
+
+def test_images_in_two_places_have_no_order() -> None:
+    with pytest.raises(RowProblem, match="it has images in a column and in its messages"):
+        read({"role": "user", "content": [{"type": "image", "image": "b.png"}]}, ANSWER, images=["a.png"])
+
+
+PICTURE = {"type": "image", "image": "a.png"}
+
+
+@pytest.mark.parametrize(
+    ("messages", "expected"),
+    [
+        ([USER, {"role": "assistant", "content": None}], "message 2: 'content' is missing or null"),
+        ([USER, {"role": "assistant", "content": 3}], "message 2: 'content' is a number"),
+        ([USER, {"role": "bot", "content": "x"}], "message 2: 'role' is 'bot'; expected one of assistant"),
+        ([USER | {"tool_calls": [call("Bonn")]}, ANSWER], "message 1: a message from 'user' has tool_calls"),
+        ([USER, {"role": "assistant", "tool_calls": [{}]}], "message 2: tool call 1 has no function with a name"),
+        (
+            [USER, {"role": "assistant", "tool_calls": [{"function": {"name": "w", "arguments": "{"}}]}],
+            "message 2: tool call 1: the arguments are not valid JSON",
+        ),
+        ([USER, ANSWER | {"weight": 0}], "message 2: 'weight' is 0, but every answer is trained on"),
+        ([USER, ANSWER | {"function_call": {"name": "w"}}], "message 2: it has 'function_call', the older form"),
+        ([USER, ANSWER | {"reasoning_content": 3}], "message 2: 'reasoning_content' is a number"),
+        ([{"role": "user", "content": [{"type": "input_audio"}]}, ANSWER], "part 1 is of type 'input_audio'"),
+        ([{"role": "user", "content": [{"type": "text", "text": None}]}, ANSWER], "part 1 is of type 'text'; expected"),
+        ([USER, ANSWER, ANSWER], "message 3 ('assistant') follows 'assistant'"),
+        ([{"role": "system", "content": "x"}, USER, {"role": "system", "content": "y"}], "message 3 ('system')"),
+        ([USER], "the last message is from 'user'"),
+        (
+            [{"role": "system", "content": [PICTURE]}, USER, ANSWER],
+            "message 1: a message from 'system' can hold no images",
+        ),
+        (
+            [USER, {"role": "assistant", "content": [PICTURE], "tool_calls": [call("Bonn")]}],
+            "message 2: a message from 'assistant' with tool_calls can hold no images",
+        ),
+    ],
+)
+def test_a_wrong_message_is_named(messages: list[dict[str, Any]], expected: str) -> None:
+    assert expected in problem(*messages)
+
+
+def test_a_row_without_messages_names_what_it_has() -> None:
+    with pytest.raises(RowProblem, match=r"the row has 'conversations': set columns.messages to 'conversations'"):
+        conversation(DATASET, {"conversations": []})

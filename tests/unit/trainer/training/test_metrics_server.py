@@ -1,0 +1,55 @@
+"""Training progress is served over HTTP while the worker writes it."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from qwensft_trainer.training import metrics_server, progress
+from qwensft_trainer.training.progress import Progress
+
+
+def get(port: int, route: str) -> tuple[int, str]:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{route}", timeout=5) as answer:
+        return answer.status, answer.read().decode()
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> tuple[int, Path]:
+    path = tmp_path / "progress.json"
+    port = metrics_server.start(0, path)
+    assert port is not None
+    return port, path
+
+
+def test_metrics_follow_the_progress_file(served: tuple[int, Path]) -> None:
+    port, path = served
+    assert get(port, "/metrics") == (200, "")
+    progress.write(path, Progress(step=7))
+    assert "qwensft_train_step 7.0" in get(port, "/metrics")[1]
+    progress.write(path, Progress(step=8))
+    assert "qwensft_train_step 8.0" in get(port, "/metrics?x=1")[1]
+
+
+def test_a_half_written_file_is_no_error(served: tuple[int, Path]) -> None:
+    port, path = served
+    path.write_text('{"step": ')
+    assert get(port, "/metrics") == (200, "")
+
+
+def test_health_is_served_from_the_start(served: tuple[int, Path]) -> None:
+    assert get(served[0], "/healthz") == (200, "ok\n")
+
+
+def test_other_routes_are_not_found(served: tuple[int, Path]) -> None:
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        get(served[0], "/")
+    assert caught.value.code == 404
+
+
+def test_a_taken_port_does_not_stop_training(served: tuple[int, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert metrics_server.start(served[0], served[1]) is None
+    assert "metrics are not served" in capsys.readouterr().out

@@ -1,0 +1,1 @@
+"""What every other package here builds on; knows nothing of runs, models or data."""

@@ -1,0 +1,1 @@
+"""What the operator and the image agree on: configuration, arguments, termination message, exit codes, directories."""

@@ -1,0 +1,211 @@
+"""What an alpaca, a sharegpt and an OpenAI row must look like, and the one form all are normalised to.
+
+LLaMA-Factory drops a row whose roles do not alternate and crashes on missing columns; here each becomes a RowProblem
+that says what to mend. What an OpenAI message can hold is read in openai_messages.py, images are looked at in media.py.
+ADR 0011 says why.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from qwensft_trainer.contract.config import Dataset
+from qwensft_trainer.data import openai_messages
+from qwensft_trainer.data.openai_messages import ASSISTANT, FUNCTION, OBSERVATION, SYSTEM, USER, Turn
+from qwensft_trainer.data.row_fields import Media, RowProblem, kind, media, sequence, text, tools
+
+# How the rows of a normalised file are described to LLaMA-Factory: omitted tags would become None and drop rows.
+NORMAL_COLUMNS = {"messages": "messages", "system": "system", "tools": "tools"}
+NORMAL_TAGS = {
+    "role_tag": "role",
+    "content_tag": "content",
+    "user_tag": USER,
+    "assistant_tag": ASSISTANT,
+    "observation_tag": OBSERVATION,
+    "function_tag": FUNCTION,
+    "system_tag": SYSTEM,
+}
+_ROLE_TAGS = {tag: role for tag, role in NORMAL_TAGS.items() if tag not in ("role_tag", "content_tag")}
+
+# Remarks: what is no problem but should be told.
+PLAIN_TOOLS = "have tool descriptions that are no JSON: they became part of the system prompt"
+EMPTY_ANSWER = "have an empty answer: they teach to be silent"
+
+# Both spellings in use are understood whatever the tags say: published datasets mix them freely.
+_SPELLINGS = {
+    "human": USER,
+    "user": USER,
+    "gpt": ASSISTANT,
+    "assistant": ASSISTANT,
+    "observation": OBSERVATION,
+    "tool": OBSERVATION,
+    "function_call": FUNCTION,
+    "system": SYSTEM,
+}
+_MEDIA_COLUMNS = {"images": "images", "videos": "videos"}
+_DEFAULT_COLUMNS = {
+    "alpaca": {"prompt": "instruction", "query": "input", "response": "output"} | _MEDIA_COLUMNS,
+    "sharegpt": {"messages": "conversations"} | _MEDIA_COLUMNS,
+    "openai": {"messages": "messages", "tools": "tools"} | _MEDIA_COLUMNS,
+}
+_DEFAULT_KEYS = {"sharegpt": ("from", "value"), "openai": ("role", "content")}
+_ASKS = (USER, OBSERVATION)
+_ANSWERS = (ASSISTANT, FUNCTION)
+
+# The wrappings LLaMA-Factory's FunctionFormatter takes off before it reads a function call as JSON.
+_TOOL_CALL = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
+_THOUGHT = re.compile(r"<think>\n(.*?)\n</think>\n\n", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """A row in the normal form: `messages` are {"role", "content"}, beginning with the user, ending with an answer."""
+
+    messages: list[dict[str, str]]
+    system: str = ""
+    tools: str = ""
+    images: list[Media] = field(default_factory=list)
+    videos: list[Media] = field(default_factory=list)
+    remarks: tuple[str, ...] = ()
+
+
+def conversation(dataset: Dataset, row: Any) -> Conversation:
+    """Check one row against its dataset's format and return it in the normal form. Raises RowProblem."""
+    if not isinstance(row, dict):
+        raise RowProblem(f"the row is {kind(row)}; every row must be a JSON object")
+    columns = {key: name for key, name in (_DEFAULT_COLUMNS[dataset.format] | dataset.columns).items() if name}
+    system = text(row, columns.get("system"))
+    if dataset.format == "alpaca":
+        turns = list(_alpaca(columns, row))
+    else:
+        turns = _messages(dataset, columns["messages"], row)
+        if turns and turns[0].role == SYSTEM:
+            system, turns = turns[0].content, turns[1:]
+        turns = openai_messages.merged_results(turns) if dataset.format == "openai" else turns
+        _check_turns(columns["messages"], turns)
+    descriptions, plain = tools(row, columns.get("tools"))
+    remarks = [PLAIN_TOOLS] if plain else []
+    if not turns[-1].content.strip():
+        remarks.append(EMPTY_ANSWER)
+    return Conversation(
+        messages=[{"role": turn.role, "content": turn.content} for turn in turns],
+        system="\n\n".join(part for part in (system, plain) if part),
+        tools=descriptions,
+        images=_one_source("images", media(row, columns.get("images")), [one for turn in turns for one in turn.images]),
+        videos=_one_source("videos", media(row, columns.get("videos")), [one for turn in turns for one in turn.videos]),
+        remarks=tuple(remarks),
+    )
+
+
+def _alpaca(columns: Mapping[str, str], row: Mapping[str, Any]) -> Iterator[Turn]:
+    need = f"alpaca rows need '{columns['prompt']}' and '{columns['response']}'"
+    prompt = text(row, columns["prompt"], need=need)
+    query = text(row, columns.get("query"))
+    answer = text(row, columns["response"], need=need)
+    if not prompt and not query:
+        raise RowProblem(f"field '{columns['prompt']}' is empty; {need}")
+    for ask, reply in _history(row, columns.get("history")):
+        yield Turn(USER, ask)
+        yield Turn(ASSISTANT, reply)
+    yield Turn(USER, "\n".join(part for part in (prompt, query) if part))
+    yield Turn(ASSISTANT, answer)
+
+
+def _history(row: Mapping[str, Any], column: str | None) -> Iterator[tuple[str, str]]:
+    if column is None:
+        return
+    pairs = sequence(row.get(column), column, "of [instruction, response] pairs")
+    for number, pair in enumerate(pairs, start=1):
+        if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(part, str) for part in pair)):
+            raise RowProblem(f"field '{column}', round {number}: expected a pair of texts [instruction, response]")
+        yield pair[0], pair[1]
+
+
+def _messages(dataset: Dataset, column: str, row: Mapping[str, Any]) -> list[Turn]:
+    if row.get(column) is None:
+        other = next((name for name in ("messages", "conversations") if isinstance(row.get(name), list)), None)
+        hint = f"; the row has '{other}': set columns.messages to '{other}'" if other else ""
+        text(row, column, need=f"{dataset.format} rows need it{hint}")
+    read = openai_messages.turn if dataset.format == "openai" else _sharegpt_turn
+    role_key, content_key = _DEFAULT_KEYS[dataset.format]
+    role_key, content_key = dataset.tags.get("role_tag") or role_key, dataset.tags.get("content_tag") or content_key
+    roles = dict(_SPELLINGS) | (openai_messages.SPELLINGS if dataset.format == "openai" else {})
+    roles |= {name: role for tag, role in _ROLE_TAGS.items() if (name := dataset.tags.get(tag))}
+    turns = []
+    for number, message in enumerate(sequence(row[column], column, "of messages"), start=1):
+        if not isinstance(message, dict):
+            raise RowProblem(
+                f"message {number} is {kind(message)}; expected an object with '{role_key}' and '{content_key}'"
+            )
+        try:
+            turns.append(read(number, _role(message, role_key, roles), message, content_key))
+        except RowProblem as problem:
+            raise RowProblem(f"message {number}: {problem}") from problem
+    return turns
+
+
+def _role(message: Mapping[str, Any], key: str, roles: Mapping[str, str]) -> str:
+    _require(message, key, ("from", "role"), "role")
+    if not isinstance(message[key], str) or message[key] not in roles:
+        raise RowProblem(f"'{key}' is {message[key]!r:.60}; expected one of {', '.join(sorted(roles))}")
+    return roles[message[key]]
+
+
+def _require(message: Mapping[str, Any], key: str, usual: tuple[str, str], tag: str) -> None:
+    if key not in message:
+        other = next((name for name in usual if name in message), None)
+        hint = f"; the message has '{other}': set tags.{tag} to '{other}'" if other else ""
+        raise RowProblem(f"field '{key}' is missing{hint}")
+
+
+def _sharegpt_turn(number: int, role: str, message: Mapping[str, Any], content_key: str) -> Turn:
+    if message.get("tool_calls"):
+        raise RowProblem("it has 'tool_calls'; set the dataset's format to openai")
+    _require(message, content_key, ("value", "content"), "content")
+    content = message[content_key]
+    if isinstance(content, list):
+        raise RowProblem(f"'{content_key}' is a list of parts; set the dataset's format to openai")
+    if not isinstance(content, str):
+        raise RowProblem(f"'{content_key}' is {kind(content)}; expected text")
+    if role == FUNCTION:
+        _check_call(content)
+    return Turn(role, content, number)
+
+
+def _check_call(content: str) -> None:
+    """LLaMA-Factory ends with a traceback when it cannot read a function call."""
+    wrapped = _TOOL_CALL.search(content)
+    thought = _THOUGHT.search(content)
+    body = wrapped.group(1) if wrapped else content.replace(thought.group(0), "") if thought else content
+    try:
+        calls = json.loads(body)
+    except ValueError as error:
+        raise RowProblem(f"a function call must be JSON, such as {openai_messages.CALL_EXAMPLE} ({error})") from error
+    for call in calls if isinstance(calls, list) else [calls]:
+        if not (isinstance(call, dict) and "name" in call and "arguments" in call):
+            raise RowProblem(f"a function call needs a name and arguments, such as {openai_messages.CALL_EXAMPLE}")
+
+
+def _check_turns(column: str, turns: list[Turn]) -> None:
+    if not turns:
+        raise RowProblem(f"field '{column}' holds no conversation; at least one user message and one answer are needed")
+    for position, turn in enumerate(turns):
+        if turn.role not in (_ANSWERS if position % 2 else _ASKS):
+            before = f"follows '{turns[position - 1].role}'" if position else "comes first"
+            raise RowProblem(
+                f"message {turn.number} ('{turn.role}') {before}; user and assistant turns must alternate, beginning "
+                "with the user"
+            )
+    if len(turns) % 2:
+        raise RowProblem(f"the last message is from '{turns[-1].role}'; a conversation must end with an answer")
+
+
+def _one_source(what: str, column: list[Media], parts: list[Media]) -> list[Media]:
+    """Images stand in a column or in the messages; with both, nobody could tell their order."""
+    if column and parts:
+        raise RowProblem(f"it has {what} in a column and in its messages; leave one of the two")
+    return column or parts

@@ -1,0 +1,212 @@
+"""Validates every row of every dataset and writes the normalised copies that are tokenised, with dataset_info.json.
+
+Streams row by row; where the files come from is dataset_source.py's part, tokenising tokenization.py's.
+ADR 0016 says why.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from qwensft_trainer.base import files
+from qwensft_trainer.base.log import log
+from qwensft_trainer.contract.config import Dataset, Run
+from qwensft_trainer.contract.errors import PermanentError, invalid_dataset
+from qwensft_trainer.contract.termination import shorten
+from qwensft_trainer.data.file_types import read_rows
+from qwensft_trainer.data.formats import NORMAL_COLUMNS, NORMAL_TAGS, Conversation, conversation
+from qwensft_trainer.data.media import MediaFiles, check_placeholders
+from qwensft_trainer.data.row_fields import RowProblem
+from qwensft_trainer.data.source import Source, all_datasets
+from qwensft_trainer.model import families
+
+SHOWN_PROBLEMS = 5
+PROBLEM_CHARACTERS = 500
+_GROUP_ROWS = 1000
+_GROUP_CHARACTERS = 16 << 20
+
+
+class _Problems:
+    """The first few bad rows in full, and how many there are."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._shown: list[str] = []
+
+    def add(self, text: str) -> None:
+        self.count += 1
+        if len(self._shown) < SHOWN_PROBLEMS:
+            text = shorten(text, PROBLEM_CHARACTERS)  # it may quote a whole row, also text that cannot be printed
+            self._shown.append(text)
+            log(f"invalid: {text}")
+
+    def error(self) -> PermanentError:
+        more = self.count - len(self._shown)
+        head = "1 row is invalid: " if self.count == 1 else f"{self.count} rows are invalid: "
+        return invalid_dataset(head + "; ".join(self._shown) + (f"; and {more} more" if more else ""))
+
+
+def normalised_file(run: Run, name: str) -> Path:
+    """Where the normalised rows of a dataset are: Parquet, whose schema says the types that JSON leaves open."""
+    return run.data_directory / f"{name}.parquet"
+
+
+def write_normalised(run: Run, sources: Mapping[str, Source], template: str) -> tuple[dict[str, int], list[str]]:
+    """Write data/<dataset>.parquet and data/dataset_info.json; return the rows of each dataset, and warnings.
+
+    Raises PermanentError InvalidDataset that shows the first bad rows of all datasets, and how many there are.
+    """
+    problems = _Problems()
+    warnings: list[str] = []
+    counts: dict[str, int] = {}
+    run.data_directory.mkdir(parents=True, exist_ok=True)
+    for dataset in all_datasets(run):
+        counts[dataset.name], remarks = _normalise(run, dataset, sources[dataset.name], template, problems)
+        warnings += [
+            f"dataset {dataset.name}: {count} of {counts[dataset.name]} rows {remark}"
+            for remark, count in sorted(remarks.items())
+        ]
+    if problems.count:
+        raise problems.error()
+    described = {dataset.name: _describe(dataset, template) for dataset in all_datasets(run)}
+    files.write_json(run.data_directory / "dataset_info.json", described)
+    return counts, warnings
+
+
+def _normalise(
+    run: Run, dataset: Dataset, source: Source, template: str, problems: _Problems
+) -> tuple[int, Counter[str]]:
+    remarks: Counter[str] = Counter()
+    rows = 0
+    with _Writer(normalised_file(run, dataset.name), dataset.name) as writer:
+        for name in source.names:
+            path = source.root / name
+            log(f"dataset {dataset.name}: checking {name} ({path.stat().st_size} bytes, {dataset.format})")
+            media = MediaFiles(run.data_directory / "media" / dataset.name, partial(source.locate, beside=name))
+            for row in read_rows(path):
+                rows += 1
+                place = f"file {name}, row {row.number}"
+                try:
+                    if row.problem:
+                        raise RowProblem(row.problem)
+                    value = conversation(dataset, row.value)
+                    if template in families.VISION:
+                        check_placeholders(value, template)
+                    else:
+                        _refuse_media(dataset, row.value, value, template)
+                    writer.add(rows, place, value, *media.keep(value))
+                    remarks.update(value.remarks)
+                except (RowProblem, RecursionError) as error:
+                    deep = isinstance(error, RecursionError)
+                    problem = "a text in it holds JSON nested too deeply" if deep else str(error)
+                    line = f" (line {row.line})" if row.line else ""
+                    problems.add(f"dataset {dataset.name}, {place}{line}: {problem}")
+        if rows == 0:
+            raise invalid_dataset(f"dataset {dataset.name}, file {', '.join(source.names)}: the file holds no rows.")
+    return rows, remarks
+
+
+def _refuse_media(dataset: Dataset, row: Mapping[str, Any], value: Conversation, template: str) -> None:
+    for what, found in (("images", value.images), ("videos", value.videos)):
+        if found:
+            column = dataset.columns.get(what) or what
+            place = f"the column '{column}' from the file" if row.get(column) else "them from its messages"
+            raise RowProblem(
+                f"it has {what}, but a model of template {template} reads text only: remove {place}, or train a "
+                "vision-language model"
+            )
+
+
+class _Writer:
+    """Writes a dataset's rows to a Parquet file that gets its name when all are written and no exception came."""
+
+    def __init__(self, path: Path, dataset: str) -> None:
+        import pyarrow
+        from pyarrow import parquet
+
+        texts = pyarrow.list_(pyarrow.string())
+        message = pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string())])
+        self._schema = pyarrow.schema(
+            [
+                ("messages", pyarrow.list_(message)),
+                ("system", pyarrow.string()),
+                ("tools", pyarrow.string()),
+                ("images", texts),
+                ("videos", texts),
+                ("dataset", pyarrow.string()),
+                ("row", pyarrow.int64()),
+                ("place", pyarrow.string()),
+            ]
+        )
+        self._path = path
+        self._dataset = dataset
+        self._temporary = path.with_name(f".{path.name}.tmp")
+        self._writer = parquet.ParquetWriter(self._temporary, self._schema)
+        self._group: list[dict[str, Any]] = []
+        self._characters = 0
+
+    def add(self, number: int, place: str, row: Conversation, images: list[str], videos: list[str]) -> None:
+        """Add a row; `number` counts over all files of the dataset, `place` is its file and number there.
+
+        Raises RowProblem for text that cannot be written as UTF-8.
+        """
+        texts = [row.system, row.tools, *(message["content"] for message in row.messages)]
+        try:
+            self._characters += sum(len(text.encode()) for text in texts)
+        except UnicodeEncodeError as error:
+            raise RowProblem(
+                "a text holds half of a surrogate pair (\\ud800-\\udfff), which is no character"
+            ) from error
+        self._group.append(
+            {
+                "messages": row.messages,
+                "system": row.system,
+                "tools": row.tools,
+                "images": images,
+                "videos": videos,
+                "dataset": self._dataset,
+                "row": number,
+                "place": place,
+            }
+        )
+        if len(self._group) >= _GROUP_ROWS or self._characters >= _GROUP_CHARACTERS:
+            self._flush()
+
+    def _flush(self) -> None:
+        import pyarrow
+
+        self._writer.write_table(pyarrow.Table.from_pylist(self._group, self._schema))
+        self._group = []
+        self._characters = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        try:
+            if kind is None:
+                self._flush()
+            self._writer.close()
+            if kind is None:
+                self._temporary.replace(self._path)
+        finally:
+            self._temporary.unlink(missing_ok=True)
+
+
+def _describe(dataset: Dataset, template: str) -> dict[str, Any]:
+    """What LLaMA-Factory needs to read the file by itself; prepare does not."""
+    media = {"images": "images", "videos": "videos"} if template in families.VISION else {}
+    entry: dict[str, Any] = {
+        "file_name": f"{dataset.name}.parquet",
+        "formatting": "sharegpt",
+        "columns": NORMAL_COLUMNS | media,
+        "tags": NORMAL_TAGS,
+    }
+    if dataset.sample_count is not None:
+        entry["num_samples"] = dataset.sample_count
+    return entry

@@ -1,0 +1,195 @@
+"""Where the rows of a dataset come from: a mounted file, or a hub's repository or a URL, fetched to the volume.
+
+Gives the files with rows, and the path of a file that a row names. The rows themselves are read in data_files.py.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import dropwhile, islice, takewhile
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
+
+from qwensft_trainer.base import files
+from qwensft_trainer.base.addresses import without_queries
+from qwensft_trainer.base.log import log
+from qwensft_trainer.contract import credentials
+from qwensft_trainer.contract.config import Dataset, DatasetDownload, Run
+from qwensft_trainer.contract.errors import PermanentError, invalid_dataset
+from qwensft_trainer.data import hub_splits
+from qwensft_trainer.data.file_types import ENDINGS, is_data_file
+from qwensft_trainer.data.row_fields import RowProblem
+from qwensft_trainer.data.url import Address
+from qwensft_trainer.hubs import repository as hub
+
+_FILES_AT_A_TIME = 200
+_NAME_CHARACTERS = 1000
+_PART_BYTES = 255
+
+
+@dataclass(frozen=True)
+class Source:
+    """The files of one dataset: `names` are relative to `root` and as the user knows them, in the order to be read.
+
+    `fetch` gets another file of the source to `root` by its name; False when there is none.
+    """
+
+    root: Path
+    names: tuple[str, ...]
+    fetch: Callable[[str], bool] | None = None
+
+    def locate(self, name: str, *, beside: str) -> Path:
+        """The path of a file that a row of the data file `beside` names. Raises RowProblem."""
+        if not _is_file_name(name):
+            raise RowProblem(
+                f"'{name[:20]}...' ({len(name)} characters) is no name of a file; an image itself is written as "
+                "data:image/png;base64,..."
+            )
+        if PurePosixPath(name).is_absolute():
+            raise RowProblem(f"'{name}' is an absolute path; write it relative to the data file")
+        # Relative to the data file, as people expect, or to the source's root, as LLaMA-Factory's media_dir is.
+        tried = [posixpath.normpath(posixpath.join(folder, name)) for folder in (posixpath.dirname(beside), "")]
+        inside = [relative for relative in tried if relative.partition("/")[0] != ".."]
+        outside = RowProblem(f"'{name}' lies outside of the dataset's source")
+        if not inside:
+            raise outside
+        for relative in inside:
+            path = self.root / relative
+            if path.is_file() or (self.fetch is not None and self.fetch(relative)):
+                if not path.resolve().is_relative_to(self.root.resolve()):  # by a symbolic link
+                    raise outside
+                return path
+        raise RowProblem(f"there is no file '{name}' beside {beside}")
+
+
+def provide(run: Run) -> dict[str, Source]:
+    """The sources of all training and evaluation datasets, downloaded where they have to be.
+
+    Raises StageError: InvalidDataset that names the field to correct, or DownloadFailed.
+    """
+    return {dataset.name: _provide(run, dataset) for dataset in all_datasets(run)}
+
+
+def all_datasets(run: Run) -> list[Dataset]:
+    """Training datasets, then evaluation datasets."""
+    return run.datasets + (run.evaluation.datasets if run.evaluation else [])
+
+
+def _provide(run: Run, dataset: Dataset) -> Source:
+    if dataset.download is None:
+        return _mounted(dataset)
+    directory = run.data_directory / "download" / dataset.name
+    part = "datasets" if dataset in run.datasets else "evaluation.datasets"
+    field = f"spec.{part}[{dataset.name}].source.{dataset.download.hub}"
+    if dataset.download.hub == "url":
+        return _from_url(dataset, dataset.download, directory, field)
+    return _from_hub(dataset, dataset.download, directory, field)
+
+
+def _mounted(dataset: Dataset) -> Source:
+    if dataset.path is None:
+        raise invalid_dataset(f"dataset {dataset.name}: it has neither a path nor a download.")
+    mount = Path("/datasets") / dataset.name
+    root = mount if dataset.path.is_relative_to(mount) else dataset.path.parent
+    name = str(dataset.path.relative_to(root))
+    if not dataset.path.is_file():
+        raise _missing(dataset, dataset.path, name)
+    return Source(root, (name,))
+
+
+def _missing(dataset: Dataset, path: Path, name: str) -> PermanentError:
+    if path.is_dir():
+        return invalid_dataset(
+            f"dataset {dataset.name}: {name} is a directory; name a file inside it ({', '.join(ENDINGS)}) in the "
+            "dataset's source path."
+        )
+    beside = sorted(entry.name for entry in path.parent.iterdir())[:5] if path.parent.is_dir() else []
+    found = f"; beside it are {', '.join(beside)}" if beside else ""
+    return invalid_dataset(
+        f"dataset {dataset.name}: there is no file {name} in its source{found}. Correct the path (or key) in the "
+        "dataset's source."
+    )
+
+
+def _from_url(dataset: Dataset, download: DatasetDownload, directory: Path, field: str) -> Source:
+    address = Address(download, field)
+    name = posixpath.basename(unquote(urlsplit(address.url).path)).strip(".") or "data"
+    # One directory for each address: what lay beside another one is never taken for what lies beside this.
+    inputs = download.model_dump(mode="json", exclude={"credentials"})
+    directory = directory / files.sha256_of_json(inputs).removeprefix("sha256:")[:16]
+
+    def fetch(relative: str) -> bool:
+        try:
+            address.fetch(address.beside(relative), directory / relative)
+        except PermanentError:
+            return False
+        return True
+
+    if not (directory / name).is_file():
+        log(f"dataset {dataset.name}: fetching {without_queries(address.url)}")
+        address.fetch(address.url, directory / name, sha256=download.sha256)
+    return Source(directory, (name,), fetch)
+
+
+def _from_hub(dataset: Dataset, download: DatasetDownload, directory: Path, field: str) -> Source:
+    repository = hub.open_repository(
+        hub="huggingFace" if download.hub == "huggingFace" else "modelScope",
+        kind="dataset",
+        repo=download.repo or "",
+        endpoint=download.endpoint,
+        token=credentials.from_secret(download.credentials, "token", field=f"{field}.tokenSecretRef"),
+        field=field,
+    )
+    snapshot = repository.snapshot(download.revision)
+    # One directory for each commit: files of two revisions are never mixed, however often the branch moves.
+    directory = directory / snapshot.commit[:16]
+    listed = {file.path: file for file in sorted(snapshot.files, key=lambda file: file.path)}
+
+    def fetch(relative: str) -> bool:
+        if relative not in listed:
+            return False
+        # With it come those that follow it in the listing: images are asked for one by one, mostly in this order.
+        kin = (posixpath.dirname(relative), posixpath.splitext(relative)[1])
+        after = dropwhile(lambda name: name != relative, listed)
+        batch = takewhile(lambda name: (posixpath.dirname(name), posixpath.splitext(name)[1]) == kin, after)
+        hub.download(repository, snapshot, [listed[name] for name in islice(batch, _FILES_AT_A_TIME)], directory)
+        return True
+
+    if download.path is not None:
+        if download.path not in listed:
+            raise invalid_dataset(
+                f"{download.repo} has no file {download.path}{_some(listed)}: correct {field}.path, or remove it to "
+                "take a split."
+            )
+        names: tuple[str, ...] = (download.path,)
+    else:
+        described = [name for name in hub_splits.DESCRIPTIONS if fetch(name)]
+        texts = {name: (directory / name).read_bytes() for name in described}
+        names = hub_splits.files_of(
+            download.repo or "", list(listed), texts, subset=download.subset, split=download.split, field=field
+        )
+    if unreadable := next((name for name in names if not is_data_file(name)), None):
+        raise invalid_dataset(
+            f"{download.repo}: {unreadable} is none of the file types that are read ({', '.join(ENDINGS)}): set "
+            f"{field}.path to a file of these types."
+        )
+    shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    log(f"dataset {dataset.name}: {len(names)} files of {download.repo} ({shown})")
+    hub.download(repository, snapshot, [listed[name] for name in names], directory)
+    return Source(directory, names, fetch)
+
+
+def _is_file_name(name: str) -> bool:
+    """Whether a file system can hold such a file. What people write in its place is an image in base64."""
+    try:
+        parts = name.encode().split(b"/")
+    except UnicodeEncodeError:
+        return False
+    return len(name) <= _NAME_CHARACTERS and "\0" not in name and all(len(part) <= _PART_BYTES for part in parts)
+
+
+def _some(listed: dict[str, hub.HubFile]) -> str:
+    shown = [name for name in listed if is_data_file(name)][:5]
+    return f" (it has {', '.join(shown)})" if shown else ""

@@ -1,0 +1,301 @@
+"""Tokenises the normalised datasets with LLaMA-Factory's own encoder into its tokenized_path, and measures every row.
+
+Written beside the target and renamed, because LLaMA-Factory takes any non-empty tokenized_path for a finished one. How
+rows are sampled and mixed is mixing.py's part; why LLaMA-Factory's loader is not used stands in ADR 0055.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from qwensft_trainer.base.causes import STORAGE_ADVICE, raise_unless_inputs
+from qwensft_trainer.base.environment import cpu_limit
+from qwensft_trainer.base.log import log
+from qwensft_trainer.contract import arguments
+from qwensft_trainer.contract.config import Dataset, Run
+from qwensft_trainer.contract.errors import PermanentError, StageError, invalid_config, invalid_dataset, invalid_model
+from qwensft_trainer.data import mixing
+from qwensft_trainer.data import source as dataset_source
+from qwensft_trainer.data.lengths import Lengths
+from qwensft_trainer.data.normalise import normalised_file
+from qwensft_trainer.data.openai_messages import FUNCTION
+from qwensft_trainer.model import families
+
+TRAIN, VALIDATION = "train", "validation"
+
+_ROWS_WORTH_A_PROCESS = 5000
+_SHOWN_CHARACTERS = 1000
+
+
+def tokenise(
+    run: Run, train_arguments: Mapping[str, Any], template: str, *, scratch: Path
+) -> tuple[dict[str, Lengths], list[str]]:
+    """Fill data/tokenized; return the lengths of each split (train, validation or validation_<dataset>) and warnings.
+
+    Raises PermanentError: InvalidConfig for arguments LLaMA-Factory refuses, InvalidModel for a tokenizer that does not
+    load, InvalidDataset when rows or parts of images were lost on the way.
+    """
+    work = run.run_directory / ".tokenize"
+    shutil.rmtree(work, ignore_errors=True)
+    output, cache = work / "tokenized", work / "cache"
+    completed = arguments.tokenising_arguments(
+        dict(train_arguments) | {"template": template}, run, output=scratch / "prepare", cache=cache, tokenized=output
+    )
+    encoder = _load_encoder(completed, template)
+    splits, warnings = _splits(run, encoder, cache)
+    encoded, lengths = {}, {}
+    for name, split in splits.items():
+        encoded[name] = encoder.encode(split, cache / f"{name}.arrow")
+        lengths[name] = _measured(encoded[name], len(split), encoder.cutoff)
+    _save({name: split.remove_columns("measures") for name, split in encoded.items()}, output)
+    shutil.rmtree(run.tokenized_directory, ignore_errors=True)
+    output.rename(run.tokenized_directory)
+    shutil.rmtree(work)
+    return lengths, warnings
+
+
+def _splits(run: Run, encoder: Encoder, cache: Path) -> tuple[dict[str, Any], list[str]]:
+    loaded = {
+        dataset.name: _load(run, dataset, [encoder.seed, number], cache)
+        for number, dataset in enumerate(dataset_source.all_datasets(run))
+    }
+    training = {dataset.name: loaded[dataset.name] for dataset in run.datasets}
+    weights = [dataset.weight for dataset in run.datasets if dataset.weight is not None]
+    probabilities = [weight / sum(weights) for weight in weights] if len(weights) == len(run.datasets) else None
+    mixed = mixing.mix(list(training.values()), run.mixing.strategy, probabilities, seed=encoder.seed)
+    missing = mixing.left_out(training, mixed)
+    left = ", ".join(f"{count} of {len(training[name])} rows of {name}" for name, count in missing.items())
+    warnings = [f"{run.mixing.strategy} ends with the first dataset that is used up and leaves out {left}"]
+    return _with_validation(run, encoder, mixed, loaded), warnings if missing else []
+
+
+def _with_validation(run: Run, encoder: Encoder, train: Any, loaded: Mapping[str, Any]) -> dict[str, Any]:
+    if run.evaluation is None:
+        return {TRAIN: train}
+    if run.evaluation.fraction is not None:
+        train, validation = mixing.split_off(train, run.evaluation.fraction, seed=encoder.seed)
+        return {TRAIN: train, VALIDATION: validation}
+    sets = {dataset.name: loaded[dataset.name] for dataset in run.evaluation.datasets}
+    if encoder.each_evaluation_set:
+        return {TRAIN: train} | {f"{VALIDATION}_{name}": rows for name, rows in sets.items()}
+    return {TRAIN: train, VALIDATION: mixing.mix(list(sets.values()), "concat", None, seed=encoder.seed)}
+
+
+def _load(run: Run, dataset: Dataset, seed: list[int], cache: Path) -> Any:
+    from datasets import Dataset as Rows
+
+    rows = Rows.from_parquet(str(normalised_file(run, dataset.name)), cache_dir=str(cache))
+    return mixing.sample(rows, dataset.sample_count, seed=seed) if dataset.sample_count else rows
+
+
+def _measured(encoded: Any, rows: int, cutoff: int) -> Lengths:
+    lengths = Lengths()
+    for batch in encoded.select_columns("measures").iter(batch_size=1000):
+        for measures in batch["measures"]:
+            lengths.add(measures)
+    if lengths.samples != rows:
+        raise invalid_dataset(
+            f"{rows} rows are valid but LLaMA-Factory encoded {lengths.samples}: it dropped {rows - lengths.samples}. "
+            "Look for 'Dropped' in this pod's log."
+        )
+    if lengths.cut_media:
+        more = lengths.cut_media - len(lengths.cut_media_rows)
+        raise invalid_dataset(
+            f"Part of an image would be cut off, which no model can be trained on, from rows longer than "
+            f"spec.training.cutoffLen allows ({cutoff} tokens): {'; '.join(lengths.cut_media_rows)}"
+            + (f"; and {more} more" if more else "")
+            + ". Raise cutoffLen, or make images smaller with image_max_pixels in spec.extraArguments."
+        )
+    return lengths
+
+
+def _save(splits: Mapping[str, Any], output: Path) -> None:
+    from datasets import DatasetDict
+
+    DatasetDict(splits).save_to_disk(str(output))
+
+
+def _load_encoder(completed: Mapping[str, Any], template: str) -> Encoder:
+    """The first half of llamafactory.train.sft.run_sft, up to its data and without its model."""
+    from llamafactory.data import get_template_and_fix_tokenizer
+    from llamafactory.data.loader import _get_dataset_processor
+    from llamafactory.hparams import get_train_args
+    from llamafactory.model import load_tokenizer
+
+    try:
+        model_args, data_args, training_args, _, _ = get_train_args(dict(completed))
+    except (ValueError, ImportError) as error:
+        raise_unless_inputs(error)
+        raise invalid_config(f"LLaMA-Factory refuses the training arguments: {error}{_hint(str(error))}") from error
+    if training_args.predict_with_generate:
+        raise invalid_config(
+            "predict_with_generate needs data in another form: remove it from spec.extraArguments. Evaluation computes "
+            "the loss."
+        )
+    try:
+        loaded = load_tokenizer(model_args)
+    except (ValueError, OSError) as error:
+        raise_unless_inputs(error)
+        what = error.__cause__ or error  # LLaMA-Factory's own words are "Failed to load tokenizer."
+        raise invalid_model(f"The tokenizer in {model_args.model_name_or_path} does not load: {what}") from error
+    if template in families.VISION and loaded["processor"] is None:
+        raise _no_processor(model_args, template)
+    try:
+        fixed = get_template_and_fix_tokenizer(loaded["tokenizer"], data_args)
+    except ValueError as error:
+        raise invalid_config(f"spec.model.template: {error}") from error
+    processor = _get_dataset_processor(data_args, "sft", fixed, **loaded)
+    return Encoder(processor, seed=int(training_args.seed))
+
+
+def _no_processor(model_args: Any, template: str) -> PermanentError:
+    """LLaMA-Factory only logs why the processor does not load: here it is loaded once more to learn that.
+
+    Raises the exception itself where the volume is to blame, and StageError when it loads this time.
+    """
+    from transformers import AutoProcessor
+
+    try:
+        loaded = AutoProcessor.from_pretrained(
+            model_args.model_name_or_path,
+            use_fast=model_args.use_fast_tokenizer,
+            trust_remote_code=model_args.trust_remote_code,
+        )
+    except Exception as error:  # whatever a model's own code raises
+        raise_unless_inputs(error)
+        why = f"{type(error).__name__}: {error!s:.300}"
+    else:
+        why = f"it holds a {type(loaded).__name__} alone"
+        if "Processor" in type(loaded).__name__:  # LLaMA-Factory's own test
+            raise StageError("PreparationFailed", f"The image processor did not load at first. {STORAGE_ADVICE}")
+    return invalid_model(
+        f"The image processor in {model_args.model_name_or_path} does not load, which the template {template} needs "
+        f"({why}): the model directory lacks preprocessor_config.json or another part of it."
+    )
+
+
+class Encoder:
+    """LLaMA-Factory's processor for supervised fine-tuning, with a meter: called by `datasets` with batches of rows."""
+
+    def __init__(self, processor: Any, *, seed: int) -> None:
+        self.seed = seed
+        self.each_evaluation_set = bool(processor.data_args.eval_on_each_dataset)
+        # With packing LLaMA-Factory keeps a token of it for itself.
+        self.cutoff = int(processor.data_args.cutoff_len)
+        self._processor = processor
+        self._data_args = processor.data_args
+        self._template = processor.template
+        self._tokenizer = processor.tokenizer
+        self._measures: list[dict[str, Any]] = []
+        self._full: list[int] = []
+        self._encode_row = processor._encode_data_example
+        self._encode_turns = processor.template.encode_multiturn
+        processor._encode_data_example = self._measure_row
+        processor.template.encode_multiturn = self._measure_turns
+        plugin = processor.template.mm_plugin
+        tokens = [token for token in (plugin.image_token, plugin.video_token) if token]
+        self._media_tokens = set(self._tokenizer.convert_tokens_to_ids(tokens)) if tokens else set()
+
+    def encode(self, rows: Any, cache: Path) -> Any:
+        """Encode rows of the normal form; the result has what LLaMA-Factory's collator reads, and "measures"."""
+        workers = self._data_args.preprocessing_num_workers or min(cpu_limit(), len(rows) // _ROWS_WORTH_A_PROCESS)
+        encoded = rows.map(
+            self,
+            batched=True,
+            batch_size=self._data_args.preprocessing_batch_size,
+            remove_columns=rows.column_names,
+            features=self._features(),
+            num_proc=workers if workers > 1 else None,
+            cache_file_name=str(cache),
+            new_fingerprint=cache.stem,
+        )
+        text = self._tokenizer.decode(encoded[0]["input_ids"])
+        log(f"the first of {len(encoded)} sequences in {cache.stem}: {text[:_SHOWN_CHARACTERS]}")
+        return encoded
+
+    def __call__(self, rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        """Encode a batch. With packing there are fewer sequences than rows: the first one has all the measures."""
+        self._measures = []
+        encoded = self._processor.preprocess_dataset(_aligned(rows))
+        measures = [
+            {"dataset": dataset, "place": place} | measure
+            for dataset, place, measure in zip(rows["dataset"], rows["place"], self._measures, strict=False)
+        ]
+        sequences = len(encoded["input_ids"])
+        encoded["measures"] = [measures] + [[]] * (sequences - 1) if sequences else []
+        return dict(encoded)
+
+    def _measure_turns(self, *positional: Any, **named: Any) -> Any:
+        pairs = self._encode_turns(*positional, **named)
+        self._full = [token for pair in pairs for side in pair for token in side]
+        return pairs
+
+    def _measure_row(self, **example: Any) -> Any:
+        token_ids, labels = self._encode_row(**example)
+        full = len(self._full) + bool(self._template.efficient_eos)
+        # An image whose tokens are not all there makes the model's forward pass fail.
+        cut = len(token_ids) < full and self._count_media(token_ids) < self._count_media(self._full)
+        self._measures.append({"full": full, "kept": len(token_ids), "media_cut": cut})
+        return token_ids, labels
+
+    def _count_media(self, token_ids: list[int]) -> int:
+        return sum(token in self._media_tokens for token in token_ids) if self._media_tokens else 0
+
+    def _features(self) -> Any:
+        """Types of all columns: inferred from the first batch, they would not fit when images first appear later."""
+        from datasets import Features, List, Value
+
+        numbers, texts = List(Value("int32")), List(Value("string"))
+        features = {
+            "input_ids": numbers,
+            # Neat packing numbers the rows of a sequence in its mask; else the mask is 0 and 1.
+            "attention_mask": numbers if self._data_args.neat_packing else List(Value("int8")),
+            "labels": numbers,
+            "images": texts,
+            "videos": texts,
+            "audios": texts,
+            "measures": List(
+                {
+                    "dataset": Value("string"),
+                    "place": Value("string"),
+                    "full": Value("int32"),
+                    "kept": Value("int32"),
+                    "media_cut": Value("bool"),
+                }
+            ),
+        }
+        if self._data_args.packing:
+            features["position_ids"] = numbers
+        if self._data_args.neat_packing:
+            ids = List(Value("int64"))  # 2**32 stands for "none"
+            media = {f"{kind}_subseq_ids": ids for kind in ("image", "video", "audio")}
+            features["packing_params"] = {
+                "sequence_boundaries": numbers,
+                **media,
+                "right_padding_length": Value("int32"),
+            }
+        return Features(features)
+
+
+def _hint(error: str) -> str:
+    return " Remove or correct the key in spec.extraArguments." if "HfArgumentParser" in error else ""
+
+
+def _aligned(rows: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+    """The form LLaMA-Factory's converters give: the last message apart, its own name for a function call."""
+    turns = [
+        [message | {"role": "function" if message["role"] == FUNCTION else message["role"]} for message in messages]
+        for messages in rows["messages"]
+    ]
+    return {
+        "_prompt": [messages[:-1] for messages in turns],
+        "_response": [messages[-1:] for messages in turns],
+        "_system": rows["system"],
+        "_tools": rows["tools"],
+        "_images": [images or None for images in rows["images"]],
+        "_videos": [videos or None for videos in rows["videos"]],
+        "_audios": [None] * len(turns),
+    }

@@ -1,0 +1,1 @@
+"""The hubs that models and datasets are downloaded from."""

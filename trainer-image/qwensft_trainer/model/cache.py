@@ -1,0 +1,146 @@
+"""Downloaded models on a volume: complete directories with a manifest, in a run's own directory or in a shared cache.
+
+A directory appears under its name only when every file in it was checked, by a rename; the manifest is its last file.
+In a cache that jobs share, one pod downloads and the others wait for it (lease.py).
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from qwensft_trainer.base import files
+from qwensft_trainer.base.lease import Lease, LeaseLost
+from qwensft_trainer.base.log import log
+from qwensft_trainer.contract.config import HubName
+from qwensft_trainer.hubs import repository as hub
+from qwensft_trainer.hubs.repository import HubFile, Repository, Snapshot
+
+MANIFEST = ".qwensft-model.json"
+
+# Weights in other formats, which nothing here reads, are often as large as the model itself.
+_NOT_NEEDED = (
+    *("*.bin", "*.pth", "*.pt", "*.ckpt", "*.gguf", "*.onnx", "*.onnx_data", "*.h5", "*.msgpack", "*.ot", "*.tflite"),
+    *("original/*", "consolidated*.safetensors", ".git*", "*.mlpackage/*"),
+    MANIFEST,  # of a model that was published from a cache: ours has its place
+)
+
+
+def manifest_of(directory: Path) -> dict[str, Any] | None:
+    """Where the model in `directory` came from: hub, repo, commit and the size of each file. None when incomplete."""
+    manifest = files.read_json_object(directory / MANIFEST)
+    if manifest is None or not manifest.get("complete"):
+        return None
+    listed: dict[str, dict[str, Any]] = manifest["files"]
+    return manifest if all(hub.is_there(directory / name, file["size"]) for name, file in listed.items()) else None
+
+
+def entry_of(cache: Path, name: HubName, repo: str, commit: str) -> Path:
+    """The directory of a model in a shared cache."""
+    return cache / name / repo.replace("/", "--") / commit
+
+
+def model_files(snapshot: Snapshot) -> list[HubFile]:
+    """The files of a model repository that training reads."""
+    return [file for file in snapshot.files if not any(fnmatch(file.path, pattern) for pattern in _NOT_NEEDED)]
+
+
+def fill(directory: Path, repository: Repository, snapshot: Snapshot) -> None:
+    """Download a model to `directory`, which this process alone uses; a partial download there is continued."""
+    partial = directory.with_name(f".{directory.name}.partial")
+    if manifest_of(directory) is None:
+        _fill(directory, partial, repository, snapshot, lambda: None)
+
+
+def fill_shared(directory: Path, repository: Repository, snapshot: Snapshot, owner: str) -> None:
+    """Download a model to `directory` of a shared cache unless it is there, or wait for the pod that is doing so.
+
+    `owner` tells the others who is at it. Raises what hub.download raises; the next pod in line then tries.
+    """
+    partial = directory.with_name(f".{directory.name}.partial")
+    wanted = sum(file.size or 0 for file in model_files(snapshot))
+    while manifest_of(directory) is None:
+        lease = Lease(
+            directory.with_name(f".{directory.name}.lock"),
+            owner,
+            note=lambda: f"{_bytes_below(partial) / (1 << 30):.1f} of {wanted / (1 << 30):.1f} GiB",
+        )
+        with lease:
+            try:
+                if lease.acquire(lambda: manifest_of(directory) is not None):
+                    _fill(directory, partial, repository, snapshot, lease.check)
+            except (LeaseLost, OSError):  # the other pod may have moved the directory away under our hands
+                if not lease.lost:
+                    raise
+                log("this pod was not heard of for a minute, so another one has taken over the download")
+
+
+def _fill(
+    directory: Path, partial: Path, repository: Repository, snapshot: Snapshot, guard: Callable[[], None]
+) -> None:
+    wanted = model_files(snapshot)
+    if directory.exists() and manifest_of(directory) is None:
+        log(f"{directory} is incomplete: it is mended")
+        remove(partial)
+        directory.rename(partial)
+    begun = files.read_json_object(partial / MANIFEST)
+    if begun is None or begun.get("commit") != snapshot.commit:
+        remove(partial)
+    _write_manifest(partial, snapshot, wanted, complete=False)
+    hub.download(repository, snapshot, wanted, partial, guard=guard)
+    _remove_strangers(partial, wanted)
+    guard()
+    _write_manifest(partial, snapshot, wanted, complete=True)
+    try:
+        partial.rename(directory)
+    except OSError:
+        if manifest_of(directory) is None:  # else a pod that took over was faster
+            raise
+
+
+def _write_manifest(directory: Path, snapshot: Snapshot, wanted: Sequence[HubFile], *, complete: bool) -> None:
+    files.write_json(
+        directory / MANIFEST,
+        {
+            "hub": snapshot.hub,
+            "repo": snapshot.repo,
+            "commit": snapshot.commit,
+            "complete": complete,
+            "files": {
+                file.path: {"size": file.size, "sha256": file.sha256, "gitSha1": file.git_sha1} for file in wanted
+            },
+        },
+    )
+
+
+def _remove_strangers(directory: Path, wanted: Sequence[HubFile]) -> None:
+    """Half files of an earlier way of downloading, and files the hub does not list any more."""
+    known = {directory / file.path for file in wanted} | {directory / MANIFEST}
+    for path in list(_files_below(directory)):
+        if path not in known:
+            path.unlink()
+
+
+def _files_below(directory: Path) -> Iterator[Path]:
+    return (path for path in directory.rglob("*") if path.is_file() or path.is_symlink())
+
+
+def _bytes_below(directory: Path) -> int:
+    total = 0
+    for path in _files_below(directory):
+        try:
+            total += path.stat().st_size
+        except FileNotFoundError:  # renamed meanwhile
+            continue
+    return total
+
+
+def remove(path: Path) -> None:
+    """Delete a file, a link or a whole directory; nothing happens when there is none."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    elif path.exists():
+        shutil.rmtree(path)

@@ -1,0 +1,189 @@
+"""Gets the base model to where the run reads it, and checks that a model directory is complete before anything does.
+
+Complete means: config, tokenizer and weights are there and no safetensors file is cut off. Whether the model fits the
+job is model_checks.py's question.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from qwensft_trainer.base import files
+from qwensft_trainer.base.log import log
+from qwensft_trainer.contract import credentials
+from qwensft_trainer.contract.config import Download, Run
+from qwensft_trainer.contract.errors import invalid_model
+from qwensft_trainer.hubs import repository as hub
+from qwensft_trainer.hubs.repository import Repository
+from qwensft_trainer.model import cache
+
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+
+# In the run's directory: which commit the run began with.
+PIN = "model.json"
+
+_TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"))
+
+
+def provide(run: Run) -> None:
+    """Download the model unless it is there, then check it. Raises StageError (DownloadFailed, InvalidModel, DiskFull).
+
+    A run keeps the commit it began with, also when the branch it names moves on.
+    """
+    if run.model.download is not None:
+        _obtain(run, run.model.download)
+    require(run)
+
+
+def require(run: Run) -> None:
+    """Check that the model is there and complete. Raises PermanentError InvalidModel that tells how to get it back."""
+    path = run.model.path
+    if path.is_symlink() and not path.exists():
+        raise invalid_model(
+            f"The model that this run reads, {os.readlink(path)}, is gone from the cache volume (spec.model.cache). "
+            f"Create the job again with spec.storage.path naming this run's directory ({run.run_directory.name}) and "
+            "spec.storage.onExisting: Resume: it downloads the same model anew and goes on from the checkpoints."
+        )
+    check_model(path, advice=_advice(run))
+
+
+def check_model(directory: Path, *, advice: str) -> None:
+    """Raises PermanentError InvalidModel that names what is missing in `directory`, followed by `advice`."""
+    if not directory.is_dir():
+        raise invalid_model(f"There is no model directory {directory}. {advice}")
+    missing = [] if (directory / "config.json").is_file() else ["config.json"]
+    if not any(all((directory / name).is_file() for name in names) for names in _TOKENIZERS):
+        missing.append("a tokenizer (tokenizer.json, or vocab.json with merges.txt)")
+    missing += [name for name in weight_files(directory) if not (directory / name).is_file()]
+    if missing:
+        raise invalid_model(f"The model directory {directory} lacks {', '.join(missing)}. {advice}")
+    for name in weight_files(directory):
+        _check_not_cut_off(directory / name, advice)
+
+
+def weight_files(directory: Path) -> list[str]:
+    """Names of the safetensors files a model consists of, by its index; they need not exist."""
+    index = files.read_json_object(directory / INDEX)
+    if index is None:
+        return [SINGLE]
+    return sorted(set(index.get("weight_map", {}).values()))
+
+
+def read_header(path: Path) -> tuple[dict[str, dict[str, Any]], int]:
+    """The header of a safetensors file ({tensor: {dtype, shape, data_offsets}}) and the file size it implies, in bytes.
+
+    Raises ValueError when the file is no safetensors file or ends inside its header.
+    """
+    with path.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if not 2 <= length <= 100 << 20:
+            raise ValueError("no safetensors header")
+        header = json.loads(stream.read(length))
+    header.pop("__metadata__", None)
+    return header, 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
+
+
+def tensors_of(directory: Path) -> dict[str, dict[str, Any]]:
+    """{tensor: {dtype, shape, data_offsets}} of all weight files of a complete model directory."""
+    tensors: dict[str, dict[str, Any]] = {}
+    for name in weight_files(directory):
+        tensors |= read_header(directory / name)[0]
+    return tensors
+
+
+def _check_not_cut_off(path: Path, advice: str) -> None:
+    try:
+        _, expected = read_header(path)
+    except (ValueError, KeyError, TypeError) as error:
+        raise invalid_model(f"{path} is not a readable safetensors file ({error}). {advice}") from error
+    size = path.stat().st_size
+    if size < expected:
+        raise invalid_model(f"{path} is cut off: {size} of {expected} bytes. {advice}")
+
+
+def _advice(run: Run) -> str:
+    if run.model.download is not None:
+        if run.model.cache is not None:
+            return "Delete that directory from the cache volume and create the job again to download it anew."
+        return "Delete that directory and create the job again to download it anew."
+    return (
+        "It must be a complete Hugging Face model directory: correct spec.model.source.volume (claimName, path) or "
+        "spec.model.source.image (reference, path) so that path names the directory that holds config.json."
+    )
+
+
+def _obtain(run: Run, download: Download) -> None:
+    """Make run.model.path the model: a directory of the run's own, or a link into the cache that jobs share."""
+    path = run.model.path
+    pinned = _pinned_commit(run, download)
+    found = cache.manifest_of(path)
+    if found is not None and found["commit"] == pinned:
+        return
+    entry = _known_entry(run, download, pinned or download.revision)
+    if entry is None:
+        repository = _repository(download)
+        asked = pinned if hub.is_commit(download.hub, pinned) else download.revision
+        snapshot = repository.snapshot(asked)
+        if pinned is not None and snapshot.commit != pinned:
+            raise invalid_model(
+                f"{download.repo} has changed on the hub since this run began (revision {asked or 'default'}), and the "
+                "model it began with is gone from the volume. Create the job again, with another spec.storage.path."
+            )
+        if run.model.cache is None:
+            there = files.read_json_object(path / cache.MANIFEST) or {}
+            if path.is_symlink() or there.get("commit") != snapshot.commit:
+                cache.remove(path)
+            cache.fill(path, repository, snapshot)
+            _pin(run, download, snapshot.commit)
+            return
+        entry = cache.entry_of(run.model.cache, download.hub, download.repo, snapshot.commit)
+        cache.fill_shared(entry, repository, snapshot, owner=f"{run.owner.namespace}/{run.owner.name}")
+    log(f"{download.repo} is in the cache: {entry}")
+    _link(path, entry)
+    _pin(run, download, entry.name)
+
+
+def _known_entry(run: Run, download: Download, commit: str | None) -> Path | None:
+    """The complete cache entry of a commit that need not be asked for; a pinned one of ModelScope's is a digest."""
+    if run.model.cache is None or commit is None:
+        return None
+    if not hub.is_commit(download.hub, commit) and commit == download.revision:
+        return None
+    entry = cache.entry_of(run.model.cache, download.hub, download.repo, commit)
+    return entry if cache.manifest_of(entry) is not None else None
+
+
+def _pinned_commit(run: Run, download: Download) -> str | None:
+    """The commit that this run has begun with."""
+    pin = files.read_json_object(run.run_directory / PIN) or {}
+    return pin.get("commit") if pin.get("download") == download.model_dump(mode="json") else None
+
+
+def _pin(run: Run, download: Download, commit: str) -> None:
+    files.write_json(run.run_directory / PIN, {"download": download.model_dump(mode="json"), "commit": commit})
+
+
+def _link(path: Path, entry: Path) -> None:
+    """Replace `path` by a link to `entry`, whatever it was: a stale link, or a model of the run's own."""
+    if not path.is_symlink():
+        cache.remove(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.link")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(entry)
+    temporary.replace(path)
+
+
+def _repository(download: Download) -> Repository:
+    return hub.open_repository(
+        hub=download.hub,
+        kind="model",
+        repo=download.repo,
+        endpoint=download.endpoint,
+        token=credentials.model_token(download.hub),
+        field=f"spec.model.source.{download.hub}",
+    )

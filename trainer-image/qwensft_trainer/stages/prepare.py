@@ -1,0 +1,152 @@
+"""The prepare stage: model and data onto the volume, every row checked, all tokenised, and no accelerator held."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from qwensft_trainer.base import files
+from qwensft_trainer.base.environment import forbid_hub_access
+from qwensft_trainer.base.log import log
+from qwensft_trainer.contract import workspace
+from qwensft_trainer.contract.config import Run, load_arguments, load_run
+from qwensft_trainer.contract.digest import configuration_digest
+from qwensft_trainer.contract.errors import PermanentError
+from qwensft_trainer.contract.stage import Result, Stage
+from qwensft_trainer.data import normalise as datasets
+from qwensft_trainer.data import source as dataset_source
+from qwensft_trainer.model import families
+from qwensft_trainer.model import source as model_source
+from qwensft_trainer.model.checks import chain as model_checks
+from qwensft_trainer.model.checks import deepspeed as deepspeed_config
+from qwensft_trainer.model.checks import learning_rate
+from qwensft_trainer.training import checkpoints
+
+SHOWN_WARNINGS = 5
+WARNING_CHARACTERS = 200
+
+
+def run(stage: Stage) -> Result:
+    """Returns counts, lengths, warnings, template and the model's shape as metrics (see docs/data.md).
+
+    A preparation that is complete for these inputs returns at once with what was recorded.
+    """
+    description = load_run(stage.config)
+    train_arguments = load_arguments(stage.config / "train.yaml")
+    digest = configuration_digest(description, train_arguments)
+    if description.on_existing == "Resume":
+        _refuse_other_results(description, digest)
+    workspace.claim(description)
+    inputs = files.sha256_of_json({"configuration": digest, "files": _inputs(description)})
+    recorded = files.read_json_object(description.prepare_result)
+    if recorded and recorded.get("inputs") == inputs and description.tokenized_directory.is_dir():
+        model_source.provide(description)
+        log(f"already prepared: {recorded['metrics']['samples']} samples, {recorded['metrics']['tokens']} tokens")
+        return Result(metrics=recorded["metrics"])
+    # From here on the tokenised data may be of other inputs than those recorded.
+    description.prepare_result.unlink(missing_ok=True)
+    clock = _Clock()
+    # Data first: it is small beside a model and more often what is wrong.
+    sources = dataset_source.provide(description)
+    clock.lap("the data files are there")
+    model_source.provide(description)
+    clock.lap(f"model {description.model.name} is complete in {description.model.path}")
+    template = families.resolve_template(description)
+    warnings = model_checks.check(description, train_arguments)
+    rows, remarks = datasets.write_normalised(description, sources, template)
+    deepspeed_config.install(description)
+    clock.lap("checked " + ", ".join(f"{count} rows of {name}" for name, count in rows.items()))
+    forbid_hub_access()
+    counts, limits = tokenise(stage, description, train_arguments, template)
+    clock.lap(f"tokenised {counts['samples']} samples, {counts['tokens']} tokens")
+    warnings += remarks + limits + learning_rate.warnings(description, train_arguments, counts["samples"])
+    for warning in warnings:
+        log(f"warning: {warning}")
+    metrics = counts | {
+        "warnings": [_shortened(warning) for warning in warnings[:SHOWN_WARNINGS]],
+        "template": template,
+        "model": model_checks.describe(description.model.path),
+    }
+    files.write_json(
+        description.prepare_result,
+        {
+            "inputs": inputs,
+            "configDigest": digest,
+            "template": template,
+            "rows": rows,
+            "warnings": warnings,
+            "seconds": clock.total(),
+            "metrics": metrics,
+        },
+    )
+    return Result(metrics=metrics)
+
+
+def tokenise(
+    stage: Stage, description: Run, train_arguments: Mapping[str, Any], template: str
+) -> tuple[dict[str, Any], list[str]]:
+    """Counts and lengths of the tokenised data, and warnings. From here on torch and LLaMA-Factory are imported."""
+    from qwensft_trainer.data import tokenization
+
+    lengths, warnings = tokenization.tokenise(description, train_arguments, template, scratch=stage.scratch)
+    train = lengths.pop(tokenization.TRAIN)
+    counts = train.metrics()
+    if lengths:
+        counts["evalSamples"] = sum(split.samples for split in lengths.values())
+    if train.truncated:
+        warnings.append(
+            f"{train.truncated} of {train.samples} samples are longer than spec.training.cutoffLen "
+            f"({train_arguments.get('cutoff_len')} tokens) and are cut; the longest has {train.longest}"
+        )
+    return counts, warnings
+
+
+def _refuse_other_results(description: Run, digest: str) -> None:
+    """With onExisting Resume the directory may hold another experiment: its result or checkpoints are not ours.
+
+    Its checkpoints would lie among this run's own, and be gone on from as such by a later attempt.
+    """
+    finished = files.read_json_object(description.train_result)
+    others = checkpoints.holds_others(description.run_directory / "train", digest, owner_uid=description.owner.uid)
+    if others or (finished and finished.get("configDigest") != digest):
+        raise PermanentError(
+            "OutputExists",
+            f"{description.run_directory} holds a run with other inputs, so there is nothing to resume. Set "
+            "spec.storage.path to a new directory, or spec.storage.onExisting to Overwrite (delete its files).",
+        )
+
+
+def _inputs(description: Run) -> dict[str, Any]:
+    """What can change behind the configuration's back: mounted files. What a download gave stays as it was."""
+    mounted: dict[str, Any] = {
+        dataset.name: [(found := dataset.path.stat()).st_size, found.st_mtime_ns]
+        for dataset in dataset_source.all_datasets(description)
+        if dataset.path is not None and dataset.path.is_file()
+    }
+    own = description.deepspeed.config if description.deepspeed and description.deepspeed.stage is None else None
+    return mounted | {"deepspeed": files.sha256_of_file(own) if own and own.is_file() else None}
+
+
+def _shortened(warning: str) -> str:
+    return warning if len(warning) <= WARNING_CHARACTERS else warning[: WARNING_CHARACTERS - 3] + "..."
+
+
+@dataclass
+class _Clock:
+    """Says in the log how long each part took, in seconds."""
+
+    started: float = 0.0
+    last: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.started = self.last = time.monotonic()
+
+    def lap(self, what: str) -> None:
+        now = time.monotonic()
+        log(f"{what} ({now - self.last:.1f} s)")
+        self.last = now
+
+    def total(self) -> float:
+        return round(time.monotonic() - self.started, 1)

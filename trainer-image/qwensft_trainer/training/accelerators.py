@@ -1,0 +1,82 @@
+"""Whether this pod has got the accelerators that it was promised, asked before torchrun and its workers start.
+
+A node with a broken driver or the wrong container runtime hands out pods without devices: training would go on for days
+on its CPUs, or die in every rank with an error that blames the arguments. What torch sees is printed by
+`python -m qwensft_trainer.training.accelerators`.
+ADR 0065 says why.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import warnings
+from dataclasses import asdict, dataclass
+
+from qwensft_trainer.base.log import log
+from qwensft_trainer.contract.errors import StageError
+
+ADVICE = (
+    "Check on that node that the driver works (nvidia-smi) and the device plugin is healthy, that "
+    "spec.worker.runtimeClassName names the runtime that hands devices to containers, and that the image's torch is "
+    "made for these devices and this driver (spec.worker.image)."
+)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What torch says: how many devices, its version, the kind it was built for (None: CPUs alone), its warnings."""
+
+    devices: int
+    version: str
+    kind: str | None
+    warnings: list[str]
+
+
+def require(needed: int) -> None:
+    """Raise StageError AcceleratorMissing when torch sees fewer devices than this pod's `needed` processes take.
+
+    Not a permanent error: the next attempt may come to a better node.
+    """
+    seen = _ask()
+    if seen is None or seen.devices >= needed:
+        return
+    some = f"only {seen.devices}" if seen.devices else "none"
+    made_for = f"torch {seen.version}, made for {seen.kind or 'CPUs only'}"
+    words = f", says: {' '.join(seen.warnings)}" if seen.warnings else ""
+    raise StageError(
+        "AcceleratorMissing",
+        f"the pod sees {some} of the {needed} accelerators that its processes need ({made_for}{words:.700}). {ADVICE}",
+    )
+
+
+def _ask() -> Seen | None:
+    """Ask torch in a process of its own, as importing it takes memory and initialising CUDA cannot be undone.
+
+    None when that process fails: whatever is wrong with torch, the workers' own end tells it better.
+    """
+    command = [sys.executable, "-m", "qwensft_trainer.training.accelerators"]
+    try:
+        answer = subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+        return Seen(**json.loads(answer.stdout.splitlines()[-1]))
+    except (subprocess.CalledProcessError, IndexError, ValueError, TypeError) as error:
+        log(f"torch could not be asked for its accelerators: {error}")
+        return None
+
+
+def look() -> Seen:
+    """Import torch and count. `is_available` initialises the driver; `device_count` alone only reads a list of it."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        import torch
+
+        kind = torch.accelerator.current_accelerator()
+        devices = torch.accelerator.device_count() if torch.accelerator.is_available() else 0
+    # The driver's complaints are warnings of torch's; those of other packages are of no use here.
+    said = [str(warning.message) for warning in caught if "initialization" in str(warning.message)]
+    return Seen(devices, torch.__version__, kind.type if kind else None, said)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(asdict(look())) + "\n")

@@ -1,0 +1,258 @@
+"""Finds out why training processes died: from torchelastic's error files, exit signals and the last lines of output.
+
+The cause is the earliest failure that is not PeerLost: a worker that lost its connection only tells that another one
+died. Only an error file, with an exception of the right type and origin, ends a run for good (ADR 0071). Pure functions
+over text, so that every reason has a test with the real wording.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from qwensft_trainer.base.causes import STORAGE_ADVICE, STORAGE_ERRNOS
+from qwensft_trainer.base.redaction import clean
+from qwensft_trainer.contract.errors import StageError, invalid_config
+from qwensft_trainer.training.accelerators import ADVICE
+from qwensft_trainer.training.tracebacks import Raised, parse, parse_exception
+
+
+@dataclass(frozen=True)
+class WorkerFailure:
+    """One failed worker of this node. `time` is Unix seconds; `message` begins with the exception's type."""
+
+    local_rank: int
+    time: float
+    message: str
+    traceback: str = ""
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """`pattern` is searched in "Type: message" of an exception and of those it was raised from."""
+
+    reason: str
+    pattern: re.Pattern[str]
+    advice: str
+
+    def fits(self, chain: Sequence[Raised]) -> bool:
+        return any(self.pattern.search(raised.text) for raised in chain)
+
+
+@dataclass(frozen=True)
+class _Refusal:
+    """What only another spec can mend, by the exception that ended the worker alone: its type, and its text or origin.
+
+    With `raised_in`, the exception went through one of the modules that judge arguments and was raised in one of them,
+    the standard library aside: process group and devices are initialised below them, too.
+    """
+
+    types: frozenset[str]
+    advice: str
+    pattern: re.Pattern[str] = re.compile("")
+    raised_in: re.Pattern[str] | None = None
+
+    def fits(self, raised: Raised) -> bool:
+        if raised.type not in self.types or not self.pattern.search(raised.message):
+            return False
+        if self.raised_in is None:
+            return True
+        own = [file for file in raised.files if not _STANDARD_LIBRARY.search(file)]
+        return bool(own) and any(_ARGUMENTS.search(file) for file in own) and bool(self.raised_in.search(own[-1]))
+
+
+_STORAGE = "|".join(str(number) for number in sorted(STORAGE_ERRNOS))
+
+# What comes of the machine, the network or the volume, and so may pass. The first rule that fits decides; none of the
+# refusals is looked at then.
+_RULES: tuple[_Rule, ...] = (
+    _Rule(
+        "OutOfMemory",
+        re.compile(
+            r"OutOfMemoryError|^MemoryError|out of memory|can't allocate memory|Cannot allocate|\[Errno 12\]"
+            r"|CUBLAS_STATUS_ALLOC_FAILED|std::bad_alloc"
+        ),
+        "Lower spec.training.perDeviceTrainBatchSize or cutoffLen, or give the worker more (accelerator) memory.",
+    ),
+    _Rule(
+        "DiskFull",
+        re.compile(
+            r"No space left on device|Disk quota exceeded|os error 28|Bus error.*(shm|shared memory)", re.DOTALL
+        ),
+        "Expand the volume or lower spec.training.saveTotalLimit; if /dev/shm is full, raise spec.worker.sharedMemory.",
+    ),
+    _Rule(
+        "RendezvousTimeout",
+        re.compile(r"EADDRINUSE|[Aa]ddress already in use"),
+        "Another process holds the port, as happens with spec.worker.hostNetwork: set spec.distribution.masterPort to "
+        "a free one.",
+    ),
+    _Rule(
+        "PeerLost",
+        re.compile(
+            r"Connection (closed|reset) by peer|ncclRemoteError|remote process exited|Broken pipe|Socket closed"
+            r"|Timed out waiting \d+ms for (recv|send) operation|Watchdog caught collective operation timeout"
+            r"|failed to recv, got 0 bytes|Connection was likely closed"
+        ),
+        "Another process of this training went away; the cause stands in that pod.",
+    ),
+    _Rule(
+        "RendezvousTimeout",
+        re.compile(
+            r"Timed out after \d+ seconds waiting for clients|RendezvousTimeoutError|DistStoreError|DistNetworkError"
+            r"|The client socket has (timed out|failed to connect)|connectFullMesh failed|ConnectionRefusedError"
+        ),
+        "Not all pods came up in time: look for pods that are not scheduled, or a NetworkPolicy between them.",
+    ),
+    _Rule(  # before the errors of a driver that answers
+        "AcceleratorMissing",
+        re.compile(
+            r"No (CUDA|HIP) GPUs are available|Found no NVIDIA driver|NVIDIA driver on your system is too old"
+            r"|CUDA driver version is insufficient|no CUDA-capable device|invalid device ordinal"
+            r"|Torch not compiled with CUDA enabled"
+        ),
+        ADVICE,
+    ),
+    _Rule(
+        "AcceleratorFailed",
+        re.compile(r"setup doesn't support bf16|does not support `pure_bf16`|requires Ampere or a newer GPU"),
+        "No accelerator with this number format answers on this node: check its driver, or change "
+        "spec.training.precision.",
+    ),
+    _Rule(
+        "AcceleratorFailed",
+        re.compile(
+            r"AcceleratorError|CUDA (unknown )?error|CUDA driver|Cuda failure|no kernel image is available"
+            r"|NVIDIA driver|\bXid\b|ncclUnhandledCudaError|CU(BLAS|DNN)_STATUS_"
+            r"|libcuda\S* cannot open shared object"
+        ),
+        "Check the accelerator and its driver on this node.",
+    ),
+    _Rule("TrainingFailed", re.compile(rf"\[Errno ({_STORAGE})\]|\(os error ({_STORAGE})\)"), STORAGE_ADVICE),
+    _Rule(
+        "TrainingFailed",
+        re.compile(r"Unable to JIT load the \S+ op due to it not being compatible"),
+        "DeepSpeed cannot compile an operator on this node: check the accelerator's driver; if the image lacks nvcc, "
+        "leave the optimizer out of the DeepSpeed configuration, or set spec.worker.image to an image with a CUDA "
+        "toolkit.",
+    ),
+)
+
+_REFUSED = frozenset({"ValueError", "JSONDecodeError", "TypeError", "AttributeError", "AssertionError"})
+_MISSING_PACKAGE = frozenset({"ImportError", "ModuleNotFoundError", "PackageNotFoundError"})
+_UNPARSABLE = frozenset({"ArgumentError", "ArgumentTypeError", "NotImplementedError"})
+_STANDARD_LIBRARY = re.compile(r"^<|/lib/python3\.\d+/(?!(site|dist)-packages/)")
+_ARGUMENTS = re.compile(r"/llamafactory/hparams/\w+\.py$|/transformers/(training_args|hf_argparser)\.py$")
+# Where the libraries raise what they think of the arguments: never in torch, accelerate's state or DeepSpeed's runtime.
+_JUDGES = re.compile(
+    _ARGUMENTS.pattern + r"|/llamafactory/extras/misc\.py$|/transformers/training_args_seq2seq\.py$"
+    r"|/transformers/(debug_utils|trainer_utils|trainer_pt_utils|utils/generic|utils/versions|integrations/deepspeed)\.py$"
+    r"|/accelerate/utils/dataclasses\.py$|/omegaconf/"
+)
+
+_REFUSALS: tuple[_Refusal, ...] = (
+    _Refusal(
+        _REFUSED | _MISSING_PACKAGE | _UNPARSABLE,
+        "LLaMA-Factory refuses the training arguments: correct the spec, or the key in spec.extraArguments.",
+        raised_in=_JUDGES,
+    ),
+    _Refusal(
+        frozenset({"ValueError"}),
+        "Correct the field it names in the spec.",
+        re.compile(
+            r"Target modules .* not found in the base model|^Unknown (quantization|scheduler)"
+            r"|Module \S+ is not found, please choose from|should be divisible by `num_layer_trainable`"
+            r"|Please correct the following DeepSpeed config values|Cannot resize embedding layers",
+            re.DOTALL,
+        ),
+    ),
+    _Refusal(
+        frozenset({"AssertionError"}),
+        "With FlashAttention-2, neatPacking takes one sequence at a time: set spec.training.perDeviceTrainBatchSize "
+        "(and spec.evaluation.batchSize) to 1 and raise gradientAccumulationSteps, or spec.model.attention to sdpa.",
+        re.compile(r"bsz should be 1 for neat packing"),
+    ),
+    _Refusal(
+        frozenset({"MissingCUDAException"}),
+        "DeepSpeed wants to compile an operator with nvcc, which the image lacks: leave the optimizer out of the "
+        "DeepSpeed configuration, or set spec.worker.image to an image with a CUDA toolkit.",
+    ),
+)
+# The first line of an exception in the output; what torchrun raises for a worker that died says nothing itself.
+_EXCEPTION_LINE = re.compile(r"^(?:\[rank\d+\]:\s*)?(?!\S*ChildFailedError)[\w.]*(?:Error|Exception)\b.*", re.MULTILINE)
+_SIGNAL = re.compile(r"\(local_rank: (\d+)\)\s+exitcode\s*: -(\d+)")  # of one block of torchrun's summary
+_SIGBUS, _SIGKILL, _SIGTERM = 7, 9, 15
+
+
+def read_error_files(temporary: Path) -> list[WorkerFailure]:
+    """Failures torchelastic's @record has left below `temporary` (torchrun's TMPDIR), earliest first."""
+    failures = []
+    for path in temporary.glob("torchelastic_*/*/attempt_*/*/error.json"):
+        try:
+            message = json.loads(path.read_text(encoding="utf-8"))["message"]
+            extra = message["extraInfo"]
+            failures.append(
+                WorkerFailure(
+                    local_rank=int(path.parent.name),
+                    time=float(extra["timestamp"]),
+                    message=clean(str(message["message"])),  # before it is shortened
+                    traceback=clean(str(extra["py_callstack"])),
+                )
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return sorted(failures, key=lambda failure: failure.time)
+
+
+def cause(failures: Sequence[WorkerFailure], tail: Iterable[str], exit_code: int) -> StageError:
+    """The error to end the stage with. `tail` is the last output of torchrun, `exit_code` its exit code."""
+    output = "\n".join(tail)
+    errors = [_classify(failure) for failure in failures]
+    killed = _killed(output)
+    primary = next((error for error in errors if error.reason != "PeerLost"), None)
+    # torchrun stops the survivors with SIGTERM (and SIGKILL 30 s later), so a recorded exception goes first.
+    if primary is None and killed is not None:
+        return killed
+    return primary or (errors[0] if errors else None) or _from_output(output, exit_code)
+
+
+def _classify(failure: WorkerFailure) -> StageError:
+    what = f"local rank {failure.local_rank}: {' '.join(failure.message.split()) or 'no message':.700}"
+    chain = parse(failure.traceback) or [parse_exception(failure.message) or Raised("Exception", failure.message)]
+    if rule := next((rule for rule in _RULES if rule.fits(chain)), None):
+        return StageError(rule.reason, f"{what} {rule.advice}")
+    if refusal := next((refusal for refusal in _REFUSALS if refusal.fits(chain[-1])), None):
+        return invalid_config(f"{what} {refusal.advice}")
+    return StageError("TrainingFailed", what)
+
+
+def _killed(output: str) -> StageError | None:
+    for rank, number in ((int(rank), int(number)) for rank, number in _SIGNAL.findall(output)):
+        if number == _SIGKILL:
+            return StageError(
+                "OutOfMemory",
+                f"local rank {rank} was killed by SIGKILL, as happens to a container above its memory limit: raise "
+                "spec.worker.resources.limits.memory, or lower spec.training.perDeviceTrainBatchSize or cutoffLen.",
+            )
+        if number == _SIGBUS:
+            return StageError(
+                "TrainingFailed",
+                f"local rank {rank} died from signal {number} (SIGBUS): /dev/shm is full (raise "
+                "spec.worker.sharedMemory), or the volume failed under a file that is mapped into memory.",
+            )
+        if number != _SIGTERM:
+            return StageError("TrainingFailed", f"local rank {rank} died from signal {number}.")
+    return None
+
+
+def _from_output(output: str, exit_code: int) -> StageError:
+    """The output alone never says that another attempt is in vain: anybody's text may stand in it."""
+    exceptions = list(_EXCEPTION_LINE.finditer(output))
+    lines = [found[0] for found in exceptions] or [line for line in output.splitlines() if line.strip()]
+    what = f"torchrun exited with code {exit_code}: {lines[-1] if lines else 'no output':.700}"
+    shown = [Raised("", output[exceptions[0].start() :])] if exceptions else []
+    rule = next((rule for rule in _RULES if rule.fits(shown)), None)
+    return StageError(rule.reason, f"{what} {rule.advice}") if rule else StageError("TrainingFailed", what)

@@ -1,0 +1,163 @@
+"""Runs torchrun as a child process: its command line, its output, and SIGTERM held back while workers save.
+
+What the child's end means is decided in train.py and failures.py.
+"""
+
+from __future__ import annotations
+
+import collections
+import io
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import IO
+
+from qwensft_trainer.base.log import log
+from qwensft_trainer.base.redaction import clean
+from qwensft_trainer.contract.errors import Interrupted, invalid_config
+from qwensft_trainer.training.peers import Peers
+
+_TAIL_LINES = 400
+_LOOK_EVERY_SECONDS = 2.0
+_STOP_SECONDS = 10.0  # workers die of SIGTERM at once, unless the kernel holds them
+
+
+@dataclass(frozen=True)
+class Gang:
+    """This node's place among the nodes, from the environment the operator sets."""
+
+    nodes: int
+    node_rank: int
+    processes_per_node: int
+    master_address: str
+    master_port: int
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Gang:
+        """Read NNODES, NODE_RANK, NPROC_PER_NODE, MASTER_ADDR and MASTER_PORT; a lone process needs none of them."""
+        try:
+            return cls(
+                nodes=int(environment.get("NNODES", "1")),
+                node_rank=int(environment.get("NODE_RANK", "0")),
+                processes_per_node=int(environment.get("NPROC_PER_NODE", "1")),
+                master_address=environment.get("MASTER_ADDR", "localhost"),
+                master_port=int(environment.get("MASTER_PORT", "29500")),
+            )
+        except ValueError as error:
+            raise invalid_config(
+                f"NNODES, NODE_RANK, NPROC_PER_NODE and MASTER_PORT must be numbers: {error}"
+            ) from error
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is node rank 0, which decides and records for all."""
+        return self.node_rank == 0
+
+    def command(self, arguments: Path) -> list[str]:
+        """The torchrun call, with the flags of the Qwen documentation's multi-node example."""
+        return [
+            "torchrun",
+            *("--nproc_per_node", str(self.processes_per_node)),
+            *("--nnodes", str(self.nodes)),
+            *("--node_rank", str(self.node_rank)),
+            *("--master_addr", self.master_address),
+            *("--master_port", str(self.master_port)),
+            *("-m", "qwensft_trainer.training.worker", str(arguments)),
+        ]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """torchrun's exit code, the last lines it and its workers wrote, and the lost peer for which it was ended."""
+
+    exit_code: int
+    tail: list[str]
+    lost_peer: str | None = None
+
+
+class Termination:
+    """What SIGTERM does: before torchrun runs it ends the stage, later it only asks the workers to save and stop."""
+
+    def __init__(self, drain_flag: Path, on_request: Callable[[], None]) -> None:
+        self.requested = False
+        self.training = False
+        self._drain_flag = drain_flag
+        self._on_request = on_request
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Install the handler for the duration of the block."""
+        previous = signal.signal(signal.SIGTERM, self._handle)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, previous)
+
+    def _handle(self, _number: int, _frame: FrameType | None) -> None:
+        self.requested = True
+        if not self.training:
+            raise Interrupted("Stopped by SIGTERM before training began; nothing was lost.")
+        self._drain_flag.touch()
+        self._on_request()
+
+
+def run(command: list[str], termination: Termination, peers: Peers) -> Ended:
+    """Run to the end. The child has a session of its own, so a signal to our process group cannot reach the workers.
+
+    A gang that is asked to stop but has lost a pod cannot save together: then the child is ended at once.
+    """
+    log(f"running: {shlex.join(command)}")
+    tail: collections.deque[str] = collections.deque(maxlen=_TAIL_LINES)
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+        env=os.environ.copy(),
+    )
+    termination.training = True
+    relay = threading.Thread(target=_relay, args=(process.stdout or io.StringIO(), tail), name="relay", daemon=True)
+    relay.start()
+    lost_peer: str | None = None
+    while (exit_code := _wait(process, _LOOK_EVERY_SECONDS)) is None:
+        if termination.requested and (lost_peer := peers.gone()) is not None:
+            log(f"{lost_peer} is gone: no checkpoint can be saved together any more; stopping the workers")
+            exit_code = _stop(process)
+            break
+    relay.join(timeout=10)
+    return Ended(exit_code, list(tail), lost_peer)
+
+
+def _stop(process: subprocess.Popen[str]) -> int:
+    """End torchrun and, through it, its workers. Left alone, it would wait minutes for the torchrun of other nodes."""
+    process.terminate()
+    exit_code = _wait(process, _STOP_SECONDS)
+    if exit_code is None:
+        process.kill()
+        exit_code = process.wait()
+    return exit_code
+
+
+def _wait(process: subprocess.Popen[str], seconds: float) -> int | None:
+    try:
+        return process.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        return None
+
+
+def _relay(stream: IO[str], tail: collections.deque[str]) -> None:
+    for line in stream:
+        sys.stdout.write(line)
+        sys.stdout.flush()
+        tail.append(clean(line).rstrip("\n"))  # before anything cuts it, and perhaps a secret, in two
