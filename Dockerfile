@@ -1,4 +1,4 @@
-# The operator's image: CPython, the locked dependencies, and operator/qwensft. `docker build .` works as it is.
+# The operator's image: CPython, the locked dependencies, and the packages qwensft and qwensft_operator. `docker build .` works as it is.
 # ADR 0044 says why it is made like this.
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 
@@ -18,7 +18,8 @@ RUN set -eu; \
     rm -rf /app/bin /app/.lock; \
     find /app -depth \( -name tests -o -name test \) -type d -exec rm -rf {} +; \
     find /app \( -name '*_test.py' -o -name '*.pyx' -o -name '*.pxd' -o -name '*.c' -o -name '*.h' \) -delete
-COPY operator/qwensft /app/qwensft
+COPY client/qwensft /app/qwensft
+COPY operator/qwensft_operator /app/qwensft_operator
 # The root file system is read-only at run time, so byte code has to be there before. The generated models and API
 # classes of the Kubernetes client are left out: they are loaded on demand only, and the operator demands none.
 RUN python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash \
@@ -37,4 +38,4 @@ ENV PYTHONPATH=/app \
 WORKDIR /app
 USER 65532:65532
 EXPOSE 8080
-ENTRYPOINT ["python3", "-m", "qwensft"]
+ENTRYPOINT ["python3", "-m", "qwensft_operator"]

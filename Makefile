@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory --warn-undefined-variables
 VENV := .venv
 BIN := $(VENV)/bin
 CLUSTER ?= local
-PYTHON_CODE := operator trainer-image tests quickstart benchmarks
+PYTHON_CODE := client operator trainer-image tests quickstart benchmarks
 export CLUSTER
 
 # Commands that need kubectl, helm and a kubeconfig run behind this.
@@ -18,7 +18,7 @@ CLUSTER_ENV = if [ "$(CLUSTER)" = local ]; then eval "$$(local-cluster/cluster e
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
-$(VENV)/.installed: requirements/dev.txt pyproject.toml trainer-image/pyproject.toml
+$(VENV)/.installed: requirements/dev.txt client/pyproject.toml operator/pyproject.toml trainer-image/pyproject.toml
 	@echo "installing the development tools into $(VENV)"
 	@hack/venv $(VENV)
 	@touch $@

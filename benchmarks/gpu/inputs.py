@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from qwensft.api.v1alpha1 import Stage, parse_job
-from qwensft.render import config_map
+from qwensft_operator.render import config_map
 
 DATASET = "text"
 ROOTS = ("/workspace", "/model", "/datasets")

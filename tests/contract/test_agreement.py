@@ -20,7 +20,7 @@ from qwensft.api.v1alpha1.immutability import IMMUTABLE
 
 from ..property.documents import Document, job_documents
 from ..property.mutations import change
-from ..unit.api.test_documents import validations
+from ..unit.client.api.test_documents import validations
 from .conftest import Jobs, Refusal
 from .test_admission import INVALID, VALID, documents
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self, TypeVar
 
-from qwensft.runtime.kube import EVENTS, JOBS, PODS, QWENSFTJOBS, Kube, Manifest, NotFoundError, Resource
+from qwensft_operator.runtime.kube import EVENTS, JOBS, PODS, QWENSFTJOBS, Kube, Manifest, NotFoundError, Resource
 
 T = TypeVar("T")
 PATIENCE = 120.0  # seconds; what is waited for comes within one or two on an idle machine

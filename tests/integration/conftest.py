@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from qwensft.runtime.kube import LEASES, PODS, Kube, NotFoundError, Resource
-from qwensft.runtime.leader import Leader
+from qwensft_operator.runtime.kube import LEASES, PODS, Kube, NotFoundError, Resource
+from qwensft_operator.runtime.leader import Leader
 
 from .cluster import Cluster, Operator
 

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from qwensft.runtime.kube import JOBS, NODES, Manifest
+from qwensft_operator.runtime.kube import JOBS, NODES, Manifest
 
 from .cluster import Cluster
 

@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from qwensft.runtime.kube import JOBS, LEASES, Manifest
+from qwensft_operator.runtime.kube import JOBS, LEASES, Manifest
 
 from .cluster import PATIENCE, Cluster, Operator
 

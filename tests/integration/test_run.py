@@ -1,6 +1,6 @@
 """A run from its creation to its end, with everything that can come between."""
 
-from qwensft.runtime.kube import CLAIMS, CONFIG_MAPS, JOBS, QWENSFTJOBS, SERVICES, Resource
+from qwensft_operator.runtime.kube import CLAIMS, CONFIG_MAPS, JOBS, QWENSFTJOBS, SERVICES, Resource
 
 from .cluster import Cluster, condition
 

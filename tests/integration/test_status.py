@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from qwensft import plan
 from qwensft.api.v1alpha1 import parse_job
-from qwensft.plan.types import Plan
-from qwensft.runtime.kube import QWENSFTJOBS, InvalidError
-from qwensft.runtime.status import Reporter
+from qwensft_operator import plan
+from qwensft_operator.plan.types import Plan
+from qwensft_operator.runtime.kube import QWENSFTJOBS, InvalidError
+from qwensft_operator.runtime.status import Reporter
 
 from .cluster import Cluster, condition
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from qwensft.runtime.kube import JOBS, Manifest, Resource
+from qwensft_operator.runtime.kube import JOBS, Manifest, Resource
 
 from .cluster import PATIENCE, Cluster, Operator
 

@@ -14,9 +14,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from qwensft.api.v1alpha1 import Phase, Reason, Stage, Status, parse_job
-from qwensft.plan import Observed, Plan, claims_wanted, config_maps_wanted, decide, pods_wanted
-from qwensft.plan.run import DONE_CONDITION
-from qwensft.plan.types import (
+from qwensft_operator.plan import Observed, Plan, claims_wanted, config_maps_wanted, decide, pods_wanted
+from qwensft_operator.plan.run import DONE_CONDITION
+from qwensft_operator.plan.types import (
     Action,
     ChildJob,
     ClaimView,

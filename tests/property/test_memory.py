@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwensft.api.v1alpha1 import Spec, parse_job
-from qwensft.plan.architectures import Architecture, known
-from qwensft.plan.estimate import estimate
-from qwensft.plan.memory import Footprint, footprint
+from qwensft.estimate.architectures import Architecture, known
+from qwensft.estimate.memory import Footprint, footprint
+from qwensft_operator.plan.estimate import estimate
 
 NAMES = (
     "Qwen/Qwen3-0.6B",

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qwensft.api.v1alpha1 import Phase, Reason, Stage, StageStatus, Status
-from qwensft.plan.run import DONE_CONDITION
-from qwensft.plan.suspension import seconds_active
-from qwensft.plan.types import JobState
+from qwensft_operator.plan.run import DONE_CONDITION
+from qwensft_operator.plan.suspension import seconds_active
+from qwensft_operator.plan.types import JobState
 
 from .cluster import OVER, Cluster, Pass, SimulatedJob
 

@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from qwensft.runtime.queue import Backoff, QueueClosedError, WorkQueue
+from qwensft_operator.runtime.queue import Backoff, QueueClosedError, WorkQueue
 
 KEYS = st.sampled_from(["a", "b", "c", "d"])
 # Few distinct times, so that coincidences happen.

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwensft.api.v1alpha1 import Stage, Status
-from qwensft.plan import decide, pod_view
-from qwensft.plan.types import JobState
+from qwensft_operator.plan import decide, pod_view
+from qwensft_operator.plan.types import JobState
 
 from .cluster import Cluster, SimulatedJob
 

@@ -27,15 +27,15 @@ from qwensft.api.v1alpha1.model import ModelSource, Template
 from qwensft.api.v1alpha1.storage import OnExisting
 from qwensft.api.v1alpha1.training import MixStrategy
 from qwensft.api.v1alpha1.tuning import Method, Quantization, Tuning
-from qwensft.plan.architectures import described
-from qwensft.plan.failure import _GENERIC, _NO_FAILURE
-from qwensft.plan.observed import LONGEST_TEXT, LONGEST_WARNING, MOST_WARNINGS, report
-from qwensft.plan.types import Scrape
-from qwensft.render import config_map
-from qwensft.render.llamafactory import DTYPE
-from qwensft.render.names import CONFIG, WORKSPACE, child_name, service_name
-from qwensft.render.run import COLUMNS, TAGS
-from qwensft.runtime.scrape import parse
+from qwensft.estimate.architectures import described
+from qwensft_operator.plan.failure import _GENERIC, _NO_FAILURE
+from qwensft_operator.plan.observed import LONGEST_TEXT, LONGEST_WARNING, MOST_WARNINGS, report
+from qwensft_operator.plan.types import Scrape
+from qwensft_operator.render import config_map
+from qwensft_operator.render.llamafactory import DTYPE
+from qwensft_operator.render.names import CONFIG, WORKSPACE, child_name, service_name
+from qwensft_operator.render.run import COLUMNS, TAGS
+from qwensft_operator.runtime.scrape import parse
 from qwensft_trainer import cli
 from qwensft_trainer.contract import arguments, config, credentials, termination, workspace
 from qwensft_trainer.contract.config import load_run
@@ -48,11 +48,11 @@ from qwensft_trainer.training import failures, metrics_server, progress
 from qwensft_trainer.training.peers import Peers
 from qwensft_trainer.training.torchrun import Gang
 
-from .render.jobs import EXAMPLES, SPECS, STAGES, container, environment, example, files, job, pod_spec, train
+from .operator.render.jobs import EXAMPLES, SPECS, STAGES, container, environment, example, files, job, pod_spec, train
 from .trainer import models
 
 REPOSITORY = Path(__file__).parents[2]
-OPERATOR = [*(REPOSITORY / "operator").rglob("*.py")]
+OPERATOR = [*(REPOSITORY / "client").rglob("*.py"), *(REPOSITORY / "operator").rglob("*.py")]
 TRAINER = [*(REPOSITORY / "trainer-image" / "qwensft_trainer").rglob("*.py")]
 
 # Constants that share a name and nothing else.

@@ -9,8 +9,8 @@ import yaml
 from quickstart import inputs, report
 
 from qwensft.api.v1alpha1 import QwenSFTJob, Stage, parse_job
-from qwensft.render.llamafactory import train_arguments
-from qwensft.render.run import run_description
+from qwensft_operator.render.llamafactory import train_arguments
+from qwensft_operator.render.run import run_description
 from qwensft_trainer.contract.config import Dataset, Run
 from qwensft_trainer.data.formats import conversation
 from qwensft_trainer.model.checks import learning_rate

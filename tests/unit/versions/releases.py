@@ -10,7 +10,7 @@ import pytest
 
 from qwensft.api.v1alpha1 import QwenSFTJob, Stages, StageStatus, Status
 from qwensft.api.v1alpha1 import job as api
-from qwensft.runtime import status as writing
+from qwensft_operator.runtime import status as writing
 from qwensft_trainer.contract import config
 from qwensft_trainer.contract.termination import Termination
 

@@ -18,20 +18,20 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.unit.runtime.fakes import FakeKube, job_manifest
-from tests.unit.runtime.test_reconcile import StillTimers
+from tests.unit.operator.runtime.fakes import FakeKube, job_manifest
+from tests.unit.operator.runtime.test_reconcile import StillTimers
 from tests.unit.trainer import models
 
-from qwensft.render import Defaults
-from qwensft.runtime.execute import Executor
-from qwensft.runtime.kube import CLAIMS, JOBS, PODS, QWENSFTJOBS, Manifest
-from qwensft.runtime.metrics import Metrics
-from qwensft.runtime.nodes import Nodes
-from qwensft.runtime.observe import Key, Observer
-from qwensft.runtime.queue import Backoff, WorkQueue
-from qwensft.runtime.reconcile import Reconciler
-from qwensft.runtime.scrape import PodAddresses, Scraper
-from qwensft.runtime.status import Reporter
+from qwensft_operator.render import Defaults
+from qwensft_operator.runtime.execute import Executor
+from qwensft_operator.runtime.kube import CLAIMS, JOBS, PODS, QWENSFTJOBS, Manifest
+from qwensft_operator.runtime.metrics import Metrics
+from qwensft_operator.runtime.nodes import Nodes
+from qwensft_operator.runtime.observe import Key, Observer
+from qwensft_operator.runtime.queue import Backoff, WorkQueue
+from qwensft_operator.runtime.reconcile import Reconciler
+from qwensft_operator.runtime.scrape import PodAddresses, Scraper
+from qwensft_operator.runtime.status import Reporter
 from qwensft_trainer import cli
 from qwensft_trainer.stages import merge, prepare
 

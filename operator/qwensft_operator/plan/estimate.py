@@ -1,0 +1,153 @@
+"""`status.estimate`: the memory that the training is expected to need, and whether the accelerators have it.
+
+Made from the model's name while the prepare stage runs, and once more, for good, from what that stage found in the
+model and the data. The formulas stand in `memory`, what may be changed so that it fits in `remedies`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from qwensft.api.v1alpha1 import Estimate, QwenSFTJob, Reason, Spec, Stage, parse_quantity
+from qwensft.estimate.architectures import Architecture, described, known
+from qwensft.estimate.memory import Footprint, footprint
+from qwensft.estimate.remedies import more_accelerators_help, remedies
+from qwensft_operator.plan.run import Run
+from qwensft_operator.plan.types import ChildJob, Event, NodeView, Observed
+
+MARGIN = 1.2  # the formulas are up to 16 % below what was measured
+_GIB = 2**30
+_LARGEST = 2.0**63  # the greatest quantity in Kubernetes
+_LONGEST_MESSAGE = 1024  # characters, by the API
+
+
+def of(run: Run) -> Estimate | None:
+    """Return the next `status.estimate`; once the prepare stage is done and harvested it stays as it is."""
+    recorded = run.status.estimate
+    if run.finished or (Stage.PREPARE in run.done and Stage.PREPARE not in run.just_done):
+        return recorded
+    spec = run.job.spec
+    model, source = known(spec.model.name), "the model's name"
+    if run.prepared_model is not None and (found := described(run.prepared_model, spec.model.name)) is not None:
+        model, source = found, "the model's files"
+    if model is None:
+        if Stage.PREPARE in run.done:
+            return Estimate(message="no estimate: neither the model's name nor its files tell its size")
+        return Estimate(message="the name tells no size; estimated when the prepare stage has read the model")
+    longest = run.status.dataset.length_max if run.status.dataset is not None else None
+    # An autoscaler takes nodes away while nothing needs them; what they had is still true.
+    memory = accelerator_memory(spec, run.observed.nodes)
+    if memory is None and recorded is not None and recorded.accelerator_memory_gi_b is not None:
+        memory = recorded.accelerator_memory_gi_b * _GIB
+    return estimate(spec, model, source=source, longest=longest, memory=memory)
+
+
+def warning(before: Estimate | None, now: Estimate | None) -> Event | None:
+    """Return the event that tells, once, that the training will not fit."""
+    if now is None or now.fits is not False or (before is not None and before.fits is False):
+        return None
+    return Event("Warning", Reason.ESTIMATED_OUT_OF_MEMORY, now.message or "")
+
+
+def nodes_wanted(job: QwenSFTJob, children: tuple[ChildJob, ...]) -> str | None:
+    """Return the label of the nodes that are to be read, which holds their accelerators' memory; None for no need."""
+    accelerator = job.spec.worker.accelerator
+    run = Run(Observed(job=job, children=children))
+    asked = accelerator.count > 0 and accelerator.memory is None and run.current_stage is Stage.PREPARE
+    return memory_label(accelerator.resource) if asked else None
+
+
+def estimate(
+    spec: Spec, model: Architecture, *, source: str, longest: int | None = None, memory: float | None = None
+) -> Estimate:
+    """Return the estimate of a training.
+
+    Args:
+        spec: What is trained, and how.
+        model: Shape of the base model.
+        source: Where that is known from, for the message.
+        longest: Tokens of the longest example, where that is known.
+        memory: Bytes of one accelerator, where that is known.
+    """
+    needed = footprint(spec, model, longest)
+    if needed is None:
+        return Estimate(message="no estimate: distribution.deepspeed.config is a configuration of your own")
+    if spec.worker.accelerator.count == 0:
+        host = MARGIN * needed.host
+        return Estimate(
+            host_memory_gi_b=_gib(host), message=f"needs about {_gib(host)} GiB per pod, reckoned from {source}"
+        )
+    device = MARGIN * needed.device
+    message = f"needs about {_gib(device)} GiB per accelerator, reckoned from {source}: {_account(needed)}"
+    fits = None
+    if memory is not None:
+        fits = device <= memory
+        message += f"; it has {_gib(memory)} GiB"
+        message += "" if fits else f". {_advice(spec, model, longest, memory)}"
+    return Estimate(
+        gpu_memory_gi_b=_gib(device),
+        host_memory_gi_b=_gib(needed.host),
+        accelerator_memory_gi_b=None if memory is None else _gib(memory),
+        fits=fits,
+        message=message[:_LONGEST_MESSAGE],
+    )
+
+
+def accelerator_memory(spec: Spec, nodes: Iterable[NodeView]) -> float | None:
+    """Return the bytes of one accelerator: as given, else the least that a node has on which the pods may run.
+
+    Taints are not looked at, as clusters add tolerations to pods by themselves. What a required node affinity picks is
+    not judged: then the memory is unknown.
+    """
+    accelerator = spec.worker.accelerator
+    if accelerator.memory is not None:
+        return min(float(parse_quantity(accelerator.memory)), _LARGEST)
+    affinity = (spec.worker.affinity or {}).get("nodeAffinity")
+    if isinstance(affinity, dict) and "requiredDuringSchedulingIgnoredDuringExecution" in affinity:
+        return None
+    wanted = spec.worker.node_selector or {}
+    sizes = [
+        float(size) * 2**20
+        for node in nodes
+        if wanted.items() <= node.labels.items()
+        and _number(node.labels.get(f"{accelerator.resource}.count"), accelerator.count) >= accelerator.count
+        and (size := _number(node.labels.get(memory_label(accelerator.resource)), 0)) > 0
+    ]
+    return min(sizes, default=None)
+
+
+def memory_label(resource: str) -> str:
+    """Return the node label with the memory of one device in MiB, as NVIDIA's GPU feature discovery sets it."""
+    return f"{resource}.memory"
+
+
+def _number(label: str | None, otherwise: int) -> int:
+    return int(label) if label is not None and label.isdecimal() else otherwise
+
+
+def _account(needed: Footprint) -> str:
+    parts = {
+        "frozen weights": needed.weights,
+        "trained weights and optimiser": needed.states,
+        "activations": needed.activations,
+        "other": needed.overhead,
+    }
+    margin = (MARGIN - 1) * needed.device
+    listed = ", ".join(f"{name} {_gib(size)}" for name, size in parts.items() if size)
+    return f"{listed}, margin {_gib(margin)}"
+
+
+def _advice(spec: Spec, model: Architecture, longest: int | None, memory: float) -> str:
+    def fits(changed: Spec) -> bool:
+        needed = footprint(changed, model, longest)
+        return needed is not None and MARGIN * needed.device <= memory
+
+    found = remedies(spec, fits, longest)
+    if not found:
+        more = ", or more of them and distribution.deepspeed: {stage: 3}" if more_accelerators_help(spec, fits) else ""
+        return f"Use accelerators with more memory{more}"
+    return f"Create the job anew with {'; or '.join(found)}"
+
+
+def _gib(size: float) -> float:
+    return round(size / _GIB, 1)

@@ -1,0 +1,250 @@
+"""Kubernetes objects, as the API returns them, reduced to what decisions need.
+
+Pure parsing: raw JSON dicts in, the dataclasses of `types` out. Reading them is the runtime's work.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from qwensft.api.v1alpha1 import LABEL_ATTEMPT, LABEL_STAGE, QwenSFTJob, Stage
+from qwensft_operator.plan.failure import STARTING
+from qwensft_operator.plan.run import Run
+from qwensft_operator.plan.types import (
+    LARGEST_NUMBER,
+    ChildJob,
+    ClaimView,
+    JobState,
+    Observed,
+    PodView,
+    Report,
+    Trouble,
+)
+
+TRAINER_CONTAINER = "trainer"
+LONGEST_TEXT = 4096  # characters: a message of the status holds a few of them
+LONGEST_WARNING = 200
+MOST_WARNINGS = 5
+
+# Reasons of the events that tell why a volume or a pod does not come up. Not by their type: that a claim without any
+# storage class will never have a volume is a Normal event.
+_CLAIM_TROUBLES = frozenset({"FailedBinding", "ProvisioningFailed", "ExternalProvisioning"})
+_POD_TROUBLES = frozenset({"FailedMount", "FailedAttachVolume", "FailedMapVolume", "FailedCreatePodSandBox"})
+
+
+def child_job(manifest: dict[str, Any], owner_uid: str) -> ChildJob | None:
+    """Reduce a batch/v1 Job; None when it belongs to another object or carries no attempt."""
+    meta = manifest["metadata"]
+    labels = meta.get("labels") or {}
+    owned = any(owner.get("uid") == owner_uid for owner in meta.get("ownerReferences") or ())
+    if not owned or labels.get(LABEL_STAGE) not in set(Stage) or not str(labels.get(LABEL_ATTEMPT, "")).isdigit():
+        return None
+    status = manifest.get("status") or {}
+    state, condition = _job_state(status)
+    return ChildJob(
+        name=meta["name"],
+        uid=meta["uid"],
+        stage=Stage(labels[LABEL_STAGE]),
+        attempt=int(labels[LABEL_ATTEMPT]),
+        state=state,
+        created_at=datetime.fromisoformat(meta["creationTimestamp"]),
+        finished_at=_time(condition.get("lastTransitionTime")),
+        active=status.get("active") or 0,
+        ready=status.get("ready") or 0,
+        # Between two updates of its status Kubernetes keeps ended pods in a list before it counts them.
+        succeeded=(status.get("succeeded") or 0)
+        + len((status.get("uncountedTerminatedPods") or {}).get("succeeded") or ()),
+        deleting="deletionTimestamp" in meta,
+        reason=condition.get("reason", ""),
+        message=_text(condition.get("message", "")),
+    )
+
+
+def pod_view(manifest: dict[str, Any], events: Iterable[dict[str, Any]] = ()) -> PodView:
+    """Reduce a Pod of a child Job. `events`: those about it, for a pod of which `events_wanted` says so."""
+    meta, status = manifest["metadata"], manifest.get("status") or {}
+    conditions = {c["type"]: c for c in status.get("conditions") or ()}
+    scheduled, disrupted = conditions.get("PodScheduled", {}), conditions.get("DisruptionTarget", {})
+    container: dict[str, Any] = next(
+        (c for c in status.get("containerStatuses") or () if c["name"] == TRAINER_CONTAINER), {}
+    )
+    state = container.get("state") or {}
+    waiting, terminated = state.get("waiting") or {}, state.get("terminated") or {}
+    told = report(terminated.get("message", ""))
+    return PodView(
+        name=meta["name"],
+        index=int((meta.get("annotations") or {}).get("batch.kubernetes.io/job-completion-index", 0)),
+        phase=status.get("phase", "Pending"),
+        node=(manifest.get("spec") or {}).get("nodeName", ""),
+        exit_code=terminated.get("exitCode"),
+        exit_reason=terminated.get("reason", ""),
+        exit_message="" if told else _last_line(terminated.get("message", "")),
+        finished_at=_time(terminated.get("finishedAt")),
+        report=told,
+        rejected=_text(": ".join(filter(None, (status.get("reason"), status.get("message"))))),
+        unschedulable=_text(scheduled.get("message", "")) if scheduled.get("reason") == "Unschedulable" else "",
+        waiting_reason=waiting.get("reason", ""),
+        waiting_message=_text(waiting.get("message", "")),
+        disrupted=disrupted.get("reason", "") if disrupted.get("status") == "True" else "",
+        disrupted_at=_time(disrupted.get("lastTransitionTime")) if disrupted.get("status") == "True" else None,
+        unreachable=status.get("reason") == "NodeLost" or _declared_not_ready(conditions),
+        deleted_at=_time(meta.get("deletionTimestamp")),
+        trouble=_trouble(events, _POD_TROUBLES),
+    )
+
+
+def events_wanted(manifest: dict[str, Any]) -> bool:
+    """Whether only a pod's events can tell what it waits for: it has a node, but its containers are not created."""
+    status = manifest.get("status") or {}
+    waiting = [(c.get("state") or {}).get("waiting") for c in status.get("containerStatuses") or ()]
+    creating = all(w is not None and w.get("reason", "") in STARTING for w in waiting)
+    return bool(manifest["spec"].get("nodeName")) and status.get("phase", "Pending") == "Pending" and creating
+
+
+def claim_view(manifest: dict[str, Any], events: Iterable[dict[str, Any]] = ()) -> ClaimView:
+    """Reduce a PersistentVolumeClaim. `events`: those about it, while it is Pending."""
+    spec, phase = manifest.get("spec") or {}, (manifest.get("status") or {}).get("phase", "Pending")
+    return ClaimView(
+        name=manifest["metadata"]["name"],
+        phase=phase,
+        access_modes=frozenset(spec.get("accessModes") or ()),
+        block=spec.get("volumeMode") == "Block",
+        deleting="deletionTimestamp" in manifest["metadata"],
+        trouble=_trouble(events, _CLAIM_TROUBLES) if phase == "Pending" else None,
+    )
+
+
+def creation_failures(events: Iterable[dict[str, Any]]) -> tuple[str, ...]:
+    """Return why a Job's pods could not be created, the newest first. `events`: FailedCreate ones about the Job."""
+    latest_first = sorted(events, key=lambda event: _said_at(event, "lastTimestamp"), reverse=True)
+    return tuple(_text(event.get("message") or "") for event in latest_first)
+
+
+def config_map_keys(manifest: dict[str, Any]) -> frozenset[str]:
+    """Return the keys of a ConfigMap, of texts and of bytes alike."""
+    return frozenset([*(manifest.get("data") or ()), *(manifest.get("binaryData") or ())])
+
+
+def report(text: str) -> Report | None:
+    """Parse a termination message; None when the container wrote none or something else wrote it."""
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(data, dict) or not isinstance(data.get("outcome"), str):
+        return None
+    metrics = data["metrics"] if isinstance(data.get("metrics"), dict) else None
+    return Report(
+        outcome=data["outcome"],
+        reason=_text(data.get("reason") or ""),
+        message=_text(data.get("message") or ""),
+        rank=data["rank"] if isinstance(data.get("rank"), int) else None,
+        metrics=None if metrics is None else _numbers(metrics),
+        outputs=data["outputs"] if isinstance(data.get("outputs"), dict) else None,
+        warnings=_warnings(metrics or {}),
+        model=_measures(metrics or {}),
+    )
+
+
+def pods_wanted(job: QwenSFTJob, children: tuple[ChildJob, ...]) -> ChildJob | None:
+    """Whose pods must be read: a child that ended unrecorded, or one that is not fully ready. None otherwise.
+
+    Before an attempt has a Job: one of an earlier attempt whose pods hold it up.
+    """
+    run = Run(Observed(job=job, children=children))
+    if run.current_stage is None:
+        return None
+    child = run.current_child or next(iter(run.active_children()), None)
+    return None if child is None or (child == run.current_child and run.is_up(child)) else child
+
+
+def scrape_wanted(job: QwenSFTJob, children: tuple[ChildJob, ...]) -> ChildJob | None:
+    """The train Job whose rank 0 is worth scraping: it runs with all its pods."""
+    run = Run(Observed(job=job, children=children))
+    child = run.current_child
+    return child if child is not None and child.stage is Stage.TRAIN and run.is_up(child) else None
+
+
+def _job_state(status: dict[str, Any]) -> tuple[JobState, dict[str, Any]]:
+    true = {c["type"]: c for c in status.get("conditions") or () if c.get("status") == "True"}
+    for type_, state in (
+        ("Failed", JobState.FAILED),
+        ("Complete", JobState.COMPLETE),
+        ("FailureTarget", JobState.FAILING),
+    ):
+        if type_ in true:
+            return state, true[type_]
+    return JobState.RUNNING, {}
+
+
+def _declared_not_ready(conditions: dict[str, dict[str, Any]]) -> bool:
+    """Whether the node controller, not the kubelet, has taken the pod's readiness away, for want of news of its node.
+
+    The kubelet always changes both conditions, unless a readiness gate holds the pod back.
+    """
+    ready, containers = conditions.get("Ready", {}), conditions.get("ContainersReady", {})
+    gated = ready.get("reason") == "ReadinessGatesNotReady"
+    return ready.get("status") == "False" and containers.get("status") == "True" and not gated
+
+
+def _trouble(events: Iterable[dict[str, Any]], reasons: frozenset[str]) -> Trouble | None:
+    """Return what was said last, and since when Kubernetes says it."""
+    told = [event for event in events if event.get("reason") in reasons]
+    if not told:
+        return None
+    last = max(told, key=lambda event: _said_at(event, "lastTimestamp"))
+    since = min(_said_at(event, "firstTimestamp") for event in told if event["reason"] == last["reason"])
+    return Trouble(last["reason"], _one_line(str(last.get("message") or "")), since)
+
+
+def _said_at(event: dict[str, Any], field: str) -> datetime:
+    """Return a time of an Event; newer recorders write eventTime and a series in place of the two old fields."""
+    series = event.get("series") or {}
+    newer = series.get("lastObservedTime") if field == "lastTimestamp" else None
+    told = event.get(field) or newer or event.get("eventTime") or event["metadata"].get("creationTimestamp")
+    return _time(told) or datetime.min.replace(tzinfo=UTC)
+
+
+def _numbers(figures: dict[str, Any]) -> dict[str, float]:
+    """Keep what the API server would take: no text, no NaN, nothing infinite."""
+    return {name: value for name, value in figures.items() if _is_number(value)}
+
+
+def _warnings(metrics: dict[str, Any]) -> tuple[str, ...]:
+    """Keep what can be told in one line each."""
+    told = metrics.get("warnings")
+    texts = [_one_line(text) for text in told if isinstance(text, str)] if isinstance(told, list) else []
+    return tuple(dict.fromkeys(text[:LONGEST_WARNING] for text in texts if text))[:MOST_WARNINGS]
+
+
+def _measures(metrics: dict[str, Any]) -> dict[str, Any] | None:
+    told = metrics.get("model")
+    if not isinstance(told, dict):
+        return None
+    return {
+        name: value for name, value in told.items() if value is None or isinstance(value, bool) or _is_number(value)
+    }
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST_NUMBER
+
+
+def _last_line(text: str) -> str:
+    return next((line.strip()[:500] for line in reversed(text.splitlines()) if line.strip()), "")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(_text(text).split())
+
+
+def _text(value: Any) -> str:
+    """Return text that the status can hold: JSON in a report may have halves of characters, which no UTF-8 has."""
+    return str(value).encode(errors="replace").decode()[:LONGEST_TEXT]
+
+
+def _time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None

@@ -1,0 +1,190 @@
+"""The rules by which a run moves on: a chain of small functions, the first that has something to say decides.
+
+Each takes a `Run` and the time and returns a `Step`, or None to leave the matter to the next. `decide` composes the
+status from the step. Here stand the chain and the rules of an attempt's life; what belongs together otherwise has a
+module of its own. Reasons end up in conditions and events; all are members of `Reason`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from qwensft.api.v1alpha1 import Reason, Stage
+from qwensft_operator.plan import progress
+from qwensft_operator.plan.config_maps import config_map_unusable
+from qwensft_operator.plan.ending import finished, over_deadline, succeeded
+from qwensft_operator.plan.failure import Cause, classify, diagnose, has_failed, lost_node
+from qwensft_operator.plan.merging import merge_again, merge_unrecorded
+from qwensft_operator.plan.observed import LONGEST_TEXT
+from qwensft_operator.plan.references import absent_hint
+from qwensft_operator.plan.retry import backing_off, retry_requested, stage_failed, stage_lost
+from qwensft_operator.plan.run import Run
+from qwensft_operator.plan.step import LOOK_AGAIN, PHASE_OF, Policy, Step, adopted, deletions, held_phase, stage_phase
+from qwensft_operator.plan.suspension import suspended
+from qwensft_operator.plan.types import (
+    Action,
+    ChildJob,
+    CreateJob,
+    EnsureClaim,
+    EnsureConfigMap,
+    EnsureService,
+    JobState,
+)
+from qwensft_operator.plan.volumes import claim_unusable, one_node_hint, storage_trouble
+
+
+def obstructed(run: Run, _: datetime) -> Step | None:
+    """Report why the last action was refused; the run stays where it is, and a finished one keeps its last words."""
+    obstacle = run.observed.obstacle
+    if obstacle is None or run.finished:
+        return None
+    return Step(held_phase(run), obstacle.reason, obstacle.message[:LONGEST_TEXT], run.status, warning=True)
+
+
+def job_going(run: Run, now: datetime) -> Step | None:
+    """Wait for a Job that somebody deletes: only when it is gone, the attempt is lost."""
+    stage, child = run.current_stage, run.current_child
+    if stage is None or child is None or not child.deleting:
+        return None
+    cause = Cause(Reason.JOB_DELETED, f"Job {child.name} is being deleted")
+    lost = lost_node(child, run.observed.pods, now)
+    if lost is not None:
+        cause = replace(lost, message=f"{cause.message}; {lost.message}")
+    status = adopted(run, stage, child)
+    return Step(stage_phase(run, stage), cause.reason, cause.message, status, warning=True, requeue_after=LOOK_AGAIN)
+
+
+def previous_attempt_stopping(run: Run, now: datetime) -> Step | None:
+    """Stop what still runs of an earlier attempt, and wait until no pod of it is left."""
+    stage, leftover = run.current_stage, run.active_children()
+    if stage is None or run.current_child is not None or not leftover:
+        return None
+    cause = lost_node(leftover[0], run.observed.pods, now)
+    message = f"waiting for the pods of {', '.join(c.name for c in leftover)} to stop"
+    return Step(
+        stage_phase(run, stage),
+        cause.reason if cause else Reason.WAITING_FOR_PREVIOUS_ATTEMPT,
+        f"{message}; {cause.message}" if cause else message,
+        run.status,
+        deletions(leftover),
+        warning=cause is not None,
+        requeue_after=LOOK_AGAIN,
+    )
+
+
+def stage_unstarted(run: Run, now: datetime) -> Step | None:
+    """Start the reserved attempt of the current stage."""
+    stage = run.current_stage
+    if stage is None or run.current_child is not None:
+        return None
+    record, attempt = run.record(stage), run.record(stage).attempt or 1
+    actions: list[Action] = []
+    if run.job.spec.storage.volume.claim_template is not None and not run.observed.claim_exists:
+        actions.append(EnsureClaim())
+    if stage is Stage.TRAIN and not run.observed.service_exists:
+        actions.append(EnsureService())
+    actions += [EnsureConfigMap(stage, attempt), CreateJob(stage, attempt)]
+    name = run.child_name(stage, attempt)
+    status = run.recorded(stage, attempt=attempt, job_name=name, start_time=record.start_time or now)
+    return Step(stage_phase(run, stage), Reason.STARTING, f"created Job {name}", status, tuple(actions))
+
+
+def stage_failing(run: Run, now: datetime) -> Step | None:
+    """Say why an attempt is failing while its other pods still stop: too early for the next one."""
+    stage, child = run.current_stage, run.current_child
+    if stage is None or child is None:
+        return None
+    pods = run.observed.pods
+    if child.state is not JobState.FAILING and not any(has_failed(p) for p in pods):
+        return None
+    cause = classify(child, pods)
+    # Kubernetes declares a Job failed only once none of its pods is terminating; a lost node holds that up.
+    lost = lost_node(child, pods, now)
+    if lost is not None:
+        cause = replace(lost, message=f"{cause.message}; {lost.message}")
+    else:
+        cause = replace(cause, message=f"{cause.message}; waiting for the other pods to stop")
+    status = adopted(run, stage, child)
+    return Step(stage_phase(run, stage), cause.reason, cause.message, status, warning=True, requeue_after=LOOK_AGAIN)
+
+
+def stage_starting(run: Run, now: datetime) -> Step | None:
+    """Say what keeps the running attempt's pods from starting, or how many have."""
+    stage, child = run.current_stage, run.current_child
+    if stage is None or child is None or run.is_up(child):
+        return None
+    wanted, pods = run.pods_of(stage), run.observed.pods
+    cause = diagnose(
+        child,
+        pods,
+        wanted=wanted,
+        now=now,
+        creation_failures=run.observed.creation_failures,
+        storage=storage_trouble(run, now),
+    )
+    if cause is not None:
+        of_volume = cause.reason is Reason.VOLUME_MOUNT_FAILED or "volume" in cause.message
+        hints = (one_node_hint(run) if of_volume else "") + absent_hint(run, cause.message)
+        cause = replace(cause, message=cause.message + hints)
+    told = cause or Cause(Reason.PODS_STARTING, f"{child.ready} of {wanted} pods of Job {child.name} are ready")
+    return Step(
+        stage_phase(run, stage),
+        told.reason,
+        told.message,
+        adopted(run, stage, child),
+        _repairs(run, stage, child),
+        warning=cause is not None,
+        requeue_after=LOOK_AGAIN,  # a refused pod or volume is told in events, and no watch tells of these
+    )
+
+
+def stage_running(run: Run, now: datetime) -> Step | None:
+    """Follow the running attempt and its progress."""
+    stage, child = run.current_stage, run.current_child
+    if stage is None or child is None:
+        return None
+    status, repairs = adopted(run, stage, child), _repairs(run, stage, child)
+    message = f"Job {child.name} runs"
+    step = Step(PHASE_OF[stage], Reason.RUNNING, message, status, repairs, poll=stage is Stage.TRAIN)
+    scrape = run.observed.scrape
+    if scrape is None:
+        return step
+    status = status.replace(progress=progress.live(status.progress, scrape, now))
+    if not scrape.non_finite_loss:
+        return replace(step, status=status)
+    message = f"the loss is not a finite number at step {scrape.step}; lower spec.training.learningRate"
+    return replace(step, reason=Reason.NON_FINITE_LOSS, message=message, status=status, warning=True)
+
+
+POLICIES: tuple[Policy, ...] = (
+    obstructed,  # the API server has just refused: deciding the same again would hide it
+    merge_again,  # with the next, the only ways out of the terminal latch, so they stand before it
+    retry_requested,  # after an edit of spec.merge, which gives a failed merge all its retries, too
+    finished,
+    succeeded,  # before suspended: a run with nothing left to do cannot be held
+    stage_failed,  # before suspended: what has failed is counted, and only reserves the next attempt
+    suspended,  # before everything that could start or restart a pod
+    over_deadline,
+    claim_unusable,
+    stage_lost,
+    job_going,
+    previous_attempt_stopping,  # before the waits: what must stop is stopped at once
+    merge_unrecorded,
+    backing_off,
+    config_map_unusable,  # the last hurdle: what was read is as new as the Job
+    stage_unstarted,
+    stage_failing,
+    stage_starting,
+    stage_running,
+)
+
+
+def _repairs(run: Run, stage: Stage, child: ChildJob) -> tuple[Action, ...]:
+    """Bring back what somebody deleted under a running attempt, and stop what must not run beside it."""
+    repairs: list[Action] = []
+    if stage is Stage.TRAIN and not run.observed.service_exists:
+        repairs.append(EnsureService())
+    if child.name not in run.observed.config_maps:
+        repairs.append(EnsureConfigMap(stage, child.attempt))
+    return (*repairs, *deletions(c for c in run.active_children() if c != child))

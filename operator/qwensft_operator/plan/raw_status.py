@@ -1,0 +1,67 @@
+"""What to say of a run that cannot be decided about: its document is not understood, or the operator itself failed.
+
+Built on the raw document, and on nothing of it but metadata and the status, which keeps all that it says already.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from qwensft.api.v1alpha1 import ConditionType, Phase, Reason
+from qwensft_operator.plan.failure import clock
+from qwensft_operator.plan.observed import LONGEST_TEXT
+from qwensft_operator.plan.types import Event, Plan
+
+_LONGEST_ERROR = 500  # characters of an exception's message
+
+
+def invalid_spec(manifest: dict[str, Any], problem: str, now: datetime) -> Plan:
+    """Return the plan for an object whose spec this version cannot read: stalled, until somebody changes something."""
+    message = f"this version of the operator does not understand the spec: {_text(problem, LONGEST_TEXT)}"
+    return _said(manifest, Reason.INVALID_SPEC, message, stalled=True, now=now)
+
+
+def operator_error(manifest: dict[str, Any], error: Exception, now: datetime) -> Plan:
+    """Return the plan after passes that failed for a reason that is not the run's: it is told once, until one succeeds.
+
+    Only the first error of a row is told: each write of the status wakes the next pass.
+    """
+    conditions = (manifest.get("status") or {}).get("conditions") or ()
+    generation = manifest["metadata"]["generation"]
+    if any(c.get("reason") == Reason.OPERATOR_ERROR and c.get("observedGeneration") == generation for c in conditions):
+        return Plan()
+    problem = _text(f"{type(error).__name__}: {error}", _LONGEST_ERROR)
+    message = f"the operator failed and tries again; its log tells more: {problem}"
+    return _said(manifest, Reason.OPERATOR_ERROR, message, stalled=False, now=now)
+
+
+def _said(manifest: dict[str, Any], reason: Reason, message: str, *, stalled: bool, now: datetime) -> Plan:
+    before, generation = manifest.get("status") or {}, manifest["metadata"]["generation"]
+    if "completionTime" in before:
+        return Plan()  # neither a stricter version of the operator nor a fault of it changes how a run has ended
+    known = {condition["type"]: condition for condition in before.get("conditions") or ()}
+    values = (
+        (ConditionType.SUCCEEDED, "Unknown"),
+        (ConditionType.RECONCILING, str(not stalled)),
+        (ConditionType.STALLED, str(stalled)),
+    )
+    for type_, value in values:
+        old = known.get(type_, {})
+        since = old.get("lastTransitionTime") if old.get("status") == value else None
+        known[type_] = {
+            "type": str(type_),
+            "status": value,
+            "reason": str(reason),
+            "message": message,
+            "lastTransitionTime": since or clock(now),
+            "observedGeneration": generation,
+        }
+    status = {"phase": str(Phase.PENDING)} | before
+    status |= {"observedGeneration": generation, "conditions": list(known.values())}
+    return Plan() if status == before else Plan(status=status, events=(Event("Warning", reason, message),))
+
+
+def _text(text: str, limit: int) -> str:
+    """Return one line that the status can hold."""
+    return " ".join(text.encode(errors="replace").decode().split())[:limit]

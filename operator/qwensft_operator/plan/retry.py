@@ -1,0 +1,111 @@
+"""What follows a failure: another attempt after a wait, the end of the run, or a new beginning when the user asks.
+
+The wait is a function of the stored status alone, so that neither a crash nor another leader starts an attempt early.
+ADR 0003 and ADR 0004 say why.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from qwensft.api.v1alpha1 import Phase, Reason, Stage, StageStatus
+from qwensft_operator.plan.ending import succeeded
+from qwensft_operator.plan.failure import Cause, classify, clock
+from qwensft_operator.plan.run import CLEAN_SLATE, Run
+from qwensft_operator.plan.step import Step, fail, reopened, stage_phase
+from qwensft_operator.plan.types import ChildJob, JobState
+
+FIRST_WAIT = timedelta(seconds=10)
+LONGEST_WAIT = timedelta(minutes=5)
+HEALTHY = timedelta(minutes=10)  # an attempt that lasted longer than this was no part of a loop
+
+
+def stage_failed(run: Run, now: datetime) -> Step | None:
+    """Try a failed attempt again, or fail the run when its cause is permanent or its restarts are used up."""
+    stage, child = run.current_stage, run.current_child
+    if stage is None or child is None or child.state is not JobState.FAILED:
+        return None
+    return _retry_or_fail(run, stage, classify(child, run.observed.pods), child, now)
+
+
+def stage_lost(run: Run, now: datetime) -> Step | None:
+    """Count an attempt whose Job was deleted by somebody else as failed."""
+    stage, child = run.current_stage, run.current_child
+    if stage is None or child is not None or run.record(stage).job_name is None:
+        return None
+    cause = Cause(Reason.JOB_DELETED, f"Job {run.record(stage).job_name} was deleted while it ran")
+    return _retry_or_fail(run, stage, cause, None, now)
+
+
+def backing_off(run: Run, now: datetime) -> Step | None:
+    """Wait before the next attempt, with the cause of the last failure in view."""
+    stage = run.current_stage
+    if stage is None or run.current_child is not None:
+        return None
+    record = run.record(stage)
+    if record.retry_time is None or now >= record.retry_time:
+        return None
+    wait = (record.retry_time - now).total_seconds()
+    reason = record.reason or Reason.STARTING
+    return Step(stage_phase(run, stage), reason, _told(record), run.status, warning=True, requeue_after=wait)
+
+
+def retry_requested(run: Run, now: datetime) -> Step | None:
+    """Start a failed run again when spec.runPolicy.retry changes: from the stage that failed, with all its restarts."""
+    policy = run.job.spec.run_policy
+    failed = run.finished and run.status.phase is Phase.FAILED
+    if not failed or policy.suspend or policy.retry in (None, run.status.retry):
+        return None
+    again = Run(run.observed, status=reopened(run.status, now).replace(retry=policy.retry))
+    stage = again.current_stage
+    if stage is None:
+        return succeeded(again, now)  # the stage that failed is not asked for any more
+    child, record = again.current_child, again.record(stage)
+    over = record.job_name is not None if child is None else child.state is not JobState.COMPLETE
+    # A number that was reserved is still free; a Job that completed after the end has done the stage's work.
+    status = again.reserved(stage, **CLEAN_SLATE) if over else again.recorded(stage, **CLEAN_SLATE)
+    if stage is Stage.TRAIN:
+        status = status.replace(restarts=None)
+    phase = stage_phase(Run(run.observed, status=status), stage)
+    message = f"spec.runPolicy.retry changed: starting again with the stage {stage}"
+    return Step(phase, Reason.RETRY_REQUESTED, message, status, requeue_after=0)
+
+
+def _retry_or_fail(run: Run, stage: Stage, cause: Cause, child: ChildJob | None, now: datetime) -> Step:
+    restarts = (run.record(stage).restarts or 0) + cause.counted
+    allowed = run.allowed_restarts(stage)
+    if cause.permanent:
+        return fail(run, cause)
+    if cause.counted and restarts > allowed:
+        limit = "spec.runPolicy.maxRestarts" if stage is Stage.TRAIN else f"spec.{stage}.retries"
+        return fail(run, replace(cause, message=f"{cause.message}; gave up after {allowed} restarts ({limit})"))
+    failures = _failures_in_a_row(run.record(stage), child)
+    wait = min(FIRST_WAIT * 2 ** min(failures - 1, 10), LONGEST_WAIT)
+    # Reserve first, create in a later pass: a crash in between can neither skip nor double-count an attempt.
+    status = run.reserved(
+        stage, restarts=restarts, consecutive_failures=failures, retry_time=now + wait,
+        reason=cause.reason, message=cause.message,
+    )  # fmt: skip
+    if stage is Stage.TRAIN:
+        status = status.replace(restarts=restarts)
+    reserved = Run(run.observed, status=status)
+    return Step(
+        stage_phase(reserved, stage), cause.reason, _told(reserved.record(stage)), status,
+        warning=True, requeue_after=wait.total_seconds(),
+    )  # fmt: skip
+
+
+def _failures_in_a_row(record: StageStatus, child: ChildJob | None) -> int:
+    """Count this failure, and those before it unless the attempt had been going well: also the uncounted ones.
+
+    An eviction costs no restart, but a node that evicts every pod within seconds must not be fed attempts as fast.
+    """
+    lasted = None if child is None or child.finished_at is None else child.finished_at - child.created_at
+    healthy = lasted is not None and lasted > HEALTHY
+    return 1 if healthy else (record.consecutive_failures or 0) + 1
+
+
+def _told(record: StageStatus) -> str:
+    start = "" if record.retry_time is None else f"; attempt {record.attempt} starts at {clock(record.retry_time)}"
+    return f"{record.message}{start}"

@@ -1,0 +1,145 @@
+"""The batch/v1 Job of a stage's attempt.
+
+Never retried by Kubernetes itself: a lone restarted index would leave its peers hanging, so the operator restarts the
+whole gang as the next attempt.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qwensft.api.v1alpha1 import EXIT_PERMANENT, INTERFACE_ENVIRONMENT, METRICS_PORT, QwenSFTJob, Stage
+from qwensft_operator.render.names import child_name, metadata, service_name
+from qwensft_operator.render.pod import Defaults, Placement, pod_template
+from qwensft_operator.render.volumes import stage_volumes
+
+STOP_SECONDS = 30
+CHECKPOINT_SECONDS = 300  # a training pod saves a checkpoint between SIGTERM and its end
+
+
+def stage_job(job: QwenSFTJob, stage: Stage, attempt: int, *, defaults: Defaults) -> dict[str, Any]:
+    """Return the manifest of the attempt's Job.
+
+    Args:
+        job: the custom resource.
+        stage: whose Job.
+        attempt: counted from 1, across suspensions and restarts.
+        defaults: the installation's image settings.
+    """
+    template = {Stage.PREPARE: _prepare, Stage.TRAIN: _train, Stage.MERGE: _merge}[stage](job, attempt, defaults)
+    nodes = job.spec.distribution.nodes if stage is Stage.TRAIN else 1
+    spec: dict[str, Any] = {
+        "completionMode": "Indexed" if stage is Stage.TRAIN else "NonIndexed",
+        "completions": nodes,
+        "parallelism": nodes,
+        "backoffLimit": 0,
+        "podReplacementPolicy": "Failed",
+        "podFailurePolicy": {
+            # The order counts: the operator reads the rule from the Job's failure message.
+            "rules": [
+                {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [EXIT_PERMANENT]}},
+                {"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+            ]
+        },
+        "template": template,
+    }
+    if stage is Stage.PREPARE and job.spec.prepare.active_deadline_seconds is not None:
+        spec["activeDeadlineSeconds"] = job.spec.prepare.active_deadline_seconds
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": metadata(job, child_name(job, stage, attempt), stage=stage, attempt=attempt),
+        "spec": spec,
+    }
+
+
+def _prepare(job: QwenSFTJob, attempt: int, defaults: Defaults) -> dict[str, Any]:
+    prepare = job.spec.prepare
+    worker = _placement(job, {})
+    # Elsewhere than its workers, prepare could bind a zonal claim where no worker can reach it.
+    placement = Placement(
+        resources=prepare.resources.document() if prepare.resources else {},
+        node_selector=worker.node_selector if prepare.node_selector is None else prepare.node_selector,
+        affinity=worker.affinity if prepare.affinity is None else prepare.affinity,
+        tolerations=worker.tolerations if prepare.tolerations is None else [t.document() for t in prepare.tolerations],
+    )
+    return pod_template(
+        job, Stage.PREPARE, attempt,
+        defaults=defaults, placement=placement, env=[*_env(job, Stage.PREPARE, attempt), *_hub_token(job)],
+        volumes=stage_volumes(job, Stage.PREPARE, attempt), ports=[], grace_period_seconds=STOP_SECONDS,
+    )  # fmt: skip
+
+
+def _train(job: QwenSFTJob, attempt: int, defaults: Defaults) -> dict[str, Any]:
+    distribution, worker = job.spec.distribution, job.spec.worker
+    resources = _with_devices(
+        worker.resources.document() if worker.resources else {}, job, count=worker.accelerator.count
+    )
+    master = f"{child_name(job, Stage.TRAIN, attempt)}-0.{service_name(job)}"
+    index = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
+    env = [
+        *_env(job, Stage.TRAIN, attempt),
+        {"name": "NNODES", "value": str(distribution.nodes)},
+        {"name": "NODE_RANK", "valueFrom": {"fieldRef": {"fieldPath": index}}},
+        {"name": "NPROC_PER_NODE", "value": str(job.spec.processes_per_node)},
+        {"name": "MASTER_ADDR", "value": master},
+        {"name": "MASTER_PORT", "value": str(distribution.master_port)},
+    ]
+    if worker.network_interface is not None:
+        env += [{"name": name, "value": worker.network_interface} for name in INTERFACE_ENVIRONMENT]
+    return pod_template(
+        job, Stage.TRAIN, attempt,
+        defaults=defaults, placement=_placement(job, resources, accelerated=True), env=env,
+        volumes=stage_volumes(job, Stage.TRAIN, attempt),
+        # On the host's network the scheduler keeps two such pods off one node by it: the second could not listen.
+        ports=[{"name": "metrics", "containerPort": METRICS_PORT}],
+        grace_period_seconds=CHECKPOINT_SECONDS, subdomain=service_name(job), host_network=worker.host_network,
+    )  # fmt: skip
+
+
+def _merge(job: QwenSFTJob, attempt: int, defaults: Defaults) -> dict[str, Any]:
+    merge = job.spec.merge
+    chosen = merge.resources or job.spec.worker.resources
+    resources = chosen.document() if chosen else {}
+    accelerated = merge.device == "auto" and job.spec.worker.accelerator.count > 0
+    if accelerated:
+        resources = _with_devices(resources, job, count=1)
+    return pod_template(
+        job, Stage.MERGE, attempt,
+        defaults=defaults, placement=_placement(job, resources, accelerated=accelerated),
+        env=_env(job, Stage.MERGE, attempt), volumes=stage_volumes(job, Stage.MERGE, attempt), ports=[],
+        grace_period_seconds=STOP_SECONDS,
+    )  # fmt: skip
+
+
+def _placement(job: QwenSFTJob, resources: dict[str, Any], *, accelerated: bool = False) -> Placement:
+    worker = job.spec.worker
+    return Placement(
+        resources=resources,
+        node_selector=worker.node_selector,
+        affinity=worker.affinity,
+        tolerations=[toleration.document() for toleration in worker.tolerations or ()],
+        # Nodes without accelerators need not know the runtime that hands them out.
+        runtime_class_name=worker.runtime_class_name if accelerated else None,
+    )
+
+
+def _with_devices(resources: dict[str, Any], job: QwenSFTJob, *, count: int) -> dict[str, Any]:
+    if count == 0:
+        return resources
+    return {**resources, "limits": {job.spec.worker.accelerator.resource: str(count), **resources.get("limits", {})}}
+
+
+def _env(job: QwenSFTJob, stage: Stage, attempt: int) -> list[dict[str, Any]]:
+    # The operator's own variables stand last, so that they win.
+    own = [{"name": "QWENSFT_STAGE", "value": stage.value}, {"name": "QWENSFT_ATTEMPT", "value": str(attempt)}]
+    return [*(variable.document() for variable in job.spec.worker.env or ()), *own]
+
+
+def _hub_token(job: QwenSFTJob) -> list[dict[str, Any]]:
+    source = job.spec.model.effective_source
+    return [
+        {"name": name, "valueFrom": {"secretKeyRef": origin.token_secret_ref.document()}}
+        for name, origin in (("HF_TOKEN", source.hugging_face), ("MODELSCOPE_API_TOKEN", source.model_scope))
+        if origin is not None and origin.token_secret_ref is not None
+    ]

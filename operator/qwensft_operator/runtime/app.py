@@ -1,0 +1,169 @@
+"""Puts the parts together in one event loop, watches over them, and takes them down in order.
+
+A part that ends by itself ends the process: the kubelet restarts it, and everything can be derived from the cluster.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+import signal
+
+from qwensft_operator.render import Defaults
+from qwensft_operator.runtime.execute import Executor
+from qwensft_operator.runtime.health import HealthServer
+from qwensft_operator.runtime.kube import QWENSFTJOBS, Kube, KubeError
+from qwensft_operator.runtime.leader import Leader, LeaderLostError
+from qwensft_operator.runtime.metrics import Metrics
+from qwensft_operator.runtime.nodes import Nodes
+from qwensft_operator.runtime.observe import Key, Observer
+from qwensft_operator.runtime.queue import WorkQueue
+from qwensft_operator.runtime.reconcile import Reconciler
+from qwensft_operator.runtime.scrape import PodAddresses, Scraper
+from qwensft_operator.runtime.settings import Settings
+from qwensft_operator.runtime.status import Reporter
+from qwensft_operator.runtime.watch import Watcher
+
+_DRAIN_SECONDS = 10.0  # for passes under way at SIGTERM; the pod's grace period is 30 s
+
+logger = logging.getLogger(__name__)
+
+
+class App:
+    """The operator. `run` it once."""
+
+    def __init__(self, settings: Settings, kube: Kube) -> None:
+        self._settings, self._kube = settings, kube
+        self._queue: WorkQueue[Key] = WorkQueue()
+        self._scraper, self._addresses, self._metrics = Scraper(), PodAddresses(), Metrics()
+        self._reconciler = Reconciler(
+            self._queue,
+            Observer(kube, self._scraper, self._addresses, Nodes(kube, enabled=settings.read_nodes)),
+            Executor(
+                kube,
+                Defaults(trainer_image=settings.trainer_image, image_pull_policy=settings.image_pull_policy),
+            ),
+            Reporter(kube, settings.identity),
+            self._metrics,
+            scrape_interval=settings.scrape_interval_seconds,
+        )
+        self._watcher = Watcher(
+            kube,
+            self._queue,
+            self._addresses,
+            settings.namespaces,
+            timeout=settings.request_timeout_seconds,
+            patience=settings.deaf_after_seconds,
+        )
+        self._leader = Leader(
+            kube,
+            namespace=settings.lease_namespace,
+            name=settings.lease_name,
+            identity=settings.identity,
+            duration=settings.lease_duration_seconds,
+        )
+        self._acting = False
+        self._stop = asyncio.Event()
+        self._health = HealthServer(self._live, self._ready, self._metrics.registry)
+
+    async def run(self) -> int:
+        """Run until SIGTERM, SIGINT or a failure; return the exit code."""
+        self._handle_signals()
+        self._add_gauges()
+        await self._health.start(self._settings.health_port)
+        watch = asyncio.create_task(self._watcher.run(on_start=self._handle_signals), name="watch")
+        act = asyncio.create_task(self._act(), name="act")
+        stop = asyncio.create_task(self._stop.wait(), name="stop")
+        await asyncio.wait({watch, act, stop}, return_when=asyncio.FIRST_COMPLETED)
+        asked = self._stop.is_set()
+        logger.log(logging.INFO if asked else logging.ERROR, "stopping%s", "" if asked else ": a part has ended")
+
+        self._queue.close()
+        if not asked or not self._acting:
+            act.cancel()  # after a failure the Lease may be lost; a stand-by must not take office now
+        ended = [await _end(act, _DRAIN_SECONDS)]
+        if self._settings.leader_election:
+            await self._leader.release()
+        self._watcher.stop()
+        await self._health.stop()
+        ended += [await _end(watch, _DRAIN_SECONDS), await _end(stop, 0)]
+        await self._scraper.close()
+        await self._kube.close()
+        return 0 if asked and all(ended) else 1
+
+    async def _act(self) -> None:
+        """Do the work, as long as this process leads, until the queue is closed."""
+        elected = self._settings.leader_election
+        if elected:
+            await self._leader.acquire()
+        self._acting = True
+        try:
+            async with asyncio.TaskGroup() as group:
+                beside = [group.create_task(self._resync(), name="resync")]
+                if elected:
+                    beside.append(group.create_task(self._leader.hold(), name="hold"))
+                await self._queue.run(self._reconciler.handle, self._settings.workers)
+                for task in beside:
+                    task.cancel()
+        except* LeaderLostError as lost:
+            logger.error("no longer leading: %s", lost.exceptions[0])
+        finally:
+            self._acting = False
+
+    async def _resync(self) -> None:
+        """Have every run looked at: now, and again every `resync_seconds`, spread over a tenth of that."""
+        spread = 0.0
+        while True:
+            try:
+                for namespace in self._settings.namespaces or ("",):
+                    async for page in self._kube.pages(QWENSFTJOBS, namespace, metadata_only=True):
+                        for meta in (item["metadata"] for item in page):
+                            delay = random.uniform(0, spread)  # noqa: S311
+                            self._queue.add_after((meta["namespace"], meta["name"]), delay)
+            except KubeError as error:
+                logger.warning("could not list all runs: %s", error)
+                await asyncio.sleep(10)
+                continue
+            await asyncio.sleep(self._settings.resync_seconds)
+            spread = self._settings.resync_seconds / 10
+
+    def _handle_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+
+    def _live(self) -> str:
+        waited, limit = self._queue.oldest_wait(), self._settings.stuck_after_seconds
+        return f"a run has waited {waited:.0f} s for a worker" if self._acting and waited > limit else ""
+
+    def _ready(self) -> str:
+        closed = self._watcher.not_ready()
+        return f"not watching {closed}" if closed else ""
+
+    def _add_gauges(self) -> None:
+        gauge, queue = self._metrics.gauge, self._queue
+        gauge("qwensft_queue_depth", "Runs that wait for a worker.", lambda: queue.depth)
+        gauge("qwensft_queue_oldest_seconds", "How long the oldest of them has waited.", queue.oldest_wait)
+        gauge("qwensft_leading", "1 while this process acts.", lambda: float(self._acting))
+
+
+async def _end(task: asyncio.Task[object], patience: float) -> bool:
+    """Wait for a task, then cancel it; log why it failed. Return whether it ended well."""
+    done, _ = await asyncio.wait({task}, timeout=patience)
+    if not done:
+        task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        try:
+            await task
+        except Exception:
+            logger.exception("%s failed", task.get_name())
+            return False
+    return True
+
+
+async def run(settings: Settings) -> int:
+    """Connect to the cluster and run the operator; return the exit code."""
+    kube = await Kube.connect(settings.request_timeout_seconds)
+    return await App(settings, kube).run()

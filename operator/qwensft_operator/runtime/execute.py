@@ -1,0 +1,148 @@
+"""Carries out the actions of a plan: creates and deletes objects, never updates one.
+
+An object that exists already is fine when it belongs to the run, a matter of waiting when its owner is going away, and
+an obstacle to report otherwise. Every action may be repeated: a crash after any of them is harmless.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+from qwensft.api.v1alpha1 import API_VERSION, KIND, LABEL_JOB, QwenSFTJob, Reason, Stage
+from qwensft_operator import render
+from qwensft_operator.plan.types import (
+    Action,
+    CreateJob,
+    DeleteJob,
+    EnsureClaim,
+    EnsureConfigMap,
+    EnsureService,
+    Obstacle,
+)
+from qwensft_operator.runtime.kube import (
+    CLAIMS,
+    CONFIG_MAPS,
+    JOBS,
+    QWENSFTJOBS,
+    SERVICES,
+    AlreadyExistsError,
+    ConflictError,
+    ForbiddenError,
+    InvalidError,
+    Kube,
+    Manifest,
+    NotFoundError,
+    Resource,
+)
+
+
+class ObstacleError(Exception):
+    """The API server refuses the action, and will until somebody changes something."""
+
+    def __init__(self, obstacle: Obstacle) -> None:
+        super().__init__(f"{obstacle.reason}: {obstacle.message}")
+        self.obstacle = obstacle
+
+
+class NotYetError(Exception):
+    """Something must go away first, and is about to; try again in a moment."""
+
+
+class Executor:
+    """Carries out actions for runs."""
+
+    def __init__(self, kube: Kube, defaults: render.Defaults) -> None:
+        self._kube, self._defaults = kube, defaults
+
+    async def execute(self, job: QwenSFTJob, action: Action) -> None:
+        """Carry out one action.
+
+        Raises:
+            ObstacleError: It is refused; the obstacle goes into the next decision.
+            NotYetError: An object of that name is on its way out.
+            KubeError: Anything that may pass by itself.
+        """
+        try:
+            match action:
+                case EnsureClaim():
+                    await self._ensure(job, CLAIMS, render.claim(job))
+                case EnsureService():
+                    await self._ensure(job, SERVICES, render.service(job))
+                case EnsureConfigMap(stage, attempt):
+                    await self._ensure(job, CONFIG_MAPS, await self._config_map(job, stage, attempt))
+                case CreateJob(stage, attempt):
+                    manifest = render.stage_job(job, stage, attempt, defaults=self._defaults)
+                    await self._ensure(job, JOBS, manifest)
+                case DeleteJob(name, uid):
+                    await self._delete_job(job, name, uid)
+        except ForbiddenError as error:
+            reason = Reason.QUOTA_EXCEEDED if error.quota else Reason.FORBIDDEN
+            raise ObstacleError(Obstacle(reason, error.message)) from error
+        except InvalidError as error:
+            raise ObstacleError(Obstacle(Reason.INVALID_OBJECT, error.message)) from error
+
+    async def _ensure(self, job: QwenSFTJob, resource: Resource, manifest: Manifest) -> None:
+        namespace, name = job.metadata.namespace, manifest["metadata"]["name"]
+        try:
+            await self._kube.create(resource, namespace, manifest)
+        except AlreadyExistsError:
+            try:
+                existing = await self._kube.get(resource, namespace, name)
+            except NotFoundError as error:
+                raise NotYetError(f"{manifest['kind']} {name} has just been deleted") from error
+            await self._check_owner(job, manifest, existing)
+
+    async def _check_owner(self, job: QwenSFTJob, wanted: Manifest, existing: Manifest) -> None:
+        what = f"{wanted['kind']} {existing['metadata']['name']}"
+        if "deletionTimestamp" in existing["metadata"]:
+            raise NotYetError(f"{what} is being deleted")
+        if is_ours(job, wanted, existing):
+            return
+        owner = next(iter(existing["metadata"].get("ownerReferences") or ()), None)
+        if owner is not None and await self._is_leaving(job.metadata.namespace, owner):
+            raise NotYetError(f"{what} still belongs to {owner['kind']} {owner['name']}, which is gone")
+        whose = f"belongs to {owner['kind']} {owner['name']}" if owner else "was made by somebody else"
+        message = f"{what} exists and {whose}; delete it, or give this {KIND} another name"
+        raise ObstacleError(Obstacle(Reason.NAME_CONFLICT, message))
+
+    async def _is_leaving(self, namespace: str, owner: Manifest) -> bool:
+        if (owner["apiVersion"], owner["kind"]) != (API_VERSION, KIND):
+            return False  # the operator may not read other kinds
+        try:
+            current = await self._kube.get(QWENSFTJOBS, namespace, owner["name"])
+        except NotFoundError:
+            return True
+        return current["metadata"]["uid"] != owner["uid"] or "deletionTimestamp" in current["metadata"]
+
+    async def _config_map(self, job: QwenSFTJob, stage: Stage, attempt: int) -> Manifest:
+        manifest = render.config_map(job, stage, attempt)
+        if stage is Stage.PREPARE:
+            return manifest
+        # An upgraded operator may render differently, and the image may be pinned: a run goes on as it began.
+        prepared = job.status.stages.prepare
+        for name in (render.child_name(job, Stage.TRAIN, 1), prepared.job_name if prepared else None):
+            if name is None or name == manifest["metadata"]["name"]:
+                continue
+            with contextlib.suppress(NotFoundError):
+                begun = await self._kube.get(CONFIG_MAPS, job.metadata.namespace, name)
+                if is_ours(job, manifest, begun):
+                    return render.config_map(job, stage, attempt, begun=begun["data"])
+        return manifest
+
+    async def _delete_job(self, job: QwenSFTJob, name: str, uid: str) -> None:
+        # Gone already, or another Job of that name: either way this one is deleted.
+        with contextlib.suppress(NotFoundError, ConflictError):
+            await self._kube.delete(JOBS, job.metadata.namespace, name, uid=uid, propagation="Foreground")
+
+
+def is_ours(job: QwenSFTJob, wanted: Manifest, existing: Manifest) -> bool:
+    """Whether an existing object is the one that the run wants.
+
+    Objects that outlive a run (a retained claim has no owner) are recognised by the run's name on their label.
+    """
+    owners = existing["metadata"].get("ownerReferences") or ()
+    if any(owner["uid"] == job.metadata.uid for owner in owners):
+        return True
+    labels = existing["metadata"].get("labels") or {}
+    outlives = not wanted["metadata"].get("ownerReferences")
+    return outlives and not owners and labels.get(LABEL_JOB) == job.metadata.name

@@ -1,0 +1,143 @@
+"""The loop for one run: observe, decide, execute, write the status, tell, and say when to look again.
+
+Judgement lives in `plan`. Whatever happens in here, the key is looked at again: at once, later, or after a back-off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import fields, replace
+from datetime import UTC, datetime
+
+from qwensft.api.v1alpha1 import InvalidJobError
+from qwensft_operator import plan
+from qwensft_operator.plan.types import Action
+from qwensft_operator.runtime.best_effort import BestEffort
+from qwensft_operator.runtime.execute import Executor, NotYetError, ObstacleError
+from qwensft_operator.runtime.kube import (
+    ConflictError,
+    KubeError,
+    Manifest,
+    NamespaceTerminatingError,
+    NotFoundError,
+    TransientError,
+)
+from qwensft_operator.runtime.logging import about
+from qwensft_operator.runtime.metrics import Metrics
+from qwensft_operator.runtime.observe import Key, Observer
+from qwensft_operator.runtime.queue import WorkQueue
+from qwensft_operator.runtime.status import Reporter
+
+_LIMIT_SECONDS = 120.0  # a pass makes about ten requests; one that takes longer hangs
+
+logger = logging.getLogger(__name__)
+
+
+class Reconciler:
+    """Brings runs forward, one pass at a time. `handle` is what the queue's workers call."""
+
+    def __init__(
+        self,
+        queue: WorkQueue[Key],
+        observer: Observer,
+        executor: Executor,
+        reporter: Reporter,
+        metrics: Metrics,
+        *,
+        scrape_interval: float,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._queue, self._observer, self._executor, self._reporter = queue, observer, executor, reporter
+        self._metrics, self._scrape_interval, self._now = metrics, scrape_interval, now
+        self._best_effort = BestEffort()
+
+    async def handle(self, key: Key) -> None:
+        """Reconcile a run. Never raises but on cancellation: an error means a later try."""
+        started = time.monotonic()
+        with about(key):
+            try:
+                async with asyncio.timeout(_LIMIT_SECONDS):
+                    wait = await self._reconcile(key)
+            except (ConflictError, NotFoundError, NamespaceTerminatingError, NotYetError) as error:
+                logger.debug("has moved on: %s", error)
+                self._retry(key, "moved-on")
+            except (TransientError, TimeoutError) as error:
+                delay = self._retry(key, "transient")
+                logger.warning("trying again in %.1f s: %s", delay, str(error) or "the pass took too long")
+            except KubeError as error:
+                delay = self._retry(key, "refused")
+                logger.error("trying again in %.1f s: %s", delay, error)
+                await self._report_error(key, error)
+            except Exception as error:
+                delay = self._retry(key, "bug")
+                logger.exception("trying again in %.1f s: the operator failed", delay)
+                await self._report_error(key, error)
+            else:
+                if wait is not None:
+                    self._queue.add_after(key, wait)
+        self._metrics.reconciled(time.monotonic() - started)
+
+    async def _reconcile(self, key: Key) -> float | None:
+        """Make one pass; return the seconds until the next one, None for not before something happens."""
+        manifest = await self._observer.manifest(key)
+        if manifest is None:
+            self._queue.forget(key)
+            return None
+        try:
+            observation = await self._observer.observe(manifest)
+        except InvalidJobError as error:
+            await self._report(manifest, plan.invalid_spec(manifest, str(error), self._now()))
+            self._queue.forget(key)
+            return None
+
+        decision = plan.decide(observation.observed, self._now())
+        for action in decision.actions:
+            try:
+                await self._executor.execute(observation.observed.job, action)
+            except ObstacleError as error:
+                # Nothing of the plan's status has come true: say what stands in the way instead.
+                blocked = plan.decide(replace(observation.observed, obstacle=error.obstacle), self._now())
+                await self._report(manifest, blocked)
+                delay = self._retry(key, "obstacle")
+                logger.info("trying again in %.1f s: %s", delay, error)
+                return None
+            logger.info("%s", _told(action), extra={"stage": getattr(action, "stage", None)})
+        await self._report(manifest, decision)
+        self._queue.forget(key)
+        if decision.poll:
+            # Spread, so that runs that started together are not scraped together for ever.
+            poll = self._scrape_interval * random.uniform(0.9, 1.1)  # noqa: S311
+            return poll if decision.requeue_after is None else min(poll, decision.requeue_after)
+        return decision.requeue_after
+
+    async def _report(self, manifest: Manifest, decision: plan.Plan) -> None:
+        if decision.status is not None:
+            await self._reporter.write_status(manifest, decision.status)
+        for event in decision.events:
+            level = logging.WARNING if event.type == "Warning" else logging.INFO
+            logger.log(level, "%s: %s", event.reason, event.message)
+        await self._reporter.emit(manifest, decision.events)
+
+    async def _report_error(self, key: Key, error: Exception) -> None:
+        """Tell the user of an error that nobody foresaw; one that has passed by the next try is not worth it."""
+
+        async def report() -> None:
+            manifest = await self._observer.manifest(key)
+            if manifest is not None:
+                await self._report(manifest, plan.operator_error(manifest, error, self._now()))
+
+        if self._queue.failures(key) > 1:
+            await self._best_effort.attempt("a condition that tells of an error", report(), None)
+
+    def _retry(self, key: Key, kind: str) -> float:
+        self._metrics.failed(kind)
+        return self._queue.add_rate_limited(key)
+
+
+def _told(action: Action) -> str:
+    """Return an action for the log: CreateJob stage=train attempt=1."""
+    return " ".join([type(action).__name__, *(f"{f.name}={getattr(action, f.name)}" for f in fields(action))])

@@ -1,0 +1,118 @@
+"""Reads live training figures from a run's node rank 0, over HTTP, with narrow limits.
+
+A pod is not trusted: size, time and redirects are bounded, and whatever fails is None. Figures are only shown; what a
+run achieved comes from its termination message.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import math
+
+import aiohttp
+from prometheus_client.parser import text_string_to_metric_families
+
+from qwensft.api.v1alpha1 import METRICS_PORT
+from qwensft_operator.plan.types import LARGEST_NUMBER, Scrape
+
+_LIMIT_BYTES = 64 * 1024
+_LIMIT_SECONDS = 2.0
+_PREFIX = "qwensft_train_"
+_INTEGERS = ("step", "total_steps", "estimated_remaining_seconds")
+_NUMBERS = ("epoch", "loss", "initial_loss", "eval_loss", "learning_rate", "tokens_per_second")
+
+logger = logging.getLogger(__name__)
+
+
+class Scraper:
+    """Fetches and parses metrics. Holds a connection pool; `close` ends it."""
+
+    def __init__(self, port: int = METRICS_PORT) -> None:
+        self._port = port
+        self._session: aiohttp.ClientSession | None = None
+
+    async def scrape(self, address: str) -> Scrape | None:
+        """Return the figures that the pod at that IP address tells, or None when it tells none within 2 s."""
+        host = f"[{address}]" if ipaddress.ip_address(address).version == 6 else address
+        try:
+            text = await self._fetch(f"http://{host}:{self._port}/metrics")
+            return parse(text)
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            logger.debug("no figures from %s: %s", address, str(error) or type(error).__name__)
+            return None
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def _fetch(self, url: str) -> str:
+        if self._session is None:
+            # auto_decompress off: 64 KiB on the wire must stay 64 KiB. Proxies of the environment are not for pods.
+            self._session = aiohttp.ClientSession(
+                timeout=aiohttp.ClientTimeout(total=_LIMIT_SECONDS), auto_decompress=False, trust_env=False
+            )
+        headers = {"Accept": "text/plain", "Accept-Encoding": "identity"}
+        async with self._session.get(url, headers=headers, allow_redirects=False) as response:
+            if response.status != 200:
+                raise ValueError(f"status {response.status}")
+            data = bytearray()
+            async for chunk in response.content.iter_chunked(_LIMIT_BYTES):
+                data += chunk
+                if len(data) > _LIMIT_BYTES:
+                    raise ValueError(f"more than {_LIMIT_BYTES} bytes")
+            return data.decode()
+
+
+def parse(text: str) -> Scrape:
+    """Parse Prometheus text. Numbers that no status can hold are left out; a loss that is not finite is flagged.
+
+    Raises:
+        ValueError: It is not Prometheus text.
+    """
+    found: dict[str, float] = {}
+    try:
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                if sample.name.startswith(_PREFIX):
+                    found[sample.name.removeprefix(_PREFIX)] = sample.value
+    except LookupError as error:  # the parser's answer to some broken lines
+        raise ValueError("not Prometheus text") from error
+    usable = {name: value for name, value in found.items() if abs(value) <= LARGEST_NUMBER}  # NaN is not
+    lost = any(name.endswith("loss") and not math.isfinite(value) for name, value in found.items())
+    numbers: dict[str, float | None] = {name: usable.get(name) for name in _NUMBERS}
+    integers: dict[str, int | None] = {name: int(usable[name]) if name in usable else None for name in _INTEGERS}
+    return Scrape(
+        step=integers["step"],
+        total_steps=integers["total_steps"],
+        estimated_remaining_seconds=integers["estimated_remaining_seconds"],
+        epoch=numbers["epoch"],
+        loss=numbers["loss"],
+        initial_loss=numbers["initial_loss"],
+        eval_loss=numbers["eval_loss"],
+        learning_rate=numbers["learning_rate"],
+        tokens_per_second=numbers["tokens_per_second"],
+        non_finite_loss=lost or found.get("non_finite_loss", 0.0) != 0,
+    )
+
+
+class PodAddresses:
+    """Where node rank 0 of each training Job answers, as the pod watch last saw it. A hint: it may be outdated."""
+
+    def __init__(self) -> None:
+        self._by_job: dict[str, tuple[str, str]] = {}
+
+    def get(self, job_uid: str) -> str | None:
+        """Return the IP address of the Job's first pod, if known."""
+        pod = self._by_job.get(job_uid)
+        return pod[1] if pod else None
+
+    def set(self, job_uid: str, pod_uid: str, address: str) -> None:
+        """Remember where the Job's first pod is."""
+        self._by_job[job_uid] = (pod_uid, address)
+
+    def drop(self, job_uid: str, pod_uid: str = "") -> None:
+        """Forget the Job's first pod; with a pod UID only if it is that one."""
+        if job_uid in self._by_job and pod_uid in ("", self._by_job[job_uid][0]):
+            del self._by_job[job_uid]

@@ -1,0 +1,144 @@
+"""Writes what a decision says: the status, once and only if it changed, and Events after it.
+
+A status write carries the resourceVersion that was observed, so that it never lands on a run that has moved on.
+ADR 0076 says why.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import BaseModel
+
+from qwensft.api.v1alpha1 import API_VERSION, KIND, Condition, Status
+from qwensft.api.v1alpha1.base import nested_model
+from qwensft_operator.plan.types import Event
+from qwensft_operator.runtime.kube import (
+    EVENTS,
+    FIELD_MANAGER,
+    QWENSFTJOBS,
+    AlreadyExistsError,
+    Kube,
+    KubeError,
+    Manifest,
+    NamespaceTerminatingError,
+)
+
+_EVENT_MESSAGE_LIMIT = 1024  # bytes; the API server rejects longer ones
+
+logger = logging.getLogger(__name__)
+
+
+class Reporter:
+    """Writes status and Events of QwenSFTJobs."""
+
+    def __init__(self, kube: Kube, identity: str) -> None:
+        self._kube, self._identity = kube, identity
+
+    async def write_status(self, manifest: Manifest, status: Manifest) -> bool:
+        """Make `status` what the object's status says, as far as this version knows it; return whether that is new.
+
+        Raises:
+            ConflictError: The object changed since it was read.
+            NotFoundError: It is gone.
+        """
+        patch = status_patch(manifest.get("status") or {}, status)
+        if not patch:
+            return False
+        meta = manifest["metadata"]
+        body = {"metadata": {"resourceVersion": meta["resourceVersion"]}, "status": patch}
+        await self._kube.merge(QWENSFTJOBS, meta["namespace"], meta["name"], body, subresource="status")
+        return True
+
+    async def emit(self, manifest: Manifest, events: Iterable[Event]) -> None:
+        """Tell people what happened. Events are a courtesy: one that is refused is logged and forgotten."""
+        namespace = manifest["metadata"]["namespace"]
+        for event in events:
+            body = event_manifest(manifest, event, self._identity, datetime.now(UTC))
+            name = body["metadata"]["name"]
+            try:
+                try:
+                    await self._kube.create(EVENTS, namespace, body)
+                except AlreadyExistsError:
+                    # Said before about the same object: say it again now instead of twice.
+                    await self._kube.merge(EVENTS, namespace, name, {"lastTimestamp": body["lastTimestamp"]})
+            except NamespaceTerminatingError:
+                return
+            except KubeError as error:
+                logger.warning("event %s was not recorded: %s", event.reason, error)
+
+
+def status_patch(stored: Manifest, wanted: Manifest) -> Manifest:
+    """Return the JSON merge patch that makes a stored status say what is wanted; {} when it does.
+
+    A field that this version knows and does not want is removed. Fields that it does not know, and conditions of other
+    types, stay as they are and where they are: a newer version, or somebody else, has written them.
+    """
+    conditions = {condition["type"]: condition for condition in stored.get("conditions") or ()}
+    for condition in wanted.get("conditions") or ():
+        before = conditions.get(condition["type"], {})
+        conditions[condition["type"]] = _unknown(before, Condition) | condition
+    return merge_patch(stored, wanted | ({"conditions": list(conditions.values())} if conditions else {}), Status)
+
+
+def merge_patch(stored: Manifest, wanted: Manifest, model: type[BaseModel]) -> Manifest:
+    """Return the JSON merge patch (RFC 7386) from one document of a model to another; {} when nothing changes.
+
+    Keys of the model that vanish become null, others stay; lists are replaced as a whole.
+    """
+    fields = {field.alias: nested_model(field.annotation) for field in model.model_fields.values()}
+    patch: dict[str, Any] = {key: None for key in stored if key in fields and key not in wanted}
+    for key, value in wanted.items():
+        before, nested = stored.get(key), fields.get(key)
+        if isinstance(value, dict) and isinstance(before, dict) and nested is not None:
+            if inner := merge_patch(before, value, nested):
+                patch[key] = inner
+        elif value != before:
+            patch[key] = value
+    return patch
+
+
+def _unknown(document: Manifest, model: type[BaseModel]) -> Manifest:
+    known = {field.alias for field in model.model_fields.values()}
+    return {key: value for key, value in document.items() if key not in known}
+
+
+def event_manifest(about: Manifest, event: Event, identity: str, now: datetime) -> Manifest:
+    """Return the Event object. The same words about the same object have the same name."""
+    meta = about["metadata"]
+    told = "\0".join((meta["uid"], event.type, event.reason, event.message))
+    digest = hashlib.sha256(told.encode()).hexdigest()[:16]
+    timestamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": f"{meta['name']}.{digest}", "namespace": meta["namespace"]},
+        "involvedObject": {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "namespace": meta["namespace"],
+            "name": meta["name"],
+            "uid": meta["uid"],
+            "resourceVersion": meta["resourceVersion"],
+        },
+        "type": event.type,
+        "reason": event.reason,
+        "message": _shortened(event.message),
+        "source": {"component": FIELD_MANAGER},
+        "reportingComponent": FIELD_MANAGER,
+        "reportingInstance": identity,
+        "firstTimestamp": timestamp,
+        "lastTimestamp": timestamp,
+        "count": 1,
+    }
+
+
+def _shortened(message: str) -> str:
+    data = message.encode()
+    if len(data) <= _EVENT_MESSAGE_LIMIT:
+        return message
+    return data[: _EVENT_MESSAGE_LIMIT - 3].decode(errors="ignore") + "…"

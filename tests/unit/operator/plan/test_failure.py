@@ -1,0 +1,288 @@
+"""Why an attempt ended, or does not start: the cause that is named, whether it is permanent and whether it counts."""
+
+from dataclasses import replace
+
+import pytest
+
+from qwensft.api.v1alpha1 import Reason, Stage
+from qwensft_operator.plan.failure import Cause, classify, diagnose, lost_node
+from qwensft_operator.plan.types import PodView, Report, Trouble
+
+from .builders import FAILED, MERGE, NOW, PREPARE, RUNNING, TRAIN, child, failed, interrupted, later, pod
+
+EVICTED = "Pod team/support-train-1-0 has condition DisruptionTarget matching FailJob rule at index 1"
+EXIT_78 = "Container trainer for pod team/x failed with exit code 78 matching FailJob rule at index 0"
+
+
+def cause(*pods: PodView, stage: Stage = TRAIN, reason: str = "BackoffLimitExceeded", message: str = "") -> Cause:
+    return classify(child(stage, FAILED, reason=reason, message=message), pods)
+
+
+def test_the_trainer_is_quoted_with_pod_rank_and_exit_code() -> None:
+    told = cause(failed(1, reason="OutOfMemory", message="lower cutoffLen"))
+    assert told == Cause(Reason.OUT_OF_MEMORY, "pod pod-1 (rank 1) on node node-1 exited with code 1: lower cutoffLen")
+
+
+def test_a_stage_of_one_pod_has_no_ranks() -> None:
+    assert (
+        cause(failed(reason="DownloadFailed"), stage=PREPARE).message
+        == "pod pod-0 on node node-0 exited with code 1: DownloadFailed"
+    )
+
+
+def test_a_missing_accelerator_is_told_with_its_node_and_uses_up_a_restart() -> None:
+    told = cause(failed(1, reason="AcceleratorMissing", message="check the driver", node="gpu-7"))
+    message = "pod pod-1 (rank 1) on node gpu-7 exited with code 1: check the driver"
+    assert told == Cause(Reason.ACCELERATOR_MISSING, message, permanent=False, counted=True)
+
+
+def test_the_earliest_failure_is_the_cause() -> None:
+    pods = (failed(0, reason="TrainingFailed", at=9), failed(1, reason="DiskFull", at=3))
+    assert cause(*pods).reason == "DiskFull"
+
+
+def test_what_a_newer_image_calls_an_end_is_a_failure_with_its_words() -> None:
+    newer = replace(failed(0, at=9), report=Report("Crashed", "OutOfMemory", "lower cutoffLen", rank=0))
+    assert cause(newer, failed(1, reason="DiskFull", at=20)).reason == "OutOfMemory"
+    newer = replace(failed(0), report=Report("Crashed", "TeapotOverflow", "drink it", rank=0))
+    assert (cause(newer).reason, "drink it" in cause(newer).message) == ("TrainingFailed", True)
+
+
+def test_a_lost_peer_is_never_the_cause_when_another_pod_failed() -> None:
+    pods = (failed(0, reason="PeerLost", at=1), failed(1, reason="OutOfMemory", at=5))
+    assert cause(*pods).reason == "OutOfMemory"
+
+
+def test_a_pod_that_could_not_report_is_named_before_those_that_lost_it() -> None:
+    told = cause(failed(0, reason="PeerLost", at=1), failed(1, 139, at=5, exit_message="Segmentation fault"))
+    assert told.reason == "TrainingFailed"
+    assert told.message == "pod pod-1 (node rank 1) on node node-1 exited with code 139: Segmentation fault"
+
+
+def test_a_lost_peer_is_no_reason_even_when_nothing_else_is_left() -> None:
+    told = cause(failed(0, reason="PeerLost", message="rank 1 is gone"))
+    assert (told.reason, told.counted) == ("TrainingFailed", True)
+    assert "rank 1 is gone" in told.message
+
+
+def test_pods_that_were_stopped_are_an_interruption_when_nothing_else_is_left() -> None:
+    assert cause(interrupted(0), interrupted(1)).reason == "Interrupted"
+
+
+def test_a_pod_that_had_no_time_to_save_is_a_consequence_too() -> None:
+    killed = failed(0, 137, reason="KilledBeforeSaved", message="its grace period ended", at=1)
+    assert cause(killed, failed(1, reason="DiskFull", at=9)).reason == "DiskFull"
+    assert cause(killed, failed(1, reason="PeerLost", at=9)).reason == "KilledBeforeSaved"
+
+
+def test_the_kernel_names_the_field_to_raise() -> None:
+    told = cause(failed(1, 137, exit_reason="OOMKilled"), failed(0, reason="PeerLost", at=2))
+    assert told.reason == "OutOfMemory"
+    assert "raise the memory limit in spec.worker.resources" in told.message
+
+
+@pytest.mark.parametrize(("stage", "field"), [(PREPARE, "spec.prepare.resources"), (MERGE, "spec.merge.resources")])
+def test_each_stage_names_its_own_memory(stage: Stage, field: str) -> None:
+    assert field in cause(failed(0, 137, exit_reason="OOMKilled"), stage=stage).message
+
+
+def test_an_evicted_pod_does_not_count() -> None:
+    told = cause(interrupted(0, disrupted="EvictionByEvictionAPI"), interrupted(1))
+    assert (told.reason, told.counted) == ("Preempted", False)
+    assert told.message == "pod pod-0 (node rank 0) was evicted (EvictionByEvictionAPI)"
+
+
+def test_an_eviction_is_the_cause_of_failures_after_it() -> None:
+    evicted = interrupted(0, at=30, disrupted="PreemptionByScheduler", disrupted_at=later(seconds=1))
+    assert not cause(evicted, failed(1, reason="TrainingFailed", message="NCCL error", at=9)).counted
+
+
+def test_a_failure_before_the_eviction_counts() -> None:
+    evicted = interrupted(0, at=30, disrupted="PreemptionByScheduler", disrupted_at=later(seconds=20))
+    assert cause(evicted, failed(1, reason="DiskFull", at=9)).counted
+
+
+def test_a_pod_that_failed_before_it_was_evicted_tells_why() -> None:
+    assert cause(failed(reason="DiskFull", disrupted="TerminationByKubelet", disrupted_at=later(seconds=9))).counted
+
+
+def test_an_eviction_is_known_from_the_job_when_its_pod_is_gone() -> None:
+    told = cause(failed(1, reason="TrainingFailed", at=9), reason="PodFailurePolicy", message=EVICTED)
+    assert told == Cause(Reason.PREEMPTED, EVICTED, counted=False)
+
+
+def test_a_pod_that_vanished_before_it_started_was_still_evicted() -> None:
+    assert not cause(pod(0, phase="Failed", disrupted="DeletionByTaintManager")).counted
+
+
+def test_exit_code_78_is_permanent_whoever_failed_first() -> None:
+    pods = (failed(0, reason="DiskFull", at=1), failed(1, 78, reason="InvalidDataset", message="row 7", at=5))
+    assert cause(*pods) == Cause(
+        Reason.INVALID_DATASET, "pod pod-1 (rank 1) exited with code 78: row 7", permanent=True
+    )
+
+
+def test_exit_code_78_is_permanent_without_a_report() -> None:
+    assert cause(failed(0, reason="DiskFull"), failed(1, 78)).permanent
+
+
+def test_exit_code_78_is_known_from_the_job_when_its_pod_is_gone() -> None:
+    assert cause(failed(1, reason="DiskFull"), reason="PodFailurePolicy", message=EXIT_78).permanent
+
+
+def test_another_exit_code_in_the_message_is_not_permanent() -> None:
+    assert not cause(reason="PodFailurePolicy", message=EXIT_78.replace("78", "178")).permanent
+
+
+def test_a_prepare_that_takes_too_long_may_be_tried_again() -> None:
+    told = cause(interrupted(), stage=PREPARE, reason="DeadlineExceeded")
+    assert (told.reason, told.permanent, told.counted) == ("DeadlineExceeded", False, True)
+    assert told.message == "Job support-prepare-1 ran longer than spec.prepare.activeDeadlineSeconds"
+
+
+def test_a_pod_that_the_node_refused_is_told_in_the_nodes_words() -> None:
+    refused = pod(phase="Failed", rejected="UnexpectedAdmissionError: no healthy devices")
+    assert (
+        cause(refused).message
+        == "pod pod-0 (node rank 0) on node node-0 failed: UnexpectedAdmissionError: no healthy devices"
+    )
+
+
+def test_without_pods_the_job_itself_is_quoted() -> None:
+    assert cause(message="limit reached") == Cause(Reason.TRAINING_FAILED, "limit reached")
+    assert cause() == Cause(Reason.TRAINING_FAILED, "Job support-train-1 failed")
+
+
+@pytest.mark.parametrize("reason", ["", "out of memory!", "SomethingNew", "PeerLost"])
+@pytest.mark.parametrize("code", [1, 78])
+def test_a_reason_that_the_api_does_not_know_becomes_the_stages_own(reason: str, code: int) -> None:
+    report = Report("Failed", reason, "words")
+    assert cause(failed(code=code, report=report), stage=MERGE).reason == "MergeFailed"
+    assert "words" in cause(failed(code=code, report=report)).message
+
+
+def test_a_pod_that_ended_well_is_no_cause_of_a_failure() -> None:
+    done = pod(0, phase="Succeeded", exit_code=0, disrupted="EvictionByEvictionAPI")
+    assert cause(done, failed(1, reason="DiskFull")).reason == "DiskFull"
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"unreachable": True}, "NodeLost"),
+        ({"unschedulable": "0/3 nodes are available"}, "Unschedulable"),
+        ({"waiting_reason": "ImagePullBackOff"}, "ImagePullFailed"),
+        ({"waiting_reason": "ErrImageNeverPull"}, "ImagePullFailed"),
+        ({"waiting_reason": "CreateContainerConfigError"}, "PodNotStarting"),
+    ],
+)
+def test_what_keeps_a_pod_from_starting_is_told(fields: dict[str, object], reason: str) -> None:
+    told = diagnose(child(), (pod(0), pod(1, **fields)), wanted=2, now=NOW)
+    assert told is not None
+    assert told.reason == reason
+    assert "pod pod-1 (node rank 1)" in told.message
+
+
+@pytest.mark.parametrize("waiting", ["", "ContainerCreating", "PodInitializing"])
+def test_a_pod_that_is_merely_starting_is_no_problem(waiting: str) -> None:
+    assert diagnose(child(), (pod(waiting_reason=waiting),), wanted=1, now=NOW) is None
+
+
+@pytest.mark.parametrize(
+    ("complaint", "reason"),
+    [
+        ("FailedMount", "VolumeMountFailed"),
+        ("FailedAttachVolume", "VolumeMountFailed"),
+        ("FailedMapVolume", "VolumeMountFailed"),
+        ("FailedCreatePodSandBox", "PodNotStarting"),
+    ],
+)
+def test_a_pod_that_its_node_cannot_bring_up_quotes_the_event(complaint: str, reason: str) -> None:
+    stuck = pod(1, phase="Pending", trouble=Trouble(complaint, 'configmap "x" not found', later(seconds=-30)))
+    told = diagnose(child(), (pod(0), stuck), wanted=2, now=NOW)
+    assert told is not None
+    assert told.reason == reason
+    assert told.message == f'pod pod-1 (node rank 1) on node node-1: {complaint}: configmap "x" not found'
+
+
+def test_a_hitch_of_a_start_is_no_problem() -> None:
+    hitch = pod(phase="Pending", trouble=Trouble("FailedMount", "cache not synced", later(seconds=-29)))
+    assert diagnose(child(), (hitch,), wanted=1, now=NOW) is None
+
+
+def test_a_claim_without_volume_is_told_for_the_pods_that_wait_for_it() -> None:
+    waiting = pod(0, phase="Pending", node="", unschedulable="pod has unbound immediate PersistentVolumeClaims")
+    told = diagnose(child(), (waiting,), wanted=1, now=NOW, storage="claim models has no volume")
+    assert told is not None
+    assert told.reason == "StorageUnavailable"
+    assert told.message == "pod pod-0 (node rank 0) cannot be scheduled: claim models has no volume"
+    assert diagnose(child(), (pod(0),), wanted=1, now=NOW, storage="claim models has no volume") is None
+
+
+def test_a_node_that_lost_contact_is_named_with_what_lets_the_run_go_on() -> None:
+    told = diagnose(child(), (pod(0), pod(1, unreachable=True)), wanted=2, now=NOW)
+    assert told is not None
+    assert "pod pod-1 (node rank 1) on node node-1: the node no longer answers" in told.message
+    assert "kubectl delete node node-1" in told.message
+
+
+@pytest.mark.parametrize(("seconds", "lost"), [(30, False), (31, True)])
+def test_a_pod_is_lost_when_its_grace_period_has_been_over_for_a_while(seconds: int, *, lost: bool) -> None:
+    evicted = pod(disrupted="DeletionByTaintManager", deleted_at=NOW)
+    told = lost_node(child(), (evicted,), later(seconds=seconds))
+    assert (told is not None) == lost
+    assert told is None or "was told to stop by 2026-01-02T12:00:00Z and has not" in told.message
+
+
+@pytest.mark.parametrize("ended", [failed(unreachable=True), pod(phase="Succeeded", deleted_at=later(hours=-1))])
+def test_a_pod_that_has_ended_is_not_lost(ended: PodView) -> None:
+    assert lost_node(child(), (ended,), NOW) is None
+
+
+def test_a_pod_that_never_had_a_node_is_not_lost() -> None:
+    assert lost_node(child(), (pod(node="", phase="Pending", deleted_at=later(hours=-1)),), NOW) is None
+
+
+def test_pods_of_a_deleted_node_are_a_lost_node_and_no_counted_failure() -> None:
+    told = cause(pod(1, phase="Failed", disrupted="DeletionByPodGC"), failed(0, reason="PeerLost"))
+    assert told == Cause(Reason.NODE_LOST, "pod pod-1 (node rank 1) was on node node-1, which is gone", counted=False)
+
+
+def test_a_quota_that_lets_only_some_pods_in_is_told() -> None:
+    failures = ("exceeded quota", "older")
+    told = diagnose(child(state=RUNNING), (pod(0),), wanted=2, now=NOW, creation_failures=failures)
+    assert told == Cause(Reason.POD_CREATION_FAILED, "Job support-train-1 cannot create its pods: exceeded quota")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "failed quota: compute: must specify limits.memory for: trainer; requests.cpu for: trainer",
+        "maximum memory usage per Container is 4Gi, but limit is 64Gi",
+        "exceeded quota: compute, requested: limits.memory=64Gi, used: limits.memory=0, limited: limits.memory=8Gi",
+    ],
+)
+@pytest.mark.parametrize("stage", list(Stage))
+def test_amounts_that_a_quota_refuses_are_named_with_their_field(stage: Stage, words: str) -> None:
+    told = diagnose(child(stage, ready=0), (), wanted=1, now=NOW, creation_failures=(words,))
+    field = {"prepare": "spec.prepare", "train": "spec.worker", "merge": "spec.merge"}[stage] + ".resources"
+    assert told is not None
+    assert told.message.endswith(f"cannot create its pods: {words}; set or change them in {field}")
+
+
+def test_a_quota_of_pods_is_no_matter_of_resources() -> None:
+    words = "exceeded quota: few, requested: pods=1, used: pods=2, limited: pods=2"
+    told = diagnose(child(TRAIN, ready=0), (), wanted=1, now=NOW, creation_failures=(words,))
+    assert told is not None
+    assert told.message.endswith(words)
+
+
+def test_a_creation_that_failed_before_all_pods_came_is_forgotten() -> None:
+    told = diagnose(child(), (pod(0), pod(1)), wanted=2, now=NOW, creation_failures=("exceeded quota",))
+    assert told is None
+
+
+def test_the_order_of_the_pods_does_not_matter() -> None:
+    pods = (failed(0, reason="DiskFull", at=2), failed(1, reason="OutOfMemory", at=1), interrupted(2))
+    assert cause(*pods) == cause(*reversed(pods))
+    assert cause(*pods) == cause(*(replace(p) for p in pods))

@@ -1,0 +1,325 @@
+"""Jobs and pods as Kubernetes writes them, reduced to what decisions need."""
+
+import json
+from typing import Any
+
+import pytest
+
+from qwensft.api.v1alpha1 import Stage
+from qwensft_operator.plan import child_job, claim_view, events_wanted, pod_view, pods_wanted, scrape_wanted
+from qwensft_operator.plan.observed import report
+from qwensft_operator.plan.types import ChildJob, ClaimView, JobState, Trouble
+
+from .builders import COMPLETE, FAILED, FAILING, PREPARE, RUNNING, TRAIN, UID, child, later, look, new_run, scene
+
+
+def job_manifest(*conditions: str, **status: Any) -> dict[str, Any]:
+    return {
+        "metadata": {
+            "name": "support-train-2",
+            "uid": "u2",
+            "creationTimestamp": "2026-01-02T12:00:00Z",
+            "labels": {"qwensft.io/stage": "train", "qwensft.io/attempt": "2"},
+            "ownerReferences": [{"uid": UID}],
+        },
+        "status": {
+            "conditions": [
+                {"type": c, "status": "True", "reason": "Because", "lastTransitionTime": "2026-01-02T12:00:09Z"}
+                for c in conditions
+            ],
+            **status,
+        },
+    }
+
+
+def read(manifest: dict[str, Any]) -> ChildJob:
+    """The Job of a run, as the operator sees it."""
+    seen = child_job(manifest, UID)
+    assert seen is not None
+    return seen
+
+
+def pod_manifest(state: dict[str, Any] | None = None, **status: Any) -> dict[str, Any]:
+    containers = [{"name": "sidecar", "state": {}}, {"name": "trainer", "state": state or {}}]
+    return {
+        "metadata": {"name": "p", "annotations": {"batch.kubernetes.io/job-completion-index": "3"}},
+        "spec": {"nodeName": "n1"},
+        "status": {"phase": "Running", "containerStatuses": containers, **status},
+    }
+
+
+def test_a_job_tells_stage_attempt_and_age() -> None:
+    seen = read(job_manifest(active=2, ready=1))
+    assert (seen.stage, seen.attempt, seen.active, seen.ready) == (Stage.TRAIN, 2, 2, 1)
+    assert seen.created_at == later()
+
+
+@pytest.mark.parametrize(
+    ("conditions", "state"),
+    [
+        ((), JobState.RUNNING),
+        (("SuccessCriteriaMet",), JobState.RUNNING),
+        (("FailureTarget",), JobState.FAILING),
+        (("FailureTarget", "Failed"), JobState.FAILED),
+        (("SuccessCriteriaMet", "Complete"), JobState.COMPLETE),
+    ],
+)
+def test_the_state_is_read_from_true_conditions(conditions: tuple[str, ...], state: JobState) -> None:
+    assert read(job_manifest(*conditions)).state is state
+
+
+def test_a_condition_that_is_false_says_nothing() -> None:
+    manifest = job_manifest("Failed")
+    manifest["status"]["conditions"][0]["status"] = "False"
+    assert read(manifest).state is JobState.RUNNING
+
+
+def test_pods_that_are_not_counted_yet_have_succeeded_too() -> None:
+    assert read(job_manifest(succeeded=1, uncountedTerminatedPods={"succeeded": ["a", "b"]})).succeeded == 3
+
+
+@pytest.mark.parametrize(
+    "labels", [{}, {"qwensft.io/stage": "train"}, {"qwensft.io/stage": "cook", "qwensft.io/attempt": "1"}]
+)
+def test_a_job_without_stage_or_attempt_is_not_ours(labels: dict[str, str]) -> None:
+    manifest = job_manifest()
+    manifest["metadata"]["labels"] = labels
+    assert child_job(manifest, UID) is None
+
+
+def test_a_job_of_another_owner_is_not_ours() -> None:
+    assert child_job(job_manifest(), "another") is None
+    assert child_job({"metadata": {"name": "x", "labels": None}}, UID) is None
+
+
+def test_an_ended_pod_tells_how() -> None:
+    ended = {"exitCode": 1, "reason": "Error", "message": "line 1\nboom\n\n", "finishedAt": "2026-01-02T12:00:05Z"}
+    seen = pod_view(pod_manifest({"terminated": ended}))
+    assert (seen.index, seen.node, seen.exit_code, seen.exit_reason) == (3, "n1", 1, "Error")
+    assert (seen.exit_message, seen.report, seen.finished_at) == ("boom", None, later(seconds=5))
+
+
+def test_a_waiting_pod_tells_why() -> None:
+    seen = pod_view(pod_manifest({"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}))
+    assert (seen.waiting_reason, seen.waiting_message, seen.exit_code) == ("ImagePullBackOff", "no such image", None)
+
+
+def test_a_pod_that_found_no_node_quotes_the_scheduler() -> None:
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes"}
+    assert pod_view({"metadata": {"name": "p"}, "status": {"conditions": [condition]}}).unschedulable == "0/3 nodes"
+
+
+def test_a_pod_that_is_being_evicted_tells_since_when() -> None:
+    condition = {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}
+    seen = pod_view(pod_manifest(conditions=[condition | {"lastTransitionTime": "2026-01-02T12:00:01Z"}]))
+    assert (seen.disrupted, seen.disrupted_at) == ("EvictionByEvictionAPI", later(seconds=1))
+    assert pod_view(pod_manifest(conditions=[condition | {"status": "False"}])).disrupted == ""
+
+
+def running_pod(**ready: Any) -> dict[str, Any]:
+    """A training pod that runs, as Kubernetes 1.37 writes it; keyword arguments change its Ready condition."""
+    kinds = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
+    conditions = {
+        kind: {"type": kind, "status": "True", "observedGeneration": 1, "lastTransitionTime": "2026-01-02T12:00:00Z"}
+        for kind in kinds
+    }
+    conditions["Ready"] |= ready
+    return pod_manifest(
+        {"running": {"startedAt": "2026-01-02T12:00:00Z"}}, phase="Running", conditions=list(conditions.values())
+    )
+
+
+def test_a_pod_whose_readiness_the_node_controller_takes_away_is_unreachable() -> None:
+    # MarkPodsNotReady changes the status alone: no reason, and ContainersReady stays as the lost kubelet left it.
+    lost = running_pod(status="False", lastTransitionTime="2026-01-02T12:05:00Z")
+    assert pod_view(lost).unreachable
+    assert pod_view(lost).deleted_at is None
+    assert not pod_view(running_pod()).unreachable
+
+
+def test_a_pod_that_is_evicted_from_a_lost_node_tells_by_when_it_has_to_be_gone() -> None:
+    evicted = running_pod(status="False", lastTransitionTime="2026-01-02T12:05:00Z")
+    # Deleted at 12:10; the deletionTimestamp is the end of the grace period.
+    evicted["metadata"] |= {"deletionTimestamp": "2026-01-02T12:15:00Z", "deletionGracePeriodSeconds": 300}
+    evicted["status"]["conditions"].append(
+        {
+            "type": "DisruptionTarget",
+            "status": "True",
+            "reason": "DeletionByTaintManager",
+            "message": "Taint manager: deleting due to NoExecute taint",
+            "lastTransitionTime": "2026-01-02T12:10:00Z",
+        }
+    )
+    seen = pod_view(evicted)
+    assert seen.unreachable
+    assert (seen.disrupted, seen.deleted_at) == ("DeletionByTaintManager", later(minutes=15))
+
+
+def test_a_pod_whose_containers_are_not_ready_is_merely_not_ready() -> None:
+    starting = running_pod(status="False", reason="ContainersNotReady")
+    starting["status"]["conditions"][3] |= {"status": "False", "reason": "ContainersNotReady"}
+    assert not pod_view(starting).unreachable
+
+
+def test_a_pod_that_a_readiness_gate_holds_back_is_on_a_node_that_answers() -> None:
+    assert not pod_view(running_pod(status="False", reason="ReadinessGatesNotReady")).unreachable
+
+
+def event(reason: str, message: str = "words", **times: Any) -> dict[str, Any]:
+    given = {"firstTimestamp": "2026-01-02T12:00:00Z", "lastTimestamp": "2026-01-02T12:01:00Z"} | times
+    return {"metadata": {"creationTimestamp": "2026-01-02T12:00:00Z"}, "reason": reason, "message": message, **given}
+
+
+def test_a_pod_that_its_node_cannot_bring_up_tells_since_when() -> None:
+    events = [
+        event("Scheduled", "assigned", lastTimestamp="2026-01-02T12:09:00Z"),
+        event("FailedMount", "older"),
+        event(
+            "FailedMount",
+            "secret\n not found",
+            firstTimestamp="2026-01-02T12:00:30Z",
+            lastTimestamp="2026-01-02T12:02:00Z",
+        ),
+    ]
+    assert pod_view(pod_manifest(), events).trouble == Trouble("FailedMount", "secret not found", later())
+    assert pod_view(pod_manifest(), events[:1]).trouble is None
+
+
+def test_events_of_the_newer_api_are_read_too() -> None:
+    newer = event("FailedMount", firstTimestamp=None, lastTimestamp=None, eventTime="2026-01-02T12:00:07.000001Z")
+    newer["series"] = {"count": 3, "lastObservedTime": "2026-01-02T12:03:00.000001Z"}
+    assert pod_view(pod_manifest(), [event("FailedCreatePodSandBox"), newer]).trouble == Trouble(
+        "FailedMount", "words", later(seconds=7, microseconds=1)
+    )
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "wanted"),
+    [
+        ({"waiting": {"reason": "ContainerCreating"}}, {"phase": "Pending"}, True),
+        ({"waiting": {"reason": "ImagePullBackOff"}}, {"phase": "Pending"}, False),
+        ({"running": {}}, {"phase": "Running"}, False),
+        ({}, {"phase": "Pending", "containerStatuses": None}, True),
+    ],
+)
+def test_events_are_read_of_pods_that_are_being_created(
+    state: dict[str, Any], status: dict[str, Any], *, wanted: bool
+) -> None:
+    manifest = pod_manifest(state, **status)
+    manifest["status"]["containerStatuses"] = [c for c in manifest["status"]["containerStatuses"] or () if c["state"]]
+    assert events_wanted(manifest) == wanted
+
+
+def test_events_of_a_pod_without_node_tell_nothing_more() -> None:
+    assert not events_wanted({"metadata": {"name": "p"}, "spec": {}, "status": {"phase": "Pending"}})
+
+
+def claim_manifest(phase: str = "Bound", **spec: Any) -> dict[str, Any]:
+    return {
+        "metadata": {"name": "models", "uid": "u"},
+        "spec": {"accessModes": ["ReadWriteOnce"], "volumeMode": "Filesystem", **spec},
+        "status": {"phase": phase},
+    }
+
+
+def test_a_claim_tells_what_it_can_serve() -> None:
+    assert claim_view(claim_manifest()) == ClaimView("models", "Bound", frozenset({"ReadWriteOnce"}))
+    assert claim_view(claim_manifest(volumeMode="Block")).block
+    assert claim_view({"metadata": {"name": "models", "deletionTimestamp": "2026-01-02T12:00:00Z"}}).deleting
+
+
+def test_a_claim_that_nobody_gives_a_volume_tells_why_though_the_event_is_a_normal_one() -> None:
+    told = event("FailedBinding", "no persistent volumes available for this claim and no storage class is set")
+    events = [event("WaitForFirstConsumer", lastTimestamp="2026-01-02T12:09:00Z"), told]
+    assert claim_view(claim_manifest("Pending"), events).trouble == Trouble("FailedBinding", told["message"], later())
+    assert claim_view(claim_manifest("Pending"), events[:1]).trouble is None
+    assert claim_view(claim_manifest("Bound"), events).trouble is None
+
+
+def test_a_pod_that_a_node_refused_quotes_the_kubelet() -> None:
+    seen = pod_view({"metadata": {"name": "p"}, "status": {"phase": "Failed", "reason": "OutOfcpu", "message": "no"}})
+    assert (seen.phase, seen.rejected) == ("Failed", "OutOfcpu: no")
+
+
+def test_a_pod_that_was_just_created_is_pending() -> None:
+    assert pod_view({"metadata": {"name": "p"}}).phase == "Pending"
+
+
+def test_a_report_is_read_whole() -> None:
+    text = json.dumps({"outcome": "Failed", "reason": "DiskFull", "message": "m", "rank": 1, "metrics": {"step": 3}})
+    seen = report(text)
+    assert seen is not None
+    assert (seen.outcome, seen.reason, seen.message, seen.rank, seen.metrics) == (
+        "Failed",
+        "DiskFull",
+        "m",
+        1,
+        {"step": 3},
+    )
+
+
+@pytest.mark.parametrize("text", ["", "Segmentation fault", "[]", "1", "{}", '{"outcome": 1}', "[" * 4000, "\x00"])
+def test_what_is_no_report_is_none(text: str) -> None:
+    assert report(text) is None
+
+
+@pytest.mark.parametrize("value", ['"many"', "true", "NaN", "Infinity", "1e400", "9" * 400, "null", "[1]"])
+def test_a_figure_that_is_no_finite_number_is_left_out(value: str) -> None:
+    seen = report(f'{{"outcome": "Succeeded", "metrics": {{"step": 3, "loss": {value}}}}}')
+    assert seen is not None
+    assert seen.metrics == {"step": 3}
+
+
+def test_a_report_of_prepare_keeps_warnings_and_measures() -> None:
+    metrics = {
+        "samples": 3,
+        "warnings": ["row 7:\nno answer", 5, "", "row 7: no answer", "x" * 300, *"abcdef"],
+        "template": "qwen3",
+        "model": {"layers": 2, "tied": True, "experts": None, "name": "Qwen", "heads": [1], "big": 1e300},
+    }
+    seen = report(json.dumps({"outcome": "Succeeded", "metrics": metrics}))
+    assert seen is not None
+    assert seen.metrics == {"samples": 3}
+    assert seen.warnings == ("row 7: no answer", "x" * 200, "a", "b", "c")
+    assert seen.model == {"layers": 2, "tied": True, "experts": None}
+
+
+@pytest.mark.parametrize("value", ['"text"', "7", "null", "{}", "[[]]", '[{"a": 1}]'])
+def test_warnings_and_measures_of_the_wrong_kind_are_left_out(value: str) -> None:
+    seen = report(f'{{"outcome": "Succeeded", "metrics": {{"samples": 3, "warnings": {value}, "model": {value}}}}}')
+    assert seen is not None
+    assert ((seen.metrics or {})["samples"], seen.warnings, seen.model or None) == (3, (), None)
+
+
+def test_halves_of_characters_do_not_reach_the_status() -> None:
+    seen = report('{"outcome": "Failed", "reason": "\\ud83d", "message": "row \\ud83d of \\u00e4"}')
+    assert seen is not None
+    assert (seen.reason, seen.message) == ("?", "row ? of ä")
+
+
+def test_a_message_of_any_length_fits_into_the_status() -> None:
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "x" * 40000}
+    seen = pod_view({"metadata": {"name": "p"}, "status": {"conditions": [condition]}})
+    assert len(look(scene(child_fields={"ready": 0}, pods=(seen,))).message) < 5000
+
+
+def test_before_an_attempt_has_a_job_the_pods_that_hold_it_up_are_read() -> None:
+    job = scene(TRAIN, None, attempt=2, recorded=False).job
+    leftover = child(TRAIN, deleting=True)
+    assert pods_wanted(job, (child(PREPARE, COMPLETE), leftover)) == leftover
+    assert pods_wanted(job, (child(PREPARE, COMPLETE),)) is None
+
+
+def test_pods_are_read_only_when_there_is_something_to_ask() -> None:
+    job = scene(TRAIN).job
+    assert pods_wanted(job, (child(TRAIN),)) is None
+    for asked in (child(TRAIN, ready=1), child(TRAIN, FAILING), child(TRAIN, FAILED), child(TRAIN, COMPLETE)):
+        assert pods_wanted(job, (asked,)) == asked
+    assert pods_wanted(job, (child(PREPARE, COMPLETE),)) is None
+    assert pods_wanted(new_run().job, ()) is None
+
+
+def test_only_a_training_that_is_up_is_scraped() -> None:
+    assert scrape_wanted(scene(TRAIN).job, (child(TRAIN),)) == child(TRAIN)
+    assert scrape_wanted(scene(TRAIN).job, (child(TRAIN, ready=1),)) is None
+    assert scrape_wanted(scene(PREPARE).job, (child(PREPARE, RUNNING),)) is None

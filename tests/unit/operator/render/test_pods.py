@@ -1,0 +1,329 @@
+"""The pods of each stage: environment, resources, volumes, identity, and the `restricted` Pod Security Standard."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from qwensft.api.v1alpha1 import Stage
+from qwensft_operator.render import stage_job
+
+from .jobs import DEFAULTS, EXAMPLES, RESTRICTED, SPECS, STAGES, container, environment, example, job, pod_spec
+from .pod_security import violations
+
+EVERYTHING = "every-worker-field"
+SOURCES = "every-source"
+RDMA = "host-network-and-rdma"
+
+
+def mounts(case: str, stage: str) -> dict[str, bool]:
+    """Path -> whether it is read-only."""
+    return {m["mountPath"]: m["readOnly"] for m in container(job(case), stage)["volumeMounts"]}
+
+
+def volumes(case: str, stage: str) -> dict[str, dict[str, Any]]:
+    """Path -> the volume that is mounted there."""
+    sources = {v["name"]: v for v in pod_spec(job(case), stage)["volumes"]}
+    return {m["mountPath"]: sources[m["name"]] for m in container(job(case), stage)["volumeMounts"]}
+
+
+# Environment.
+
+
+def test_training_pods_know_exactly_what_torchrun_needs() -> None:
+    assert environment(job("lora-2-nodes-cpu"), "train", attempt=3) == {
+        "QWENSFT_STAGE": "train",
+        "QWENSFT_ATTEMPT": "3",
+        "NNODES": "2",
+        "NODE_RANK": {"fieldRef": {"fieldPath": "metadata.annotations['batch.kubernetes.io/job-completion-index']"}},
+        "NPROC_PER_NODE": "1",
+        "MASTER_ADDR": "support-train-3-0.support-train",
+        "MASTER_PORT": "29400",
+    }
+
+
+@pytest.mark.parametrize("stage", ["prepare", "merge"])
+def test_other_pods_know_only_their_stage_and_attempt(stage: str) -> None:
+    assert environment(job("lora-2-nodes-cpu"), stage) == {"QWENSFT_STAGE": stage, "QWENSFT_ATTEMPT": "1"}
+
+
+@pytest.mark.parametrize(
+    ("worker", "processes", "expected"), [({"count": 8}, None, "8"), ({"count": 8}, 2, "2"), ({"count": 0}, None, "1")]
+)
+def test_each_accelerator_gets_a_process(worker: dict[str, int], processes: int | None, expected: str) -> None:
+    distribution = {} if processes is None else {"processesPerNode": processes}
+    rendered = job(worker={"accelerator": worker}, distribution=distribution, training={"precision": "bf16"})
+    assert environment(rendered, "train")["NPROC_PER_NODE"] == expected
+
+
+@pytest.mark.parametrize(("hub", "name"), [("huggingFace", "HF_TOKEN"), ("modelScope", "MODELSCOPE_API_TOKEN")])
+def test_only_prepare_sees_the_hubs_token(hub: str, name: str) -> None:
+    source = {hub: {"tokenSecretRef": {"name": "hub", "key": "token"}}}
+    rendered = job(model={"name": "Qwen/Qwen3-8B", "source": source})
+    assert environment(rendered, "prepare")[name] == {"secretKeyRef": {"name": "hub", "key": "token"}}
+    assert not any(name in environment(rendered, stage) for stage in ("train", "merge"))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_operators_variables_stand_after_the_users(stage: Stage) -> None:
+    names = [e["name"] for e in container(job(EVERYTHING), stage)["env"]]
+    assert names[:4] == ["NCCL_DEBUG", "WANDB_API_KEY", "QWENSFT_STAGE", "QWENSFT_ATTEMPT"]
+
+
+# Resources and placement.
+
+
+def test_quantities_reach_the_pod_as_they_were_written() -> None:
+    assert container(job(EVERYTHING), "train")["resources"] == {
+        "requests": {"cpu": "1500m", "memory": "0.5Ti"},
+        "limits": {"memory": "1e12", "rdma/hca": "1", "amd.com/gpu": "4"},
+    }
+
+
+def test_a_training_on_cpus_asks_for_no_device() -> None:
+    assert container(job("lora-2-nodes-cpu"), "train")["resources"] == {"requests": {"cpu": "1", "memory": "2Gi"}}
+
+
+def test_preparing_never_holds_an_accelerator() -> None:
+    assert container(job(EVERYTHING), "prepare")["resources"] == {"requests": {"cpu": "4"}}
+    assert "resources" not in container(job("full-1-node-2-gpus"), "prepare")
+
+
+def test_a_merge_takes_the_workers_resources_without_the_accelerator() -> None:
+    worker = {"resources": {"limits": {"memory": "64Gi"}}}
+    assert container(job(worker=worker), "merge")["resources"] == {"limits": {"memory": "64Gi"}}
+    assert container(job(EVERYTHING), "merge")["resources"] == {"limits": {"memory": "32Gi"}}
+
+
+def test_a_merge_on_the_accelerator_asks_for_one() -> None:
+    limits = container(job("full-1-node-2-gpus"), "merge")["resources"]["limits"]
+    assert limits == {"memory": "128Gi", "nvidia.com/gpu": "1"}
+
+
+def test_a_merge_on_the_accelerator_takes_as_many_as_were_asked_for() -> None:
+    merge = {"device": "auto", "resources": {"limits": {"nvidia.com/gpu": 2}}}
+    assert container(job(merge=merge), "merge")["resources"]["limits"] == {"nvidia.com/gpu": "2"}
+
+
+def test_a_merge_without_accelerators_in_the_job_asks_for_none() -> None:
+    assert "resources" not in container(job(merge={"device": "auto"}, worker={"accelerator": {"count": 0}}), "merge")
+
+
+def test_prepare_runs_where_its_workers_run_unless_it_is_told_otherwise() -> None:
+    spec = SPECS[EVERYTHING]["worker"]
+    inherited = pod_spec(job(EVERYTHING, prepare={}), "prepare")
+    assert inherited["nodeSelector"] == spec["nodeSelector"]
+    assert inherited["tolerations"] == spec["tolerations"]
+    assert inherited["affinity"] == spec["affinity"]
+
+    own = pod_spec(job(EVERYTHING), "prepare")
+    assert own["nodeSelector"] == {"pool": "cpu"}
+    assert "tolerations" not in own
+    assert own["affinity"] == spec["affinity"]
+
+
+def test_only_pods_with_accelerators_need_their_runtime() -> None:
+    rendered = job(EVERYTHING)
+    assert [pod_spec(rendered, stage).get("runtimeClassName") for stage in STAGES] == [None, "rocm", None]
+    accelerated = job(EVERYTHING, merge={"device": "auto"})
+    assert pod_spec(accelerated, "merge")["runtimeClassName"] == "rocm"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_pod_has_the_runs_image_identity_and_priority(stage: Stage) -> None:
+    spec, trainer = pod_spec(job(EVERYTHING), stage), container(job(EVERYTHING), stage)
+    assert (trainer["image"], trainer["imagePullPolicy"]) == ("registry.example/team/trainer:2.0", "Always")
+    assert spec["imagePullSecrets"] == [{"name": "pull"}]
+    assert (spec["serviceAccountName"], spec["priorityClassName"]) == ("tuner", "training")
+
+
+def test_the_installations_image_is_the_default() -> None:
+    assert container(job(), "train")["image"] == DEFAULTS.trainer_image
+    assert container(job(), "train")["imagePullPolicy"] == "IfNotPresent"
+
+
+def test_the_users_labels_and_annotations_reach_the_pods_but_never_win() -> None:
+    meta = stage_job(job(EVERYTHING), Stage.TRAIN, 1, defaults=DEFAULTS)["spec"]["template"]["metadata"]
+    assert meta["labels"]["team"] == "support"
+    assert meta["labels"]["qwensft.io/attempt"] == "1"
+    assert meta["annotations"] == {"sidecar.istio.io/inject": "false"}
+
+
+# Volumes.
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_only_workspace_and_scratch_can_be_written_to(stage: Stage) -> None:
+    writable = {path for path, read_only in mounts("model-and-data-on-a-volume", stage).items() if not read_only}
+    assert writable == {"/workspace", "/tmp"} | ({"/dev/shm"} if stage == "train" else set())  # noqa: S108
+
+
+def test_only_prepare_sees_the_datasets() -> None:
+    seen = {stage: {p for p in mounts("model-and-data-on-a-volume", stage) if "/datasets/" in p} for stage in STAGES}
+    assert seen == {"prepare": {"/datasets/chats", "/datasets/support"}, "train": set(), "merge": set()}
+
+
+def test_every_stage_sees_a_model_on_a_volume() -> None:
+    assert all("/model" in mounts("model-and-data-on-a-volume", stage) for stage in STAGES)
+    assert not any("/model" in mounts("lora-1-gpu-hub", stage) for stage in STAGES)
+
+
+def test_a_claim_that_is_used_twice_is_one_volume() -> None:
+    seen = volumes("model-and-data-on-a-volume", "prepare")
+    assert seen["/model"] is seen["/datasets/chats"]
+    names = [v["name"] for v in pod_spec(job("model-and-data-on-a-volume"), "prepare")["volumes"]]
+    assert len(names) == len(set(names)) == 5
+
+
+def test_a_config_map_dataset_is_mounted_as_one_file() -> None:
+    source = volumes("lora-1-gpu-hub", "prepare")["/datasets/support"]["configMap"]
+    assert source == {"name": "rows", "items": [{"key": "rows.json", "path": "rows.json"}]}
+
+
+def test_the_pod_reads_the_config_map_of_its_attempt() -> None:
+    (config,) = [v for v in pod_spec(job(), "train", attempt=7)["volumes"] if v["name"] == "config"]
+    assert config["configMap"] == {"name": "support-train-7"}
+
+
+def test_a_model_in_an_image_is_mounted_as_such() -> None:
+    model = {"name": "Qwen/Qwen3-8B", "source": {"image": {"reference": "registry.example/qwen3:1", "path": "q"}}}
+    for stage in STAGES:
+        spec = pod_spec(job(model=model), stage)
+        (volume,) = [v for v in spec["volumes"] if v["name"] == "model"]
+        assert volume == {"name": "model", "image": {"reference": "registry.example/qwen3:1"}}
+    model["source"]["image"]["pullPolicy"] = "Always"  # type: ignore[index]
+    assert {"name": "model", "image": {"reference": "registry.example/qwen3:1", "pullPolicy": "Always"}} in pod_spec(
+        job(model=model), "train"
+    )["volumes"]
+
+
+def test_every_stage_sees_the_cache_and_prepare_alone_writes_to_it() -> None:
+    assert [mounts(SOURCES, stage)["/cache"] for stage in STAGES] == [False, True, True]
+    assert volumes(SOURCES, "train")["/cache"]["persistentVolumeClaim"] == {"claimName": "models"}
+
+
+def test_a_run_on_the_claim_of_its_cache_has_one_volume_of_it() -> None:
+    rendered = job(SOURCES, storage={"volume": {"claimName": "models"}})
+    claims = [v for v in pod_spec(rendered, "train")["volumes"] if "persistentVolumeClaim" in v]
+    assert [v["name"] for v in claims] == ["workspace"]
+
+
+def test_evaluation_sets_are_mounted_like_training_sets() -> None:
+    assert volumes(SOURCES, "prepare")["/datasets/held-out"]["configMap"]["name"] == "rows"
+
+
+def test_only_prepare_sees_credentials_of_datasets() -> None:
+    seen = {stage: {p for p in mounts(SOURCES, stage) if p.startswith("/secrets/")} for stage in STAGES}
+    wanted = {"/secrets/huggingface-private", "/secrets/url-private"}
+    assert seen == {"prepare": wanted, "train": set(), "merge": set()}
+
+
+def test_a_token_is_a_file_and_other_credentials_keep_their_names() -> None:
+    seen = volumes(SOURCES, "prepare")
+    assert seen["/secrets/huggingface-private"]["secret"] == {
+        "secretName": "hub",
+        "items": [{"key": "token", "path": "token"}],
+        "defaultMode": 0o440,
+    }
+    assert seen["/secrets/url-private"]["secret"] == {"secretName": "s3", "defaultMode": 0o440}
+
+
+def test_prepare_alone_reads_the_users_deepspeed_configuration() -> None:
+    own = volumes(SOURCES, "prepare")["/etc/qwensft-deepspeed"]["configMap"]
+    assert own == {"name": "zero", "items": [{"key": "own.json", "path": "own.json"}]}
+    assert "/etc/qwensft-deepspeed" not in mounts(SOURCES, "train")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_no_two_volumes_share_a_name_or_a_place(stage: Stage) -> None:
+    spec = pod_spec(job(SOURCES), stage)
+    names = [v["name"] for v in spec["volumes"]]
+    places = [m["mountPath"] for m in container(job(SOURCES), stage)["volumeMounts"]]
+    assert len(names) == len(set(names))
+    assert len(places) == len(set(places))
+
+
+def test_shared_memory_is_bounded_by_the_pods_limit_unless_a_size_is_given() -> None:
+    assert volumes("lora-1-gpu-hub", "train")["/dev/shm"]["emptyDir"] == {"medium": "Memory"}  # noqa: S108
+    assert volumes(EVERYTHING, "train")["/dev/shm"]["emptyDir"] == {"medium": "Memory", "sizeLimit": "16Gi"}  # noqa: S108
+
+
+# Security.
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("case", RESTRICTED)
+def test_every_pod_meets_the_restricted_standard(case: str, stage: Stage) -> None:
+    assert violations(pod_spec(job(case), stage)) == []
+
+
+def test_every_example_runs_under_the_restricted_standard() -> None:
+    refused = {name for name in EXAMPLES for stage in STAGES if violations(pod_spec(example(name), stage))}
+    assert refused == set()
+
+
+def test_only_training_pods_leave_the_restricted_standard_when_asked_to() -> None:
+    objections = {stage: violations(pod_spec(job(RDMA), stage)) for stage in STAGES}
+    assert objections == {"prepare": [], "train": ["hostNetwork is set"], "merge": []}
+
+
+def test_a_pod_on_the_hosts_network_still_finds_the_service() -> None:
+    spec = pod_spec(job(RDMA), "train")
+    assert (spec["hostNetwork"], spec["dnsPolicy"]) == (True, "ClusterFirstWithHostNet")
+    assert spec["subdomain"] == "support-train"
+    assert {"hostNetwork", "dnsPolicy"}.isdisjoint(pod_spec(job(), "train"))
+
+
+def test_the_network_interface_reaches_both_libraries() -> None:
+    trained = environment(job(RDMA), "train")
+    assert (trained["NCCL_SOCKET_IFNAME"], trained["GLOO_SOCKET_IFNAME"]) == ("ib0", "ib0")
+    assert "NCCL_SOCKET_IFNAME" not in environment(job(RDMA), "merge")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_no_pod_holds_credentials_of_the_cluster(stage: Stage) -> None:
+    assert pod_spec(job(EVERYTHING), stage)["automountServiceAccountToken"] is False
+
+
+def test_the_user_chooses_ids_and_nothing_else() -> None:
+    assert pod_spec(job(EVERYTHING), "train")["securityContext"] == {
+        "runAsNonRoot": True,
+        "seccompProfile": {"type": "RuntimeDefault"},
+        "fsGroupChangePolicy": "OnRootMismatch",
+        "runAsUser": 1000,
+        "runAsGroup": 2000,
+        "fsGroup": 3000,
+        "supplementalGroups": [4000],
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("hostNetwork",), True),
+        (("volumes", 0, "hostPath"), {"path": "/"}),
+        (("securityContext", "runAsUser"), 0),
+        (("securityContext", "runAsNonRoot"), False),
+        (("securityContext", "seccompProfile"), {"type": "Unconfined"}),
+        (("securityContext", "sysctls"), [{"name": "kernel.msgmax", "value": "1"}]),
+        (("securityContext", "seLinuxOptions"), {"type": "spc_t"}),
+        (("securityContext", "appArmorProfile"), {"type": "Unconfined"}),
+        (("containers", 0, "securityContext", "privileged"), True),
+        (("containers", 0, "securityContext", "procMount"), "Unmasked"),
+        (("containers", 0, "securityContext", "allowPrivilegeEscalation"), None),
+        (("containers", 0, "securityContext", "capabilities"), {"drop": ["NET_RAW"]}),
+        (("containers", 0, "securityContext", "capabilities"), {"drop": ["ALL"], "add": ["SYS_ADMIN"]}),
+        (("containers", 0, "securityContext", "runAsUser"), 0),
+        (("containers", 0, "securityContext", "windowsOptions"), {"hostProcess": True}),
+        (("containers", 0, "ports"), [{"containerPort": 1, "hostPort": 1}]),
+    ],
+)
+def test_the_checker_of_the_standard_can_fail(path: tuple[str | int, ...], value: object) -> None:
+    spec = copy.deepcopy(pod_spec(job(), "train"))
+    place: Any = spec
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    assert violations(spec) != []

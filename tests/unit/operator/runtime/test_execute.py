@@ -1,0 +1,195 @@
+"""Actions are safe to repeat, and never touch what belongs to somebody else."""
+
+import pytest
+import yaml
+
+from qwensft.api.v1alpha1 import QwenSFTJob, Stage, Stages, StageStatus, Status, parse_job
+from qwensft_operator.plan.types import Action, CreateJob, DeleteJob, EnsureClaim, EnsureConfigMap, EnsureService
+from qwensft_operator.render import Defaults
+from qwensft_operator.runtime.execute import Executor, NotYetError, ObstacleError
+from qwensft_operator.runtime.kube import (
+    CLAIMS,
+    CONFIG_MAPS,
+    JOBS,
+    QWENSFTJOBS,
+    SERVICES,
+    ForbiddenError,
+    InvalidError,
+    Manifest,
+    Resource,
+    TransientError,
+)
+
+from .fakes import FakeKube, job_manifest
+
+ACTIONS: dict[str, tuple[Action, Resource, str]] = {
+    "claim": (EnsureClaim(), CLAIMS, "demo-workspace"),
+    "service": (EnsureService(), SERVICES, "demo-train"),
+    "config map": (EnsureConfigMap(Stage.PREPARE, 1), CONFIG_MAPS, "demo-prepare-1"),
+    "job": (CreateJob(Stage.TRAIN, 2), JOBS, "demo-train-2"),
+}
+CREATIONS = pytest.mark.parametrize(("action", "resource", "name"), ACTIONS.values(), ids=ACTIONS)
+
+
+class World:
+    """A cluster in which the run `demo` exists."""
+
+    def __init__(self) -> None:
+        self.kube = FakeKube()
+        self.kube.put(QWENSFTJOBS, "team", job_manifest())
+        self.job = parse_job(job_manifest())
+        self._executor = Executor(self.kube, Defaults("trainer:1"))
+
+    async def execute(self, action: Action, job: QwenSFTJob | None = None) -> None:
+        await self._executor.execute(job or self.job, action)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def owned_by(name: str, uid: str, *, kind: str = "QwenSFTJob", version: str = "qwensft.io/v1alpha1") -> Manifest:
+    return {"apiVersion": version, "kind": kind, "name": name, "uid": uid}
+
+
+@CREATIONS
+async def test_creating_twice_is_as_good_as_once(world: World, action: Action, resource: Resource, name: str) -> None:
+    await world.execute(action)
+    before = world.kube.objects[resource.plural, "team", name]
+    await world.execute(action)
+    assert world.kube.objects[resource.plural, "team", name] == before
+
+
+@CREATIONS
+async def test_an_object_that_somebody_made_by_hand_is_a_conflict_and_stays(
+    world: World, action: Action, resource: Resource, name: str
+) -> None:
+    before = world.kube.put(resource, "team", {"kind": "X", "metadata": {"name": name}})
+    with pytest.raises(ObstacleError, match=f"{name} exists and was made by somebody else") as caught:
+        await world.execute(action)
+    assert caught.value.obstacle.reason == "NameConflict"
+    assert world.kube.objects[resource.plural, "team", name] == before
+
+
+@CREATIONS
+async def test_an_object_of_another_living_run_is_a_conflict(
+    world: World, action: Action, resource: Resource, name: str
+) -> None:
+    world.kube.put(QWENSFTJOBS, "team", job_manifest("other", "22222222-bbbb"))
+    world.kube.put(
+        resource, "team", {"metadata": {"name": name, "ownerReferences": [owned_by("other", "22222222-bbbb")]}}
+    )
+    with pytest.raises(ObstacleError, match="belongs to QwenSFTJob other"):
+        await world.execute(action)
+
+
+async def test_an_object_of_a_foreign_kind_is_a_conflict_without_reading_that_kind(world: World) -> None:
+    owner = owned_by("web", "9", kind="Deployment", version="apps/v1")
+    world.kube.put(SERVICES, "team", {"metadata": {"name": "demo-train", "ownerReferences": [owner]}})
+    with pytest.raises(ObstacleError, match="belongs to Deployment web"):
+        await world.execute(EnsureService())
+
+
+@CREATIONS
+@pytest.mark.parametrize("owner_is", ["gone", "recreated", "terminating"])
+async def test_an_object_of_a_namesake_on_its_way_out_is_waited_for(
+    world: World, action: Action, resource: Resource, name: str, owner_is: str
+) -> None:
+    # The run itself is the re-created namesake; `other` shows the two other ways to leave.
+    owner = owned_by("demo", "00000000-0000") if owner_is == "recreated" else owned_by("other", "22222222-bbbb")
+    if owner_is == "terminating":
+        leaving = job_manifest("other", "22222222-bbbb")
+        leaving["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+        world.kube.put(QWENSFTJOBS, "team", leaving)
+    world.kube.put(resource, "team", {"metadata": {"name": name, "ownerReferences": [owner]}})
+    with pytest.raises(NotYetError):
+        await world.execute(action)
+
+
+async def test_our_own_object_that_is_being_deleted_is_waited_for(world: World) -> None:
+    await world.execute(EnsureService())
+    world.kube.objects["services", "team", "demo-train"]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    with pytest.raises(NotYetError, match="being deleted"):
+        await world.execute(EnsureService())
+
+
+async def test_a_later_run_of_the_same_name_uses_the_claim_that_was_kept(world: World) -> None:
+    await world.execute(EnsureClaim(), parse_job(job_manifest(uid="00000000-0000")))
+    await world.execute(EnsureClaim())
+    assert world.kube.named(CLAIMS) == {"demo-workspace"}
+
+
+async def test_a_claim_with_the_labels_of_an_older_version_is_used_too(world: World) -> None:
+    old = {"app.kubernetes.io/instance": "demo", "qwensft.io/job": "demo"}
+    world.kube.put(CLAIMS, "team", {"metadata": {"name": "demo-workspace", "labels": old}})
+    await world.execute(EnsureClaim())
+    assert world.kube.named(CLAIMS) == {"demo-workspace"}
+
+
+async def test_later_training_attempts_read_the_configuration_of_the_first(world: World) -> None:
+    await world.execute(EnsureConfigMap(Stage.TRAIN, 1))
+    world.kube.objects["configmaps", "team", "demo-train-1"]["data"] = {"train.yaml": "as an older operator wrote it"}
+    await world.execute(EnsureConfigMap(Stage.TRAIN, 2))
+    assert world.kube.objects["configmaps", "team", "demo-train-2"]["data"] == {
+        "train.yaml": "as an older operator wrote it"
+    }
+
+
+async def test_a_run_trains_and_merges_as_it_was_prepared(world: World) -> None:
+    await world.execute(EnsureConfigMap(Stage.PREPARE, 1))
+    prepared = world.kube.objects["configmaps", "team", "demo-prepare-1"]["data"]
+    # The operator was upgraded since: what it had written before has no version, and a key that is gone.
+    old = {key: value for key, value in yaml.safe_load(prepared["run.yaml"]).items() if "ersion" not in key}
+    prepared |= {"run.yaml": yaml.safe_dump(old | {"relic": 1}), "train.yaml": "as an older operator wrote it"}
+    job = world.job.replace(status=Status(stages=Stages(prepare=StageStatus(job_name="demo-prepare-1"))))
+    await world.execute(EnsureConfigMap(Stage.TRAIN, 1), job)
+    assert world.kube.objects["configmaps", "team", "demo-train-1"]["data"] == prepared
+    await world.execute(EnsureConfigMap(Stage.MERGE, 1), job)
+    files = world.kube.objects["configmaps", "team", "demo-merge-1"]["data"]
+    merge = yaml.safe_load(files["run.yaml"])
+    assert merge.pop("merge")["verify"] == "full"
+    assert merge | {"mergePlanned": True} == old | {"relic": 1}
+    assert files.keys() == {"run.yaml", "export.yaml"}
+
+
+@pytest.mark.parametrize("first", [None, {"metadata": {"name": "demo-train-1"}, "data": {"train.yaml": "foreign"}}])
+async def test_a_training_attempt_is_rendered_anew_when_the_first_configuration_is_lost_or_foreign(
+    world: World, first: Manifest | None
+) -> None:
+    if first is not None:
+        world.kube.put(CONFIG_MAPS, "team", first)
+    await world.execute(EnsureConfigMap(Stage.TRAIN, 2))
+    assert "model_name_or_path" in world.kube.objects["configmaps", "team", "demo-train-2"]["data"]["train.yaml"]
+
+
+async def test_a_job_is_deleted_only_if_it_is_the_one_that_was_observed(world: World) -> None:
+    stored = world.kube.put(JOBS, "team", {"metadata": {"name": "demo-train-1"}})
+    await world.execute(DeleteJob("demo-train-1", "another-uid"))
+    assert world.kube.named(JOBS) == {"demo-train-1"}
+    await world.execute(DeleteJob("demo-train-1", stored["metadata"]["uid"]))
+    assert world.kube.named(JOBS) == set()
+    await world.execute(DeleteJob("demo-train-1", stored["metadata"]["uid"]))
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ForbiddenError(403, "Forbidden", "exceeded quota: small, requested: count/jobs.batch=1"), "QuotaExceeded"),
+        (ForbiddenError(403, "Forbidden", "cannot create resource jobs"), "Forbidden"),
+        (InvalidError(422, "Invalid", "spec.template.spec.tolerations[0]: Invalid value"), "InvalidObject"),
+    ],
+)
+async def test_a_refusal_becomes_an_obstacle_with_the_servers_words(
+    world: World, error: ForbiddenError | InvalidError, reason: str
+) -> None:
+    world.kube.refuse["create", "jobs"] = error
+    with pytest.raises(ObstacleError) as caught:
+        await world.execute(CreateJob(Stage.PREPARE, 1))
+    assert (caught.value.obstacle.reason, caught.value.obstacle.message) == (reason, error.message)
+
+
+async def test_what_may_pass_by_itself_is_no_obstacle(world: World) -> None:
+    world.kube.refuse["create", "jobs"] = TransientError(503, "ServiceUnavailable", "etcd has no leader")
+    with pytest.raises(TransientError):
+        await world.execute(CreateJob(Stage.PREPARE, 1))

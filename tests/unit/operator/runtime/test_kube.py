@@ -1,0 +1,231 @@
+"""The client against a small HTTP server: errors are told apart once, and requests are what Kubernetes expects."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from kubernetes.aio.client.configuration import Configuration
+
+from qwensft_operator.runtime.kube import (
+    JOBS,
+    NODES,
+    PODS,
+    QWENSFTJOBS,
+    AlreadyExistsError,
+    ConflictError,
+    ForbiddenError,
+    InvalidError,
+    Kube,
+    KubeError,
+    NamespaceTerminatingError,
+    NotFoundError,
+    TransientError,
+    classify,
+)
+
+Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Server:
+    """Answers every request by `answer`, and keeps the requests."""
+
+    def __init__(self) -> None:
+        self.answer: Answer = self._empty
+        self.requests: list[tuple[web.Request, Any]] = []
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        self.requests.append((request, json.loads(body) if body else None))
+        return await self.answer(request)
+
+    @staticmethod
+    async def _empty(_: web.Request) -> web.StreamResponse:
+        return web.json_response({})
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[tuple[Server, Kube]]:
+    behaviour = Server()
+    application = web.Application()
+    application.router.add_route("*", "/{path:.*}", behaviour.handle)
+    async with TestServer(application) as http:
+        kube = Kube(Configuration(host=str(http.make_url("")).rstrip("/")), 60)
+        yield behaviour, kube
+        await kube.close()
+
+
+def status(reason: str, message: str = "no", **details: Any) -> dict[str, Any]:
+    return {"kind": "Status", "reason": reason, "message": message, "details": details}
+
+
+@pytest.mark.parametrize(
+    ("code", "body", "kind"),
+    [
+        (400, status("BadRequest"), InvalidError),
+        (401, status("Unauthorized"), TransientError),
+        (403, status("Forbidden"), ForbiddenError),
+        (403, status("Forbidden", causes=[{"reason": "NamespaceTerminating"}]), NamespaceTerminatingError),
+        (404, status("NotFound"), NotFoundError),
+        (409, status("AlreadyExists"), AlreadyExistsError),
+        (409, status("Conflict"), ConflictError),
+        (410, status("Expired"), TransientError),
+        (422, status("Invalid"), InvalidError),
+        (429, status("TooManyRequests"), TransientError),
+        (500, status("InternalError"), TransientError),
+        (503, {}, TransientError),
+        (502, {"error": "Bad Gateway", "details": "upstream"}, TransientError),
+        (504, status("Timeout"), TransientError),
+    ],
+)
+def test_every_answer_has_one_kind_of_error(code: int, body: dict[str, Any], kind: type[KubeError]) -> None:
+    error = classify(code, body)
+    assert type(error) is kind
+    assert error.status == code
+
+
+def test_a_quota_is_told_from_missing_rights() -> None:
+    refused = classify(403, status("Forbidden", 'jobs.batch "x" is forbidden: exceeded quota: small'))
+    denied = classify(403, status("Forbidden", 'jobs.batch is forbidden: User "x" cannot create resource "jobs"'))
+    assert isinstance(refused, ForbiddenError)
+    assert isinstance(denied, ForbiddenError)
+    assert (refused.quota, denied.quota) == (True, False)
+
+
+async def test_a_list_is_read_to_its_last_page(server: tuple[Server, Kube]) -> None:
+    behaviour, kube = server
+    pages = {None: ("a", "next"), "next": ("b", "last"), "last": ("c", "")}
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        item, token = pages[request.query.get("continue")]
+        return web.json_response({"metadata": {"continue": token}, "items": [{"metadata": {"name": item}}]})
+
+    behaviour.answer = answer
+    found = await kube.list(JOBS, "team", label_selector="qwensft.io/job=demo")
+    assert [item["metadata"]["name"] for item in found] == ["a", "b", "c"]
+    paths = {(request.path, request.query["labelSelector"]) for request, _ in behaviour.requests}
+    assert paths == {("/apis/batch/v1/namespaces/team/jobs", "qwensft.io/job=demo")}
+
+
+async def test_pages_are_handed_out_as_they_come(server: tuple[Server, Kube]) -> None:
+    behaviour, kube = server
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        token = "" if "continue" in request.query else "next"
+        return web.json_response({"metadata": {"continue": token}, "items": [{"metadata": {"name": "run"}}]})
+
+    behaviour.answer = answer
+    asked = [len(behaviour.requests) async for _ in kube.pages(QWENSFTJOBS, "", metadata_only=True)]
+    assert asked == [1, 2]
+    assert {request.query["limit"] for request, _ in behaviour.requests} == {"100"}
+
+
+# Word for word what Kubernetes 1.37 answers: nodes with a label that none carries, metadata only.
+NO_NODES = (
+    '{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/v1","metadata":{"resourceVersion":"581"},'
+    '"items":null}\n'
+)
+
+
+async def test_an_empty_list_of_metadata_is_null(server: tuple[Server, Kube]) -> None:
+    behaviour, kube = server
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.Response(text=NO_NODES, content_type="application/json")
+
+    behaviour.answer = answer
+    assert await kube.list(NODES, "", label_selector="nvidia.com/gpu.memory", metadata_only=True) == []
+
+
+async def test_of_nodes_only_the_metadata_is_asked_for(server: tuple[Server, Kube]) -> None:
+    behaviour, kube = server
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.json_response({"metadata": {}, "items": [{"metadata": {"name": "gpu-0"}}]})
+
+    behaviour.answer = answer
+    found = await kube.list(NODES, "", label_selector="nvidia.com/gpu.memory", metadata_only=True)
+    assert found == [{"metadata": {"name": "gpu-0"}}]
+    request, _ = behaviour.requests[0]
+    assert (request.path, request.query["labelSelector"]) == ("/api/v1/nodes", "nvidia.com/gpu.memory")
+    assert request.headers["Accept"] == "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+
+
+async def test_a_delete_waits_for_pods_and_names_the_uid(server: tuple[Server, Kube]) -> None:
+    behaviour, kube = server
+    await kube.delete(JOBS, "team", "demo-train-1", uid="42", propagation="Foreground")
+    request, body = behaviour.requests[0]
+    assert (request.method, request.path) == ("DELETE", "/apis/batch/v1/namespaces/team/jobs/demo-train-1")
+    assert body == {"propagationPolicy": "Foreground", "preconditions": {"uid": "42"}}
+
+
+async def test_a_status_is_a_merge_patch_on_the_subresource(server: tuple[Server, Kube]) -> None:
+    behaviour, kube = server
+    await kube.merge(QWENSFTJOBS, "team", "demo", {"status": {"phase": None}}, subresource="status")
+    request, body = behaviour.requests[0]
+    assert request.path == "/apis/qwensft.io/v1alpha1/namespaces/team/qwensftjobs/demo/status"
+    assert request.content_type == "application/merge-patch+json"
+    assert body == {"status": {"phase": None}}
+
+
+async def test_every_request_carries_the_token_of_the_moment(server: tuple[Server, Kube]) -> None:
+    behaviour, kube = server
+    for token in ("bearer first", "bearer second"):
+        kube.configuration.api_key["BearerToken"] = token
+        await kube.get(PODS, "team", "x")
+        async with kube.watch_session(aiohttp.TraceConfig()) as session, session.get(kube.configuration.host):
+            pass
+    sent = [request.headers["Authorization"] for request, _ in behaviour.requests]
+    assert sent == ["bearer first", "bearer first", "bearer second", "bearer second"]
+
+
+async def test_no_answer_in_time_is_transient(server: tuple[Server, Kube]) -> None:
+    behaviour, kube = server
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(5)
+        raise AssertionError
+
+    behaviour.answer = answer
+    impatient = Kube(kube.configuration, 0.5)
+    with pytest.raises(TransientError, match="GET /api/v1/namespaces/team/pods/x: timed out"):
+        await impatient.get(PODS, "team", "x")
+    await impatient.close()
+
+
+@pytest.mark.parametrize("code", [200, 502])
+async def test_a_proxy_that_answers_in_html_is_transient(server: tuple[Server, Kube], code: int) -> None:
+    behaviour, kube = server
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.Response(text="<html>Bad gateway</html>", status=code)
+
+    behaviour.answer = answer
+    with pytest.raises(TransientError, match="Bad gateway"):
+        await kube.get(PODS, "team", "x")
+
+
+async def test_an_api_server_that_is_down_is_transient(unused_tcp_port: int) -> None:
+    kube = Kube(Configuration(host=f"http://127.0.0.1:{unused_tcp_port}"), 1)
+    with pytest.raises(TransientError):
+        await kube.get(PODS, "team", "x")
+    await kube.close()
+
+
+async def test_a_kind_is_served_once_its_definition_is_established(server: tuple[Server, Kube]) -> None:
+    behaviour, kube = server
+
+    async def absent(_: web.Request) -> web.StreamResponse:
+        return web.json_response(status("NotFound"), status=404)
+
+    async def present(_: web.Request) -> web.StreamResponse:
+        return web.json_response({"resources": [{"name": "qwensftjobs"}, {"name": "qwensftjobs/status"}]})
+
+    behaviour.answer = absent
+    assert not await kube.serves(QWENSFTJOBS)
+    behaviour.answer = present
+    assert await kube.serves(QWENSFTJOBS)

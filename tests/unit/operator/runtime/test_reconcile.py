@@ -1,0 +1,292 @@
+"""One pass over a run: what is written, in which order, and when the run is looked at again."""
+
+import itertools
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from qwensft_operator.render import Defaults
+from qwensft_operator.runtime.execute import Executor
+from qwensft_operator.runtime.kube import (
+    CONFIG_MAPS,
+    EVENTS,
+    JOBS,
+    QWENSFTJOBS,
+    ConflictError,
+    ForbiddenError,
+    InvalidError,
+    KubeError,
+    Manifest,
+    Resource,
+    TransientError,
+)
+from qwensft_operator.runtime.metrics import Metrics
+from qwensft_operator.runtime.nodes import Nodes
+from qwensft_operator.runtime.observe import Key, Observer
+from qwensft_operator.runtime.queue import Backoff, WorkQueue
+from qwensft_operator.runtime.reconcile import Reconciler
+from qwensft_operator.runtime.scrape import PodAddresses, Scraper
+from qwensft_operator.runtime.status import Reporter
+
+from .fakes import FakeKube, job_manifest
+
+KEY = ("team", "demo")
+
+
+class StillTimers:
+    """A clock that stands still, and remembers what was to be called when."""
+
+    def __init__(self) -> None:
+        self.waits: list[float] = []
+
+    def time(self) -> float:
+        return 0.0
+
+    def call_at(self, when: float, _: Callable[[], None], /) -> Any:
+        self.waits.append(when)
+        return self
+
+    def cancel(self) -> None:
+        self.waits.pop()
+
+
+class World:
+    def __init__(self, kube: FakeKube | None = None) -> None:
+        self.kube, self.timers = kube or FakeKube(), StillTimers()
+        self.kube.put(CONFIG_MAPS, "team", {"metadata": {"name": "facts"}, "data": {"f.json": "[]"}})
+        self.queue: WorkQueue[Key] = WorkQueue(self.timers, Backoff(base=1, jitter=lambda: 0))
+        moments = (datetime(2026, 1, 1, 0, 0, second, tzinfo=UTC) for second in itertools.count())
+        self.reconciler = Reconciler(
+            self.queue,
+            Observer(self.kube, Scraper(), PodAddresses(), Nodes(self.kube, enabled=True)),
+            Executor(self.kube, Defaults("trainer:1")),
+            Reporter(self.kube, "me"),
+            Metrics(),
+            scrape_interval=10,
+            now=lambda: next(moments),
+        )
+
+    @property
+    def run(self) -> Manifest:
+        return self.kube.objects["qwensftjobs", "team", "demo"]
+
+    def writes(self) -> list[tuple[str, str]]:
+        return [(verb, plural) for verb, plural, _ in self.kube.calls if verb not in ("get", "list")]
+
+
+@pytest.fixture
+def world() -> World:
+    world = World()
+    world.kube.put(QWENSFTJOBS, "team", job_manifest())
+    return world
+
+
+async def test_a_new_run_gets_its_objects_then_its_status_then_an_event(world: World) -> None:
+    await world.reconciler.handle(KEY)
+    assert world.writes() == [
+        ("create", "persistentvolumeclaims"),
+        ("create", "configmaps"),
+        ("create", "jobs"),
+        ("patch/status", "qwensftjobs"),
+        ("create", "events"),
+    ]
+    assert world.run["status"]["phase"] == "Preparing"
+    assert world.run["status"]["stages"]["prepare"]["jobName"] == "demo-prepare-1"
+    assert world.queue.failures(KEY) == 0
+
+
+async def test_a_run_waits_for_the_config_map_of_its_rows(world: World) -> None:
+    del world.kube.objects["configmaps", "team", "facts"]
+    await world.reconciler.handle(KEY)
+    assert world.writes() == [("patch/status", "qwensftjobs"), ("create", "events")]
+    assert world.run["status"]["phase"] == "Pending"
+    world.kube.put(CONFIG_MAPS, "team", {"metadata": {"name": "facts"}, "data": {"f.json": "[]"}})
+    await world.reconciler.handle(KEY)
+    assert world.kube.named(JOBS) == {"demo-prepare-1"}
+
+
+async def test_a_pass_that_finds_nothing_new_writes_nothing(world: World) -> None:
+    await world.reconciler.handle(KEY)
+    await world.reconciler.handle(KEY)
+    world.kube.calls.clear()
+    await world.reconciler.handle(KEY)
+    assert world.writes() == []
+
+
+@pytest.mark.parametrize("crash_at", range(5))
+async def test_a_crash_between_any_two_writes_is_made_good(world: World, crash_at: int) -> None:
+    whole = World()
+    whole.kube.put(QWENSFTJOBS, "team", job_manifest())
+    await whole.reconciler.handle(KEY)
+    verb, plural = whole.writes()[crash_at]
+
+    world.kube.refuse[verb, plural] = TransientError(0, "ServerDisconnectedError", "the process died here")
+    await world.reconciler.handle(KEY)
+    world.kube.refuse.clear()
+    await world.reconciler.handle(KEY)
+    await world.reconciler.handle(KEY)
+    assert world.kube.named(JOBS) == {"demo-prepare-1"}
+    assert world.run["status"]["phase"] == "Preparing"
+    assert world.run["status"]["stages"]["prepare"] | {"startTime": ""} == {
+        "jobName": "demo-prepare-1",
+        "attempt": 1,
+        "startTime": "",
+    }
+
+
+async def test_a_refusal_is_reported_and_nothing_else_is_done(world: World) -> None:
+    world.kube.refuse["create", "configmaps"] = ForbiddenError(403, "Forbidden", "exceeded quota: small")
+    await world.reconciler.handle(KEY)
+    assert world.kube.named(JOBS) == set()
+    succeeded = next(c for c in world.run["status"]["conditions"] if c["type"] == "Succeeded")
+    assert (succeeded["status"], succeeded["reason"]) == ("Unknown", "QuotaExceeded")
+    assert world.run["status"].get("stages", {}).get("prepare", {}).get("jobName") is None
+    assert world.timers.waits == [1]
+
+    await world.reconciler.handle(KEY)
+    assert world.queue.failures(KEY) == 2
+
+    world.kube.refuse.clear()
+    await world.reconciler.handle(KEY)
+    assert world.kube.named(JOBS) == {"demo-prepare-1"}
+    assert world.queue.failures(KEY) == 0
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        TransientError(503, "ServiceUnavailable", "etcd has no leader"),
+        ConflictError(409, "Conflict", "the object has been modified"),
+        KubeError(418, "Teapot", "no"),
+        RuntimeError("a bug"),
+    ],
+)
+async def test_whatever_goes_wrong_the_run_is_looked_at_again(world: World, error: KubeError) -> None:
+    world.kube.refuse["patch/status", "qwensftjobs"] = error
+    await world.reconciler.handle(KEY)
+    assert world.kube.named(EVENTS) == set(), "an event was told although the status was not written"
+    assert world.timers.waits == [1]
+
+
+async def test_a_deleted_run_is_forgotten(world: World) -> None:
+    world.queue.add_rate_limited(KEY)
+    del world.kube.objects["qwensftjobs", "team", "demo"]
+    await world.reconciler.handle(KEY)
+    assert world.queue.failures(KEY) == 0
+    assert world.writes() == []
+
+
+async def test_a_spec_of_another_version_stalls_the_run_once(world: World) -> None:
+    world.run["spec"]["colour"] = "red"
+    await world.reconciler.handle(KEY)
+    stalled = next(c for c in world.run["status"]["conditions"] if c["type"] == "Stalled")
+    assert (stalled["status"], stalled["reason"]) == ("True", "InvalidSpec")
+    world.kube.calls.clear()
+    await world.reconciler.handle(KEY)
+    assert world.writes() == []
+
+
+def reasons(world: World) -> set[str]:
+    """Reasons of the conditions that sum up how the run does."""
+    conditions = world.run.get("status", {}).get("conditions", ())
+    return {c["reason"] for c in conditions if c["type"] in ("Succeeded", "Reconciling", "Stalled")}
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (RuntimeError("a bug"), "RuntimeError: a bug"),
+        (ForbiddenError(403, "Forbidden", "cannot list jobs"), "ForbiddenError: cannot list jobs"),
+    ],
+)
+async def test_a_pass_that_fails_again_and_again_is_told_once(world: World, error: Exception, words: str) -> None:
+    world.kube.refuse["list", "jobs"] = error
+    await world.reconciler.handle(KEY)
+    assert world.writes() == [], "one that has passed by the next try is not worth it"
+    for _ in range(3):
+        await world.reconciler.handle(KEY)
+    assert reasons(world) == {"OperatorError"}
+    assert words in world.run["status"]["conditions"][0]["message"]
+    assert world.writes() == [("patch/status", "qwensftjobs"), ("create", "events")]
+    assert world.queue.failures(KEY) == 4
+
+    world.kube.refuse.clear()
+    await world.reconciler.handle(KEY)
+    assert reasons(world) == {"Starting"}
+    assert world.run["status"]["phase"] == "Preparing"
+
+
+async def test_an_error_that_cannot_be_told_is_logged_and_tried_again(world: World) -> None:
+    world.kube.refuse["list", "jobs"] = RuntimeError("a bug")
+    world.kube.refuse["patch/status", "qwensftjobs"] = ForbiddenError(403, "Forbidden", "cannot patch status")
+    for _ in range(2):
+        await world.reconciler.handle(KEY)
+    assert world.queue.failures(KEY) == 2
+    assert world.kube.named(EVENTS) == set()
+
+
+class StrictKube(FakeKube):
+    """Refuses a status with figures, as an API server does whose schema they break."""
+
+    async def merge(
+        self, resource: Resource, namespace: str, name: str, patch: Manifest, *, subresource: str = ""
+    ) -> Manifest:
+        if "stages" in patch.get("status", {}):
+            raise InvalidError(422, "Invalid", "status.stages: Invalid value")
+        return await super().merge(resource, namespace, name, patch, subresource=subresource)
+
+
+async def test_a_status_that_is_refused_is_told_by_conditions_alone() -> None:
+    world = World(StrictKube())
+    world.kube.put(QWENSFTJOBS, "team", job_manifest())
+    for _ in range(3):
+        await world.reconciler.handle(KEY)
+    assert reasons(world) == {"OperatorError"}
+    assert "status.stages: Invalid value" in world.run["status"]["conditions"][0]["message"]
+    assert [write for write in world.writes() if write[0] == "patch/status"] == [("patch/status", "qwensftjobs")]
+
+
+async def test_a_spec_of_another_version_leaves_a_finished_run_as_it_ended(world: World) -> None:
+    world.run["spec"]["colour"] = "red"
+    world.run["status"] = {"phase": "Succeeded", "completionTime": "2026-01-01T00:00:00Z"}
+    await world.reconciler.handle(KEY)
+    assert world.writes() == []
+
+
+async def test_what_a_newer_version_or_somebody_else_wrote_into_the_status_is_kept(world: World) -> None:
+    said = {"status": "True", "reason": "Fine", "message": "", "lastTransitionTime": "2026-01-02T03:04:05Z"}
+    approved = {"type": "Approved", "by": "me"} | said
+    world.run["status"] = {
+        "phase": "Evaluating",
+        "quality": {"bleu": 0.4},
+        "conditions": [approved, {"type": "Succeeded"} | said],
+        "stages": {"evaluate": {"attempt": 2}, "prepare": {"node": "n1"}},
+    }
+    await world.reconciler.handle(KEY)
+    status = world.run["status"]
+    assert (status["phase"], status["quality"]) == ("Preparing", {"bleu": 0.4})
+    assert [c["type"] for c in status["conditions"][:2]] == ["Approved", "Succeeded"]
+    assert (status["conditions"][0], status["conditions"][1]["reason"]) == (approved, "Starting")
+    assert status["stages"]["evaluate"] == {"attempt": 2}
+    assert status["stages"]["prepare"] | {"startTime": ""} == {
+        "node": "n1",
+        "jobName": "demo-prepare-1",
+        "attempt": 1,
+        "startTime": "",
+    }
+
+
+async def test_a_training_that_will_not_fit_is_warned_of_once(world: World) -> None:
+    world.run["spec"]["worker"] = {"accelerator": {"memory": "4Gi"}}
+    for _ in range(3):
+        await world.reconciler.handle(KEY)
+    warnings = [
+        manifest["message"]
+        for (plural, _, _), manifest in world.kube.objects.items()
+        if plural == "events" and manifest["reason"] == "EstimatedOutOfMemory"
+    ]
+    assert warnings == [world.run["status"]["estimate"]["message"]]
+    assert [verb for verb, plural in world.writes() if (verb, plural) == ("patch", "events")] == []
+    assert world.run["status"]["estimate"]["fits"] is False

@@ -1,0 +1,65 @@
+"""Settings come from the environment, and a wrong one is told at start, by its name."""
+
+import pytest
+
+from qwensft_operator.runtime.settings import Settings, SettingsError, describe, unknown_variables
+
+MINIMAL = {"QWENSFT_TRAINER_IMAGE": "trainer:1"}
+
+
+def test_everything_but_the_trainer_image_has_a_default() -> None:
+    settings = Settings.from_environment(MINIMAL | {"HOME": "/", "KUBECONFIG": "x"})
+    assert settings.trainer_image == "trainer:1"
+    assert settings.namespaces == ()
+    assert settings.workers == 16
+    assert settings.scrape_interval_seconds == 10
+    assert settings.leader_election
+    assert settings.read_nodes
+    assert settings.identity
+    assert settings.lease_namespace
+
+
+def test_values_are_parsed_by_their_type() -> None:
+    settings = Settings.from_environment(
+        MINIMAL
+        | {
+            "QWENSFT_NAMESPACES": "team-a, team-b",
+            "QWENSFT_WORKERS": "4",
+            "QWENSFT_SCRAPE_INTERVAL_SECONDS": "2.5",
+            "QWENSFT_LEADER_ELECTION": "False",
+            "QWENSFT_READ_NODES": "false",
+            "QWENSFT_LOG_LEVEL": "",
+        }
+    )
+    assert settings.namespaces == ("team-a", "team-b")
+    assert (settings.workers, settings.scrape_interval_seconds) == (4, 2.5)
+    assert not settings.leader_election
+    assert not settings.read_nodes
+    assert settings.log_level == "INFO"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("QWENSFT_TRAINER_IMAGE", ""),
+        ("QWENSFT_WORKERS", "many"),
+        ("QWENSFT_WORKERS", "0"),
+        ("QWENSFT_SCRAPE_INTERVAL_SECONDS", "-1"),
+        ("QWENSFT_LEADER_ELECTION", "perhaps"),
+        ("QWENSFT_IMAGE_PULL_POLICY", "Sometimes"),
+        ("QWENSFT_LOG_LEVEL", "LOUD"),
+        ("QWENSFT_NAMESPACES", "team-*"),
+    ],
+)
+def test_an_unusable_value_is_refused_by_name(variable: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{variable}\\b"):
+        Settings.from_environment(MINIMAL | {variable: value})
+
+
+def test_a_typing_error_is_noticed() -> None:
+    assert unknown_variables(MINIMAL | {"QWENSFT_WORKER": "4", "HOME": "/"}) == ["QWENSFT_WORKER"]
+
+
+def test_help_names_every_variable() -> None:
+    for name in Settings.__dataclass_fields__:
+        assert f"QWENSFT_{name.upper()} " in describe()

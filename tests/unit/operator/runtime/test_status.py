@@ -1,0 +1,122 @@
+"""Status is written once and only when it changed; events are said once."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qwensft.api.v1alpha1 import StatusModel
+from qwensft_operator.plan.types import Event
+from qwensft_operator.runtime.kube import EVENTS, QWENSFTJOBS, ConflictError, ForbiddenError
+from qwensft_operator.runtime.status import Reporter, event_manifest, merge_patch, status_patch
+
+from .fakes import FakeKube, apply_merge_patch, job_manifest
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+NOT_NULL = st.booleans() | st.integers(-9, 9) | st.text(max_size=3) | st.lists(st.integers(0, 3), max_size=3)
+
+
+def documents(keys: str) -> st.SearchStrategy[dict[str, Any]]:
+    return st.recursive(
+        st.dictionaries(st.sampled_from(keys), NOT_NULL, max_size=3),
+        lambda nested: st.dictionaries(st.sampled_from(keys), NOT_NULL | nested, max_size=3),
+        max_leaves=6,
+    )
+
+
+class Known(StatusModel):
+    """Of the documents' keys a, b and c the last is one that only a newer version knows."""
+
+    a: "Known | None" = None
+    b: "Known | None" = None
+
+
+def with_unknown(stored: Any, wanted: Any) -> Any:
+    """What should be stored: all that is wanted, and of what was stored what is not known."""
+    if not isinstance(stored, dict) or not isinstance(wanted, dict):
+        return wanted
+    unknown = {key: value for key, value in stored.items() if key == "c"}
+    return unknown | {key: with_unknown(stored.get(key), value) for key, value in wanted.items()}
+
+
+@given(documents("abc"), documents("ab"))
+def test_the_patch_changes_what_is_known_and_nothing_else(stored: dict[str, Any], wanted: dict[str, Any]) -> None:
+    patch = merge_patch(stored, wanted, Known)
+    assert apply_merge_patch(stored, patch) == with_unknown(stored, wanted)
+    assert (patch == {}) == (stored == with_unknown(stored, wanted))
+
+
+CONDITION = {"status": "True", "reason": "Fine", "message": "", "lastTransitionTime": "2026-01-02T03:04:05Z"}
+
+
+def test_conditions_of_others_stay_as_they_are_and_where_they_are() -> None:
+    approved = {"type": "team.example/Approved", "since": "2026-01-02T03:04:05.123Z"} | CONDITION
+    stored = {"conditions": [{"type": "Succeeded", "weight": 2} | CONDITION, approved, {"type": "Stalled"} | CONDITION]}
+    wanted = [{"type": type_, "status": "False"} for type_ in ("Succeeded", "Stalled", "Suspended")]
+    assert status_patch(stored, {"conditions": wanted})["conditions"] == [
+        {"type": "Succeeded", "status": "False", "weight": 2},
+        approved,
+        {"type": "Stalled", "status": "False"},
+        {"type": "Suspended", "status": "False"},
+    ]
+    assert status_patch(stored, {"conditions": stored["conditions"][:1]}) == {}
+
+
+async def test_a_status_that_did_not_change_is_not_written() -> None:
+    kube = FakeKube()
+    stored = kube.put(QWENSFTJOBS, "team", job_manifest() | {"status": {"phase": "Training", "restarts": 1}})
+    assert not await Reporter(kube, "me").write_status(stored, {"phase": "Training", "restarts": 1})
+    assert kube.calls == []
+
+
+async def test_fields_that_vanished_are_removed() -> None:
+    kube = FakeKube()
+    stored = kube.put(
+        QWENSFTJOBS, "team", job_manifest() | {"status": {"phase": "Training", "progress": {"eta": "2h"}}}
+    )
+    assert await Reporter(kube, "me").write_status(stored, {"phase": "Training", "progress": {}})
+    assert kube.objects["qwensftjobs", "team", "demo"]["status"] == {"phase": "Training", "progress": {}}
+
+
+async def test_a_status_never_lands_on_a_run_that_has_moved_on() -> None:
+    kube = FakeKube()
+    seen = kube.put(QWENSFTJOBS, "team", job_manifest())
+    kube.put(QWENSFTJOBS, "team", job_manifest())
+    with pytest.raises(ConflictError):
+        await Reporter(kube, "me").write_status(seen, {"phase": "Training"})
+
+
+async def test_the_same_words_make_one_event_with_a_newer_time() -> None:
+    kube, event = FakeKube(), Event("Warning", "OutOfMemory", "pod demo-train-1-0 was killed")
+    reporter = Reporter(kube, "me")
+    await reporter.emit(job_manifest(), [event])
+    (name,) = kube.named(EVENTS)
+    kube.objects["events", "team", name]["lastTimestamp"] = "2020-01-01T00:00:00Z"
+    await reporter.emit(job_manifest(), [event])
+    assert kube.named(EVENTS) == {name}
+    assert kube.objects["events", "team", name]["lastTimestamp"] > "2026"
+
+
+def test_other_words_or_another_run_make_another_event() -> None:
+    def name(about: dict[str, Any], event: Event) -> str:
+        return str(event_manifest(about, event, "me", NOW)["metadata"]["name"])
+
+    first = name(job_manifest(), Event("Normal", "Trained", "500 steps"))
+    assert first == name(job_manifest(), Event("Normal", "Trained", "500 steps"))
+    assert first != name(job_manifest(), Event("Normal", "Trained", "501 steps"))
+    assert first != name(job_manifest(uid="22222222-bbbb"), Event("Normal", "Trained", "500 steps"))
+
+
+async def test_an_event_that_is_refused_fails_nothing() -> None:
+    kube = FakeKube()
+    kube.refuse["create", "events"] = ForbiddenError(403, "Forbidden", "namespace is terminating")
+    await Reporter(kube, "me").emit(job_manifest(), [Event("Normal", "Trained", "500 steps")])
+    assert kube.named(EVENTS) == set()
+
+
+def test_an_event_message_is_cut_to_what_the_api_server_takes_between_characters() -> None:
+    body = event_manifest(job_manifest(), Event("Normal", "X", "ü" * 2000), "me", NOW)
+    assert len(body["message"].encode()) <= 1024
+    assert body["message"].endswith("ü…")
