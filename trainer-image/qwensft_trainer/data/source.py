@@ -22,7 +22,8 @@ from qwensft_trainer.data import hub_splits
 from qwensft_trainer.data.file_types import ENDINGS, is_data_file
 from qwensft_trainer.data.row_fields import RowProblem
 from qwensft_trainer.data.url import Address
-from qwensft_trainer.hubs import repository as hub
+from qwensft_trainer.hubs.download import download_files, open_repository
+from qwensft_trainer.hubs.repository import HubFile
 
 _FILES_AT_A_TIME = 200
 _NAME_CHARACTERS = 1000
@@ -134,7 +135,7 @@ def _from_url(dataset: Dataset, download: DatasetDownload, directory: Path, fiel
 
 
 def _from_hub(dataset: Dataset, download: DatasetDownload, directory: Path, field: str) -> Source:
-    repository = hub.open_repository(
+    repository = open_repository(
         hub="huggingFace" if download.hub == "huggingFace" else "modelScope",
         kind="dataset",
         repo=download.repo or "",
@@ -154,7 +155,7 @@ def _from_hub(dataset: Dataset, download: DatasetDownload, directory: Path, fiel
         kin = (posixpath.dirname(relative), posixpath.splitext(relative)[1])
         after = dropwhile(lambda name: name != relative, listed)
         batch = takewhile(lambda name: (posixpath.dirname(name), posixpath.splitext(name)[1]) == kin, after)
-        hub.download(repository, snapshot, [listed[name] for name in islice(batch, _FILES_AT_A_TIME)], directory)
+        download_files(repository, snapshot, [listed[name] for name in islice(batch, _FILES_AT_A_TIME)], directory)
         return True
 
     if download.path is not None:
@@ -177,7 +178,7 @@ def _from_hub(dataset: Dataset, download: DatasetDownload, directory: Path, fiel
         )
     shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
     log(f"dataset {dataset.name}: {len(names)} files of {download.repo} ({shown})")
-    hub.download(repository, snapshot, [listed[name] for name in names], directory)
+    download_files(repository, snapshot, [listed[name] for name in names], directory)
     return Source(directory, names, fetch)
 
 
@@ -190,6 +191,6 @@ def _is_file_name(name: str) -> bool:
     return len(name) <= _NAME_CHARACTERS and "\0" not in name and all(len(part) <= _PART_BYTES for part in parts)
 
 
-def _some(listed: dict[str, hub.HubFile]) -> str:
+def _some(listed: dict[str, HubFile]) -> str:
     shown = [name for name in listed if is_data_file(name)][:5]
     return f" (it has {', '.join(shown)})" if shown else ""

@@ -1,6 +1,6 @@
 """What config.json and the headers of the weight files say about a model: sizes, modules, number format.
 
-Read without torch, in milliseconds. What follows from it for a job is model_checks.py's part.
+Read without torch, in milliseconds. What follows from it for a job is the part of `model.checks`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Downloaded models on a volume: complete directories with a manifest, in a run's own directory or in a shared cache.
 
 A directory appears under its name only when every file in it was checked, by a rename; the manifest is its last file.
-In a cache that jobs share, one pod downloads and the others wait for it (lease.py).
+In a cache that jobs share, one pod downloads and the others wait for it (`base.lease`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from qwensft_trainer.base import files
 from qwensft_trainer.base.lease import Lease, LeaseLost
 from qwensft_trainer.base.log import log
 from qwensft_trainer.contract.config import HubName
-from qwensft_trainer.hubs import repository as hub
+from qwensft_trainer.hubs.download import download_files, is_there
 from qwensft_trainer.hubs.repository import HubFile, Repository, Snapshot
 
 MANIFEST = ".qwensft-model.json"
@@ -35,7 +35,7 @@ def manifest_of(directory: Path) -> dict[str, Any] | None:
     if manifest is None or not manifest.get("complete"):
         return None
     listed: dict[str, dict[str, Any]] = manifest["files"]
-    return manifest if all(hub.is_there(directory / name, file["size"]) for name, file in listed.items()) else None
+    return manifest if all(is_there(directory / name, file["size"]) for name, file in listed.items()) else None
 
 
 def entry_of(cache: Path, name: HubName, repo: str, commit: str) -> Path:
@@ -58,7 +58,7 @@ def fill(directory: Path, repository: Repository, snapshot: Snapshot) -> None:
 def fill_shared(directory: Path, repository: Repository, snapshot: Snapshot, owner: str) -> None:
     """Download a model to `directory` of a shared cache unless it is there, or wait for the pod that is doing so.
 
-    `owner` tells the others who is at it. Raises what hub.download raises; the next pod in line then tries.
+    `owner` tells the others who is at it. Raises what `download_files` raises; the next pod in line then tries.
     """
     partial = directory.with_name(f".{directory.name}.partial")
     wanted = sum(file.size or 0 for file in model_files(snapshot))
@@ -90,7 +90,7 @@ def _fill(
     if begun is None or begun.get("commit") != snapshot.commit:
         remove(partial)
     _write_manifest(partial, snapshot, wanted, complete=False)
-    hub.download(repository, snapshot, wanted, partial, guard=guard)
+    download_files(repository, snapshot, wanted, partial, guard=guard)
     _remove_strangers(partial, wanted)
     guard()
     _write_manifest(partial, snapshot, wanted, complete=True)

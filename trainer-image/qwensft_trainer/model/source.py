@@ -1,7 +1,7 @@
 """Gets the base model to where the run reads it, and checks that a model directory is complete before anything does.
 
 Complete means: config, tokenizer and weights are there and no safetensors file is cut off. Whether the model fits the
-job is model_checks.py's question.
+job is the question of `model.checks`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from qwensft_trainer.base.log import log
 from qwensft_trainer.contract import credentials
 from qwensft_trainer.contract.config import Download, Run
 from qwensft_trainer.contract.errors import invalid_model
-from qwensft_trainer.hubs import repository as hub
-from qwensft_trainer.hubs.repository import Repository
+from qwensft_trainer.hubs.download import open_repository
+from qwensft_trainer.hubs.repository import Repository, is_commit
 from qwensft_trainer.model import cache
 
 INDEX = "model.safetensors.index.json"
@@ -126,7 +126,7 @@ def _obtain(run: Run, download: Download) -> None:
     entry = _known_entry(run, download, pinned or download.revision)
     if entry is None:
         repository = _repository(download)
-        asked = pinned if hub.is_commit(download.hub, pinned) else download.revision
+        asked = pinned if is_commit(download.hub, pinned) else download.revision
         snapshot = repository.snapshot(asked)
         if pinned is not None and snapshot.commit != pinned:
             raise invalid_model(
@@ -151,7 +151,7 @@ def _known_entry(run: Run, download: Download, commit: str | None) -> Path | Non
     """The complete cache entry of a commit that need not be asked for; a pinned one of ModelScope's is a digest."""
     if run.model.cache is None or commit is None:
         return None
-    if not hub.is_commit(download.hub, commit) and commit == download.revision:
+    if not is_commit(download.hub, commit) and commit == download.revision:
         return None
     entry = cache.entry_of(run.model.cache, download.hub, download.repo, commit)
     return entry if cache.manifest_of(entry) is not None else None
@@ -179,7 +179,7 @@ def _link(path: Path, entry: Path) -> None:
 
 
 def _repository(download: Download) -> Repository:
-    return hub.open_repository(
+    return open_repository(
         hub=download.hub,
         kind="model",
         repo=download.repo,

@@ -14,8 +14,8 @@ from tests.hubs.fixtures import HUBS, RunningHub, running
 
 from qwensft_trainer.contract.config import HubName
 from qwensft_trainer.contract.errors import EXIT_PERMANENT, EXIT_RETRYABLE, Interrupted, StageError
-from qwensft_trainer.hubs import repository as hub
-from qwensft_trainer.hubs.repository import Repository
+from qwensft_trainer.hubs.download import download_files, open_repository
+from qwensft_trainer.hubs.repository import HubFile, Repository, Stopped
 from qwensft_trainer.model import cache
 
 from ..elsewhere import elsewhere
@@ -48,13 +48,13 @@ def served(tmp_path: Path, name: HubName, monkeypatch: pytest.MonkeyPatch) -> It
 def repository(
     served: RunningHub, name: HubName, repo: str = "Qwen/Qwen3-Tiny", token: str | None = None
 ) -> Repository:
-    return hub.open_repository(hub=name, kind="model", repo=repo, endpoint=served.url, token=token, field=FIELD)
+    return open_repository(hub=name, kind="model", repo=repo, endpoint=served.url, token=token, field=FIELD)
 
 
 def fetch(served: RunningHub, name: HubName, directory: Path, **options: Any) -> None:
     found = repository(served, name)
     snapshot = found.snapshot(None)
-    hub.download(found, snapshot, snapshot.files, directory, **options)
+    download_files(found, snapshot, snapshot.files, directory, **options)
 
 
 def failure(served: RunningHub, name: HubName, *, revision: str | None = None, **options: Any) -> StageError:
@@ -62,7 +62,7 @@ def failure(served: RunningHub, name: HubName, *, revision: str | None = None, *
 
     def fetch_all() -> None:
         snapshot = found.snapshot(revision)
-        hub.download(found, snapshot, snapshot.files, served.root / "down")
+        download_files(found, snapshot, snapshot.files, served.root / "down")
 
     with pytest.raises(StageError) as caught:
         fetch_all()
@@ -164,7 +164,7 @@ def test_a_private_repository_opens_with_its_token_only(served: RunningHub, name
     (served.root / "models" / "Qwen" / "Qwen3-Tiny" / ".private").write_text("good-token\n")
     found = repository(served, name, token=GOOD)
     snapshot = found.snapshot(None)
-    hub.download(found, snapshot, snapshot.files, tmp_path / "down")
+    download_files(found, snapshot, snapshot.files, tmp_path / "down")
     assert (tmp_path / "down" / "model.safetensors").read_bytes() == WEIGHTS
     for token in (None, "bad-token"):
         error = failure(served, name, token=token)
@@ -208,7 +208,7 @@ def test_a_guard_ends_a_download_and_its_threads(served: RunningHub, name: HubNa
     def guard() -> None:
         raise Ended
 
-    with pytest.raises((Ended, hub.Stopped)):
+    with pytest.raises((Ended, Stopped)):
         fetch(served, name, tmp_path / "down", guard=guard)
     assert not (tmp_path / "down" / "model.safetensors").exists()
 
@@ -221,7 +221,7 @@ def test_a_token_stays_with_its_hub_when_that_sends_on_to_another_host(
     snapshot = found.snapshot(None)
     with elsewhere(WEIGHTS) as store:
         served.fault(store=store.url, path="model.safetensors", times=100)
-        hub.download(found, snapshot, snapshot.files, tmp_path / "down")
+        download_files(found, snapshot, snapshot.files, tmp_path / "down")
     assert (tmp_path / "down" / "model.safetensors").read_bytes() == WEIGHTS
     assert store.headers
     assert not any(GOOD in headers for headers in store.headers)
@@ -257,7 +257,7 @@ def test_a_sigterm_is_not_taken_for_a_hub_in_trouble(
 def test_a_commit_that_is_no_name_of_a_directory_is_refused(served: RunningHub, name: HubName) -> None:
     for commit in ("../../other-run", "/workspace", "a/../..", ""):
         with pytest.raises(StageError, match="is at a commit named"):
-            repository(served, name).listing(commit, (hub.HubFile("config.json", 1),), None)
+            repository(served, name).listing(commit, (HubFile("config.json", 1),), None)
 
 
 def test_an_error_names_no_signature_of_an_address(served: RunningHub, name: HubName) -> None:
@@ -286,7 +286,7 @@ def test_a_gated_repository_shows_its_files_but_asks_for_the_terms(tmp_path: Pat
             assert f"{FIELD}.tokenSecretRef" in error.message
         found = repository(served, "huggingFace", token=GOOD)
         snapshot = found.snapshot("main")
-        hub.download(found, snapshot, snapshot.files, tmp_path / "down")
+        download_files(found, snapshot, snapshot.files, tmp_path / "down")
         assert (tmp_path / "down" / "config.json").exists()
 
 
@@ -299,14 +299,14 @@ def test_a_dataset_is_another_kind_of_repository(
     for number in range(120):  # more than one page of the listing
         (data / f"part-{number:03}.jsonl").write_text(f'{{"number": {number}}}\n')
     with running(HUBS[name], tmp_path / "served") as served:
-        found = hub.open_repository(
+        found = open_repository(
             hub=name, kind="dataset", repo="team/chats", endpoint=served.url, token=None, field="spec.datasets[chats]"
         )
         snapshot = found.snapshot(None)
         assert len(snapshot.files) == 120
-        hub.download(found, snapshot, snapshot.files[7:9], tmp_path / "down")
+        download_files(found, snapshot, snapshot.files[7:9], tmp_path / "down")
         assert sorted(os.listdir(tmp_path / "down")) == ["part-007.jsonl", "part-008.jsonl"]
-        missing = hub.open_repository(
+        missing = open_repository(
             hub=name, kind="dataset", repo="team/nothing", endpoint=served.url, token=None, field="spec.datasets[chats]"
         )
         with pytest.raises(StageError, match="There is no dataset team/nothing") as caught:

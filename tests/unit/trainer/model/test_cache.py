@@ -15,7 +15,8 @@ from tests.hubs import huggingface
 from tests.hubs.fixtures import RunningHub, running
 
 from qwensft_trainer.base.lease import Lease
-from qwensft_trainer.hubs import repository as hub
+from qwensft_trainer.hubs.download import open_repository
+from qwensft_trainer.hubs.repository import HubFile, Snapshot
 from qwensft_trainer.model import cache
 
 SIZE = 2_000_000
@@ -35,7 +36,7 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningH
 
 
 def fill(tmp_path: Path, url: str, number: int) -> None:
-    repository = hub.open_repository(
+    repository = open_repository(
         hub="huggingFace", kind="model", repo="Qwen/Qwen3-Tiny", endpoint=url, token=None, field="spec.model.source"
     )
     snapshot = repository.snapshot(None)
@@ -111,7 +112,7 @@ def test_when_a_download_fails_the_next_in_line_tries(tmp_path: Path, served: Ru
 def test_other_formats_of_the_weights_stay_at_the_hub() -> None:
     other = ("pytorch_model.bin", "original/consolidated.00.pth", "a.gguf")
     names = ("model-00001-of-00002.safetensors", *other, "vocab.json")
-    snapshot = hub.Snapshot("huggingFace", "a/b", "c", tuple(hub.HubFile(name, 1) for name in names))
+    snapshot = Snapshot("huggingFace", "a/b", "c", tuple(HubFile(name, 1) for name in names))
     assert [file.path for file in cache.model_files(snapshot)] == [names[0], "vocab.json"]
 
 

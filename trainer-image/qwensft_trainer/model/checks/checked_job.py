@@ -1,4 +1,4 @@
-"""What the rules of model_checks.py and its neighbours look at: the run, LLaMA-Factory's arguments and the model."""
+"""What the rules in here look at: the run, LLaMA-Factory's arguments and the model."""
 
 from __future__ import annotations
 
