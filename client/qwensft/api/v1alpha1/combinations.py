@@ -7,7 +7,7 @@ ADR 0026 says why.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from .base import Rule
 from .families import (
@@ -19,9 +19,7 @@ from .families import (
     is_mixture_of_experts,
     is_pre_quantised,
 )
-
-if TYPE_CHECKING:
-    from .job import Spec
+from .spec import SpecFields
 
 _NODES = "self.?distribution.?nodes.orDefault()"
 _COUNT = "self.?worker.?accelerator.?count.orDefault()"
@@ -53,30 +51,30 @@ def _extra(*keys: str) -> str:
     return "(" + " || ".join(f"'{key}' in self.?extraArguments.orDefault()" for key in keys) + ")"
 
 
-def _has_extra(spec: Spec, *keys: str) -> bool:
+def _has_extra(spec: SpecFields, *keys: str) -> bool:
     return any(key in spec.extra_arguments for key in keys)
 
 
-def _zero3(spec: Spec) -> bool:
+def _zero3(spec: SpecFields) -> bool:
     return spec.distribution.deepspeed is not None and spec.distribution.deepspeed.stage == 3
 
 
-def _enough_accelerators(spec: Spec) -> bool:
+def _enough_accelerators(spec: SpecFields) -> bool:
     asked, count = spec.distribution.processes_per_node, spec.worker.accelerator.count
     return asked is None or count == 0 or asked <= count
 
 
-def _volume_is_shared(spec: Spec) -> bool:
+def _volume_is_shared(spec: SpecFields) -> bool:
     template = spec.storage.volume.claim_template
     modes = template.access_modes if template else None
     return spec.distribution.nodes == 1 or modes is None or "ReadWriteMany" in modes
 
 
-def _fast_attention_fits(spec: Spec) -> bool:
+def _fast_attention_fits(spec: SpecFields) -> bool:
     return spec.model.attention != "fa2" or (spec.worker.accelerator.count > 0 and spec.training.precision != "fp32")
 
 
-def _fast_attention_can_pack(spec: Spec) -> bool:
+def _fast_attention_can_pack(spec: SpecFields) -> bool:
     sizes = {spec.training.per_device_train_batch_size, (spec.evaluation and spec.evaluation.batch_size) or 1}
     return spec.model.attention != "fa2" or not spec.training.neat_packing or sizes == {1}
 
