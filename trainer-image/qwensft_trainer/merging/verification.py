@@ -22,6 +22,7 @@ from safetensors import safe_open
 from qwensft_trainer.base import files
 from qwensft_trainer.base.environment import memory_limit
 from qwensft_trainer.base.log import log
+from qwensft_trainer.contract.config import Merge, Run
 from qwensft_trainer.contract.errors import PermanentError
 from qwensft_trainer.merging import tensor_names
 from qwensft_trainer.model import source as model_source
@@ -51,6 +52,32 @@ class Comparison:
     def agrees(self) -> bool:
         """Whether rounding explains the difference."""
         return self.relative_error <= self.tolerance  # False for NaN, too
+
+
+def verify(
+    run: Run, merge: Merge, trained: Path, merged: Path, *, dtype: str, trust: bool, resized: bool
+) -> dict[str, Any]:
+    """Check the merged directory as `merge.verify` asks: the tensors, then the logits, too.
+
+    Returns what was checked, for the record on the volume. Raises PermanentError MergeVerificationFailed.
+    """
+    base, lora = run.model.path, run.tuning.method == "lora"
+    checks: dict[str, Any] = dict(
+        check_tensors(base, merged, dtype=dtype, adapter=trained if lora else None, resized=resized, trust=trust)
+    )
+    log(f"verified {checks['tensors']} tensors, {checks['changed']} of them changed by training")
+    if merge.verify == "tensors":
+        return checks
+    prompts = sample_prompts(merged, run.data_directory, trust=trust)
+    reference = reference_logits(base, trained, prompts, dtype=dtype, lora=lora, trust=trust)
+    comparison = compare(reference, model_logits(merged, prompts, dtype=dtype, trust=trust), dtype=dtype)
+    require_agreement(comparison)
+    log(f"verified logits on {len(prompts)} prompts: relative error {comparison.relative_error:.2g}")
+    return checks | {
+        "prompts": len(prompts),
+        "relativeError": comparison.relative_error,
+        "tolerance": comparison.tolerance,
+    }
 
 
 def check_tensors(

@@ -14,6 +14,7 @@ import yaml
 from qwensft_trainer.contract import workspace
 from qwensft_trainer.contract.errors import PermanentError
 from qwensft_trainer.contract.stage import Result
+from qwensft_trainer.merging.files import MANIFEST, untie_embeddings
 from qwensft_trainer.stages import merge
 
 from ..conftest import Scene, safetensors
@@ -36,7 +37,7 @@ class Export:
 @pytest.fixture
 def export(monkeypatch: pytest.MonkeyPatch) -> Export:
     fake = Export()
-    monkeypatch.setattr(merge, "_export", fake)
+    monkeypatch.setattr("qwensft_trainer.merging.export.export", fake)
     monkeypatch.setattr(merge, "_verify", lambda *_, **__: {"tensors": 1})
     return fake
 
@@ -57,19 +58,19 @@ def run(scene: Scene, **export_arguments: Any) -> Result:
     (stage.config / "export.yaml").write_text(
         yaml.safe_dump({"template": "qwen3", "export_size": 2} | export_arguments)
     )
-    return merge.run(stage)
+    return merge.main(stage)
 
 
 def test_the_output_says_where_how_large_and_which(trained: Scene, export: Export) -> None:
     output = run(trained).outputs["merged"]
     directory = trained.run_directory / "merged"
-    manifest = (directory / merge.MANIFEST).read_bytes()
+    manifest = (directory / MANIFEST).read_bytes()
     assert output["path"] == "support-1/merged"
     assert output["digest"] == f"sha256:{hashlib.sha256(manifest).hexdigest()}"
     assert output["sizeBytes"] == sum(path.stat().st_size for path in directory.iterdir())
     files = json.loads(manifest)
     assert files["model.safetensors"]["sha256"] == hashlib.sha256(b"merged weights").hexdigest()
-    assert files.keys() == {path.name for path in directory.iterdir()} - {merge.MANIFEST}
+    assert files.keys() == {path.name for path in directory.iterdir()} - {MANIFEST}
 
 
 def test_tokenizer_files_the_export_leaves_out_come_from_the_base(trained: Scene, export: Export) -> None:
@@ -102,7 +103,7 @@ def test_changed_arguments_replace_the_merged_model(trained: Scene, export: Expo
 
 def test_a_merged_model_that_was_deleted_is_made_again(trained: Scene, export: Export) -> None:
     first = run(trained)
-    (trained.run_directory / "merged" / merge.MANIFEST).unlink()
+    (trained.run_directory / "merged" / MANIFEST).unlink()
     (trained.run_directory / "merged" / "model.safetensors").unlink()
     (trained.run_directory / "merged" / "vocab.json").unlink()
     assert run(trained).outputs == first.outputs
@@ -154,11 +155,11 @@ def test_embeddings_that_training_took_apart_are_declared_so(tmp_path: Path, *, 
     config = tied | ({"text_config": dict(tied)} if nested else {})
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "model.safetensors").write_bytes(safetensors({"model.embed_tokens.weight": (2, 2)}))
-    merge.untie_embeddings(tmp_path)
+    untie_embeddings(tmp_path)
     assert json.loads((tmp_path / "config.json").read_text()) == config
     both = {"model.embed_tokens.weight": (2, 2), "lm_head.weight": (2, 2)}
     (tmp_path / "model.safetensors").write_bytes(safetensors(both))
-    merge.untie_embeddings(tmp_path)
+    untie_embeddings(tmp_path)
     assert "true" not in (tmp_path / "config.json").read_text()
 
 
