@@ -42,8 +42,9 @@ from qwensft_trainer.contract.config import load_run
 from qwensft_trainer.data import formats
 from qwensft_trainer.data import lengths as statistics
 from qwensft_trainer.data import url as dataset_url
+from qwensft_trainer.merging import export
 from qwensft_trainer.model import architecture, families
-from qwensft_trainer.stages import merge, prepare
+from qwensft_trainer.stages import prepare
 from qwensft_trainer.training import failures, metrics_server, progress
 from qwensft_trainer.training.peers import Peers
 from qwensft_trainer.training.torchrun import Gang
@@ -225,10 +226,10 @@ def test_the_trainer_reads_every_run_that_is_written_and_all_of_it(
 ) -> None:
     for name, rendered in {**{case: job(case) for case in SPECS}, **{name: example(name) for name in EXAMPLES}}.items():
         (tmp_path / "run.yaml").write_text(config_map(rendered, stage, 1)["data"]["run.yaml"], encoding="utf-8")
-        description = load_run(tmp_path)
-        assert description.model.name == rendered.spec.model.name, name
-        assert [dataset.name for dataset in description.datasets] == [d.name for d in rendered.spec.datasets], name
-        assert (description.merge is not None) == (stage == "merge"), name
+        run = load_run(tmp_path)
+        assert run.model.name == rendered.spec.model.name, name
+        assert [dataset.name for dataset in run.datasets] == [d.name for d in rendered.spec.datasets], name
+        assert (run.merge is not None) == (stage == "merge"), name
         assert capsys.readouterr().out == "", name
 
 
@@ -277,7 +278,7 @@ def test_the_directories_of_a_run(tmp_path: Path) -> None:
 def test_number_formats() -> None:
     usual = {name: dtype for name, dtype in DTYPE.items() if name != "auto"}
     assert usual == arguments._TORCH_DTYPES
-    assert {name: dtype for dtype, name in merge._DTYPES.items()} == usual
+    assert {name: dtype for dtype, name in export._DTYPES.items()} == usual
 
 
 @pytest.mark.parametrize("format_", COLUMNS)
@@ -300,7 +301,7 @@ def test_templates() -> None:
 
 
 def test_the_operator_reads_a_report_as_it_was_written() -> None:
-    written = termination.Termination(
+    written = termination.Report(
         outcome="Failed",
         stage="prepare",
         attempt=2,

@@ -23,7 +23,7 @@ from qwensft_trainer.base.redaction import clean_output
 from qwensft_trainer.contract import credentials, termination
 from qwensft_trainer.contract.errors import Interrupted, StageError, disk_full
 from qwensft_trainer.contract.stage import Stage
-from qwensft_trainer.contract.termination import Termination
+from qwensft_trainer.contract.termination import Report
 
 # The stages that the operator knows, and what a failure nobody has foreseen is called in each.
 STAGES = {"prepare": "PreparationFailed", "train": "TrainingFailed", "merge": "MergeFailed"}
@@ -62,13 +62,13 @@ def _reported(stage: Stage) -> int:
     return ended.exit_code
 
 
-def _run(stage: Stage) -> Termination:
+def _run(stage: Stage) -> Report:
     rank = int(os.environ.get("NODE_RANK", "0")) if stage.name == "train" else None
     try:
         credentials.read_environment(os.environ)
         prepare_environment(stage.scratch)
-        result = importlib.import_module(f"qwensft_trainer.stages.{stage.name}").run(stage)
-        return Termination(
+        result = importlib.import_module(f"qwensft_trainer.stages.{stage.name}").main(stage)
+        return Report(
             outcome="Succeeded",
             stage=stage.name,
             attempt=stage.attempt,
@@ -88,7 +88,7 @@ def _run(stage: Stage) -> Termination:
         failure = StageError("OutOfMemory", f"The {stage.name} stage ran out of memory: raise its memory limit.")
     except Exception as error:
         failure = _unexpected(stage, error)
-    return Termination(
+    return Report(
         outcome="Interrupted" if isinstance(failure, Interrupted) else "Failed",
         stage=stage.name,
         attempt=stage.attempt,

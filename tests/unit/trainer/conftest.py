@@ -42,19 +42,19 @@ UNREADABLE = Path("/proc/self/mem")
 
 @dataclass
 class Scene:
-    """Directories of one run, and what its configuration says; change `run` or `train` before using them."""
+    """Directories of one run, and what its configuration says; change `document` or `train` before using them."""
 
     root: Path
-    run: dict[str, Any]
+    document: dict[str, Any]
     train: dict[str, Any]
 
     @property
     def run_directory(self) -> Path:
-        return Path(self.run["runDirectory"])
+        return Path(self.document["runDirectory"])
 
     @property
     def stage(self) -> Stage:
-        self._write("run", self.run)
+        self._write("run", self.document)
         self._write("train", self.train)
         return Stage(
             name="train",
@@ -81,7 +81,7 @@ class Scene:
         return replace(self.stage, attempt=number)
 
     @property
-    def description(self) -> Run:
+    def run(self) -> Run:
         return load_run(self.stage.config)
 
     def add_dataset(
@@ -93,7 +93,7 @@ class Scene:
         path.write_text(rows if isinstance(rows, str) else json.dumps(rows))
         columns = ALPACA_COLUMNS if form == "alpaca" else SHAREGPT_COLUMNS
         entry = {"name": name, "format": form, "path": str(path), "columns": columns, "tags": {}} | more
-        self.run["datasets"].append(entry)
+        self.document["datasets"].append(entry)
         return path
 
     def _write(self, name: str, values: dict[str, Any]) -> None:
@@ -160,7 +160,7 @@ def scene(tmp_path: Path) -> Scene:
     write_model(tmp_path / "model")
     return Scene(
         tmp_path,
-        run={
+        document={
             "owner": {"uid": "uid-1", "namespace": "team", "name": "support"},
             "runDirectory": str(tmp_path / "workspace" / "support-1"),
             "model": {"name": "Qwen/Qwen3-0.6B", "path": str(tmp_path / "model"), "download": None},

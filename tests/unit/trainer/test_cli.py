@@ -56,7 +56,7 @@ def test_sigterm_ends_a_stage_at_once_and_is_told(scene: Scene, monkeypatch: pyt
         time.sleep(10)
         raise AssertionError("the stage went on")
 
-    monkeypatch.setattr(prepare, "run", asked_to_stop)
+    monkeypatch.setattr(prepare, "main", asked_to_stop)
     code, message = run(scene)
     assert code == message["exitCode"] == 143
     assert (message["outcome"], message["reason"]) == ("Interrupted", "Interrupted")
@@ -76,7 +76,7 @@ def test_sigterm_in_a_library_that_hides_what_it_catches_is_told_all_the_same(
         load_tokenizer()
         raise AssertionError("the stage went on")
 
-    monkeypatch.setattr(prepare, "run", load)
+    monkeypatch.setattr(prepare, "main", load)
     code, message = run(scene)
     assert (code, message["outcome"], message["reason"]) == (143, "Interrupted", "Interrupted")
 
@@ -99,7 +99,7 @@ def test_every_kind_of_failure_has_its_exit_code(
     def fail(_: Stage) -> Result:
         raise error
 
-    monkeypatch.setattr(prepare, "run", fail)
+    monkeypatch.setattr(prepare, "main", fail)
     found, message = run(scene)
     assert (found, message["exitCode"], message["reason"]) == (code, code, reason)
     assert message["outcome"] == ("Interrupted" if code == 143 else "Failed")
@@ -125,7 +125,7 @@ def test_the_rank_is_told_in_training_only(scene: Scene) -> None:
 
 
 def test_a_broken_configuration_ends_with_78(scene: Scene) -> None:
-    scene.run["model"] = {}
+    scene.document["model"] = {}
     assert run(scene, "merge")[0] == 78
 
 
@@ -138,7 +138,7 @@ def test_a_token_is_shown_nowhere(
         raise RuntimeError(f"the client says {token}") from ValueError(f"Illegal header value b'Bearer {token}\\n'")
 
     os.environ["HF_TOKEN"] = "hf_abcdefgh\n"  # noqa: S105
-    monkeypatch.setattr(prepare, "run", fail)
+    monkeypatch.setattr(prepare, "main", fail)
     _, message = run(scene)
     assert message["message"] == "RuntimeError: the client says [redacted]"
     shown = "".join(capfd.readouterr())
@@ -150,7 +150,7 @@ def test_a_process_with_a_broken_token_shows_no_part_of_it(scene: Scene, tmp_pat
     scene.add_dataset("support", [{"instruction": "Hi", "output": "Hello"}])
     (tmp_path / "hub" / "models").mkdir(parents=True)
     with running(huggingface, tmp_path / "hub") as hub:
-        scene.run["model"]["download"] = {"hub": "huggingFace", "repo": "Qwen/Qwen3-0.6B", "endpoint": hub.url}
+        scene.document["model"]["download"] = {"hub": "huggingFace", "repo": "Qwen/Qwen3-0.6B", "endpoint": hub.url}
         _ = scene.stage
         ended = subprocess.run(
             [sys.executable, "-m", "qwensft_trainer.cli", "prepare", *scene.arguments],

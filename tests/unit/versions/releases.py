@@ -12,7 +12,7 @@ from qwensft.api.v1alpha1 import QwenSFTJob, Stages, StageStatus, Status
 from qwensft.api.v1alpha1 import job as api
 from qwensft_operator.runtime import status as writing
 from qwensft_trainer.contract import config
-from qwensft_trainer.contract.termination import Termination
+from qwensft_trainer.contract.termination import Report
 
 VERSIONS = ("this", "newer")
 
@@ -77,10 +77,10 @@ def _install_newer_operator(patch: pytest.MonkeyPatch) -> None:
 
 
 def _install_newer_image(patch: pytest.MonkeyPatch) -> None:
-    report = Termination.to_json
+    report = Report.to_json
 
-    def with_more(termination: Termination) -> str:
+    def with_more(termination: Report) -> str:
         return json.dumps(json.loads(report(termination)) | {"energy": {"joules": 5}})
 
     patch.setattr(config, "Run", NewerRun)
-    patch.setattr(Termination, "to_json", with_more)
+    patch.setattr(Report, "to_json", with_more)

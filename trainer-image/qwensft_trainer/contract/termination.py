@@ -19,7 +19,7 @@ Outcome = Literal["Succeeded", "Failed", "Interrupted"]
 
 
 @dataclass(frozen=True)
-class Termination:
+class Report:
     """Sizes are bytes, paths are relative to the volume's root, metrics are JSON values. Texts are cleaned of secrets.
 
     Numbers that are not finite and values that are not known (None) are left out of the metrics.
@@ -81,7 +81,7 @@ def shorten(message: str, limit: int) -> str:
     return message[: limit - 3 - tail] + "..." + message[len(message) - tail :]
 
 
-def write(path: Path, termination: Termination) -> None:
+def write(path: Path, termination: Report) -> None:
     """Write the message. A failure to do so is only logged: the exit code still tells the outcome."""
     try:
         path.write_text(termination.to_json(), encoding="utf-8")

@@ -28,49 +28,49 @@ SHOWN_WARNINGS = 5
 WARNING_CHARACTERS = 200
 
 
-def run(stage: Stage) -> Result:
+def main(stage: Stage) -> Result:
     """Returns counts, lengths, warnings, template and the model's shape as metrics (see docs/data.md).
 
     A preparation that is complete for these inputs returns at once with what was recorded.
     """
-    description = load_run(stage.config)
+    run = load_run(stage.config)
     train_arguments = load_arguments(stage.config / "train.yaml")
-    digest = configuration_digest(description, train_arguments)
-    if description.on_existing == "Resume":
-        _refuse_other_results(description, digest)
-    workspace.claim(description)
-    inputs = files.sha256_of_json({"configuration": digest, "files": _inputs(description)})
-    recorded = files.read_json_object(description.prepare_result)
-    if recorded and recorded.get("inputs") == inputs and description.tokenized_directory.is_dir():
-        model_source.provide(description)
+    digest = configuration_digest(run, train_arguments)
+    if run.on_existing == "Resume":
+        _refuse_other_results(run, digest)
+    workspace.claim(run)
+    inputs = files.sha256_of_json({"configuration": digest, "files": _inputs(run)})
+    recorded = files.read_json_object(run.prepare_result)
+    if recorded and recorded.get("inputs") == inputs and run.tokenized_directory.is_dir():
+        model_source.provide(run)
         log(f"already prepared: {recorded['metrics']['samples']} samples, {recorded['metrics']['tokens']} tokens")
         return Result(metrics=recorded["metrics"])
     # From here on the tokenised data may be of other inputs than those recorded.
-    description.prepare_result.unlink(missing_ok=True)
+    run.prepare_result.unlink(missing_ok=True)
     clock = _Clock()
     # Data first: it is small beside a model and more often what is wrong.
-    sources = dataset_source.provide(description)
+    sources = dataset_source.provide(run)
     clock.lap("the data files are there")
-    model_source.provide(description)
-    clock.lap(f"model {description.model.name} is complete in {description.model.path}")
-    template = families.resolve_template(description)
-    warnings = model_checks.check(description, train_arguments)
-    rows, remarks = datasets.write_normalised(description, sources, template)
-    deepspeed_config.install(description)
+    model_source.provide(run)
+    clock.lap(f"model {run.model.name} is complete in {run.model.path}")
+    template = families.resolve_template(run)
+    warnings = model_checks.check(run, train_arguments)
+    rows, remarks = datasets.write_normalised(run, sources, template)
+    deepspeed_config.install(run)
     clock.lap("checked " + ", ".join(f"{count} rows of {name}" for name, count in rows.items()))
     forbid_hub_access()
-    counts, limits = tokenise(stage, description, train_arguments, template)
+    counts, limits = tokenise(stage, run, train_arguments, template)
     clock.lap(f"tokenised {counts['samples']} samples, {counts['tokens']} tokens")
-    warnings += remarks + limits + learning_rate.warnings(description, train_arguments, counts["samples"])
+    warnings += remarks + limits + learning_rate.warnings(run, train_arguments, counts["samples"])
     for warning in warnings:
         log(f"warning: {warning}")
     metrics = counts | {
         "warnings": [_shortened(warning) for warning in warnings[:SHOWN_WARNINGS]],
         "template": template,
-        "model": model_checks.describe(description.model.path),
+        "model": model_checks.describe(run.model.path),
     }
     files.write_json(
-        description.prepare_result,
+        run.prepare_result,
         {
             "inputs": inputs,
             "configDigest": digest,
@@ -85,12 +85,12 @@ def run(stage: Stage) -> Result:
 
 
 def tokenise(
-    stage: Stage, description: Run, train_arguments: Mapping[str, Any], template: str
+    stage: Stage, run: Run, train_arguments: Mapping[str, Any], template: str
 ) -> tuple[dict[str, Any], list[str]]:
     """Counts and lengths of the tokenised data, and warnings. From here on torch and LLaMA-Factory are imported."""
     from qwensft_trainer.data import tokenization
 
-    lengths, warnings = tokenization.tokenise(description, train_arguments, template, scratch=stage.scratch)
+    lengths, warnings = tokenization.tokenise(run, train_arguments, template, scratch=stage.scratch)
     train = lengths.pop(tokenization.TRAIN)
     counts = train.metrics()
     if lengths:
@@ -103,29 +103,29 @@ def tokenise(
     return counts, warnings
 
 
-def _refuse_other_results(description: Run, digest: str) -> None:
+def _refuse_other_results(run: Run, digest: str) -> None:
     """With onExisting Resume the directory may hold another experiment: its result or checkpoints are not ours.
 
     Its checkpoints would lie among this run's own, and be gone on from as such by a later attempt.
     """
-    finished = files.read_json_object(description.train_result)
-    others = checkpoints.holds_others(description.run_directory / "train", digest, owner_uid=description.owner.uid)
+    finished = files.read_json_object(run.train_result)
+    others = checkpoints.holds_others(run.run_directory / "train", digest, owner_uid=run.owner.uid)
     if others or (finished and finished.get("configDigest") != digest):
         raise PermanentError(
             "OutputExists",
-            f"{description.run_directory} holds a run with other inputs, so there is nothing to resume. Set "
+            f"{run.run_directory} holds a run with other inputs, so there is nothing to resume. Set "
             "spec.storage.path to a new directory, or spec.storage.onExisting to Overwrite (delete its files).",
         )
 
 
-def _inputs(description: Run) -> dict[str, Any]:
+def _inputs(run: Run) -> dict[str, Any]:
     """What can change behind the configuration's back: mounted files. What a download gave stays as it was."""
     mounted: dict[str, Any] = {
         dataset.name: [(found := dataset.path.stat()).st_size, found.st_mtime_ns]
-        for dataset in dataset_source.all_datasets(description)
+        for dataset in dataset_source.all_datasets(run)
         if dataset.path is not None and dataset.path.is_file()
     }
-    own = description.deepspeed.config if description.deepspeed and description.deepspeed.stage is None else None
+    own = run.deepspeed.config if run.deepspeed and run.deepspeed.stage is None else None
     return mounted | {"deepspeed": files.sha256_of_file(own) if own and own.is_file() else None}
 
 

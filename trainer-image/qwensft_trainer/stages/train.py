@@ -23,7 +23,7 @@ from qwensft_trainer.contract.config import Run, load_arguments, load_run
 from qwensft_trainer.contract.digest import configuration_digest
 from qwensft_trainer.contract.errors import Interrupted, PermanentError, StageError
 from qwensft_trainer.contract.stage import DRAIN_FLAG, DRAINED_FILE, PROGRESS_FILE, Result, Stage
-from qwensft_trainer.contract.termination import Termination
+from qwensft_trainer.contract.termination import Report
 from qwensft_trainer.model import source as model_source
 from qwensft_trainer.model.checks import chain as model_checks
 from qwensft_trainer.training import (
@@ -40,14 +40,14 @@ from qwensft_trainer.training.peers import Peers
 from qwensft_trainer.training.torchrun import Gang
 
 
-def run(stage: Stage) -> Result:
+def main(stage: Stage) -> Result:
     """Train this node's part. Raises StageError with the root cause, Interrupted when the gang saved and stopped."""
     gang = Gang.from_environment(os.environ)
     for name in (DRAIN_FLAG, DRAINED_FILE, PROGRESS_FILE):
         (stage.scratch / name).unlink(missing_ok=True)
     shutil.rmtree(stage.scratch / "tmp", ignore_errors=True)
     (stage.scratch / "tmp").mkdir()
-    held = torchrun.Termination(stage.scratch / DRAIN_FLAG, lambda: _announce_drain(stage, gang))
+    held = torchrun.StopRequest(stage.scratch / DRAIN_FLAG, lambda: _announce_drain(stage, gang))
     with held.held():
         return _Attempt(stage, gang, held).run()
 
@@ -58,7 +58,7 @@ def _announce_drain(stage: Stage, gang: Gang) -> None:
     known = progress.read(stage.scratch / PROGRESS_FILE)
     termination.write(
         stage.termination_log,
-        Termination(
+        Report(
             outcome="Failed",
             stage=stage.name,
             attempt=stage.attempt,
@@ -76,52 +76,52 @@ def _announce_drain(stage: Stage, gang: Gang) -> None:
 class _Attempt:
     stage: Stage
     gang: Gang
-    held: torchrun.Termination
+    held: torchrun.StopRequest
 
     def run(self) -> Result:
-        description = load_run(self.stage.config)
+        run = load_run(self.stage.config)
         train_arguments = load_arguments(self.stage.config / "train.yaml")
-        digest = configuration_digest(description, train_arguments)
-        workspace.require_ownership(description)
-        if (recorded := _recorded(description, digest)) is not None:
+        digest = configuration_digest(run, train_arguments)
+        workspace.require_ownership(run)
+        if (recorded := _recorded(run, digest)) is not None:
             log("training is complete already")
             return recorded
         model_checks.check_packages(train_arguments)
-        model_source.require(description)
-        _require_preparation(description)
-        if description.accelerator.count > 0:
+        model_source.require(run)
+        _require_preparation(run)
+        if run.accelerator.count > 0:
             accelerators.require(self.gang.processes_per_node)
         if self.gang.leads:
             metrics_server.start(self.stage.metrics_port, self.stage.scratch / PROGRESS_FILE)
         peers = Peers(self.gang.master_address, self.gang.nodes)
         rendezvous.wait_for_gang(peers.names, self.gang.node_rank, self.gang.master_port)
-        output = description.attempt_directory(self.stage.attempt)
-        decision = self._decide(description, digest, output)
+        output = run.attempt_directory(self.stage.attempt)
+        decision = self._decide(run, digest, output)
         if finished := decision.get("finishedIn"):
             if self.gang.leads:
-                checkpoints.publish(description.run_directory / finished)
-            return self._finish(description, digest, (description.run_directory / finished).parent, train_arguments)
+                checkpoints.publish(run.run_directory / finished)
+            return self._finish(run, digest, (run.run_directory / finished).parent, train_arguments)
         resume = decision.get("resumeFrom")
         completed = arguments.training_arguments(
-            train_arguments, description, output=output, resume=description.run_directory / resume if resume else None
+            train_arguments, run, output=output, resume=run.run_directory / resume if resume else None
         )
         path = self.stage.scratch / "train.yaml"
         files.write_text(path, yaml.safe_dump(completed, sort_keys=False, allow_unicode=True))
         forbid_hub_access()
-        training_environment(processes=self.gang.processes_per_node, accelerators=description.accelerator.count)
+        training_environment(processes=self.gang.processes_per_node, accelerators=run.accelerator.count)
         rendezvous.wait_for_name(self.gang.master_address, self.gang.master_port)
         ended = torchrun.run(self.gang.command(path), self.held, peers)
         self._judge(ended)
-        return self._finish(description, digest, output, train_arguments)
+        return self._finish(run, digest, output, train_arguments)
 
-    def _decide(self, description: Run, digest: str, output: Path) -> dict[str, Any]:
+    def _decide(self, run: Run, digest: str, output: Path) -> dict[str, Any]:
         """Where this attempt starts, chosen once by node rank 0. Paths are relative to the run directory."""
         path = output / checkpoints.ATTEMPT_FILE
         if not self.gang.leads:
-            return rendezvous.wait_for_decision(path, description.owner.uid)
+            return rendezvous.wait_for_decision(path, run.owner.uid)
         newest = checkpoints.newest_complete(output.parent, digest)
         decision: dict[str, Any] = {
-            "ownerUid": description.owner.uid,
+            "ownerUid": run.owner.uid,
             "attempt": self.stage.attempt,
             "configDigest": digest,
             "nodes": self.gang.nodes,
@@ -129,14 +129,14 @@ class _Attempt:
         if newest is None:
             log(f"attempt {self.stage.attempt} starts from the base model")
         elif newest.finished:
-            decision["finishedIn"] = str(newest.path.relative_to(description.run_directory))
+            decision["finishedIn"] = str(newest.path.relative_to(run.run_directory))
             log(f"attempt {newest.attempt} had trained all {newest.max_steps} steps: its last checkpoint is the result")
         else:
-            decision["resumeFrom"] = str(newest.path.relative_to(description.run_directory))
+            decision["resumeFrom"] = str(newest.path.relative_to(run.run_directory))
             decision["resumeStep"] = newest.step
             log(f"attempt {self.stage.attempt} resumes from {decision['resumeFrom']} of {newest.max_steps} steps")
             # onExisting: Resume may go on in the very directory of the attempt before.
-            if description.tuning.pissa and newest.path.parent != output:
+            if run.tuning.pissa and newest.path.parent != output:
                 shutil.copytree(newest.path.parent / pissa.INITIAL, output / pissa.INITIAL, dirs_exist_ok=True)
         files.write_json(path, decision)
         return decision
@@ -152,7 +152,7 @@ class _Attempt:
         if ended.exit_code != 0:
             raise failures.cause(failures.read_error_files(self.stage.scratch / "tmp"), ended.tail, ended.exit_code)
 
-    def _finish(self, description: Run, digest: str, directory: Path, train_arguments: Mapping[str, Any]) -> Result:
+    def _finish(self, run: Run, digest: str, directory: Path, train_arguments: Mapping[str, Any]) -> Result:
         """Record the result: exit code 0 alone proves nothing, the trainer's state must say that all steps are done."""
         if not self.gang.leads:
             return Result(message="this node's part is done")
@@ -167,17 +167,17 @@ class _Attempt:
             raise StageError("TrainingIncomplete", f"Training exited without an error but {done}.")
         known = progress.read(self.stage.scratch / PROGRESS_FILE)
         metrics = known.metrics() if known else _metrics_of(state)
-        if description.tuning.pissa:
+        if run.tuning.pissa:
             pissa.convert(directory)
-        kind = "adapter" if description.tuning.method == "lora" else "model"
+        kind = "adapter" if run.tuning.method == "lora" else "model"
         outputs = {kind: _describe_output(directory, self.stage.workspace)}
         files.write_json(
-            description.train_result,
+            run.train_result,
             {
                 "configDigest": digest,
                 "attempt": self.stage.attempt,
                 "completedAt": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-                "directory": str(directory.relative_to(description.run_directory)),
+                "directory": str(directory.relative_to(run.run_directory)),
                 "metrics": {key: value for key, value in metrics.items() if value is not None},
                 "outputs": outputs,
             },
@@ -185,24 +185,24 @@ class _Attempt:
         return Result(metrics=metrics, outputs=outputs)
 
 
-def _recorded(description: Run, digest: str) -> Result | None:
-    recorded = files.read_json_object(description.train_result)
+def _recorded(run: Run, digest: str) -> Result | None:
+    recorded = files.read_json_object(run.train_result)
     if recorded is None:
         return None
     if recorded.get("configDigest") != digest:
         raise PermanentError(
             "OutputExists",
-            f"{description.run_directory} holds a finished run with other inputs. Set spec.storage.path to a new "
+            f"{run.run_directory} holds a finished run with other inputs. Set spec.storage.path to a new "
             "directory, or spec.storage.onExisting to Overwrite.",
         )
     return Result(metrics=recorded["metrics"], outputs=recorded["outputs"])
 
 
-def _require_preparation(description: Run) -> None:
-    if not description.prepare_result.is_file() or not description.tokenized_directory.is_dir():
+def _require_preparation(run: Run) -> None:
+    if not run.prepare_result.is_file() or not run.tokenized_directory.is_dir():
         raise PermanentError(
             "PreparationMissing",
-            f"{description.run_directory} was not prepared: run the prepare stage on this volume first.",
+            f"{run.run_directory} was not prepared: run the prepare stage on this volume first.",
         )
 
 

@@ -83,7 +83,7 @@ class Ended:
     lost_peer: str | None = None
 
 
-class Termination:
+class StopRequest:
     """What SIGTERM does: before torchrun runs it ends the stage, later it only asks the workers to save and stop."""
 
     def __init__(self, drain_flag: Path, on_request: Callable[[], None]) -> None:
@@ -109,7 +109,7 @@ class Termination:
         self._on_request()
 
 
-def run(command: list[str], termination: Termination, peers: Peers) -> Ended:
+def run(command: list[str], termination: StopRequest, peers: Peers) -> Ended:
     """Run to the end. The child has a session of its own, so a signal to our process group cannot reach the workers.
 
     A gang that is asked to stop but has lost a pod cannot save together: then the child is ended at once.

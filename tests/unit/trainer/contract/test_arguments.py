@@ -16,7 +16,7 @@ OUTPUT = Path("/workspace/run/train/2")
 
 
 def training(scene: Scene, resume: Path | None = None) -> dict[str, Any]:
-    return arguments.training_arguments(scene.train, scene.description, output=OUTPUT, resume=resume)
+    return arguments.training_arguments(scene.train, scene.run, output=OUTPUT, resume=resume)
 
 
 def test_training_keeps_what_the_operator_wrote(scene: Scene) -> None:
@@ -65,16 +65,16 @@ def test_deepspeed_on_cpus_finds_them_by_itself(scene: Scene) -> None:
 
 def test_the_cpu_is_asked_for_only_without_accelerators(scene: Scene) -> None:
     assert training(scene)["use_cpu"] is True
-    scene.run["accelerator"] = {"count": 8}
+    scene.document["accelerator"] = {"count": 8}
     assert "use_cpu" not in training(scene)
 
 
 def test_the_preparation_pod_needs_no_accelerator(scene: Scene) -> None:
-    scene.run["accelerator"] = {"count": 8}
+    scene.document["accelerator"] = {"count": 8}
     scene.train |= {"bf16": True, "deepspeed": "/etc/ds.json", "pure_bf16": True, "cutoff_len": 128}
     scene.train |= {"quantization_bit": 4, "quantization_method": "bnb", "double_quantization": True}
     completed = arguments.tokenising_arguments(
-        scene.train, scene.description, output=Path("/o"), cache=Path("/c"), tokenized=Path("/t")
+        scene.train, scene.run, output=Path("/o"), cache=Path("/c"), tokenized=Path("/t")
     )
     assert not {"bf16", "deepspeed", "pure_bf16", "quantization_bit", "quantization_method"} & completed.keys()
     assert completed["use_cpu"] is True
@@ -91,7 +91,7 @@ def training_with(scene: Scene, more: dict[str, Any]) -> dict[str, Any]:
 def export(scene: Scene, **given: Any) -> dict[str, Any]:
     return arguments.export_arguments(
         {"template": "qwen3", "model_name_or_path": "/model"} | given,
-        scene.description,
+        scene.run,
         trained=Path("/workspace/run/train/1"),
         export_to=Path("/workspace/run/.merged.partial"),
         dtype="bf16",
@@ -100,7 +100,7 @@ def export(scene: Scene, **given: Any) -> dict[str, Any]:
 
 def test_a_lora_export_merges_the_adapter_into_the_base(scene: Scene) -> None:
     completed = export(scene, quantization_bit=4, quantization_method="bnb")
-    assert completed["model_name_or_path"] == str(scene.description.model.path)
+    assert completed["model_name_or_path"] == str(scene.run.model.path)
     assert completed["adapter_name_or_path"] == "/workspace/run/train/1"
     assert completed["infer_dtype"] == "bfloat16"
     assert not {"quantization_bit", "quantization_method"} & completed.keys()
@@ -114,7 +114,7 @@ def test_tokens_added_for_training_are_added_for_the_export(scene: Scene) -> Non
 
 @pytest.mark.parametrize("method", ["full", "freeze"])
 def test_an_export_of_a_tuned_model_takes_it_without_an_adapter(scene: Scene, method: str) -> None:
-    scene.run["tuning"] = {"method": method}
+    scene.document["tuning"] = {"method": method}
     completed = export(scene, adapter_name_or_path="/left/over")
     assert completed["model_name_or_path"] == "/workspace/run/train/1"
     assert completed["finetuning_type"] == method

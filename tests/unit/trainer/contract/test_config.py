@@ -16,16 +16,16 @@ from ..conftest import Scene
 
 
 def test_the_run_is_read_with_its_directories(scene: Scene) -> None:
-    run = scene.description
+    run = scene.run
     assert run.owner.uid == "uid-1"
     assert run.tokenized_directory == scene.run_directory / "data" / "tokenized"
     assert run.attempt_directory(3) == scene.run_directory / "train" / "3"
 
 
 def test_a_missing_key_is_named(scene: Scene) -> None:
-    del scene.run["model"]["path"]
+    del scene.document["model"]["path"]
     with pytest.raises(PermanentError) as caught:
-        _ = scene.description
+        _ = scene.run
     assert caught.value.reason == "InvalidConfig"
     assert "model.path: Field required" in caught.value.message
 
@@ -34,28 +34,28 @@ def test_what_a_newer_operator_says_beside_is_ignored_and_logged(
     scene: Scene, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scene.add_dataset("support", [])
-    known = scene.description
+    known = scene.run
     assert capsys.readouterr().out == ""
-    scene.run |= {"operatorVersion": "9.1.0", "audit": {"level": 2}, "deadline": None}
-    scene.run["tuning"]["smoothing"] = 0.1
-    scene.run["datasets"][0]["licence"] = "CC0"
-    newer = scene.description
+    scene.document |= {"operatorVersion": "9.1.0", "audit": {"level": 2}, "deadline": None}
+    scene.document["tuning"]["smoothing"] = 0.1
+    scene.document["datasets"][0]["licence"] = "CC0"
+    newer = scene.run
     assert (newer.tuning, newer.datasets) == (known.tuning, known.datasets)
     told = re.findall(rf"run.yaml says (\S+), which this image \({__version__}\)", capsys.readouterr().out)
     assert sorted(told) == ["audit", "datasets.0.licence", "tuning.smoothing"]
 
 
 def test_a_file_without_a_version_is_of_the_first(scene: Scene) -> None:
-    assert scene.description.version == 1
-    scene.run["version"] = 1
-    assert scene.description.version == 1
+    assert scene.run.version == 1
+    scene.document["version"] = 1
+    assert scene.run.version == 1
 
 
 @pytest.mark.parametrize("version", [2, 0, "1", 1.0, True, None])
 def test_a_version_that_is_not_known_is_permanent_and_says_which_image_to_use(scene: Scene, version: Any) -> None:
-    scene.run |= {"version": version, "operatorVersion": "9.1.0", "owner": "as version 2 has it"}
+    scene.document |= {"version": version, "operatorVersion": "9.1.0", "owner": "as version 2 has it"}
     with pytest.raises(PermanentError) as caught:
-        _ = scene.description
+        _ = scene.run
     assert caught.value.reason == "InvalidConfig"
     assert f"run.yaml has version {version}, written by version 9.1.0 of the operator" in caught.value.message
     assert f"this image, version {__version__} of the trainer, reads versions up to 1" in caught.value.message

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from qwensft_trainer.base import redaction
 from qwensft_trainer.contract import termination
-from qwensft_trainer.contract.termination import MAX_BYTES, MAX_MESSAGE_CHARACTERS, Termination
+from qwensft_trainer.contract.termination import MAX_BYTES, MAX_MESSAGE_CHARACTERS, Report
 
 
 def message_of(**fields: Any) -> dict[str, Any]:
     base: dict[str, Any] = {"outcome": "Failed", "stage": "train", "attempt": 2, "rank": 0, "exit_code": 1}
-    text = Termination(**(base | fields)).to_json()
+    text = Report(**(base | fields)).to_json()
     assert len(text.encode()) <= MAX_BYTES
     parsed: dict[str, Any] = json.loads(text, parse_constant=lambda name: (_ for _ in ()).throw(ValueError(name)))
     return parsed
@@ -61,7 +61,7 @@ def test_four_byte_characters_are_counted_as_bytes() -> None:
 
 
 def test_a_file_that_cannot_be_written_does_not_end_the_stage(tmp_path: Path, capsys: Any) -> None:
-    termination.write(tmp_path / "missing" / "log", Termination("Succeeded", "prepare", 1, 0))
+    termination.write(tmp_path / "missing" / "log", Report("Succeeded", "prepare", 1, 0))
     assert "cannot write the termination message" in capsys.readouterr().out
 
 

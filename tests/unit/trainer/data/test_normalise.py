@@ -23,12 +23,12 @@ GOOD = {"instruction": "Hi", "output": "Hello"}
 
 
 def write(scene: Scene, template: str = "qwen3") -> tuple[dict[str, int], list[str]]:
-    run = scene.description
+    run = scene.run
     return datasets.write_normalised(run, dataset_source.provide(run), template)
 
 
 def rows_of(scene: Scene, name: str) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = parquet.read_table(datasets.normalised_file(scene.description, name)).to_pylist()
+    rows: list[dict[str, Any]] = parquet.read_table(datasets.normalised_file(scene.run, name)).to_pylist()
     return rows
 
 
@@ -67,7 +67,7 @@ def test_datasets_of_all_formats_and_file_types_are_written_in_one_form(scene: S
 def test_evaluation_datasets_are_checked_and_written_like_the_others(scene: Scene) -> None:
     scene.add_dataset("support", [GOOD])
     scene.add_dataset("quiz", [{"instruction": "Hi"}])
-    scene.run["evaluation"] = {"datasets": [scene.run["datasets"].pop()]}
+    scene.document["evaluation"] = {"datasets": [scene.document["datasets"].pop()]}
     assert "dataset quiz, file data.json, row 1" in failure(scene).message
 
 
@@ -75,7 +75,7 @@ def test_many_rows_are_written_in_groups_and_keep_their_order(scene: Scene, monk
     monkeypatch.setattr(datasets, "_GROUP_CHARACTERS", 100)
     scene.add_dataset("support", [{"instruction": f"Say {number}", "output": "x" * 30} for number in range(20)])
     assert write(scene)[0] == {"support": 20}
-    file = parquet.ParquetFile(datasets.normalised_file(scene.description, "support"))
+    file = parquet.ParquetFile(datasets.normalised_file(scene.run, "support"))
     assert file.num_row_groups == 7
     assert [row["row"] for row in rows_of(scene, "support")] == list(range(1, 21))
 
@@ -85,7 +85,7 @@ def test_rows_of_several_files_keep_the_name_and_number_that_their_owner_knows(s
     for name, count in (("a.json", 2), ("b.json", 1)):
         (tmp_path / name).write_text(json.dumps([GOOD] * count))
     source = dataset_source.Source(tmp_path, ("a.json", "b.json"))
-    assert datasets.write_normalised(scene.description, {"support": source}, "qwen3")[0] == {"support": 3}
+    assert datasets.write_normalised(scene.run, {"support": source}, "qwen3")[0] == {"support": 3}
     assert [(row["row"], row["place"]) for row in rows_of(scene, "support")] == [
         (1, "file a.json, row 1"),
         (2, "file a.json, row 2"),

@@ -43,11 +43,11 @@ def served(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 
 def add(scene: Scene, **download: Any) -> None:
-    scene.run["datasets"] = [{"name": "tickets", "format": "alpaca", "download": download}]
+    scene.document["datasets"] = [{"name": "tickets", "format": "alpaca", "download": download}]
 
 
 def provided(scene: Scene) -> Source:
-    return dataset_source.provide(scene.description)["tickets"]
+    return dataset_source.provide(scene.run)["tickets"]
 
 
 def failure(scene: Scene) -> StageError:
@@ -189,7 +189,7 @@ def test_no_address_leads_out_of_the_directory_of_downloads(
 def test_errors_of_evaluation_datasets_name_their_own_field(scene: Scene, tmp_path: Path) -> None:
     with running(web, tmp_path) as server:
         lost = {"name": "quiz", "format": "alpaca", "download": {"hub": "url", "url": f"{server.url}/lost.json"}}
-        scene.run["evaluation"] = {"datasets": [lost]}
+        scene.document["evaluation"] = {"datasets": [lost]}
         message = failure(scene).message
     assert message.endswith("correct spec.evaluation.datasets[quiz].source.url.url.")
 

@@ -108,13 +108,13 @@ def tokenised(scene: Scene) -> dict[str, Lengths]:
 
 
 def with_warnings(scene: Scene) -> tuple[dict[str, Lengths], list[str]]:
-    run = scene.description
+    run = scene.run
     write_normalised(run, dataset_source.provide(run), "qwen3")
     return tokenization.tokenise(run, scene.train, "qwen3", scratch=scene.root / "scratch")
 
 
 def saved(scene: Scene) -> Any:
-    return load_from_disk(str(scene.description.tokenized_directory))
+    return load_from_disk(str(scene.run.tokenized_directory))
 
 
 @pytest.mark.usefixtures("processor")
@@ -158,12 +158,12 @@ def test_a_dropped_row_is_an_error(scene: Scene, processor: Processor) -> None:
     scene.add_dataset("support", rows(5))
     with pytest.raises(PermanentError, match="5 rows are valid but LLaMA-Factory encoded 3: it dropped 2"):
         tokenised(scene)
-    assert not scene.description.tokenized_directory.exists()
+    assert not scene.run.tokenized_directory.exists()
 
 
 def test_a_cut_image_is_an_error_that_names_the_row(scene: Scene, processor: Processor, tmp_path: Path) -> None:
     scene.add_dataset("cats", [{"instruction": "<image> what", "output": "yes", "images": []}])
-    run = scene.description
+    run = scene.run
     write_normalised(run, dataset_source.provide(run), "qwen3")
     processor.data_args.cutoff_len = 3
     with pytest.raises(PermanentError) as caught:
@@ -177,7 +177,7 @@ def test_a_cut_image_is_an_error_that_names_the_row(scene: Scene, processor: Pro
 @pytest.mark.usefixtures("processor")
 def test_a_fraction_becomes_the_validation_split(scene: Scene) -> None:
     scene.add_dataset("support", rows(10))
-    scene.run["evaluation"] = {"fraction": 0.25}
+    scene.document["evaluation"] = {"fraction": 0.25}
     lengths = tokenised(scene)
     assert {name: split.samples for name, split in lengths.items()} == {TRAIN: 7, VALIDATION: 3}
     assert {name: split.num_rows for name, split in saved(scene).items()} == {TRAIN: 7, VALIDATION: 3}
@@ -186,8 +186,8 @@ def test_a_fraction_becomes_the_validation_split(scene: Scene) -> None:
 def evaluated(scene: Scene) -> None:
     scene.add_dataset("quiz", rows(4))
     scene.add_dataset("exam", rows(3), sampleCount=2)
-    scene.run["evaluation"] = {"datasets": [scene.run["datasets"].pop(), scene.run["datasets"].pop()]}
-    scene.run["mixing"] = {"strategy": "interleave_under"}
+    scene.document["evaluation"] = {"datasets": [scene.document["datasets"].pop(), scene.document["datasets"].pop()]}
+    scene.document["mixing"] = {"strategy": "interleave_under"}
 
 
 @pytest.mark.usefixtures("processor")
@@ -216,7 +216,7 @@ def test_evaluation_sets_can_be_told_apart(scene: Scene, processor: Processor) -
     [("concat", 15), ("interleave_under", 12), ("interleave_over", 18), ("interleave_once", 15)],
 )
 def test_mixed_datasets_have_the_samples_their_strategy_promises(scene: Scene, strategy: str, samples: int) -> None:
-    scene.run["mixing"] = {"strategy": strategy}
+    scene.document["mixing"] = {"strategy": strategy}
     scene.add_dataset("support", rows(20), sampleCount=6)
     scene.add_dataset("manual", rows(9))
     lengths, warnings = with_warnings(scene)

@@ -15,8 +15,8 @@ from ..conftest import Scene
 
 def resolve(scene: Scene, model_type: str, *, chat: str | None = models.HYBRID, asked: str | None = None) -> str:
     models.write(scene.root / "model", model_type, chat=chat)
-    scene.run["model"]["template"] = asked
-    return families.resolve_template(scene.description)
+    scene.document["model"]["template"] = asked
+    return families.resolve_template(scene.run)
 
 
 def refusal(scene: Scene, model_type: str, *, chat: str | None = models.HYBRID, asked: str | None = None) -> str:

@@ -18,12 +18,12 @@ from ..conftest import Scene, safetensors, write_model
 
 def failure(scene: Scene) -> StageError:
     with pytest.raises(StageError) as caught:
-        model_source.provide(scene.description)
+        model_source.provide(scene.run)
     return caught.value
 
 
 def test_a_complete_model_passes(scene: Scene) -> None:
-    model_source.provide(scene.description)
+    model_source.provide(scene.run)
 
 
 def test_vocabulary_and_merges_are_a_tokenizer_too(scene: Scene) -> None:
@@ -31,7 +31,7 @@ def test_vocabulary_and_merges_are_a_tokenizer_too(scene: Scene) -> None:
     (model / "tokenizer.json").unlink()
     (model / "vocab.json").touch()
     (model / "merges.txt").touch()
-    model_source.provide(scene.description)
+    model_source.provide(scene.run)
 
 
 def test_all_missing_parts_are_named_with_the_field_to_set(scene: Scene) -> None:
@@ -45,7 +45,7 @@ def test_all_missing_parts_are_named_with_the_field_to_set(scene: Scene) -> None
 
 
 def test_a_path_without_a_directory_is_named(scene: Scene) -> None:
-    scene.run["model"]["path"] = str(scene.root / "modle")
+    scene.document["model"]["path"] = str(scene.root / "modle")
     assert "There is no model directory" in failure(scene).message
     assert "modle" in failure(scene).message
 
@@ -88,7 +88,7 @@ def served(
     (model / "pytorch_model.bin").write_bytes(bytes(10_000))
     scene.run_directory.mkdir()
     with running(HUBS[request.param], tmp_path / "served") as hub:
-        scene.run["model"] |= {
+        scene.document["model"] |= {
             "path": str(scene.run_directory / "model"),
             "download": {"hub": request.param, "repo": "Qwen/Qwen3-0.6B", "revision": None, "endpoint": hub.url},
         }
@@ -107,7 +107,7 @@ def model_of(scene: Scene) -> Path:
 
 def share(scene: Scene) -> Path:
     """Let the run use a cache volume."""
-    scene.run["model"]["cache"] = str(scene.root / "cache")
+    scene.document["model"]["cache"] = str(scene.root / "cache")
     return scene.root / "cache"
 
 
@@ -116,15 +116,15 @@ def entries(cache: Path) -> list[Path]:
 
 
 def test_a_downloaded_model_is_complete_without_other_formats(scene: Scene, served: RunningHub) -> None:
-    model_source.provide(scene.description)
+    model_source.provide(scene.run)
     names = {path.name for path in model_of(scene).iterdir()}
     assert names == {"config.json", "tokenizer.json", "model.safetensors", ".qwensft-model.json"}
 
 
 def test_a_downloaded_model_is_not_asked_for_again(scene: Scene, served: RunningHub) -> None:
-    model_source.provide(scene.description)
+    model_source.provide(scene.run)
     asked = len(served.requests)
-    model_source.provide(scene.description)
+    model_source.provide(scene.run)
     assert len(served.requests) == asked
 
 
@@ -134,20 +134,20 @@ def test_a_download_appears_complete_or_not_at_all(scene: Scene, served: Running
     assert error.exit_code == EXIT_RETRYABLE
     assert not model_of(scene).exists()
     served.fault()
-    model_source.provide(scene.description)
+    model_source.provide(scene.run)
     assert (model_of(scene) / "config.json").is_file()
 
 
 def test_a_run_keeps_the_commit_it_began_with(scene: Scene, served: RunningHub) -> None:
-    model_source.provide(scene.description)
+    model_source.provide(scene.run)
     before = (model_of(scene) / "model.safetensors").read_bytes()
     change(served)
-    model_source.provide(scene.description)
+    model_source.provide(scene.run)
     assert (model_of(scene) / "model.safetensors").read_bytes() == before
 
 
 def test_a_run_whose_commit_is_to_be_had_no_longer_is_told_so(scene: Scene, served: RunningHub) -> None:
-    model_source.provide(scene.description)
+    model_source.provide(scene.run)
     change(served)
     shutil.rmtree(model_of(scene))
     error = failure(scene)
@@ -156,10 +156,10 @@ def test_a_run_whose_commit_is_to_be_had_no_longer_is_told_so(scene: Scene, serv
 
 
 def test_a_file_that_went_missing_is_fetched_alone(scene: Scene, served: RunningHub) -> None:
-    model_source.provide(scene.description)
+    model_source.provide(scene.run)
     (model_of(scene) / "tokenizer.json").unlink()
     served.requests.clear()
-    model_source.provide(scene.description)
+    model_source.provide(scene.run)
     assert (model_of(scene) / "tokenizer.json").is_file()
     assert served.asked_for("tokenizer.json")
     assert not served.asked_for("model.safetensors")
@@ -167,48 +167,48 @@ def test_a_file_that_went_missing_is_fetched_alone(scene: Scene, served: Running
 
 def test_a_cached_model_is_linked_into_the_run(scene: Scene, served: RunningHub) -> None:
     cache = share(scene)
-    model_source.provide(scene.description)
+    model_source.provide(scene.run)
     (entry,) = entries(cache)
     assert model_of(scene).readlink() == entry
-    assert entry.parent.parent.name == scene.run["model"]["download"]["hub"]
+    assert entry.parent.parent.name == scene.document["model"]["download"]["hub"]
     assert len(entry.name) == 40
 
 
 def test_a_second_job_downloads_nothing(scene: Scene, served: RunningHub) -> None:
     share(scene)
-    model_source.provide(scene.description)
+    model_source.provide(scene.run)
     served.requests.clear()
-    scene.run |= {"runDirectory": str(scene.root / "workspace" / "second")}
-    scene.run["model"]["path"] = str(scene.run_directory / "model")
-    model_source.provide(scene.description)
+    scene.document |= {"runDirectory": str(scene.root / "workspace" / "second")}
+    scene.document["model"]["path"] = str(scene.run_directory / "model")
+    model_source.provide(scene.run)
     assert model_of(scene).is_symlink()
     assert not [line for line in served.requests if "resolve" in line or "_lfs" in line or "FilePath" in line]
 
 
 def test_a_stale_link_is_repaired(scene: Scene, served: RunningHub) -> None:
     cache = share(scene)
-    model_source.provide(scene.description)
+    model_source.provide(scene.run)
     model_of(scene).unlink()
     model_of(scene).symlink_to(cache / "gone")
-    model_source.provide(scene.description)
+    model_source.provide(scene.run)
     assert (model_of(scene) / "config.json").is_file()
 
 
 def test_an_emptied_cache_is_filled_again_with_the_same_commit(scene: Scene, served: RunningHub) -> None:
     cache = share(scene)
-    model_source.provide(scene.description)
+    model_source.provide(scene.run)
     before = entries(cache)
     shutil.rmtree(cache)
-    model_source.provide(scene.description)
+    model_source.provide(scene.run)
     assert entries(cache) == before
 
 
 def test_training_on_an_emptied_cache_is_refused_with_the_way_back(scene: Scene, served: RunningHub) -> None:
     cache = share(scene)
-    model_source.provide(scene.description)
+    model_source.provide(scene.run)
     shutil.rmtree(cache)
     with pytest.raises(StageError) as caught:
-        model_source.require(scene.description)
+        model_source.require(scene.run)
     assert (caught.value.reason, caught.value.exit_code) == ("InvalidModel", EXIT_PERMANENT)
     for part in ("gone from the cache volume", "onExisting: Resume", scene.run_directory.name):
         assert part in caught.value.message
@@ -216,44 +216,44 @@ def test_training_on_an_emptied_cache_is_refused_with_the_way_back(scene: Scene,
 
 def test_an_entry_that_lost_a_file_is_mended_in_its_place(scene: Scene, served: RunningHub) -> None:
     cache = share(scene)
-    model_source.provide(scene.description)
+    model_source.provide(scene.run)
     (entry,) = entries(cache)
     (entry / "config.json").write_text("{}")  # another size than the hub's
     served.requests.clear()
-    model_source.provide(scene.description)
+    model_source.provide(scene.run)
     assert json.loads((entry / "config.json").read_text()) == {"model_type": "qwen3"}
     assert not served.asked_for("model.safetensors")
 
 
 def test_a_run_that_had_a_model_of_its_own_may_go_on_with_the_cache(scene: Scene, served: RunningHub) -> None:
-    model_source.provide(scene.description)
+    model_source.provide(scene.run)
     share(scene)
-    model_source.provide(scene.description)
+    model_source.provide(scene.run)
     assert not model_of(scene).is_symlink()
     shutil.rmtree(model_of(scene))
-    model_source.provide(scene.description)
+    model_source.provide(scene.run)
     assert model_of(scene).is_symlink()
 
 
 def test_another_revision_in_the_same_directory_is_another_model(scene: Scene, served: RunningHub) -> None:
-    model_source.provide(scene.description)
+    model_source.provide(scene.run)
     change(served)
     (served.root / "models" / "Qwen" / "Qwen3-0.6B" / ".revisions").write_text("v2\n")
-    scene.run["model"]["download"]["revision"] = "v2"
-    model_source.provide(scene.description)
+    scene.document["model"]["download"]["revision"] = "v2"
+    model_source.provide(scene.run)
     assert (model_of(scene) / "model.safetensors").read_bytes() == safetensors({"weight": (8, 8)})
 
 
 def test_a_full_commit_in_the_cache_needs_no_hub(scene: Scene, served: RunningHub) -> None:
-    if scene.run["model"]["download"]["hub"] != "huggingFace":
+    if scene.document["model"]["download"]["hub"] != "huggingFace":
         return
     cache = share(scene)
-    model_source.provide(scene.description)
+    model_source.provide(scene.run)
     (entry,) = entries(cache)
-    scene.run |= {"runDirectory": str(scene.root / "workspace" / "second")}
-    scene.run["model"] |= {"path": str(scene.run_directory / "model")}
-    scene.run["model"]["download"] |= {"revision": entry.name, "endpoint": "http://127.0.0.1:9"}
-    model_source.provide(scene.description)
+    scene.document |= {"runDirectory": str(scene.root / "workspace" / "second")}
+    scene.document["model"] |= {"path": str(scene.run_directory / "model")}
+    scene.document["model"]["download"] |= {"revision": entry.name, "endpoint": "http://127.0.0.1:9"}
+    model_source.provide(scene.run)
     assert model_of(scene).readlink() == entry
 
 
@@ -263,11 +263,11 @@ def test_the_token_of_the_environment_opens_a_private_model(
     (served.root / "models" / "Qwen" / "Qwen3-0.6B" / ".private").write_text("good-token\n")
     error = failure(scene)
     assert (error.reason, error.exit_code) == ("InvalidModel", EXIT_PERMANENT)
-    assert f"spec.model.source.{scene.run['model']['download']['hub']}.tokenSecretRef" in error.message
+    assert f"spec.model.source.{scene.document['model']['download']['hub']}.tokenSecretRef" in error.message
     assert "spec.model.name" in error.message
     monkeypatch.setenv("HF_TOKEN", "good-token\n")  # as a Secret made from a file has it
     monkeypatch.setenv("MODELSCOPE_API_TOKEN", "good-token\n")
-    model_source.provide(scene.description)
+    model_source.provide(scene.run)
     assert (model_of(scene) / "config.json").is_file()
 
 
@@ -278,6 +278,6 @@ def test_a_token_that_no_header_can_carry_is_refused_before_the_hub_is_asked(
     monkeypatch.setenv("MODELSCOPE_API_TOKEN", "first-half\nsecond-half")
     error = failure(scene)
     assert (error.reason, error.exit_code) == ("InvalidConfig", EXIT_PERMANENT)
-    assert f"spec.model.source.{scene.run['model']['download']['hub']}.tokenSecretRef" in error.message
+    assert f"spec.model.source.{scene.document['model']['download']['hub']}.tokenSecretRef" in error.message
     assert "half" not in error.message
     assert served.requests == []

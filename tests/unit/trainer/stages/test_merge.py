@@ -44,12 +44,12 @@ def export(monkeypatch: pytest.MonkeyPatch) -> Export:
 
 @pytest.fixture
 def trained(scene: Scene) -> Scene:
-    workspace.claim(scene.description)
+    workspace.claim(scene.run)
     (scene.run_directory / "train" / "1").mkdir(parents=True)
     outputs = {"adapter": {"path": "support-1/train/1", "digest": "sha256:1", "sizeBytes": 1}}
     (scene.run_directory / "train.json").write_text(json.dumps({"directory": "train/1", "outputs": outputs}))
     (scene.root / "model" / "vocab.json").write_text("{}")
-    scene.run["merge"] = {"directory": str(scene.run_directory / "merged")}
+    scene.document["merge"] = {"directory": str(scene.run_directory / "merged")}
     return scene
 
 
@@ -82,7 +82,7 @@ def test_the_dtype_is_the_bases_unless_it_is_chosen(trained: Scene, export: Expo
     run(trained)
     (trained.root / "model" / "config.json").write_text('{"torch_dtype": "float16"}')
     run(trained)
-    trained.run["merge"]["dtype"] = "fp32"
+    trained.document["merge"]["dtype"] = "fp32"
     run(trained)
     assert [asked["infer_dtype"] for asked in export.asked] == ["bfloat16", "float16", "float32"]
 
@@ -137,7 +137,7 @@ def test_a_directory_of_other_files_is_never_replaced(trained: Scene, export: Ex
 
 @pytest.mark.parametrize("name", ["", "data", "train"])
 def test_the_runs_own_directories_are_never_replaced(trained: Scene, export: Export, name: str) -> None:
-    trained.run["merge"]["directory"] = str(trained.run_directory / name)
+    trained.document["merge"]["directory"] = str(trained.run_directory / name)
     with pytest.raises(PermanentError, match="choose another directory"):
         run(trained)
 

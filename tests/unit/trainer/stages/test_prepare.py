@@ -48,11 +48,11 @@ def tokenised(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 def prepared(scene: Scene) -> dict[str, Any]:
     """The metrics of the stage's report."""
-    return dict(prepare.run(scene.stage).metrics)
+    return dict(prepare.main(scene.stage).metrics)
 
 
 def recorded(scene: Scene) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(scene.description.prepare_result.read_text())
+    found: dict[str, Any] = json.loads(scene.run.prepare_result.read_text())
     return found
 
 
@@ -117,7 +117,7 @@ def test_changed_inputs_are_prepared_again(scene: Scene, tokenised: list[Any], c
     elif change == "argument":
         scene.train["cutoff_len"] = 99
     else:
-        scene.run["mixing"] = {"strategy": "interleave_once"}
+        scene.document["mixing"] = {"strategy": "interleave_once"}
     prepared(scene)
     assert len(tokenised) == 2
 
@@ -166,7 +166,7 @@ def test_a_users_deepspeed_configuration_is_copied_and_part_of_the_inputs(
     own = tmp_path / "own.json"
     auto: dict[str, Any] = {"train_micro_batch_size_per_gpu": "auto", "zero_optimization": {"stage": 2}}
     own.write_text(json.dumps(auto))
-    scene.run["deepspeed"] = {"config": str(own)}
+    scene.document["deepspeed"] = {"config": str(own)}
     scene.train["bf16"] = False
     prepared(scene)
     copied = json.loads((scene.run_directory / "data" / "deepspeed.json").read_text())
@@ -179,17 +179,17 @@ def test_a_users_deepspeed_configuration_is_copied_and_part_of_the_inputs(
 
 def test_the_digest_knows_what_is_trained_on_what_and_nothing_else(scene: Scene) -> None:
     scene.add_dataset("support", [GOOD])
-    before = configuration_digest(scene.description, scene.train)
-    scene.run["model"]["cache"] = "/cache/models"
-    scene.run["onExisting"] = "Resume"
-    assert configuration_digest(scene.description, scene.train) == before
-    scene.run["evaluation"] = {"fraction": 0.1}
-    assert configuration_digest(scene.description, scene.train) != before
+    before = configuration_digest(scene.run, scene.train)
+    scene.document["model"]["cache"] = "/cache/models"
+    scene.document["onExisting"] = "Resume"
+    assert configuration_digest(scene.run, scene.train) == before
+    scene.document["evaluation"] = {"fraction": 0.1}
+    assert configuration_digest(scene.run, scene.train) != before
 
 
 def test_another_experiments_checkpoints_are_not_resumed(scene: Scene, tokenised: list[Any]) -> None:
     scene.add_dataset("support", [GOOD])
-    scene.run["onExisting"] = "Resume"
+    scene.document["onExisting"] = "Resume"
     folder = scene.run_directory / "train" / "1" / "checkpoint-60"
     folder.mkdir(parents=True)
     (folder / "trainer_state.json").write_text(json.dumps({"global_step": 60, "max_steps": 100}))
@@ -197,10 +197,10 @@ def test_another_experiments_checkpoints_are_not_resumed(scene: Scene, tokenised
     attempt = folder.parent / "attempt.json"
     attempt.write_text(json.dumps({"configDigest": "another", "ownerUid": "another"}))
     with pytest.raises(PermanentError, match="holds a run with other inputs") as caught:
-        prepare.run(scene.stage)
+        prepare.main(scene.stage)
     assert caught.value.reason == "OutputExists"
     assert sorted(path.name for path in scene.run_directory.iterdir()) == ["train"]  # it is still the other's
-    digest = configuration_digest(scene.description, scene.train)
+    digest = configuration_digest(scene.run, scene.train)
     attempt.write_text(json.dumps({"configDigest": digest, "ownerUid": "another"}))
-    prepare.run(scene.stage)
+    prepare.main(scene.stage)
     assert len(tokenised) == 1

@@ -33,8 +33,8 @@ def packages(monkeypatch: pytest.MonkeyPatch) -> set[str]:
 def job(scene: Scene) -> Scene:
     """A LoRA run on Qwen3 on accelerators."""
     models.write(scene.root / "model", "qwen3")
-    scene.run["accelerator"] = {"count": 8}
-    scene.run["model"]["template"] = None
+    scene.document["accelerator"] = {"count": 8}
+    scene.document["model"]["template"] = None
     scene.train |= {"finetuning_type": "lora", "lora_target": "q_proj,v_proj", "cutoff_len": 2048}
     return scene
 
@@ -46,7 +46,7 @@ def model(job: Scene, model_type: str, **options: Any) -> None:
 
 
 def warnings(job: Scene) -> list[str]:
-    found = model_checks.check(job.description, job.train)
+    found = model_checks.check(job.run, job.train)
     assert all(len(warning) <= 200 for warning in found)  # what a termination message has room for
     return found
 
@@ -59,11 +59,11 @@ def refusal(job: Scene, reason: str = "InvalidConfig") -> str:
 
 
 def zero(job: Scene, stage: int) -> None:
-    job.run["deepspeed"] = {"stage": stage, "config": "/etc/qwensft/deepspeed.json"}
+    job.document["deepspeed"] = {"stage": stage, "config": "/etc/qwensft/deepspeed.json"}
 
 
 def quantize(job: Scene, *, bits: int = 4, method: str = "bnb", **more: Any) -> None:
-    job.run["tuning"] = {"method": "lora", "quantization": {"bits": bits, "method": method}} | more
+    job.document["tuning"] = {"method": "lora", "quantization": {"bits": bits, "method": method}} | more
 
 
 def test_an_ordinary_job_passes_without_a_word(job: Scene) -> None:
@@ -87,7 +87,7 @@ def test_thinking_needs_a_template_that_thinks(job: Scene) -> None:
 
 
 def test_a_template_that_does_not_fit_the_chat_template_is_a_warning(job: Scene) -> None:
-    job.run["model"]["template"] = "qwen3_nothink"
+    job.document["model"]["template"] = "qwen3_nothink"
     assert "spec.model.template: qwen3 fits" in warnings(job)[0]
 
 
@@ -129,7 +129,7 @@ class TestQuantisedBase:
     @pytest.mark.parametrize("method", ["full", "freeze"])
     def test_its_weights_are_not_trained(self, job: Scene, method: str) -> None:
         model(job, "qwen3", **FP8)
-        job.run["tuning"] = {"method": method}
+        job.document["tuning"] = {"method": method}
         message = refusal(job, "InvalidModel")
         assert "is quantised already (fp8, by config.json)" in message
         assert "bf16 model" in message
@@ -157,17 +157,17 @@ class TestQuantisedBase:
     def test_it_is_not_merged_with_an_adapter(self, job: Scene) -> None:
         model(job, "qwen3", **BNB)
         assert warnings(job) == []
-        job.run["mergePlanned"] = True
+        job.document["mergePlanned"] = True
         message = refusal(job, "InvalidModel")
         assert "bf16 base" in message
         assert "spec.merge.enabled" in message
         with pytest.raises(PermanentError, match="bf16 base"):
-            model_checks.require_mergeable(job.description)
+            model_checks.require_mergeable(job.run)
 
     def test_a_plain_base_is_mergeable(self, job: Scene) -> None:
-        job.run["mergePlanned"] = True
+        job.document["mergePlanned"] = True
         assert warnings(job) == []
-        model_checks.require_mergeable(job.description)
+        model_checks.require_mergeable(job.run)
 
     @pytest.mark.parametrize(
         ("change", "expected"),
@@ -179,7 +179,7 @@ class TestQuantisedBase:
     )
     def test_what_does_not_work_on_it_is_refused(self, job: Scene, change: dict[str, Any], expected: str) -> None:
         model(job, "qwen3", **GPTQ)
-        job.run |= change
+        job.document |= change
         assert expected in refusal(job)
 
     def test_its_vocabulary_does_not_grow(self, job: Scene) -> None:
@@ -251,7 +251,7 @@ class TestDeepSpeed:
     def test_the_stage_of_an_own_file_counts_as_well(self, job: Scene, tmp_path: Path) -> None:
         path = tmp_path / "own.json"
         path.write_text('{"train_micro_batch_size_per_gpu": "auto", "zero_optimization": {"stage": 3}}')
-        job.run["deepspeed"] = {"stage": None, "config": str(path)}
+        job.document["deepspeed"] = {"stage": None, "config": str(path)}
         job.train["pissa_init"] = True
         assert "ZeRO-3" in refusal(job)
 
@@ -271,7 +271,7 @@ class TestDeepSpeed:
 
     @pytest.mark.parametrize("precision", ["bf16", "fp16"])
     def test_on_cpus_it_computes_in_fp32(self, job: Scene, precision: str) -> None:
-        job.run["accelerator"] = {"count": 0}
+        job.document["accelerator"] = {"count": 0}
         zero(job, 2)
         assert warnings(job) == []
         job.train[precision] = True
@@ -325,7 +325,7 @@ class TestModules:
         assert warnings(job) == []
 
     def test_no_more_layers_are_trained_than_there_are(self, job: Scene) -> None:
-        job.run["tuning"] = {"method": "freeze"}
+        job.document["tuning"] = {"method": "freeze"}
         for count in (2, -2):
             job.train["freeze_trainable_layers"] = count
             assert warnings(job) == []
@@ -342,7 +342,7 @@ class TestModules:
         ],
     )
     def test_modules_to_train_exist(self, job: Scene, argument: str, good: str, there: str) -> None:
-        job.run["tuning"] = {"method": "freeze"}
+        job.document["tuning"] = {"method": "freeze"}
         job.train[argument] = good
         assert warnings(job) == []
         job.train[argument] = f"{good},attention"
@@ -386,7 +386,7 @@ class TestPackages:
 
     def test_liger_needs_accelerators(self, job: Scene) -> None:
         job.train["enable_liger_kernel"] = True
-        job.run["accelerator"] = {"count": 0}
+        job.document["accelerator"] = {"count": 0}
         assert "spec.training.ligerKernel needs accelerators" in refusal(job)
 
     def test_liger_does_nothing_for_some_models(self, job: Scene) -> None:

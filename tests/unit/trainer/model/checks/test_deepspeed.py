@@ -25,13 +25,13 @@ def own(scene: Scene, configuration: Any) -> None:
     path = scene.root / "ds" / "zero.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(configuration if isinstance(configuration, str) else json.dumps(configuration))
-    scene.run["deepspeed"] = {"stage": None, "config": str(path)}
+    scene.document["deepspeed"] = {"stage": None, "config": str(path)}
 
 
 def refusal(scene: Scene) -> str:
     def judge() -> None:
-        deepspeed_config.check(scene.description, scene.train)
-        deepspeed_config.stage(scene.description)
+        deepspeed_config.check(scene.run, scene.train)
+        deepspeed_config.stage(scene.run)
 
     with pytest.raises(PermanentError) as caught:
         judge()
@@ -41,16 +41,16 @@ def refusal(scene: Scene) -> str:
 
 
 def test_without_deepspeed_there_is_no_stage_and_nothing_to_copy(scene: Scene) -> None:
-    deepspeed_config.check(scene.description, scene.train)
-    deepspeed_config.install(scene.description)
-    assert deepspeed_config.stage(scene.description) is None
+    deepspeed_config.check(scene.run, scene.train)
+    deepspeed_config.install(scene.run)
+    assert deepspeed_config.stage(scene.run) is None
     assert not (scene.run_directory / "data").exists()
 
 
 def test_the_typed_fields_say_the_stage_themselves(scene: Scene) -> None:
-    scene.run["deepspeed"] = {"stage": 3, "config": "/etc/qwensft/deepspeed.json"}
-    assert deepspeed_config.stage(scene.description) == 3
-    deepspeed_config.install(scene.description)
+    scene.document["deepspeed"] = {"stage": 3, "config": "/etc/qwensft/deepspeed.json"}
+    assert deepspeed_config.stage(scene.run) == 3
+    deepspeed_config.install(scene.run)
     assert not (scene.run_directory / "data").exists()
 
 
@@ -61,19 +61,19 @@ def test_the_stage_of_an_own_file_is_read(scene: Scene, zero: Any, stage: int) -
         {key: value for key, value in AUTO.items() if key != "zero_optimization"}
         | ({"zero_optimization": zero} if zero is not None else {}),
     )
-    assert deepspeed_config.stage(scene.description) == stage
+    assert deepspeed_config.stage(scene.run) == stage
 
 
 def test_an_own_file_is_copied_as_it_is(scene: Scene) -> None:
     own(scene, AUTO)
-    deepspeed_config.check(scene.description, scene.train)
-    deepspeed_config.install(scene.description)
+    deepspeed_config.check(scene.run, scene.train)
+    deepspeed_config.install(scene.run)
     assert json.loads((scene.run_directory / "data" / "deepspeed.json").read_text()) == AUTO
 
 
 def test_zero_3_gathers_the_weights_it_saves(scene: Scene) -> None:
     own(scene, AUTO | {"zero_optimization": {"stage": 3}})
-    deepspeed_config.install(scene.description)
+    deepspeed_config.install(scene.run)
     copied = json.loads((scene.run_directory / "data" / "deepspeed.json").read_text())
     assert copied["zero_optimization"]["stage3_gather_16bit_weights_on_model_save"] is True
 
@@ -114,7 +114,7 @@ def test_numbers_that_contradict_the_spec_are_named_with_both_values(scene: Scen
 def test_the_same_numbers_as_the_spec_are_no_contradiction(scene: Scene) -> None:
     scene.train |= {"per_device_train_batch_size": 4, "bf16": True}
     own(scene, AUTO | {"train_micro_batch_size_per_gpu": 4, "bf16": {"enabled": True}})
-    deepspeed_config.check(scene.description, scene.train)
+    deepspeed_config.check(scene.run, scene.train)
 
 
 def test_a_configuration_without_a_batch_size_is_refused(scene: Scene) -> None:
@@ -123,6 +123,6 @@ def test_a_configuration_without_a_batch_size_is_refused(scene: Scene) -> None:
 
 
 def test_a_file_that_cannot_be_read_now_is_no_bad_one(scene: Scene) -> None:
-    scene.run["deepspeed"] = {"stage": None, "config": str(UNREADABLE)}
+    scene.document["deepspeed"] = {"stage": None, "config": str(UNREADABLE)}
     with pytest.raises(OSError, match="Input/output error"):
-        deepspeed_config.check(scene.description, scene.train)
+        deepspeed_config.check(scene.run, scene.train)

@@ -21,8 +21,8 @@ DEFAULTS: dict[str, Any] = {
 
 
 def warnings(scene: Scene, samples: int, method: str = "lora", **arguments: Any) -> list[str]:
-    scene.run["tuning"] = {"method": method}
-    found = learning_rate.warnings(scene.description, DEFAULTS | arguments, samples)
+    scene.document["tuning"] = {"method": method}
+    found = learning_rate.warnings(scene.run, DEFAULTS | arguments, samples)
     assert all(len(warning) <= 200 for warning in found)  # what a termination message has room for
     return found
 
