@@ -134,7 +134,7 @@ def test_every_reason_that_the_trainer_gives_is_one_of_the_api() -> None:
 
 
 def _reasons() -> Iterator[str]:
-    """Constants in the place of a reason: of an error or a report, in a comparison, in the two tables."""
+    """Constants in the place of a reason: of an error, its class or a report, in a comparison, in the two tables."""
     for call in calls(TRAINER):
         is_error = ast.unparse(call.func) in ("StageError", "PermanentError", "super().__init__")
         for value in [*(call.args[:1] if is_error else ()), *(k.value for k in call.keywords if k.arg == "reason")]:
@@ -143,6 +143,8 @@ def _reasons() -> Iterator[str]:
     for node in nodes(TRAINER):
         if isinstance(node, ast.Compare) and ast.unparse(node.left).endswith("reason"):
             yield from (str(other.value) for other in node.comparators if isinstance(other, ast.Constant))
+        elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "reason":
+            yield from [str(node.value.value)] if isinstance(node.value, ast.Constant) else []
     yield from (rule.reason for rule in failures._RULES)
     yield from cli.STAGES.values()
 

@@ -24,7 +24,7 @@ from tests.unit.trainer import models
 
 from qwensft_operator.render import Defaults
 from qwensft_operator.runtime.execute import Executor
-from qwensft_operator.runtime.kube import CLAIMS, JOBS, PODS, QWENSFTJOBS, Manifest
+from qwensft_operator.runtime.kube import CLAIMS, CONFIG_MAPS, JOBS, PODS, QWENSFTJOBS, Manifest
 from qwensft_operator.runtime.metrics import Metrics
 from qwensft_operator.runtime.nodes import Nodes
 from qwensft_operator.runtime.observe import Key, Observer
@@ -69,6 +69,7 @@ class World:
 
     def __init__(self, root: Path) -> None:
         self.root, self.kube = root, FakeKube()
+        self.kube.put(CONFIG_MAPS, "team", {"metadata": {"name": "facts"}, "data": {"f.json": "[]"}})
         queue: WorkQueue[Key] = WorkQueue(StillTimers(), Backoff(base=1, jitter=lambda: 0))
         moments = (datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=10 * n) for n in itertools.count())
         self._reconciler = Reconciler(

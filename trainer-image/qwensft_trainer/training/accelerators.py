@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from qwensft_trainer.base.log import log
 from qwensft_trainer.contract.errors import StageError
 
-ADVICE = (
+MISSING_ADVICE = (
     "Check on that node that the driver works (nvidia-smi) and the device plugin is healthy, that "
     "spec.worker.runtimeClassName names the runtime that hands devices to containers, and that the image's torch is "
     "made for these devices and this driver (spec.worker.image)."
@@ -47,7 +47,8 @@ def require(needed: int) -> None:
     words = f", says: {' '.join(seen.warnings)}" if seen.warnings else ""
     raise StageError(
         "AcceleratorMissing",
-        f"the pod sees {some} of the {needed} accelerators that its processes need ({made_for}{words:.700}). {ADVICE}",
+        f"the pod sees {some} of the {needed} accelerators that its processes need ({made_for}{words:.700}). "
+        f"{MISSING_ADVICE}",
     )
 
 

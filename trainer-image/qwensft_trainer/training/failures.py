@@ -16,7 +16,7 @@ from pathlib import Path
 from qwensft_trainer.base.causes import STORAGE_ADVICE, STORAGE_ERRNOS
 from qwensft_trainer.base.redaction import clean
 from qwensft_trainer.contract.errors import StageError, invalid_config
-from qwensft_trainer.training.accelerators import ADVICE
+from qwensft_trainer.training.accelerators import MISSING_ADVICE
 from qwensft_trainer.training.tracebacks import Raised, parse, parse_exception
 
 
@@ -114,7 +114,7 @@ _RULES: tuple[_Rule, ...] = (
             r"|CUDA driver version is insufficient|no CUDA-capable device|invalid device ordinal"
             r"|Torch not compiled with CUDA enabled"
         ),
-        ADVICE,
+        MISSING_ADVICE,
     ),
     _Rule(
         "AcceleratorFailed",

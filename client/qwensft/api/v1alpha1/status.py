@@ -6,9 +6,9 @@ Numbers stay numbers; the two texts in `progress` exist for the columns of `kube
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from .base import OpenEnum, StatusModel, Time, UniqueBy
 
@@ -176,12 +176,6 @@ class Status(StatusModel):
         None, description="Seconds for which the run was held before, left out of runPolicy.activeDeadlineSeconds."
     )
     completion_time: Time | None = Field(None, description="When the job succeeded or failed for good.")
-
-    @field_validator("phase", mode="before")
-    @classmethod
-    def _known_phase(cls, phase: Any) -> Any:
-        # A word for people that a newer operator may have more of; what the job does follows from the rest.
-        return phase if any(phase == known for known in Phase) else None
 
     def condition(self, type_: str) -> Condition | None:
         """Return the condition of a type, or None if it is not there."""

@@ -334,7 +334,7 @@ def test_a_field_is_replaced_by_its_name_and_no_other() -> None:
 
 def test_no_code_changes_a_field_without_that_check() -> None:
     """pydantic's model_copy takes any name: a misspelt one is lost without a word."""
-    folders = ("operator", "trainer-image", "quickstart", "benchmarks", "tests")
+    folders = ("client", "operator", "trainer-image", "quickstart", "benchmarks", "tests")
     files = {path for folder in folders for path in (REPOSITORY / folder).rglob("*.py")} - {Path(__file__)}
     users = {path.name for path in files if "model_copy(" in path.read_text(encoding="utf-8")}
     assert users == {"base.py"}

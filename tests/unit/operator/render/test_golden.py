@@ -50,7 +50,7 @@ def check(file: Path, rendered: str) -> None:
 
 def apart_from_minimal(job: QwenSFTJob) -> str:
     minimal = example("minimal")
-    return differences(manifests(minimal), manifests(job.model_copy(update={"metadata": minimal.metadata})))
+    return differences(manifests(minimal), manifests(job.replace(metadata=minimal.metadata)))
 
 
 def test_the_manifests_of_the_minimal_job() -> None:
