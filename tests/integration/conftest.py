@@ -174,7 +174,7 @@ async def lone_cluster(unserved_namespace: str, tmp_path: Path) -> AsyncIterator
 
 
 def start_operator(log: Path, **settings: str) -> Operator:
-    """Start `python -m qwensft` with its log in a file."""
+    """Start `python -m qwensft_operator` with its log in a file."""
     environment = {
         **os.environ,
         "PYTHONPATH": str(REPOSITORY / "operator"),
@@ -187,7 +187,7 @@ def start_operator(log: Path, **settings: str) -> Operator:
         **settings,
     }
     with log.open("wb") as output:
-        process = subprocess.Popen([sys.executable, "-m", "qwensft"], env=environment, stderr=output)
+        process = subprocess.Popen([sys.executable, "-m", "qwensft_operator"], env=environment, stderr=output)
     return Operator(process, log)
 
 

@@ -53,7 +53,8 @@ def install(version: str, patch: pytest.MonkeyPatch) -> None:
 
 def _install_newer_operator(patch: pytest.MonkeyPatch) -> None:
     # Not imported above: the packages have functions of the same names.
-    rendering, deciding = (importlib.import_module(f"qwensft.{name}") for name in ("render.config_map", "plan.decide"))
+    rendering = importlib.import_module("qwensft_operator.render.config_map")
+    deciding = importlib.import_module("qwensft_operator.plan.decide")
     describe, status_of = rendering.run_description, deciding._status
 
     def described(*arguments: Any) -> dict[str, Any]:

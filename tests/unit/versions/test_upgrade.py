@@ -156,8 +156,8 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     (rows / "f.json").write_text(json.dumps([{"instruction": "Hi", "output": "Hello"}]))
     (tmp_path / "workspace").mkdir()
 
-    def tokenise(_stage: Any, description: Any, *_: Any) -> tuple[dict[str, Any], list[str]]:
-        description.tokenized_directory.mkdir(parents=True)
+    def tokenise(_stage: Any, run: Any, *_: Any) -> tuple[dict[str, Any], list[str]]:
+        run.tokenized_directory.mkdir(parents=True)
         return {"samples": 1, "tokens": 12}, []
 
     def export(completed: dict[str, Any]) -> None:
@@ -167,9 +167,9 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     for module in (prepare, merge):
         monkeypatch.setattr(module, "forbid_hub_access", lambda: None)
     monkeypatch.setattr(prepare, "tokenise", tokenise)
-    monkeypatch.setattr(merge, "_export", export)
+    monkeypatch.setattr("qwensft_trainer.merging.export.export", export)
     monkeypatch.setattr(merge, "_verify", lambda *_, **__: {"tensors": 1})
-    monkeypatch.setattr(merge, "untie_embeddings", lambda _: None)
+    monkeypatch.setattr("qwensft_trainer.merging.files.untie_embeddings", lambda _: None)
     program = tmp_path / "bin" / "torchrun"
     program.parent.mkdir()
     text = textwrap.dedent(TORCHRUN).lstrip().format(python=sys.executable, calls=str(tmp_path / "trainings"))

@@ -205,7 +205,7 @@ async def test_the_process_of_a_watcher_that_has_ended_ends_too(world: World, tm
     settings = {"TRAINER_IMAGE": "t", "LEADER_ELECTION": "false", "HEALTH_PORT": "0", "DEAF_AFTER_SECONDS": "3"}
     environment = {f"QWENSFT_{name}": value for name, value in settings.items()}
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "qwensft"),
+        *(sys.executable, "-m", "qwensft_operator"),
         env={**os.environ, **environment, "KUBECONFIG": str(tmp_path / "kubeconfig")},
         stderr=asyncio.subprocess.PIPE,
     )
