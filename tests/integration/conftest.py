@@ -177,7 +177,7 @@ def start_operator(log: Path, **settings: str) -> Operator:
     """Start `python -m qwensft_operator` with its log in a file."""
     environment = {
         **os.environ,
-        "PYTHONPATH": str(REPOSITORY / "operator"),
+        "PYTHONPATH": os.pathsep.join(str(REPOSITORY / folder) for folder in ("client", "operator")),
         # Compiling kopf and the Kubernetes client takes longer than all the rest of a start.
         "PYTHONDONTWRITEBYTECODE": "",
         "PYTHONPYCACHEPREFIX": str(REPOSITORY / "build" / "pycache"),
