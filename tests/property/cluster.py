@@ -135,10 +135,12 @@ class Cluster:
             config_maps=frozenset(self.config_maps),
             claim_exists=self.claim,
             claims=claims if claims_wanted(job, children) else None,
-            named_config_maps={"rows": frozenset({"rows.json"} if self.rows else ())}
-            if config_maps_wanted(job, children)
-            else None,
+            named_config_maps=self._named_config_maps(config_maps_wanted(job, children)),
         )
+
+    def _named_config_maps(self, names: tuple[str, ...]) -> dict[str, frozenset[str]] | None:
+        keys = frozenset(dataset["source"]["configMap"]["key"] for dataset in self.spec["datasets"] if self.rows)
+        return dict.fromkeys(names, keys) if names else None
 
     def reconcile(self, *, crash_before: int | None = None, meanwhile: Callable[[], None] | None = None) -> Pass:
         """Make one pass.
