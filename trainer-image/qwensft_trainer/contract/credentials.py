@@ -2,7 +2,7 @@
 
 A Secret made from a file often ends in a newline, and no token begins or ends with a space: both are taken off. What no
 HTTP header can carry is refused here, without showing it: the HTTP clients would put the token into their errors. Every
-value becomes known to redaction.py.
+value becomes known to base/redaction.py.
 """
 
 from __future__ import annotations

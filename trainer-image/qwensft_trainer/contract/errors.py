@@ -1,7 +1,7 @@
 """The failures a stage can end with: a CamelCase reason, a message that tells the fix, and an exit code.
 
 Exit code 78 (EX_CONFIG) means that trying again cannot help; everything else may be retried. Which text of a crashed
-training process means which reason is decided in failures.py, not here.
+training process means which reason is decided in training/failures.py.
 """
 
 from __future__ import annotations

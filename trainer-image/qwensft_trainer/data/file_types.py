@@ -1,7 +1,7 @@
 """Opens a data file and yields its rows: JSON, JSON Lines, CSV or Parquet, text also packed with gzip or zstd.
 
 The ending of the name decides, then the first bytes of the content: a ConfigMap key or a URL may end in anything.
-JSON is read in rows.py.
+JSON is read in json_rows.py.
 """
 
 from __future__ import annotations

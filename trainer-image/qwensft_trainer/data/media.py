@@ -1,7 +1,7 @@
 """Images and videos of a dataset: copied to the run's volume, each one opened to see that it can be decoded.
 
 Training reads them from there. Whether the texts have a placeholder for each is checked here, too; which file a row
-means is dataset_source.py's part.
+means is source.py's part.
 """
 
 from __future__ import annotations

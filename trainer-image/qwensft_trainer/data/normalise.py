@@ -1,6 +1,6 @@
 """Validates every row of every dataset and writes the normalised copies that are tokenised, with dataset_info.json.
 
-Streams row by row; where the files come from is dataset_source.py's part, tokenising tokenization.py's.
+Streams row by row; where the files come from is source.py's part, tokenising tokenization.py's.
 ADR 0016 says why.
 """
 

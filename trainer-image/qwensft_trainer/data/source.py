@@ -1,6 +1,6 @@
 """Where the rows of a dataset come from: a mounted file, or a hub's repository or a URL, fetched to the volume.
 
-Gives the files with rows, and the path of a file that a row names. The rows themselves are read in data_files.py.
+Gives the files with rows, and the path of a file that a row names. The rows themselves are read in file_types.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Runs torchrun as a child process: its command line, its output, and SIGTERM held back while workers save.
 
-What the child's end means is decided in train.py and failures.py.
+What the child's end means is decided in stages/train.py and failures.py.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Rules on names of modules and numbers of layers that a job gives: do they exist in this model?
 
 peft and LLaMA-Factory would say so only on the accelerators, or train something else in silence. The names come from
-the headers of the weight files; LLaMA-Factory compares them as it does (model/adapter.py, model_utils/visual.py).
+the headers of the weight files; LLaMA-Factory compares them as it does (llamafactory/model/adapter.py).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Rules on number formats: a base that is quantised already, and one that is to be quantised while an adapter trains.
 
-What LLaMA-Factory would refuse on the accelerators (model_utils/quantization.py, adapter.py), or do wrong in silence.
+What LLaMA-Factory would refuse on the accelerators (llamafactory/model/adapter.py), or do wrong in silence.
 """
 
 from __future__ import annotations
