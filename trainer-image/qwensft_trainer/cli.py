@@ -22,7 +22,7 @@ from qwensft_trainer.base.log import log
 from qwensft_trainer.base.redaction import clean_output
 from qwensft_trainer.contract import credentials, termination
 from qwensft_trainer.contract.errors import Interrupted, StageError, disk_full
-from qwensft_trainer.contract.stage import Stage
+from qwensft_trainer.contract.stage import StageContext
 from qwensft_trainer.contract.termination import Report
 
 # The stages that the operator knows, and what a failure nobody has foreseen is called in each.
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     attempt = int(os.environ.get("QWENSFT_ATTEMPT", "1"))
     os.environ.setdefault("QWENSFT_STAGE", options.stage)
     os.umask(0o002)
-    stage = Stage(
+    context = StageContext(
         name=options.stage,
         attempt=attempt,
         config=options.config,
@@ -45,34 +45,34 @@ def main(argv: Sequence[str] | None = None) -> int:
         metrics_port=options.metrics_port,
     )
     with clean_output():
-        return _reported(stage)
+        return _reported(context)
 
 
-def _reported(stage: Stage) -> int:
+def _reported(context: StageContext) -> int:
     """Run the stage and tell how it ended, in the log and the termination message; returns the exit code."""
     # As PID 1 of its container a process ignores SIGTERM unless it asks for it. Training puts its own handler on top.
     previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        ended = _run(stage)
+        report = _run(context)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the result stands; only its writing is left
-        termination.write(stage.termination_log, ended)
+        termination.write(context.termination_log, report)
     finally:
         signal.signal(signal.SIGTERM, previous)
-    log(f"{ended.outcome.lower()}" + (f" ({ended.reason}): {ended.message}" if ended.reason else ""))
-    return ended.exit_code
+    log(f"{report.outcome.lower()}" + (f" ({report.reason}): {report.message}" if report.reason else ""))
+    return report.exit_code
 
 
-def _run(stage: Stage) -> Report:
-    rank = int(os.environ.get("NODE_RANK", "0")) if stage.name == "train" else None
+def _run(context: StageContext) -> Report:
+    node_rank = int(os.environ.get("NODE_RANK", "0")) if context.name == "train" else None
     try:
         credentials.read_environment(os.environ)
-        prepare_environment(stage.scratch)
-        result = importlib.import_module(f"qwensft_trainer.stages.{stage.name}").main(stage)
+        prepare_environment(context.scratch)
+        result = importlib.import_module(f"qwensft_trainer.stages.{context.name}").main(context)
         return Report(
             outcome="Succeeded",
-            stage=stage.name,
-            attempt=stage.attempt,
-            rank=rank,
+            stage=context.name,
+            attempt=context.attempt,
+            rank=node_rank,
             exit_code=0,
             message=result.message,
             metrics=result.metrics,
@@ -81,18 +81,18 @@ def _run(stage: Stage) -> Report:
     except Interrupted as stopped:
         failure: StageError | Interrupted = stopped
     except OSError as error:
-        failure = _of_system(stage, error)
+        failure = _of_system(context, error)
     except StageError as error:
         failure = error
     except MemoryError:
-        failure = StageError("OutOfMemory", f"The {stage.name} stage ran out of memory: raise its memory limit.")
+        failure = StageError("OutOfMemory", f"The {context.name} stage ran out of memory: raise its memory limit.")
     except Exception as error:
-        failure = _unexpected(stage, error)
+        failure = _unexpected(context, error)
     return Report(
         outcome="Interrupted" if isinstance(failure, Interrupted) else "Failed",
-        stage=stage.name,
-        attempt=stage.attempt,
-        rank=rank,
+        stage=context.name,
+        attempt=context.attempt,
+        rank=node_rank,
         exit_code=failure.exit_code,
         reason=failure.reason,
         message=failure.message,
@@ -103,18 +103,18 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise Interrupted("Stopped by SIGTERM; the next attempt does this stage again.")
 
 
-def _of_system(stage: Stage, error: OSError) -> StageError:
+def _of_system(context: StageContext, error: OSError) -> StageError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return disk_full(error)
-    failure = _unexpected(stage, error)
+    failure = _unexpected(context, error)
     if error.errno in STORAGE_ERRNOS:
         return StageError(failure.reason, f"{failure.message}. {STORAGE_ADVICE}")
     return failure
 
 
-def _unexpected(stage: Stage, error: Exception) -> StageError:
+def _unexpected(context: StageContext, error: Exception) -> StageError:
     traceback.print_exception(error)
-    return StageError(STAGES[stage.name], f"{type(error).__name__}: {error}")
+    return StageError(STAGES[context.name], f"{type(error).__name__}: {error}")
 
 
 def _parser() -> argparse.ArgumentParser:

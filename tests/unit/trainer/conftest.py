@@ -15,7 +15,7 @@ import yaml
 
 from qwensft_trainer.base import redaction
 from qwensft_trainer.contract.config import Run, load_run
-from qwensft_trainer.contract.stage import Stage
+from qwensft_trainer.contract.stage import StageContext
 
 ALPACA_COLUMNS = {
     "prompt": "instruction",
@@ -53,10 +53,10 @@ class Scene:
         return Path(self.document["runDirectory"])
 
     @property
-    def stage(self) -> Stage:
+    def context(self) -> StageContext:
         self._write("run", self.document)
         self._write("train", self.train)
-        return Stage(
+        return StageContext(
             name="train",
             attempt=1,
             config=self.root / "etc",
@@ -77,12 +77,12 @@ class Scene:
             *("--metrics-port", "0"),
         ]
 
-    def attempt(self, number: int) -> Stage:
-        return replace(self.stage, attempt=number)
+    def attempt(self, number: int) -> StageContext:
+        return replace(self.context, attempt=number)
 
     @property
     def run(self) -> Run:
-        return load_run(self.stage.config)
+        return load_run(self.context.config)
 
     def add_dataset(
         self, name: str, rows: Any, *, form: str = "alpaca", file_name: str = "data.json", **more: Any

@@ -19,7 +19,7 @@ from tests.hubs.fixtures import running
 from qwensft_trainer import cli
 from qwensft_trainer.base.log import log
 from qwensft_trainer.contract.errors import Interrupted, StageError, invalid_model
-from qwensft_trainer.contract.stage import Result, Stage
+from qwensft_trainer.contract.stage import Result, StageContext
 from qwensft_trainer.stages import prepare
 
 from . import models
@@ -34,7 +34,7 @@ def restored_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def run(scene: Scene, stage: str = "prepare", *, rewrite: bool = True) -> tuple[int, dict[str, Any]]:
     """Run a stage on the scene; with `rewrite` its configuration files are written anew before."""
     if rewrite:
-        _ = scene.stage
+        _ = scene.context
     code = cli.main([stage, *scene.arguments])
     return code, json.loads((scene.root / "termination-log").read_text())
 
@@ -51,7 +51,7 @@ def test_an_invalid_dataset_ends_with_78_and_the_row(scene: Scene) -> None:
 
 
 def test_sigterm_ends_a_stage_at_once_and_is_told(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    def asked_to_stop(_: Stage) -> Result:
+    def asked_to_stop(_: StageContext) -> Result:
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(10)
         raise AssertionError("the stage went on")
@@ -72,7 +72,7 @@ def test_sigterm_in_a_library_that_hides_what_it_catches_is_told_all_the_same(
         except Exception as error:
             raise invalid_model("Failed to load tokenizer.") from error
 
-    def load(_: Stage) -> Result:
+    def load(_: StageContext) -> Result:
         load_tokenizer()
         raise AssertionError("the stage went on")
 
@@ -96,7 +96,7 @@ def test_sigterm_in_a_library_that_hides_what_it_catches_is_told_all_the_same(
 def test_every_kind_of_failure_has_its_exit_code(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, reason: str
 ) -> None:
-    def fail(_: Stage) -> Result:
+    def fail(_: StageContext) -> Result:
         raise error
 
     monkeypatch.setattr(prepare, "main", fail)
@@ -109,7 +109,7 @@ def test_every_kind_of_failure_has_its_exit_code(
 def test_a_volume_in_trouble_is_no_bad_model_and_no_bad_configuration(scene: Scene, name: str) -> None:
     models.write(scene.root / "model", "qwen3")
     scene.add_dataset("support", [{"instruction": "Hi", "output": "Hello"}])
-    _ = scene.stage
+    _ = scene.context
     (scene.root / name).unlink()
     (scene.root / name).symlink_to(UNREADABLE)
     code, message = run(scene, rewrite=False)
@@ -132,7 +132,7 @@ def test_a_broken_configuration_ends_with_78(scene: Scene) -> None:
 def test_a_token_is_shown_nowhere(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(_: Stage) -> Result:
+    def fail(_: StageContext) -> Result:
         token = os.environ["HF_TOKEN"]
         log(f"sending {token}")
         raise RuntimeError(f"the client says {token}") from ValueError(f"Illegal header value b'Bearer {token}\\n'")
@@ -151,7 +151,7 @@ def test_a_process_with_a_broken_token_shows_no_part_of_it(scene: Scene, tmp_pat
     (tmp_path / "hub" / "models").mkdir(parents=True)
     with running(huggingface, tmp_path / "hub") as hub:
         scene.document["model"]["download"] = {"hub": "huggingFace", "repo": "Qwen/Qwen3-0.6B", "endpoint": hub.url}
-        _ = scene.stage
+        _ = scene.context
         ended = subprocess.run(
             [sys.executable, "-m", "qwensft_trainer.cli", "prepare", *scene.arguments],
             env=os.environ | {"HF_TOKEN": "first-half\nsecond-half"},

@@ -82,15 +82,15 @@ def export_arguments(
 
 
 def _template(arguments: Mapping[str, Any], run: Run) -> str:
-    """The template that the spec tells, or that prepare has found in the model's files."""
-    told = arguments.get("template") or (files.read_json_object(run.prepare_result) or {}).get("template")
-    if not isinstance(told, str):
+    """The template that the spec names, or that prepare has found in the model's files."""
+    template = arguments.get("template") or (files.read_json_object(run.prepare_result) or {}).get("template")
+    if not isinstance(template, str):
         raise PermanentError(
             "PreparationMissing",
             f"{run.prepare_result} names no template, so this volume was not prepared by this version of the trainer: "
             "create the job again, or set spec.model.template.",
         )
-    return told
+    return template
 
 
 def _common(arguments: Mapping[str, Any], run: Run, output: Path) -> Arguments:

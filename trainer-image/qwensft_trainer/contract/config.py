@@ -214,19 +214,19 @@ def load_run(directory: Path) -> Run:
     return run
 
 
-def unread(said: Any, read: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+def unread(document: Any, read: Any, place: str = "") -> Iterator[tuple[str, Any]]:
     """What a document says and its reading lacks: each key with its path (datasets.0.name), and its value.
 
     Keys without a value (null) say nothing.
     """
-    if isinstance(said, dict) and isinstance(read, dict):
-        for key, value in said.items():
+    if isinstance(document, dict) and isinstance(read, dict):
+        for key, value in document.items():
             if key in read:
                 yield from unread(value, read[key], f"{place}{key}.")
             elif value is not None:
                 yield f"{place}{key}", value
-    elif isinstance(said, list) and isinstance(read, list):
-        for number, (value, counterpart) in enumerate(zip(said, read, strict=True)):
+    elif isinstance(document, list) and isinstance(read, list):
+        for number, (value, counterpart) in enumerate(zip(document, read, strict=True)):
             yield from unread(value, counterpart, f"{place}{number}.")
 
 

@@ -31,6 +31,6 @@ _UNCOUNTED = {"model": {"cache"}}  # where a model is downloaded to
 def configuration_digest(run: Run, train_arguments: dict[str, Any]) -> str:
     """Identifies what is trained on what: two jobs with the same digest may go on from each other's checkpoints."""
     first = run.model_dump(mode="json", include=_FIRST, exclude=_UNCOUNTED)
-    said = {section: value for section, value in run.document.items() if section in _FIRST}
-    later = dict(unread(said, run.model_dump(mode="json", include=_FIRST, by_alias=True)))
+    document = {section: value for section, value in run.document.items() if section in _FIRST}
+    later = dict(unread(document, run.model_dump(mode="json", include=_FIRST, by_alias=True)))
     return files.sha256_of_json({"run": first, "train": train_arguments} | ({"later": later} if later else {}))

@@ -14,8 +14,11 @@ PROGRESS_FILE = "progress.json"
 
 
 @dataclass(frozen=True)
-class Stage:
-    """Where a stage runs. The defaults of the command line are the mount points the operator uses."""
+class StageContext:
+    """Which stage runs, which attempt at it, and where.
+
+    The defaults of the command line are the mount points that the operator uses.
+    """
 
     name: str
     attempt: int

@@ -81,9 +81,9 @@ def shorten(message: str, limit: int) -> str:
     return message[: limit - 3 - tail] + "..." + message[len(message) - tail :]
 
 
-def write(path: Path, termination: Report) -> None:
+def write(path: Path, report: Report) -> None:
     """Write the message. A failure to do so is only logged: the exit code still tells the outcome."""
     try:
-        path.write_text(termination.to_json(), encoding="utf-8")
+        path.write_text(report.to_json(), encoding="utf-8")
     except OSError as error:
         log(f"cannot write the termination message to {path}: {error}")

@@ -39,8 +39,8 @@ def claim(run: Run) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     if _owner_uid(directory) == run.owner.uid:
         return
-    strangers = [path.name for path in directory.iterdir() if path.name not in _NOT_CONTENT]
-    if strangers:
+    entries = [path.name for path in directory.iterdir() if path.name not in _NOT_CONTENT]
+    if entries:
         _take_over(run)
     files.write_json(directory / MARKER, run.owner.model_dump(mode="json"))
 
@@ -71,14 +71,14 @@ def _take_over(run: Run) -> None:
 
 def _output_exists(run: Run) -> PermanentError:
     marker = files.read_json_object(run.run_directory / MARKER) or {}
-    whose = (
+    owner = (
         f"belongs to {marker.get('namespace')}/{marker.get('name')} (UID {marker['uid']})"
         if marker.get("uid")
         else "is not empty and carries no owner marker"
     )
     return PermanentError(
         "OutputExists",
-        f"{run.run_directory} {whose}, not to this job (UID {run.owner.uid}). Set spec.storage.path to a new "
+        f"{run.run_directory} {owner}, not to this job (UID {run.owner.uid}). Set spec.storage.path to a new "
         "directory, or spec.storage.onExisting to Resume (go on from its checkpoints) or Overwrite (delete its files).",
     )
 

@@ -40,12 +40,12 @@ def files_of(
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(descriptions.get(name, b""))
         splits = _splits(repo, skeleton, subset, field)
-    wanted = split or _DEFAULT_SPLIT
-    if wanted not in splits:
+    name = split or _DEFAULT_SPLIT
+    if name not in splits:
         raise invalid_dataset(
-            f"{repo} has no split {wanted!r}, but {', '.join(sorted(splits))}: set {field}.split to one of them."
+            f"{repo} has no split {name!r}, but {', '.join(sorted(splits))}: set {field}.split to one of them."
         )
-    return splits[wanted]
+    return splits[name]
 
 
 def _splits(repo: str, skeleton: Path, subset: str | None, field: str) -> dict[str, tuple[str, ...]]:

@@ -32,15 +32,15 @@ def check_placeholders(row: Conversation, template: str) -> None:
 
     Raises RowProblem. Only for templates that take images: for the others "<image>" is text as any other.
     """
-    for what, placeholder, given in (
+    for what, placeholder, media in (
         ("images", IMAGE_PLACEHOLDER, row.images),
         ("videos", VIDEO_PLACEHOLDER, row.videos),
         ("audios", AUDIO_PLACEHOLDER, ()),
     ):
         found = sum(message["content"].count(placeholder) for message in row.messages)
-        if found != len(given):
+        if found != len(media):
             raise RowProblem(
-                f"{len(given)} {what}, but {found} times '{placeholder}' in its messages; write {placeholder} once for "
+                f"{len(media)} {what}, but {found} times '{placeholder}' in its messages; write {placeholder} once for "
                 f"each of the {what}, where it belongs"
             )
     if row.videos and template != "qwen2_vl":

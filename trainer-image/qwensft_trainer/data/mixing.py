@@ -80,14 +80,14 @@ def split_off(rows: Any, fraction: float, *, seed: int) -> tuple[Any, Any]:
     import numpy
 
     _, first, place = numpy.unique(_identities(rows), return_index=True, return_inverse=True)
-    held = math.ceil(len(first) * fraction)
-    if held >= len(first):
+    size = math.ceil(len(first) * fraction)
+    if size >= len(first):
         raise invalid_dataset(
             f"With spec.evaluation.fraction {fraction} nothing of {len(first)} rows is left to train on: lower it, "
             "or add rows."
         )
-    chosen = numpy.random.default_rng(seed).permutation(len(first)) < held
-    return rows.select(numpy.flatnonzero(~chosen[place])), rows.select(numpy.sort(first[chosen]))
+    evaluation = numpy.random.default_rng(seed).permutation(len(first)) < size
+    return rows.select(numpy.flatnonzero(~evaluation[place])), rows.select(numpy.sort(first[evaluation]))
 
 
 def _identities(rows: Any) -> Any:

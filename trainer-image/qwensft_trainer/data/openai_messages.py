@@ -113,12 +113,12 @@ class _Parts:
             raise RowProblem(f"{where} is of type {form!r:.40}; expected text, {', '.join(_PARTS)}")
 
 
-def _function_call(said: str, calls: list[Any]) -> str:
+def _function_call(text: str, calls: list[Any]) -> str:
     """What LLaMA-Factory's FunctionFormatter reads: JSON, after what was said or thought before the call."""
     body = json.dumps([_call(number, call) for number, call in enumerate(calls, start=1)], ensure_ascii=False)
-    if not said.strip():
+    if not text.strip():
         return body
-    return said + ("" if said.endswith("\n") else "\n") + f"<tool_call>{body}</tool_call>"
+    return text + ("" if text.endswith("\n") else "\n") + f"<tool_call>{body}</tool_call>"
 
 
 def _call(number: int, call: Any) -> dict[str, Any]:

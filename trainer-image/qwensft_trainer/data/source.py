@@ -152,9 +152,9 @@ def _from_hub(dataset: Dataset, download: DatasetDownload, directory: Path, fiel
         if relative not in listed:
             return False
         # With it come those that follow it in the listing: images are asked for one by one, mostly in this order.
-        kin = (posixpath.dirname(relative), posixpath.splitext(relative)[1])
+        group = (posixpath.dirname(relative), posixpath.splitext(relative)[1])
         after = dropwhile(lambda name: name != relative, listed)
-        batch = takewhile(lambda name: (posixpath.dirname(name), posixpath.splitext(name)[1]) == kin, after)
+        batch = takewhile(lambda name: (posixpath.dirname(name), posixpath.splitext(name)[1]) == group, after)
         download_files(repository, snapshot, [listed[name] for name in islice(batch, _FILES_AT_A_TIME)], directory)
         return True
 

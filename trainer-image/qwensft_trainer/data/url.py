@@ -67,13 +67,13 @@ class Address:
         part, identity = (target.with_name(target.name + ending) for ending in (".part", ".part.json"))
         try:
             self._fs = self._fs or self._file_system()
-            known = self._state(url)
-            if files.read_json_object(identity) != known or not known.keys() & set(_VERSIONS):
+            state = self._state(url)
+            if files.read_json_object(identity) != state or not state.keys() & set(_VERSIONS):
                 part.unlink(missing_ok=True)
-            files.write_json(identity, known)
-            self._receive(url, part, known.get("size"))
+            files.write_json(identity, state)
+            self._receive(url, part, state.get("size"))
             # It comes in several requests, between which it may be replaced.
-            if known.get("size", 0) > _PIECE and self._state(url) != known:
+            if state.get("size", 0) > _PIECE and self._state(url) != state:
                 part.unlink()
                 raise StageError(
                     "DownloadFailed",
@@ -150,8 +150,8 @@ class Address:
             return self._s3()
         if self._scheme == "gs":
             token = credentials.service_account(self._credentials, _GS_KEY, field=self._secret_field)
-            given = {"token": str(token)} if token else {}
-            return fsspec.filesystem("gs", **given, endpoint_url=self._endpoint, skip_instance_cache=True)
+            login = {"token": str(token)} if token else {}
+            return fsspec.filesystem("gs", **login, endpoint_url=self._endpoint, skip_instance_cache=True)
         if self._endpoint:
             raise invalid_dataset(f"{self._field}.endpoint is for s3:// and gs:// addresses: remove it.")
         authorization = credentials.authorization(self._credentials, _HTTP_KEY, field=self._secret_field)

@@ -166,9 +166,9 @@ class Repository(abc.ABC):
 
     def token_refused(self, status: int) -> PermanentError:
         """401 or 403 although the repository is there."""
-        given = "the token given" if self.token else "access without a token"
+        credential = "the token given" if self.token else "access without a token"
         return self.refused(
-            f"{self.address} refuses {given} for {self.repo} (HTTP {status}): check that the Secret named in "
+            f"{self.address} refuses {credential} for {self.repo} (HTTP {status}): check that the Secret named in "
             f"{self.field}.tokenSecretRef holds a valid token with read access to this repository."
         )
 

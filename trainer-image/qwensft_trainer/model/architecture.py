@@ -79,8 +79,8 @@ class Architecture:
     @cached_property
     def tied(self) -> bool:
         """Whether the output layer is the input embeddings."""
-        said = self.config.get("tie_word_embeddings", self.text.get("tie_word_embeddings", False))
-        return bool(said) or not any(_is_named(name, _HEAD) for name in self.modules)
+        entry = self.config.get("tie_word_embeddings", self.text.get("tie_word_embeddings", False))
+        return bool(entry) or not any(_is_named(name, _HEAD) for name in self.modules)
 
     @property
     def quantization(self) -> str | None:

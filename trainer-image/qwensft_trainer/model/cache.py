@@ -61,12 +61,12 @@ def fill_shared(directory: Path, repository: Repository, snapshot: Snapshot, own
     `owner` tells the others who is at it. Raises what `download_files` raises; the next pod in line then tries.
     """
     partial = directory.with_name(f".{directory.name}.partial")
-    wanted = sum(file.size or 0 for file in model_files(snapshot))
+    total = sum(file.size or 0 for file in model_files(snapshot))
     while manifest_of(directory) is None:
         lease = Lease(
             directory.with_name(f".{directory.name}.lock"),
             owner,
-            note=lambda: f"{_bytes_below(partial) / (1 << 30):.1f} of {wanted / (1 << 30):.1f} GiB",
+            note=lambda: f"{_bytes_below(partial) / (1 << 30):.1f} of {total / (1 << 30):.1f} GiB",
         )
         with lease:
             try:

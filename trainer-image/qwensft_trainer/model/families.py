@@ -71,17 +71,17 @@ def resolve_template(run: Run) -> str:
             f"{directory} holds a model of type {model_type!r} (config.json), but only these Qwen models can be "
             f"trained: {', '.join(_FAMILIES)}. Correct spec.model.name or spec.model.source."
         )
-    asked = run.model.template
-    if asked is None:
+    template = run.model.template
+    if template is None:
         return _inferred(directory, family)
-    if asked not in family.templates:
+    if template not in family.templates:
         raise invalid_model(
-            f"The template is {asked} (spec.model.template, or told by spec.model.name {run.model.name}), but the "
+            f"The template is {template} (spec.model.template, or told by spec.model.name {run.model.name}), but the "
             f"model in {directory} is of type {model_type} (config.json), which needs "
             f"{' or '.join(family.templates)}. Correct spec.model.template, or spec.model.name and spec.model.source "
             "if this is not the model you mean."
         )
-    return asked
+    return template
 
 
 def doubts(template: str, directory: Path) -> list[str]:

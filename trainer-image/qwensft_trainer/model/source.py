@@ -126,12 +126,12 @@ def _obtain(run: Run, download: Download) -> None:
     entry = _known_entry(run, download, pinned or download.revision)
     if entry is None:
         repository = _repository(download)
-        asked = pinned if is_commit(download.hub, pinned) else download.revision
-        snapshot = repository.snapshot(asked)
+        revision = pinned if is_commit(download.hub, pinned) else download.revision
+        snapshot = repository.snapshot(revision)
         if pinned is not None and snapshot.commit != pinned:
             raise invalid_model(
-                f"{download.repo} has changed on the hub since this run began (revision {asked or 'default'}), and the "
-                "model it began with is gone from the volume. Create the job again, with another spec.storage.path."
+                f"{download.repo} has changed on the hub since this run began (revision {revision or 'default'}), and "
+                "the model it began with is gone from the volume. Create the job again, with another spec.storage.path."
             )
         if run.model.cache is None:
             there = files.read_json_object(path / cache.MANIFEST) or {}

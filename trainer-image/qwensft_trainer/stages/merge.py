@@ -17,17 +17,17 @@ from qwensft_trainer.base.log import log
 from qwensft_trainer.contract import arguments, workspace
 from qwensft_trainer.contract.config import Merge, Run, load_arguments, load_run
 from qwensft_trainer.contract.errors import PermanentError, invalid_config
-from qwensft_trainer.contract.stage import Result, Stage
+from qwensft_trainer.contract.stage import Result, StageContext
 from qwensft_trainer.merging import export
 from qwensft_trainer.merging import files as merged_files
 from qwensft_trainer.model import source as model_source
 from qwensft_trainer.model.checks import chain as model_checks
 
 
-def main(stage: Stage) -> Result:
+def main(context: StageContext) -> Result:
     """Returns the output "merged". A merge that is complete for the same inputs returns its recorded result."""
-    run = load_run(stage.config)
-    export_arguments = load_arguments(stage.config / "export.yaml")
+    run = load_run(context.config)
+    export_arguments = load_arguments(context.config / "export.yaml")
     merge = run.merge
     if merge is None:
         raise invalid_config("run.yaml has no section 'merge'.")
@@ -45,7 +45,11 @@ def main(stage: Stage) -> Result:
     )
     files.restore_directory(merge.directory)
     done = files.read_json_object(run.merge_result)
-    if done and done["inputs"] == inputs and merged_files.output_of(merge.directory, stage.workspace) == done["output"]:
+    if (
+        done
+        and done["inputs"] == inputs
+        and merged_files.output_of(merge.directory, context.workspace) == done["output"]
+    ):
         log("merged already")
         return Result(outputs={"merged": done["output"]})
     partial = merge.directory.with_name(f".{merge.directory.name}.partial")
@@ -63,7 +67,7 @@ def main(stage: Stage) -> Result:
         files.replace_directory(partial, merge.directory)
     finally:
         shutil.rmtree(partial, ignore_errors=True)  # a refused model is of no use and as large as the base
-    output = merged_files.output_of(merge.directory, stage.workspace) or {}
+    output = merged_files.output_of(merge.directory, context.workspace) or {}
     files.write_json(run.merge_result, {"inputs": inputs, "dtype": dtype, "verification": checks, "output": output})
     log(f"merged model in {merge.directory}: {output['sizeBytes']} bytes, {output['digest']}")
     return Result(outputs={"merged": output})

@@ -14,7 +14,7 @@ from qwensft_trainer.contract import workspace
 from qwensft_trainer.contract.config import Run, load_arguments, load_run
 from qwensft_trainer.contract.digest import configuration_digest
 from qwensft_trainer.contract.errors import PermanentError
-from qwensft_trainer.contract.stage import Result, Stage
+from qwensft_trainer.contract.stage import Result, StageContext
 from qwensft_trainer.data import normalise as datasets
 from qwensft_trainer.data import source as dataset_source
 from qwensft_trainer.model import families
@@ -28,13 +28,13 @@ SHOWN_WARNINGS = 5
 WARNING_CHARACTERS = 200
 
 
-def main(stage: Stage) -> Result:
+def main(context: StageContext) -> Result:
     """Returns counts, lengths, warnings, template and the model's shape as metrics (see docs/data.md).
 
     A preparation that is complete for these inputs returns at once with what was recorded.
     """
-    run = load_run(stage.config)
-    train_arguments = load_arguments(stage.config / "train.yaml")
+    run = load_run(context.config)
+    train_arguments = load_arguments(context.config / "train.yaml")
     digest = configuration_digest(run, train_arguments)
     if run.on_existing == "Resume":
         _refuse_other_results(run, digest)
@@ -59,7 +59,7 @@ def main(stage: Stage) -> Result:
     deepspeed_config.install(run)
     clock.lap("checked " + ", ".join(f"{count} rows of {name}" for name, count in rows.items()))
     forbid_hub_access()
-    counts, limits = tokenise(stage, run, train_arguments, template)
+    counts, limits = tokenise(context, run, train_arguments, template)
     clock.lap(f"tokenised {counts['samples']} samples, {counts['tokens']} tokens")
     warnings += remarks + limits + learning_rate.warnings(run, train_arguments, counts["samples"])
     for warning in warnings:
@@ -85,12 +85,12 @@ def main(stage: Stage) -> Result:
 
 
 def tokenise(
-    stage: Stage, run: Run, train_arguments: Mapping[str, Any], template: str
+    context: StageContext, run: Run, train_arguments: Mapping[str, Any], template: str
 ) -> tuple[dict[str, Any], list[str]]:
     """Counts and lengths of the tokenised data, and warnings. From here on torch and LLaMA-Factory are imported."""
     from qwensft_trainer.data import tokenization
 
-    lengths, warnings = tokenization.tokenise(run, train_arguments, template, scratch=stage.scratch)
+    lengths, warnings = tokenization.tokenise(run, train_arguments, template, scratch=context.scratch)
     train = lengths.pop(tokenization.TRAIN)
     counts = train.metrics()
     if lengths:

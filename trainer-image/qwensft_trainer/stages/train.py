@@ -22,7 +22,7 @@ from qwensft_trainer.contract import arguments, termination, workspace
 from qwensft_trainer.contract.config import Run, load_arguments, load_run
 from qwensft_trainer.contract.digest import configuration_digest
 from qwensft_trainer.contract.errors import Interrupted, PermanentError, StageError
-from qwensft_trainer.contract.stage import DRAIN_FLAG, DRAINED_FILE, PROGRESS_FILE, Result, Stage
+from qwensft_trainer.contract.stage import DRAIN_FLAG, DRAINED_FILE, PROGRESS_FILE, Result, StageContext
 from qwensft_trainer.contract.termination import Report
 from qwensft_trainer.model import source as model_source
 from qwensft_trainer.model.checks import chain as model_checks
@@ -40,28 +40,28 @@ from qwensft_trainer.training.peers import Peers
 from qwensft_trainer.training.torchrun import Gang
 
 
-def main(stage: Stage) -> Result:
+def main(context: StageContext) -> Result:
     """Train this node's part. Raises StageError with the root cause, Interrupted when the gang saved and stopped."""
     gang = Gang.from_environment(os.environ)
     for name in (DRAIN_FLAG, DRAINED_FILE, PROGRESS_FILE):
-        (stage.scratch / name).unlink(missing_ok=True)
-    shutil.rmtree(stage.scratch / "tmp", ignore_errors=True)
-    (stage.scratch / "tmp").mkdir()
-    held = torchrun.StopRequest(stage.scratch / DRAIN_FLAG, lambda: _announce_drain(stage, gang))
-    with held.held():
-        return _Attempt(stage, gang, held).run()
+        (context.scratch / name).unlink(missing_ok=True)
+    shutil.rmtree(context.scratch / "tmp", ignore_errors=True)
+    (context.scratch / "tmp").mkdir()
+    stop = torchrun.StopRequest(context.scratch / DRAIN_FLAG, lambda: _announce_drain(context, gang))
+    with stop.handled():
+        return _Attempt(context, gang, stop).run()
 
 
-def _announce_drain(stage: Stage, gang: Gang) -> None:
+def _announce_drain(context: StageContext, gang: Gang) -> None:
     """Leave a message for the case that the grace period ends first: nothing of ours runs after a SIGKILL."""
     log("SIGTERM: the workers save a checkpoint after this step and stop")
-    known = progress.read(stage.scratch / PROGRESS_FILE)
+    known = progress.read(context.scratch / PROGRESS_FILE)
     termination.write(
-        stage.termination_log,
+        context.termination_log,
         Report(
             outcome="Failed",
-            stage=stage.name,
-            attempt=stage.attempt,
+            stage=context.name,
+            attempt=context.attempt,
             rank=gang.node_rank,
             exit_code=137,
             reason="KilledBeforeSaved",
@@ -74,13 +74,13 @@ def _announce_drain(stage: Stage, gang: Gang) -> None:
 
 @dataclass(frozen=True)
 class _Attempt:
-    stage: Stage
+    context: StageContext
     gang: Gang
-    held: torchrun.StopRequest
+    stop: torchrun.StopRequest
 
     def run(self) -> Result:
-        run = load_run(self.stage.config)
-        train_arguments = load_arguments(self.stage.config / "train.yaml")
+        run = load_run(self.context.config)
+        train_arguments = load_arguments(self.context.config / "train.yaml")
         digest = configuration_digest(run, train_arguments)
         workspace.require_ownership(run)
         if (recorded := _recorded(run, digest)) is not None:
@@ -92,10 +92,10 @@ class _Attempt:
         if run.accelerator.count > 0:
             accelerators.require(self.gang.processes_per_node)
         if self.gang.leads:
-            metrics_server.start(self.stage.metrics_port, self.stage.scratch / PROGRESS_FILE)
+            metrics_server.start(self.context.metrics_port, self.context.scratch / PROGRESS_FILE)
         peers = Peers(self.gang.master_address, self.gang.nodes)
         rendezvous.wait_for_gang(peers.names, self.gang.node_rank, self.gang.master_port)
-        output = run.attempt_directory(self.stage.attempt)
+        output = run.attempt_directory(self.context.attempt)
         decision = self._decide(run, digest, output)
         if finished := decision.get("finishedIn"):
             if self.gang.leads:
@@ -105,13 +105,13 @@ class _Attempt:
         completed = arguments.training_arguments(
             train_arguments, run, output=output, resume=run.run_directory / resume if resume else None
         )
-        path = self.stage.scratch / "train.yaml"
+        path = self.context.scratch / "train.yaml"
         files.write_text(path, yaml.safe_dump(completed, sort_keys=False, allow_unicode=True))
         forbid_hub_access()
         training_environment(processes=self.gang.processes_per_node, accelerators=run.accelerator.count)
         rendezvous.wait_for_name(self.gang.master_address, self.gang.master_port)
-        ended = torchrun.run(self.gang.command(path), self.held, peers)
-        self._judge(ended)
+        end = torchrun.run(self.gang.command(path), self.stop, peers)
+        self._judge(end)
         return self._finish(run, digest, output, train_arguments)
 
     def _decide(self, run: Run, digest: str, output: Path) -> dict[str, Any]:
@@ -122,35 +122,35 @@ class _Attempt:
         newest = checkpoints.newest_complete(output.parent, digest)
         decision: dict[str, Any] = {
             "ownerUid": run.owner.uid,
-            "attempt": self.stage.attempt,
+            "attempt": self.context.attempt,
             "configDigest": digest,
             "nodes": self.gang.nodes,
         }
         if newest is None:
-            log(f"attempt {self.stage.attempt} starts from the base model")
+            log(f"attempt {self.context.attempt} starts from the base model")
         elif newest.finished:
             decision["finishedIn"] = str(newest.path.relative_to(run.run_directory))
             log(f"attempt {newest.attempt} had trained all {newest.max_steps} steps: its last checkpoint is the result")
         else:
             decision["resumeFrom"] = str(newest.path.relative_to(run.run_directory))
             decision["resumeStep"] = newest.step
-            log(f"attempt {self.stage.attempt} resumes from {decision['resumeFrom']} of {newest.max_steps} steps")
+            log(f"attempt {self.context.attempt} resumes from {decision['resumeFrom']} of {newest.max_steps} steps")
             # onExisting: Resume may go on in the very directory of the attempt before.
             if run.tuning.pissa and newest.path.parent != output:
                 shutil.copytree(newest.path.parent / pissa.INITIAL, output / pissa.INITIAL, dirs_exist_ok=True)
         files.write_json(path, decision)
         return decision
 
-    def _judge(self, ended: torchrun.Ended) -> None:
+    def _judge(self, end: torchrun.End) -> None:
         """Raise what the workers' end means, unless they trained to the last step."""
-        drained = files.read_json_object(self.stage.scratch / DRAINED_FILE)
+        drained = files.read_json_object(self.context.scratch / DRAINED_FILE)
         if drained is not None:
-            who = "this pod" if self.held.requested else "another pod of this training"
+            who = "this pod" if self.stop.requested else "another pod of this training"
             raise Interrupted(f"{who} was asked to stop; a checkpoint at step {drained['step']} is saved.")
-        if ended.lost_peer is not None:
-            raise StageError("PeerLost", f"{ended.lost_peer} went away; the cause stands in that pod.")
-        if ended.exit_code != 0:
-            raise failures.cause(failures.read_error_files(self.stage.scratch / "tmp"), ended.tail, ended.exit_code)
+        if end.lost_peer is not None:
+            raise StageError("PeerLost", f"{end.lost_peer} went away; the cause stands in that pod.")
+        if end.exit_code != 0:
+            raise failures.cause(failures.read_error_files(self.context.scratch / "tmp"), end.tail, end.exit_code)
 
     def _finish(self, run: Run, digest: str, directory: Path, train_arguments: Mapping[str, Any]) -> Result:
         """Record the result: exit code 0 alone proves nothing, the trainer's state must say that all steps are done."""
@@ -165,17 +165,17 @@ class _Attempt:
                 else "left no trainer_state.json"
             )
             raise StageError("TrainingIncomplete", f"Training exited without an error but {done}.")
-        known = progress.read(self.stage.scratch / PROGRESS_FILE)
+        known = progress.read(self.context.scratch / PROGRESS_FILE)
         metrics = known.metrics() if known else _metrics_of(state)
         if run.tuning.pissa:
             pissa.convert(directory)
         kind = "adapter" if run.tuning.method == "lora" else "model"
-        outputs = {kind: _describe_output(directory, self.stage.workspace)}
+        outputs = {kind: _describe_output(directory, self.context.workspace)}
         files.write_json(
             run.train_result,
             {
                 "configDigest": digest,
-                "attempt": self.stage.attempt,
+                "attempt": self.context.attempt,
                 "completedAt": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
                 "directory": str(directory.relative_to(run.run_directory)),
                 "metrics": {key: value for key, value in metrics.items() if value is not None},

@@ -75,8 +75,8 @@ def look() -> Seen:
         kind = torch.accelerator.current_accelerator()
         devices = torch.accelerator.device_count() if torch.accelerator.is_available() else 0
     # The driver's complaints are warnings of torch's; those of other packages are of no use here.
-    said = [str(warning.message) for warning in caught if "initialization" in str(warning.message)]
-    return Seen(devices, torch.__version__, kind.type if kind else None, said)
+    messages = [str(warning.message) for warning in caught if "initialization" in str(warning.message)]
+    return Seen(devices, torch.__version__, kind.type if kind else None, messages)
 
 
 if __name__ == "__main__":

@@ -100,10 +100,10 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]  # transformers carrie
         self._write()
 
     def _any_rank_drains(self, device: Any) -> bool:
-        wanted = self._drain_flag.exists()
+        requested = self._drain_flag.exists()
         if not _distributed():
-            return wanted
-        flag = torch.tensor([int(wanted)], device=device)
+            return requested
+        flag = torch.tensor([int(requested)], device=device)
         dist.all_reduce(flag, op=dist.ReduceOp.MAX)
         return bool(flag.item())
 

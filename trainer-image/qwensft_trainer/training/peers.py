@@ -27,7 +27,7 @@ class Peers:
     ) -> None:
         """`master_address` is `<job>-train-<n>-0.<service>`; the other nodes differ in the number before the dot."""
         head, dot, service = master_address.partition(".")
-        names = [re.sub(r"-0$", f"-{rank}", head) + dot + service for rank in range(nodes)]
+        names = [re.sub(r"-0$", f"-{node_rank}", head) + dot + service for node_rank in range(nodes)]
         self.names = names if nodes > 1 and len(set(names)) == nodes else []
         self._resolves = resolves or _resolves
         self._clock = clock

@@ -17,7 +17,7 @@ from qwensft_trainer.base.log import log
 from qwensft_trainer.contract.errors import StageError
 
 LIMIT_SECONDS = 600.0
-_TELL_EVERY_SECONDS = 30.0
+_LOG_EVERY_SECONDS = 30.0
 _PAUSE_SECONDS = 1.0
 _T = TypeVar("_T")
 
@@ -40,7 +40,7 @@ def wait_for_name(name: str, port: int, *, limit: float = LIMIT_SECONDS) -> None
     )
 
 
-def wait_for_gang(names: Sequence[str], rank: int, port: int) -> None:
+def wait_for_gang(names: Sequence[str], node_rank: int, port: int) -> None:
     """Return once every pod of the gang has its name; `names` by node rank, empty outside of a gang.
 
     A node may be long in coming: a quota, an autoscaler, a large image. That is no failure of this attempt and the
@@ -48,7 +48,7 @@ def wait_for_gang(names: Sequence[str], rank: int, port: int) -> None:
     """
     if not names:
         return
-    wait_for_name(names[rank], port)
+    wait_for_name(names[node_rank], port)
     for name in names:
         wait_for_name(name, port, limit=math.inf)
 
@@ -73,16 +73,16 @@ def wait_for_decision(path: Path, owner_uid: str, *, limit: float = LIMIT_SECOND
 
 
 def _poll(attempt: Callable[[], _T | None], limit: float, *, waiting: str, failed: str) -> _T:
-    started = told = time.monotonic()
+    started = logged = time.monotonic()
     while (result := attempt()) is None:
         now = time.monotonic()
         if now - started >= limit:
             raise StageError("RendezvousTimeout", failed)
-        if now - told >= _TELL_EVERY_SECONDS:
+        if now - logged >= _LOG_EVERY_SECONDS:
             log(
                 f"still waiting for {waiting} ({now - started:.0f} s"
                 + (f" of {limit:.0f} s)" if limit < math.inf else ")")
             )
-            told = now
+            logged = now
         time.sleep(min(_PAUSE_SECONDS, limit))
     return result

@@ -75,7 +75,7 @@ class Gang:
 
 
 @dataclass(frozen=True)
-class Ended:
+class End:
     """torchrun's exit code, the last lines it and its workers wrote, and the lost peer for which it was ended."""
 
     exit_code: int
@@ -93,7 +93,7 @@ class StopRequest:
         self._on_request = on_request
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def handled(self) -> Iterator[None]:
         """Install the handler for the duration of the block."""
         previous = signal.signal(signal.SIGTERM, self._handle)
         try:
@@ -109,7 +109,7 @@ class StopRequest:
         self._on_request()
 
 
-def run(command: list[str], termination: StopRequest, peers: Peers) -> Ended:
+def run(command: list[str], stop: StopRequest, peers: Peers) -> End:
     """Run to the end. The child has a session of its own, so a signal to our process group cannot reach the workers.
 
     A gang that is asked to stop but has lost a pod cannot save together: then the child is ended at once.
@@ -126,17 +126,17 @@ def run(command: list[str], termination: StopRequest, peers: Peers) -> Ended:
         start_new_session=True,
         env=os.environ.copy(),
     )
-    termination.training = True
+    stop.training = True
     relay = threading.Thread(target=_relay, args=(process.stdout or io.StringIO(), tail), name="relay", daemon=True)
     relay.start()
     lost_peer: str | None = None
     while (exit_code := _wait(process, _LOOK_EVERY_SECONDS)) is None:
-        if termination.requested and (lost_peer := peers.gone()) is not None:
+        if stop.requested and (lost_peer := peers.gone()) is not None:
             log(f"{lost_peer} is gone: no checkpoint can be saved together any more; stopping the workers")
             exit_code = _stop(process)
             break
     relay.join(timeout=10)
-    return Ended(exit_code, list(tail), lost_peer)
+    return End(exit_code, list(tail), lost_peer)
 
 
 def _stop(process: subprocess.Popen[str]) -> int:

@@ -54,11 +54,11 @@ def trained(scene: Scene) -> Scene:
 
 
 def run(scene: Scene, **export_arguments: Any) -> Result:
-    stage = scene.stage
-    (stage.config / "export.yaml").write_text(
+    context = scene.context
+    (context.config / "export.yaml").write_text(
         yaml.safe_dump({"template": "qwen3", "export_size": 2} | export_arguments)
     )
-    return merge.main(stage)
+    return merge.main(context)
 
 
 def test_the_output_says_where_how_large_and_which(trained: Scene, export: Export) -> None:

@@ -48,7 +48,7 @@ def tokenised(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 def prepared(scene: Scene) -> dict[str, Any]:
     """The metrics of the stage's report."""
-    return dict(prepare.main(scene.stage).metrics)
+    return dict(prepare.main(scene.context).metrics)
 
 
 def recorded(scene: Scene) -> dict[str, Any]:
@@ -197,10 +197,10 @@ def test_another_experiments_checkpoints_are_not_resumed(scene: Scene, tokenised
     attempt = folder.parent / "attempt.json"
     attempt.write_text(json.dumps({"configDigest": "another", "ownerUid": "another"}))
     with pytest.raises(PermanentError, match="holds a run with other inputs") as caught:
-        prepare.main(scene.stage)
+        prepare.main(scene.context)
     assert caught.value.reason == "OutputExists"
     assert sorted(path.name for path in scene.run_directory.iterdir()) == ["train"]  # it is still the other's
     digest = configuration_digest(scene.run, scene.train)
     attempt.write_text(json.dumps({"configDigest": digest, "ownerUid": "another"}))
-    prepare.main(scene.stage)
+    prepare.main(scene.context)
     assert len(tokenised) == 1

@@ -109,7 +109,7 @@ def completed_arguments(scene: Scene) -> dict[str, Any]:
 
 
 def test_torchrun_gets_the_seed_pages_flags_from_the_environment(prepared: Scene, torchrun: Torchrun) -> None:
-    train.main(prepared.stage)
+    train.main(prepared.context)
     path = prepared.root / "scratch" / "train.yaml"
     assert torchrun.called_with is not None
     assert " ".join(torchrun.called_with) == (
@@ -119,7 +119,7 @@ def test_torchrun_gets_the_seed_pages_flags_from_the_environment(prepared: Scene
 
 
 def test_a_finished_training_is_recorded_with_its_output_and_numbers(prepared: Scene, torchrun: Torchrun) -> None:
-    result = train.main(prepared.stage)
+    result = train.main(prepared.context)
     assert result.metrics["step"] == result.metrics["totalSteps"] == 100
     assert (result.metrics["initialLoss"], result.metrics["loss"]) == (4.0, 1.0)
     adapter = result.outputs["adapter"]
@@ -131,7 +131,7 @@ def test_a_finished_training_is_recorded_with_its_output_and_numbers(prepared: S
 
 
 def test_a_completed_run_is_never_started_again(prepared: Scene, torchrun: Torchrun) -> None:
-    first = train.main(prepared.stage)
+    first = train.main(prepared.context)
     (torchrun.directory / "calls").unlink()
     again = train.main(prepared.attempt(2))
     assert torchrun.called_with is None
@@ -139,7 +139,7 @@ def test_a_completed_run_is_never_started_again(prepared: Scene, torchrun: Torch
 
 
 def test_a_completed_run_of_another_configuration_is_not_ours(prepared: Scene, torchrun: Torchrun) -> None:
-    train.main(prepared.stage)
+    train.main(prepared.context)
     prepared.train["learning_rate"] = 1e-4
     with pytest.raises(PermanentError) as caught:
         train.main(prepared.attempt(2))
@@ -185,7 +185,7 @@ def test_a_resumed_pissa_training_gets_the_first_attempts_initial_adapter(
 def test_a_training_that_may_stop_early_is_complete_when_it_does(prepared: Scene, torchrun: Torchrun) -> None:
     prepared.train["early_stopping_steps"] = 3
     torchrun.does(TRAINED.replace('"global_step": 100', '"global_step": 60'))
-    assert train.main(prepared.stage).metrics["totalSteps"] == 100
+    assert train.main(prepared.context).metrics["totalSteps"] == 100
 
 
 def test_another_node_follows_the_decision(prepared: Scene, torchrun: Torchrun) -> None:
@@ -194,7 +194,7 @@ def test_another_node_follows_the_decision(prepared: Scene, torchrun: Torchrun) 
     decision = prepared.run_directory / "train" / "1" / "attempt.json"
     decision.parent.mkdir(parents=True)
     decision.write_text(json.dumps({"ownerUid": prepared.run.owner.uid, "resumeFrom": "train/0/checkpoint-7"}))
-    train.main(prepared.stage)
+    train.main(prepared.context)
     assert completed_arguments(prepared)["resume_from_checkpoint"].endswith("train/0/checkpoint-7")
     assert not (prepared.run_directory / "train.json").exists()
 
@@ -206,14 +206,14 @@ def test_another_node_does_not_wait_for_a_decision_for_ever(
     wait = rendezvous.wait_for_decision
     monkeypatch.setattr(rendezvous, "wait_for_decision", lambda path, uid: wait(path, uid, limit=0.05))
     with pytest.raises(StageError) as caught:
-        train.main(prepared.stage)
+        train.main(prepared.context)
     assert caught.value.reason == "RendezvousTimeout"
 
 
 def test_exit_code_0_alone_is_no_success(prepared: Scene, torchrun: Torchrun) -> None:
     torchrun.does(TRAINED.replace('"global_step": 100', '"global_step": 99'))
     with pytest.raises(StageError, match="stopped at step 99 of 100") as caught:
-        train.main(prepared.stage)
+        train.main(prepared.context)
     assert caught.value.reason == "TrainingIncomplete"
     torchrun.does("pass")
     with pytest.raises(StageError, match=r"left no trainer_state\.json"):
@@ -231,7 +231,7 @@ def test_a_failed_worker_is_told_by_its_error_file(prepared: Scene, torchrun: To
         sys.exit(1)
     """)
     with pytest.raises(StageError) as caught:
-        train.main(prepared.stage)
+        train.main(prepared.context)
     assert caught.value.reason == "OutOfMemory"
     assert "local rank 2" in caught.value.message
 
@@ -241,7 +241,7 @@ def test_the_workers_output_is_relayed_and_searched(
 ) -> None:
     torchrun.does("print('RuntimeError: Connection closed by peer', file=sys.stderr); sys.exit(1)")
     with pytest.raises(StageError) as caught:
-        train.main(prepared.stage)
+        train.main(prepared.context)
     assert caught.value.reason == "PeerLost"
     assert "Connection closed by peer" in capfd.readouterr().out
 
@@ -278,7 +278,7 @@ def test_sigterm_lets_the_workers_save_and_ends_interrupted(prepared: Scene, tor
         json.dump({"step": 42}, open(scratch + "/drained.json", "w"))
     """)
     with pytest.raises(Interrupted, match=r"this pod was asked to stop; a checkpoint at step 42 is saved") as caught:
-        train.main(prepared.stage)
+        train.main(prepared.context)
     assert caught.value.exit_code == EXIT_INTERRUPTED
     # Should the kubelet have killed the pod before, this would have been its last word.
     last_word = json.loads((prepared.root / "termination-log").read_text())
@@ -303,7 +303,7 @@ def test_a_gang_that_lost_a_pod_stops_at_once_when_asked_to_though_torchrun_woul
             time.sleep(0.1)
     """)
     with pytest.raises(StageError) as lost:
-        train.main(prepared.stage)
+        train.main(prepared.context)
     assert lost.value.reason == "PeerLost"
     assert "demo-train-1-1.demo-train" in lost.value.message
 
@@ -311,13 +311,13 @@ def test_a_gang_that_lost_a_pod_stops_at_once_when_asked_to_though_torchrun_woul
 def test_a_drain_of_another_pod_ends_this_one_interrupted_too(prepared: Scene, torchrun: Torchrun) -> None:
     torchrun.does('json.dump({"step": 42}, open(scratch + "/drained.json", "w"))')
     with pytest.raises(Interrupted, match="another pod"):
-        train.main(prepared.stage)
+        train.main(prepared.context)
 
 
 def test_training_before_preparation_is_refused(scene: Scene, torchrun: Torchrun) -> None:
     workspace.claim(scene.run)
     with pytest.raises(PermanentError) as caught:
-        train.main(scene.stage)
+        train.main(scene.context)
     assert caught.value.reason == "PreparationMissing"
     assert torchrun.called_with is None
 
@@ -326,18 +326,18 @@ def test_no_worker_starts_without_its_accelerator(prepared: Scene, torch: Torch,
     torch.sees(3)
     prepared.document["accelerator"] = {"count": 4}
     with pytest.raises(StageError, match="only 3 of the 4 accelerators") as caught:
-        train.main(prepared.stage)
+        train.main(prepared.context)
     assert caught.value.reason == "AcceleratorMissing"
     assert torchrun.called_with is None
 
 
 def test_a_training_on_cpus_needs_no_accelerator(prepared: Scene, torch: Torch, torchrun: Torchrun) -> None:
     torch.sees(0)
-    train.main(prepared.stage)
+    train.main(prepared.context)
     assert torchrun.called_with is not None
 
 
 def test_numbers_in_the_environment_must_be_numbers(prepared: Scene, torchrun: Torchrun) -> None:
     os.environ["NODE_RANK"] = "zero"
     with pytest.raises(PermanentError, match="NODE_RANK"):
-        train.main(prepared.stage)
+        train.main(prepared.context)

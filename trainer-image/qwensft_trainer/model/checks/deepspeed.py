@@ -20,7 +20,7 @@ _FIELD = "spec.distribution.deepspeed.config"
 _AUTO = "auto"
 
 # DeepSpeed's key, LLaMA-Factory's argument, the default of transformers, the field of the spec.
-_SAID_TWICE: tuple[tuple[str, str, Any, str], ...] = (
+_IN_BOTH: tuple[tuple[str, str, Any, str], ...] = (
     ("train_micro_batch_size_per_gpu", "per_device_train_batch_size", 8, "spec.training.perDeviceTrainBatchSize"),
     ("gradient_accumulation_steps", "gradient_accumulation_steps", 1, "spec.training.gradientAccumulationSteps"),
     ("gradient_clipping", "max_grad_norm", 1.0, "spec.extraArguments.max_grad_norm"),
@@ -52,9 +52,10 @@ def check(run: Run, arguments: Mapping[str, Any]) -> None:
         return
     own = _own(run)
     problems = [
-        f"{key} is {said!r}, but {field} is {meant!r}"
-        for key, argument, default, field in _SAID_TWICE
-        if (said := _value(own, key)) not in (None, _AUTO) and said != (meant := arguments.get(argument, default))
+        f"{key} is {own_value!r}, but {field} is {spec_value!r}"
+        for key, argument, default, field in _IN_BOTH
+        if (own_value := _value(own, key)) not in (None, _AUTO)
+        and own_value != (spec_value := arguments.get(argument, default))
     ]
     if not {"train_batch_size", "train_micro_batch_size_per_gpu"} & own.keys():
         problems.append('neither train_batch_size nor train_micro_batch_size_per_gpu is there (set them to "auto")')

@@ -36,8 +36,8 @@ def _most_steps(arguments: Mapping[str, Any], samples: int) -> int:
 
     Counted as transformers does, the last batches of an epoch included.
     """
-    if (given := int(arguments.get("max_steps") or 0)) > 0:
-        return given
+    if (maximum := int(arguments.get("max_steps") or 0)) > 0:
+        return maximum
     batches = math.ceil(samples / int(arguments["per_device_train_batch_size"]))
     updates = math.ceil(batches / int(arguments["gradient_accumulation_steps"]))
     return math.ceil(float(arguments["num_train_epochs"]) * updates)

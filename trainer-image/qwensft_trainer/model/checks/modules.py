@@ -31,23 +31,23 @@ def _lora_targets(job: CheckedJob) -> Iterator[str]:
                 "weights of this model: transformers 5 keeps them out of LoRA's reach"
             )
         return
-    vain = [target for target in targets if not any(_matches(job, name, target) for name in reachable)]
-    if vain:
+    unmatched = [target for target in targets if not any(_matches(job, name, target) for name in reachable)]
+    if unmatched:
         reason = " (experts are out of LoRA's reach in transformers 5)" if job.model.experts else ""
         raise invalid_config(
-            f"spec.tuning.lora.targets: {', '.join(vain)} matches no module of {job.run.model.name}{reason}. There are "
-            f"{_listed(reachable)}; [all] takes every one but lm_head."
+            f"spec.tuning.lora.targets: {', '.join(unmatched)} matches no module of {job.run.model.name}{reason}. "
+            f"There are {_listed(reachable)}; [all] takes every one but lm_head."
         )
 
 
 def _additional_targets(job: CheckedJob) -> Iterator[str]:
     targets = job.names("additional_target") if job.has_adapter else []
     there = _leaves(job.model.modules) | {"lm_head"}
-    vain = [target for target in targets if target not in there]
-    if vain:
+    unmatched = [target for target in targets if target not in there]
+    if unmatched:
         raise invalid_config(
-            f"spec.tuning.lora.additionalTargets: {', '.join(vain)} is no module of {job.run.model.name}. There are "
-            f"{_listed(job.model.modules)}."
+            f"spec.tuning.lora.additionalTargets: {', '.join(unmatched)} is no module of {job.run.model.name}. "
+            f"There are {_listed(job.model.modules)}."
         )
     if job.is_on("resize_vocab") and targets and not set(targets) >= _EMBEDDINGS:
         raise invalid_config(
@@ -76,11 +76,11 @@ def _freeze(job: CheckedJob) -> Iterator[str]:
         ("trainableModules", "freeze_trainable_modules", "all", inside | {"all"}),
         ("extraModules", "freeze_extra_modules", "", outside),
     ):
-        vain = [name for name in job.names(argument, default) if name not in there]
-        if vain:
+        unmatched = [name for name in job.names(argument, default) if name not in there]
+        if unmatched:
             raise invalid_config(
-                f"spec.tuning.freeze.{field}: {', '.join(vain)} is no such module of {job.run.model.name}. There are "
-                f"{', '.join(sorted(there))}."
+                f"spec.tuning.freeze.{field}: {', '.join(unmatched)} is no such module of {job.run.model.name}. "
+                f"There are {', '.join(sorted(there))}."
             )
     yield from ()
 

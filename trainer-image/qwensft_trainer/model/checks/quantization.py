@@ -61,13 +61,13 @@ def _quantised_base(job: CheckedJob) -> Iterator[str]:
 
 
 def _package(job: CheckedJob) -> Iterator[str]:
-    asked = job.run.tuning.quantization
-    method = asked.method if asked is not None else job.model.quantization
+    quantization = job.run.tuning.quantization
+    method = quantization.method if quantization is not None else job.model.quantization
     if absent := [module for module in _MODULES.get(method or "", ()) if not has_package(module)]:
         names = " and ".join(_PACKAGES.get(module, module) for module in absent)
         change = (
             "Set spec.tuning.quantization.method to bnb,"
-            if asked is not None
+            if quantization is not None
             else "Use the bf16 model (spec.tuning.method: qlora quantises it while training),"
         )
         raise invalid_config(f"Quantization by {method} needs {names}, absent here. {change} {OTHER_IMAGE}.")
@@ -75,21 +75,23 @@ def _package(job: CheckedJob) -> Iterator[str]:
 
 
 def _on_the_fly(job: CheckedJob) -> Iterator[str]:
-    asked = job.run.tuning.quantization
-    if asked is None:
+    quantization = job.run.tuning.quantization
+    if quantization is None:
         return
     if job.model.experts:
         raise invalid_config(
             f"{job.run.model.name} is a mixture of experts: transformers 5 keeps its experts, nearly all its weights, "
-            f"out of reach of {asked.method}, so quantization would save no memory. Set spec.tuning.method to lora."
+            f"out of reach of {quantization.method}, so quantization would save no memory. Set spec.tuning.method to "
+            "lora."
         )
-    if asked.method != "bnb" and job.run.tuning.dora:
+    if quantization.method != "bnb" and job.run.tuning.dora:
         raise invalid_config(
-            f"DoRA on a base quantised by {asked.method} does not work: set spec.tuning.quantization.method to bnb."
+            f"DoRA on a base quantised by {quantization.method} does not work: set "
+            "spec.tuning.quantization.method to bnb."
         )
-    if job.zero == 3 and (asked.method != "bnb" or asked.bits != 4):
+    if job.zero == 3 and (quantization.method != "bnb" or quantization.bits != 4):
         raise invalid_config(
-            f"ZeRO-3 works with 4-bit bnb only, not with {asked.bits}-bit {asked.method}: set "
+            f"ZeRO-3 works with 4-bit bnb only, not with {quantization.bits}-bit {quantization.method}: set "
             "spec.tuning.quantization (method: bnb, bits: 4), or spec.distribution.deepspeed.stage to 2."
         )
     if job.is_on("fp8"):
