@@ -14,8 +14,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from qwensft.api.v1alpha1 import Phase, Reason, Stage, Status, parse_job
-from qwensft_operator.plan import Observed, Plan, claims_wanted, config_maps_wanted, decide, pods_wanted
-from qwensft_operator.plan.run import DONE_CONDITION
+from qwensft_operator.plan import Observed, Plan, decide, needs_of
+from qwensft_operator.plan.run import DONE_CONDITION, Run
 from qwensft_operator.plan.types import (
     Action,
     ChildJob,
@@ -121,21 +121,21 @@ class Cluster:
         }
         job = parse_job(document | ({"status": self.status} if self.status else {}))
         children = tuple(j.view() for j in self.jobs.values())
-        wanted = pods_wanted(job, children)
+        needs = needs_of(Run(Observed(job=job, children=children)))
         claims = tuple(
             ClaimView(name, "Lost" if self.claim_lost else "Bound", frozenset({"ReadWriteMany"}))
-            for name in claims_wanted(job, children)
+            for name in needs.claims
             if self.claim
         )
         return Observed(
             job=job,
             children=children,
-            pods=self.jobs[wanted.name].pods if wanted else (),
+            pods=self.jobs[needs.pods.name].pods if needs.pods else (),
             service_exists=self.service,
             config_maps=frozenset(self.config_maps),
             claim_exists=self.claim,
-            claims=claims if claims_wanted(job, children) else None,
-            named_config_maps=self._named_config_maps(config_maps_wanted(job, children)),
+            claims=claims if needs.claims else None,
+            named_config_maps=self._named_config_maps(needs.config_maps),
         )
 
     def _named_config_maps(self, names: tuple[str, ...]) -> dict[str, frozenset[str]] | None:

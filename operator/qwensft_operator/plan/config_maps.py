@@ -1,7 +1,6 @@
 """Are the ConfigMaps that a spec names there, with their keys? Said before pods hang on them, as it is for claims.
 
-Reading them is the runtime's work; it reads those of `config_maps_wanted`, and only in passes that may start a Job: a
-ConfigMap may hold a MiB.
+Reading them is the runtime's work; `needs` says which.
 ADR 0069 says why.
 """
 
@@ -10,24 +9,14 @@ from __future__ import annotations
 import difflib
 from datetime import datetime
 
-from qwensft.api.v1alpha1 import QwenSFTJob, Reason
+from qwensft.api.v1alpha1 import Reason
 from qwensft_operator.plan.references import Reference, references
 from qwensft_operator.plan.run import Run
 from qwensft_operator.plan.step import Step, held_phase
-from qwensft_operator.plan.types import ChildJob, Observed
 
 CONFIG_MAP_CHECK = 30.0  # seconds until a ConfigMap that is not as the spec wants it is read again
 _MOST_COMPARED = 200  # keys, to find the one that was meant
 _MOST_NAMED = 5
-
-
-def config_maps_wanted(job: QwenSFTJob, children: tuple[ChildJob, ...]) -> tuple[str, ...]:
-    """Which ConfigMaps must be read, with their keys: those that the next Job's pods need. () for none."""
-    run = Run(Observed(job=job, children=children))
-    if run.current_stage is None or run.current_child is not None or job.spec.run_policy.suspend:
-        return ()
-    wanted = (r.name for r in references(job, run.current_stage) if r.kind == "ConfigMap")
-    return tuple(dict.fromkeys(wanted))
 
 
 def config_map_unusable(run: Run, _: datetime) -> Step | None:

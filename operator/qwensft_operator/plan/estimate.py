@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from qwensft.api.v1alpha1 import Estimate, QwenSFTJob, Reason, Spec, Stage, parse_quantity
+from qwensft.api.v1alpha1 import Estimate, Reason, Spec, Stage, parse_quantity
 from qwensft.estimate.architectures import Architecture, described, known
 from qwensft.estimate.memory import Footprint, footprint
 from qwensft.estimate.remedies import more_accelerators_help, remedies
 from qwensft_operator.plan.run import Run
-from qwensft_operator.plan.types import ChildJob, Event, NodeView, Observed
+from qwensft_operator.plan.types import Event, NodeView
 
 MARGIN = 1.2  # the formulas are up to 16 % below what was measured
 _GIB = 2**30
@@ -47,14 +47,6 @@ def warning(before: Estimate | None, now: Estimate | None) -> Event | None:
     if now is None or now.fits is not False or (before is not None and before.fits is False):
         return None
     return Event("Warning", Reason.ESTIMATED_OUT_OF_MEMORY, now.message or "")
-
-
-def nodes_wanted(job: QwenSFTJob, children: tuple[ChildJob, ...]) -> str | None:
-    """Return the label of the nodes that are to be read, which holds their accelerators' memory; None for no need."""
-    accelerator = job.spec.worker.accelerator
-    run = Run(Observed(job=job, children=children))
-    asked = accelerator.count > 0 and accelerator.memory is None and run.current_stage is Stage.PREPARE
-    return memory_label(accelerator.resource) if asked else None
 
 
 def estimate(

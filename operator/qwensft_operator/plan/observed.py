@@ -10,15 +10,12 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from qwensft.api.v1alpha1 import LABEL_ATTEMPT, LABEL_STAGE, QwenSFTJob, Stage
-from qwensft_operator.plan.failure import STARTING
-from qwensft_operator.plan.run import Run
+from qwensft.api.v1alpha1 import LABEL_ATTEMPT, LABEL_STAGE, Stage
 from qwensft_operator.plan.types import (
     LARGEST_NUMBER,
     ChildJob,
     ClaimView,
     JobState,
-    Observed,
     PodView,
     Report,
     Trouble,
@@ -64,7 +61,7 @@ def child_job(manifest: dict[str, Any], owner_uid: str) -> ChildJob | None:
 
 
 def pod_view(manifest: dict[str, Any], events: Iterable[dict[str, Any]] = ()) -> PodView:
-    """Reduce a Pod of a child Job. `events`: those about it, for a pod of which `events_wanted` says so."""
+    """Reduce a Pod of a child Job. `events`: those about it, for a pod of which `needs_events` says so."""
     meta, status = manifest["metadata"], manifest.get("status") or {}
     conditions = {c["type"]: c for c in status.get("conditions") or ()}
     scheduled, disrupted = conditions.get("PodScheduled", {}), conditions.get("DisruptionTarget", {})
@@ -94,14 +91,6 @@ def pod_view(manifest: dict[str, Any], events: Iterable[dict[str, Any]] = ()) ->
         deleted_at=_time(meta.get("deletionTimestamp")),
         trouble=_trouble(events, _POD_TROUBLES),
     )
-
-
-def events_wanted(manifest: dict[str, Any]) -> bool:
-    """Whether only a pod's events can tell what it waits for: it has a node, but its containers are not created."""
-    status = manifest.get("status") or {}
-    waiting = [(c.get("state") or {}).get("waiting") for c in status.get("containerStatuses") or ()]
-    creating = all(w is not None and w.get("reason", "") in STARTING for w in waiting)
-    return bool(manifest["spec"].get("nodeName")) and status.get("phase", "Pending") == "Pending" and creating
 
 
 def claim_view(manifest: dict[str, Any], events: Iterable[dict[str, Any]] = ()) -> ClaimView:
@@ -147,25 +136,6 @@ def report(text: str) -> Report | None:
         warnings=_warnings(metrics or {}),
         model=_measures(metrics or {}),
     )
-
-
-def pods_wanted(job: QwenSFTJob, children: tuple[ChildJob, ...]) -> ChildJob | None:
-    """Whose pods must be read: a child that ended unrecorded, or one that is not fully ready. None otherwise.
-
-    Before an attempt has a Job: one of an earlier attempt whose pods hold it up.
-    """
-    run = Run(Observed(job=job, children=children))
-    if run.current_stage is None:
-        return None
-    child = run.current_child or next(iter(run.active_children()), None)
-    return None if child is None or (child == run.current_child and run.is_up(child)) else child
-
-
-def scrape_wanted(job: QwenSFTJob, children: tuple[ChildJob, ...]) -> ChildJob | None:
-    """The train Job whose rank 0 is worth scraping: it runs with all its pods."""
-    run = Run(Observed(job=job, children=children))
-    child = run.current_child
-    return child if child is not None and child.stage is Stage.TRAIN and run.is_up(child) else None
 
 
 def _job_state(status: dict[str, Any]) -> tuple[JobState, dict[str, Any]]:

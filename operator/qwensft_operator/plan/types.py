@@ -142,13 +142,13 @@ class Observed:
 
     job: QwenSFTJob
     children: tuple[ChildJob, ...] = ()
-    pods: tuple[PodView, ...] = ()  # of the child that `pods_wanted` names
+    pods: tuple[PodView, ...] = ()  # of the child that `Needs.pods` names
     creation_failures: tuple[str, ...] = ()  # why the Job controller could not create pods (quota, Pod Security)
     service_exists: bool = False
     config_maps: frozenset[str] = frozenset()  # names of the run's ConfigMaps that exist
     claim_exists: bool = False  # the storage claim, and it is the run's own
-    claims: tuple[ClaimView, ...] | None = None  # those of `claims_wanted` that exist; None = nothing was read
-    # Keys of the ConfigMaps of `config_maps_wanted` that exist, by name; None = nothing was read.
+    claims: tuple[ClaimView, ...] | None = None  # those of `Needs.claims` that exist; None = nothing was read
+    # Keys of the ConfigMaps of `Needs.config_maps` that exist, by name; None = nothing was read.
     named_config_maps: Mapping[str, frozenset[str]] | None = None
     nodes: tuple[NodeView, ...] = ()  # those that label the memory of the accelerator that the run asks for
     scrape: Scrape | None = None

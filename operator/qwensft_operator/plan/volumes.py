@@ -1,6 +1,6 @@
 """Can the claims of a run serve? Said before pods hang on them, and again while pods that mount them do not start.
 
-Reading claims is the runtime's work; it reads those of `claims_wanted`. A claim that merely has no volume yet is fine:
+Reading claims is the runtime's work; `needs` says which. A claim that merely has no volume yet is fine:
 many get one only when a pod needs it.
 ADR 0005 says why.
 """
@@ -10,19 +10,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from qwensft.api.v1alpha1 import QwenSFTJob, Reason, Stage
+from qwensft.api.v1alpha1 import Reason, Stage
 from qwensft_operator.plan.failure import lasts
 from qwensft_operator.plan.run import Run
 from qwensft_operator.plan.step import Step, held_phase
-from qwensft_operator.plan.types import ChildJob, ClaimView, Observed
+from qwensft_operator.plan.types import ClaimView
 
 STORAGE_CHECK = 30.0  # seconds until a claim that could not serve is looked at again
 _MANY_NODES = {"ReadOnlyMany", "ReadWriteMany"}
 
 
 @dataclass(frozen=True, slots=True)
-class _Use:
-    """What the run mounts a claim for."""
+class Mount:
+    """A claim that pods of the run mount, and what for."""
 
     claim: str
     field: str  # where the spec names it
@@ -30,13 +30,24 @@ class _Use:
     by_gang: bool = True  # by all pods of the training at once
 
 
-def claims_wanted(job: QwenSFTJob, children: tuple[ChildJob, ...]) -> tuple[str, ...]:
-    """Which claims must be read: those that the current stage's pods mount, unless these are up. () for none."""
-    run = Run(Observed(job=job, children=children))
-    child = run.current_child
-    if run.current_stage is None or (child is not None and run.is_up(child)):
-        return ()
-    return tuple(dict.fromkeys(use.claim for use in _uses(run)))
+def mounts(run: Run) -> tuple[Mount, ...]:
+    """Return the claims that the current stage's pods mount, the storage claim first; only prepare reads datasets."""
+    spec, prepares = run.job.spec, run.current_stage is Stage.PREPARE
+    found = [Mount(run.job.workspace_claim, "spec.storage.volume", writes=True)]
+    source, cache = spec.model.source, spec.model.cache
+    if source is not None and source.volume is not None:
+        found.append(Mount(source.volume.claim_name, "spec.model.source.volume"))
+    if cache is not None:
+        found.append(Mount(cache.claim_name, "spec.model.cache", writes=prepares))
+    if not prepares:
+        return tuple(found)
+    evaluation = (spec.evaluation and spec.evaluation.datasets) or ()
+    for field, datasets in (("spec.datasets", spec.datasets), ("spec.evaluation.datasets", evaluation)):
+        for dataset in datasets:
+            volume = dataset.source.volume
+            if volume is not None:
+                found.append(Mount(volume.claim_name, f"{field}[{dataset.name}].source.volume", by_gang=False))
+    return tuple(found)
 
 
 def claim_unusable(run: Run, _: datetime) -> Step | None:
@@ -76,56 +87,36 @@ def one_node_hint(run: Run) -> str:
     )
 
 
-def _uses(run: Run) -> list[_Use]:
-    """The claims that the current stage's pods mount, the storage claim first; prepare alone reads the datasets'."""
-    spec, prepares = run.job.spec, run.current_stage is Stage.PREPARE
-    uses = [_Use(run.job.workspace_claim, "spec.storage.volume", writes=True)]
-    source, cache = spec.model.source, spec.model.cache
-    if source is not None and source.volume is not None:
-        uses.append(_Use(source.volume.claim_name, "spec.model.source.volume"))
-    if cache is not None:
-        uses.append(_Use(cache.claim_name, "spec.model.cache", writes=prepares))
-    if not prepares:
-        return uses
-    evaluation = (spec.evaluation and spec.evaluation.datasets) or ()
-    for field, datasets in (("spec.datasets", spec.datasets), ("spec.evaluation.datasets", evaluation)):
-        for dataset in datasets:
-            volume = dataset.source.volume
-            if volume is not None:
-                uses.append(_Use(volume.claim_name, f"{field}[{dataset.name}].source.volume", by_gang=False))
-    return uses
-
-
 def _problem(run: Run) -> str:
     if run.observed.claims is None:
         return ""
     claims = {claim.name: claim for claim in run.observed.claims}
-    storage, *others = _uses(run)
+    storage, *others = mounts(run)
     if storage.claim not in claims and run.job.spec.storage.volume.claim_name is not None:
         return f"claim {storage.claim} does not exist; create it, or use spec.storage.volume.claimTemplate"
-    for use in others:
-        if use.claim not in claims:
-            return f"claim {use.claim} does not exist; create it, or correct {use.field}.claimName"
+    for mount in others:
+        if mount.claim not in claims:
+            return f"claim {mount.claim} does not exist; create it, or correct {mount.field}.claimName"
     problems = (
-        _unfit(claims[u.claim], u, run.job.spec.distribution.nodes) for u in (storage, *others) if u.claim in claims
+        _unfit(claims[m.claim], m, run.job.spec.distribution.nodes) for m in (storage, *others) if m.claim in claims
     )
     return next((problem for problem in problems if problem), "")
 
 
-def _unfit(claim: ClaimView, use: _Use, nodes: int) -> str:
+def _unfit(claim: ClaimView, mount: Mount, nodes: int) -> str:
     """Return why a claim that exists cannot serve, or "".
 
     ReadWriteOnce is no reason, also with several nodes: it binds all pods to one Kubernetes node, where they may be.
     """
-    what = f"claim {claim.name} ({use.field})"
+    what = f"claim {claim.name} ({mount.field})"
     if claim.deleting:
         return f"{what} is being deleted; it goes when no pod mounts it any more"
     if claim.phase == "Lost":
         return f"{what} has lost its volume; restore that, or use another claim"
     if claim.block:
         return f"{what} is a raw block device; the run needs a claim with volumeMode Filesystem"
-    if use.writes and claim.access_modes == {"ReadOnlyMany"}:
+    if mount.writes and claim.access_modes == {"ReadOnlyMany"}:
         return f"{what} is read-only (ReadOnlyMany), and the run writes to it; use one that is ReadWriteMany"
-    if use.by_gang and nodes > 1 and claim.access_modes == {"ReadWriteOncePod"}:
+    if mount.by_gang and nodes > 1 and claim.access_modes == {"ReadWriteOncePod"}:
         return f"{what} serves one pod only (ReadWriteOncePod); {nodes} nodes need ReadWriteMany"
     return ""

@@ -87,15 +87,14 @@ class Observer:
             return Observation(manifest, run.observed)
 
         stage, attempt = run.current_stage, run.record(run.current_stage).attempt or 1
+        needs = plan.needs_of(run)
         (service, config_map), claims, named, nodes, (pods, failures), scrape = await asyncio.gather(
             self._companions(run, stage, attempt),
-            self._claims(namespace, plan.claims_wanted(job, children)),
-            self._named_config_maps(namespace, plan.config_maps_wanted(job, children)),
-            self._labelled_nodes(plan.nodes_wanted(job, children)),
-            self._pods(run, plan.pods_wanted(job, children)),
-            self._best_effort.attempt(
-                "training figures", self._scrape(namespace, plan.scrape_wanted(job, children)), None
-            ),
+            self._claims(namespace, needs.claims),
+            self._named_config_maps(namespace, needs.config_maps),
+            self._labelled_nodes(needs.node_label),
+            self._pods(run, needs.pods),
+            self._best_effort.attempt("training figures", self._scrape(namespace, needs.figures), None),
         )
         own = None if claims is None else claims.get(job.workspace_claim)
         observed = Observed(
@@ -168,7 +167,7 @@ class Observer:
     async def _pod_views(self, namespace: str, manifests: list[Manifest]) -> tuple[PodView, ...]:
         views = {pod["metadata"]["name"]: plan.pod_view(pod) for pod in manifests}
         # What holds up one pod of a gang mostly holds up the others, too.
-        asked = [pod for pod in manifests if plan.events_wanted(pod)][:_MOST_PODS_ASKED]
+        asked = [pod for pod in manifests if plan.needs_events(pod)][:_MOST_PODS_ASKED]
         explained = (
             self._best_effort.attempt(
                 "events of pods", self._with_events(namespace, pod, plan.pod_view), views[pod["metadata"]["name"]]

@@ -7,42 +7,14 @@ from typing import Any
 import pytest
 
 from qwensft.api.v1alpha1 import Stage
-from qwensft_operator.plan import config_map_keys, config_maps_wanted
+from qwensft_operator.plan import config_map_keys, needs_of
 from qwensft_operator.plan.references import references
+from qwensft_operator.plan.run import Run
 from qwensft_operator.plan.types import Observed, Trouble
 
-from .builders import COMPLETE, FAILED, MERGE, NOW, PREPARE, TRAIN, child, failed, later, look, pod, scene
+from .builders import FAILED, PREPARE, TRAIN, child, failed, later, look, pod, scene
+from .specs import FROM_MAPS
 
-
-def rows(name: str, config_map: str) -> dict[str, Any]:
-    return {"name": name, "format": "alpaca", "source": {"configMap": {"name": config_map, "key": "rows.json"}}}
-
-
-def variable(name: str, **origin: Any) -> dict[str, Any]:
-    return {"name": name, "valueFrom": origin}
-
-
-HUB = {"repo": "acme/rows", "tokenSecretRef": {"name": "hub", "key": "token"}}
-FROM_MAPS: dict[str, Any] = {
-    "model": {"name": "Qwen/Qwen3-8B", "source": {"huggingFace": {"tokenSecretRef": {"name": "hub", "key": "model"}}}},
-    "datasets": [
-        rows("a", "rows-a"),
-        {"name": "b", "format": "alpaca", "source": {"modelScope": HUB}},
-        {
-            "name": "c",
-            "format": "alpaca",
-            "source": {"url": {"url": "s3://bucket/c.json", "credentialsSecretRef": {"name": "s3"}}},
-        },
-    ],
-    "evaluation": {"datasets": [rows("held", "rows-held")]},
-    "distribution": {"deepspeed": {"config": {"name": "zero", "key": "zero.json"}}},
-    "worker": {
-        "env": [
-            variable("PROXY", configMapKeyRef={"name": "site", "key": "proxy"}),
-            variable("PASSWORD", secretKeyRef={"name": "site", "key": "password"}),
-        ]
-    },
-}
 ALL: dict[str, frozenset[str]] = {
     "rows-a": frozenset({"rows.json"}),
     "rows-held": frozenset({"rows.json"}),
@@ -111,21 +83,10 @@ def test_the_cause_of_a_failure_stays_in_view_while_the_next_attempt_waits() -> 
     assert look(waiting, later(minutes=1)).headline == ("Preparing", "ConfigMapUnavailable")
 
 
-def test_the_config_maps_of_the_stage_are_read_only_when_its_job_may_be_made() -> None:
-    job = scene(PREPARE, None, recorded=False, **FROM_MAPS).job
-    assert config_maps_wanted(job, ()) == ("rows-a", "rows-held", "zero", "site")
-    assert config_maps_wanted(job, (child(PREPARE, ready=0),)) == ()
-    assert config_maps_wanted(job, (child(PREPARE, COMPLETE),)) == ()
-    assert config_maps_wanted(scene(MERGE, None, recorded=False, **FROM_MAPS).job, ()) == ("site",)
-    assert config_maps_wanted(scene(PREPARE, None, recorded=False, suspend=True, **FROM_MAPS).job, ()) == ()
-    over = scene(TRAIN, None, status={"completion_time": NOW}, **FROM_MAPS).job
-    assert config_maps_wanted(over, ()) == ()
-
-
 def test_a_run_without_config_maps_has_nothing_to_wait_for() -> None:
     volume = {"volume": {"claimName": "data", "path": "a.json"}}
     observed = scene(PREPARE, None, recorded=False, datasets=[{"name": "a", "format": "alpaca", "source": volume}])
-    assert config_maps_wanted(observed.job, ()) == ()
+    assert needs_of(Run(observed)).config_maps == ()
     assert look(observed).actions == STARTED
 
 

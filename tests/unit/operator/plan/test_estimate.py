@@ -6,11 +6,10 @@ from typing import Any
 import pytest
 
 from qwensft.api.v1alpha1 import Estimate
-from qwensft_operator.plan import nodes_wanted
 from qwensft_operator.plan.estimate import accelerator_memory
 from qwensft_operator.plan.types import NodeView, Observed, Report
 
-from .builders import COMPLETE, NOW, PREPARE, RUNNING, TRAIN, Seen, child, job, later, look, new_run, pod, scene
+from .builders import COMPLETE, NOW, PREPARE, RUNNING, TRAIN, Seen, job, later, look, new_run, pod, scene
 
 MODEL = {
     "hiddenSize": 1024, "layers": 28, "heads": 16, "kvHeads": 8, "headDim": 128, "intermediateSize": 3072,
@@ -192,15 +191,6 @@ def test_nodes_that_a_required_affinity_picks_are_not_guessed(affinity: dict[str
 @pytest.mark.parametrize("quantity", ["1e99", "9E"])
 def test_an_absurd_memory_is_no_reason_to_fail(quantity: str) -> None:
     assert look(new_run(worker={"accelerator": {"memory": quantity}})).status.estimate.fits is True
-
-
-def test_nodes_are_read_while_prepare_runs_and_only_if_they_can_tell_something() -> None:
-    running = (child(PREPARE, RUNNING),)
-    assert nodes_wanted(job(), running) == "nvidia.com/gpu.memory"
-    assert nodes_wanted(job(worker={"accelerator": {"memory": "80Gi"}}), running) is None
-    assert nodes_wanted(job(worker={"accelerator": {"count": 0}}), running) is None
-    training = scene(TRAIN, RUNNING)
-    assert nodes_wanted(training.job, training.children) is None
 
 
 def test_a_finished_run_keeps_what_it_was_told() -> None:

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from qwensft.api.v1alpha1 import Stage
-from qwensft_operator.plan import child_job, claim_view, events_wanted, pod_view, pods_wanted, scrape_wanted
+from qwensft_operator.plan import child_job, claim_view, pod_view
 from qwensft_operator.plan.observed import report
 from qwensft_operator.plan.types import ChildJob, ClaimView, JobState, Trouble
 
-from .builders import COMPLETE, FAILED, FAILING, PREPARE, RUNNING, TRAIN, UID, child, later, look, new_run, scene
+from .builders import UID, later, look, scene
 
 
 def job_manifest(*conditions: str, **status: Any) -> dict[str, Any]:
@@ -193,27 +193,6 @@ def test_events_of_the_newer_api_are_read_too() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("state", "status", "wanted"),
-    [
-        ({"waiting": {"reason": "ContainerCreating"}}, {"phase": "Pending"}, True),
-        ({"waiting": {"reason": "ImagePullBackOff"}}, {"phase": "Pending"}, False),
-        ({"running": {}}, {"phase": "Running"}, False),
-        ({}, {"phase": "Pending", "containerStatuses": None}, True),
-    ],
-)
-def test_events_are_read_of_pods_that_are_being_created(
-    state: dict[str, Any], status: dict[str, Any], *, wanted: bool
-) -> None:
-    manifest = pod_manifest(state, **status)
-    manifest["status"]["containerStatuses"] = [c for c in manifest["status"]["containerStatuses"] or () if c["state"]]
-    assert events_wanted(manifest) == wanted
-
-
-def test_events_of_a_pod_without_node_tell_nothing_more() -> None:
-    assert not events_wanted({"metadata": {"name": "p"}, "spec": {}, "status": {"phase": "Pending"}})
-
-
 def claim_manifest(phase: str = "Bound", **spec: Any) -> dict[str, Any]:
     return {
         "metadata": {"name": "models", "uid": "u"},
@@ -301,25 +280,3 @@ def test_a_message_of_any_length_fits_into_the_status() -> None:
     condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "x" * 40000}
     seen = pod_view({"metadata": {"name": "p"}, "status": {"conditions": [condition]}})
     assert len(look(scene(child_fields={"ready": 0}, pods=(seen,))).message) < 5000
-
-
-def test_before_an_attempt_has_a_job_the_pods_that_hold_it_up_are_read() -> None:
-    job = scene(TRAIN, None, attempt=2, recorded=False).job
-    leftover = child(TRAIN, deleting=True)
-    assert pods_wanted(job, (child(PREPARE, COMPLETE), leftover)) == leftover
-    assert pods_wanted(job, (child(PREPARE, COMPLETE),)) is None
-
-
-def test_pods_are_read_only_when_there_is_something_to_ask() -> None:
-    job = scene(TRAIN).job
-    assert pods_wanted(job, (child(TRAIN),)) is None
-    for asked in (child(TRAIN, ready=1), child(TRAIN, FAILING), child(TRAIN, FAILED), child(TRAIN, COMPLETE)):
-        assert pods_wanted(job, (asked,)) == asked
-    assert pods_wanted(job, (child(PREPARE, COMPLETE),)) is None
-    assert pods_wanted(new_run().job, ()) is None
-
-
-def test_only_a_training_that_is_up_is_scraped() -> None:
-    assert scrape_wanted(scene(TRAIN).job, (child(TRAIN),)) == child(TRAIN)
-    assert scrape_wanted(scene(TRAIN).job, (child(TRAIN, ready=1),)) is None
-    assert scrape_wanted(scene(PREPARE).job, (child(PREPARE, RUNNING),)) is None

@@ -6,21 +6,10 @@ from typing import Any
 import pytest
 
 from qwensft.api.v1alpha1 import Stage
-from qwensft_operator.plan import claims_wanted
 from qwensft_operator.plan.types import ClaimView, Observed, PodView, Trouble
 
-from .builders import COMPLETE, FAILED, MERGE, NOW, PREPARE, TRAIN, child, later, look, new_run, pod, scene
-
-FROM_CLAIMS: dict[str, Any] = {
-    "storage": {"volume": {"claimName": "runs"}},
-    "model": {"name": "Qwen/Qwen3-8B", "source": {"volume": {"claimName": "models"}}},
-    "datasets": [{"name": "rows", "format": "alpaca", "source": {"volume": {"claimName": "data", "path": "a.json"}}}],
-    "evaluation": {
-        "datasets": [
-            {"name": "held", "format": "alpaca", "source": {"volume": {"claimName": "eval", "path": "b.json"}}}
-        ]
-    },
-}
+from .builders import PREPARE, TRAIN, later, look, new_run, pod, scene
+from .specs import FROM_CLAIMS
 
 
 def claim(name: str = "runs", *modes: str, phase: str = "Bound", **fields: Any) -> ClaimView:
@@ -119,23 +108,6 @@ def test_a_retained_claim_of_an_earlier_run_must_serve_as_well() -> None:
 
 def test_a_held_run_says_nothing_about_its_claims() -> None:
     assert look(with_claims(claim("runs", phase="Lost"), suspend=True)).headline == ("Suspended", "Suspended")
-
-
-def test_the_claims_of_the_stage_are_read_while_pods_have_to_start() -> None:
-    job = scene(PREPARE, None, recorded=False, **FROM_CLAIMS).job
-    assert claims_wanted(job, ()) == ("runs", "models", "data", "eval")
-    assert claims_wanted(job, (child(PREPARE, ready=0),)) == ("runs", "models", "data", "eval")
-    assert claims_wanted(job, (child(PREPARE),)) == ()
-    assert claims_wanted(job, (child(PREPARE, COMPLETE),)) == ("runs", "models", "data", "eval")
-    assert claims_wanted(job, (child(PREPARE, FAILED),)) == ("runs", "models", "data", "eval")
-    assert claims_wanted(scene(MERGE, None, recorded=False, **FROM_CLAIMS).job, ()) == ("runs", "models")
-    over = scene(TRAIN, None, status={"completion_time": NOW}, **FROM_CLAIMS).job
-    assert claims_wanted(over, ()) == ()
-
-
-def test_a_claim_that_serves_several_purposes_is_read_once() -> None:
-    shared: dict[str, Any] = {**FROM_CLAIMS, "storage": {"volume": {"claimName": "models"}}}
-    assert claims_wanted(scene(TRAIN, None, recorded=False, **shared).job, ()) == ("models",)
 
 
 UNBOUND = pod(phase="Pending", node="", unschedulable="0/3 nodes: pod has unbound immediate PersistentVolumeClaims")
