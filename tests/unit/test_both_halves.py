@@ -28,9 +28,9 @@ from qwensft.api.v1alpha1.storage import OnExisting
 from qwensft.api.v1alpha1.training import MixStrategy
 from qwensft.api.v1alpha1.tuning import Method, Quantization, Tuning
 from qwensft.estimate.architectures import described
-from qwensft_operator.plan.failure import _GENERIC, _NO_FAILURE
-from qwensft_operator.plan.observed import LONGEST_TEXT, LONGEST_WARNING, MOST_WARNINGS, report
+from qwensft_operator.plan.causes import _GENERIC, _NO_FAILURE
 from qwensft_operator.plan.types import Scrape
+from qwensft_operator.plan.views import LONGEST_TEXT, LONGEST_WARNING, MOST_WARNINGS, report
 from qwensft_operator.render import config_map
 from qwensft_operator.render.llamafactory import DTYPE
 from qwensft_operator.render.names import CONFIG, WORKSPACE, child_name, service_name

@@ -5,15 +5,15 @@ No I/O, no clock, no kopf and no Kubernetes client in here. Start reading at `de
 
 from qwensft_operator.plan.decide import decide
 from qwensft_operator.plan.needs import Needs, needs_events, needs_of
-from qwensft_operator.plan.observed import (
+from qwensft_operator.plan.raw_status import invalid_spec, operator_error
+from qwensft_operator.plan.types import Observed, Plan
+from qwensft_operator.plan.views import (
     child_job,
     claim_view,
     config_map_keys,
     creation_failures,
     pod_view,
 )
-from qwensft_operator.plan.raw_status import invalid_spec, operator_error
-from qwensft_operator.plan.types import Observed, Plan
 
 __all__ = [
     "Needs",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from qwensft.api.v1alpha1 import ConditionType, Phase, Reason, Stage
-from qwensft_operator.plan.failure import Cause
+from qwensft_operator.plan.causes import Cause
 from qwensft_operator.plan.run import Run
 from qwensft_operator.plan.step import Step, deletions, end, fail
 from qwensft_operator.plan.suspension import seconds_active

@@ -11,9 +11,9 @@ from typing import Any
 
 from qwensft.api.v1alpha1 import Stage
 from qwensft_operator.plan.estimate import memory_label
-from qwensft_operator.plan.failure import STARTING
 from qwensft_operator.plan.references import references
 from qwensft_operator.plan.run import Run
+from qwensft_operator.plan.startup import STARTING
 from qwensft_operator.plan.types import ChildJob
 from qwensft_operator.plan.volumes import mounts
 

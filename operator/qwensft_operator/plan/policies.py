@@ -12,14 +12,15 @@ from datetime import datetime
 
 from qwensft.api.v1alpha1 import Reason, Stage
 from qwensft_operator.plan import progress
+from qwensft_operator.plan.causes import Cause, classify, has_failed
 from qwensft_operator.plan.config_maps import config_map_unusable
 from qwensft_operator.plan.ending import finished, over_deadline, succeeded
-from qwensft_operator.plan.failure import Cause, classify, diagnose, has_failed, lost_node
+from qwensft_operator.plan.lost_nodes import lost_node
 from qwensft_operator.plan.merging import merge_again, merge_unrecorded
-from qwensft_operator.plan.observed import LONGEST_TEXT
 from qwensft_operator.plan.references import absent_hint
 from qwensft_operator.plan.retry import backing_off, retry_requested, stage_failed, stage_lost
 from qwensft_operator.plan.run import Run
+from qwensft_operator.plan.startup import diagnose
 from qwensft_operator.plan.step import LOOK_AGAIN, PHASE_OF, Policy, Step, adopted, deletions, held_phase, stage_phase
 from qwensft_operator.plan.suspension import suspended
 from qwensft_operator.plan.types import (
@@ -31,6 +32,7 @@ from qwensft_operator.plan.types import (
     EnsureService,
     JobState,
 )
+from qwensft_operator.plan.views import LONGEST_TEXT
 from qwensft_operator.plan.volumes import claim_unusable, one_node_hint, storage_trouble
 
 

@@ -9,9 +9,9 @@ from datetime import datetime
 from typing import Any
 
 from qwensft.api.v1alpha1 import ConditionType, Phase, Reason
-from qwensft_operator.plan.failure import clock
-from qwensft_operator.plan.observed import LONGEST_TEXT
+from qwensft_operator.plan.times import timestamp
 from qwensft_operator.plan.types import Event, Plan
+from qwensft_operator.plan.views import LONGEST_TEXT
 
 _LONGEST_ERROR = 500  # characters of an exception's message
 
@@ -54,7 +54,7 @@ def _said(manifest: dict[str, Any], reason: Reason, message: str, *, stalled: bo
             "status": value,
             "reason": str(reason),
             "message": message,
-            "lastTransitionTime": since or clock(now),
+            "lastTransitionTime": since or timestamp(now),
             "observedGeneration": generation,
         }
     status = {"phase": str(Phase.PENDING)} | before

@@ -10,10 +10,11 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from qwensft.api.v1alpha1 import Phase, Reason, Stage, StageStatus
+from qwensft_operator.plan.causes import Cause, classify
 from qwensft_operator.plan.ending import succeeded
-from qwensft_operator.plan.failure import Cause, classify, clock
 from qwensft_operator.plan.run import CLEAN_SLATE, Run
 from qwensft_operator.plan.step import Step, fail, reopened, stage_phase
+from qwensft_operator.plan.times import timestamp
 from qwensft_operator.plan.types import ChildJob, JobState
 
 FIRST_WAIT = timedelta(seconds=10)
@@ -107,5 +108,5 @@ def _failures_in_a_row(record: StageStatus, child: ChildJob | None) -> int:
 
 
 def _told(record: StageStatus) -> str:
-    start = "" if record.retry_time is None else f"; attempt {record.attempt} starts at {clock(record.retry_time)}"
+    start = "" if record.retry_time is None else f"; attempt {record.attempt} starts at {timestamp(record.retry_time)}"
     return f"{record.message}{start}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from qwensft.api.v1alpha1 import Phase, Reason, Stage, Status
-from qwensft_operator.plan.failure import Cause
+from qwensft_operator.plan.causes import Cause
 from qwensft_operator.plan.run import Run
 from qwensft_operator.plan.types import Action, ChildJob, DeleteJob
 

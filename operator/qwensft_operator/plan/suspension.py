@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from qwensft.api.v1alpha1 import Phase, Reason, Stage, Status
-from qwensft_operator.plan.failure import lost_node
+from qwensft_operator.plan.lost_nodes import lost_node
 from qwensft_operator.plan.run import UNTROUBLED, Run
 from qwensft_operator.plan.step import LOOK_AGAIN, Step, deletions
 from qwensft_operator.plan.types import JobState

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from qwensft.api.v1alpha1 import Reason, Stage
-from qwensft_operator.plan.failure import lasts
 from qwensft_operator.plan.run import Run
+from qwensft_operator.plan.startup import is_persistent
 from qwensft_operator.plan.step import Step, held_phase
 from qwensft_operator.plan.types import ClaimView
 
@@ -71,7 +71,7 @@ def storage_trouble(run: Run, now: datetime) -> str:
     if problem:
         return problem
     for claim in run.observed.claims or ():
-        if claim.phase == "Pending" and claim.trouble is not None and lasts(claim.trouble, now):
+        if claim.phase == "Pending" and claim.trouble is not None and is_persistent(claim.trouble, now):
             return f"claim {claim.name} has no volume: {claim.trouble.reason}: {claim.trouble.message}"
     return ""
 

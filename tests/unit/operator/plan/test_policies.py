@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from qwensft.api.v1alpha1 import ConditionType, Reason, Stage
-from qwensft_operator.plan import decide, failure
+from qwensft_operator.plan import causes, decide
 from qwensft_operator.plan.policies import POLICIES
 from qwensft_operator.plan.run import DONE_CONDITION
 from qwensft_operator.plan.types import ClaimView, JobState, Observed, Obstacle
@@ -53,7 +53,7 @@ def test_the_latch_stands_before_everything_but_the_two_ways_out_of_it() -> None
     assert first == ["obstructed", "merge_again", "retry_requested", "finished"]
 
 
-@pytest.mark.parametrize("path", sorted(Path(failure.__file__).parent.glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(Path(causes.__file__).parent.glob("*.py")), ids=lambda path: path.stem)
 def test_every_reason_in_the_code_is_a_member_of_the_api(path: Path) -> None:
     """A reason is never spelt as text: mypy then knows that it is one of the API's."""
     source = path.read_text(encoding="utf-8")

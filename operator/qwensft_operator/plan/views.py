@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from qwensft.api.v1alpha1 import LABEL_ATTEMPT, LABEL_STAGE, Stage
+from qwensft_operator.plan.times import parse_time
 from qwensft_operator.plan.types import (
     LARGEST_NUMBER,
     ChildJob,
@@ -48,7 +49,7 @@ def child_job(manifest: dict[str, Any], owner_uid: str) -> ChildJob | None:
         attempt=int(labels[LABEL_ATTEMPT]),
         state=state,
         created_at=datetime.fromisoformat(meta["creationTimestamp"]),
-        finished_at=_time(condition.get("lastTransitionTime")),
+        finished_at=parse_time(condition.get("lastTransitionTime")),
         active=status.get("active") or 0,
         ready=status.get("ready") or 0,
         # Between two updates of its status Kubernetes keeps ended pods in a list before it counts them.
@@ -79,16 +80,16 @@ def pod_view(manifest: dict[str, Any], events: Iterable[dict[str, Any]] = ()) ->
         exit_code=terminated.get("exitCode"),
         exit_reason=terminated.get("reason", ""),
         exit_message="" if told else _last_line(terminated.get("message", "")),
-        finished_at=_time(terminated.get("finishedAt")),
+        finished_at=parse_time(terminated.get("finishedAt")),
         report=told,
         rejected=_text(": ".join(filter(None, (status.get("reason"), status.get("message"))))),
         unschedulable=_text(scheduled.get("message", "")) if scheduled.get("reason") == "Unschedulable" else "",
         waiting_reason=waiting.get("reason", ""),
         waiting_message=_text(waiting.get("message", "")),
         disrupted=disrupted.get("reason", "") if disrupted.get("status") == "True" else "",
-        disrupted_at=_time(disrupted.get("lastTransitionTime")) if disrupted.get("status") == "True" else None,
+        disrupted_at=parse_time(disrupted.get("lastTransitionTime")) if disrupted.get("status") == "True" else None,
         unreachable=status.get("reason") == "NodeLost" or _declared_not_ready(conditions),
-        deleted_at=_time(meta.get("deletionTimestamp")),
+        deleted_at=parse_time(meta.get("deletionTimestamp")),
         trouble=_trouble(events, _POD_TROUBLES),
     )
 
@@ -175,7 +176,7 @@ def _said_at(event: dict[str, Any], field: str) -> datetime:
     series = event.get("series") or {}
     newer = series.get("lastObservedTime") if field == "lastTimestamp" else None
     told = event.get(field) or newer or event.get("eventTime") or event["metadata"].get("creationTimestamp")
-    return _time(told) or datetime.min.replace(tzinfo=UTC)
+    return parse_time(told) or datetime.min.replace(tzinfo=UTC)
 
 
 def _numbers(figures: dict[str, Any]) -> dict[str, float]:
@@ -214,7 +215,3 @@ def _one_line(text: str) -> str:
 def _text(value: Any) -> str:
     """Return text that the status can hold: JSON in a report may have halves of characters, which no UTF-8 has."""
     return str(value).encode(errors="replace").decode()[:LONGEST_TEXT]
-
-
-def _time(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None

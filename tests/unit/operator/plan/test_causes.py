@@ -1,14 +1,14 @@
-"""Why an attempt ended, or does not start: the cause that is named, whether it is permanent and whether it counts."""
+"""Why an attempt ended: the cause that is named, whether it is permanent and whether it counts."""
 
 from dataclasses import replace
 
 import pytest
 
 from qwensft.api.v1alpha1 import Reason, Stage
-from qwensft_operator.plan.failure import Cause, classify, diagnose, lost_node
-from qwensft_operator.plan.types import PodView, Report, Trouble
+from qwensft_operator.plan.causes import Cause, classify
+from qwensft_operator.plan.types import PodView, Report
 
-from .builders import FAILED, MERGE, NOW, PREPARE, RUNNING, TRAIN, child, failed, interrupted, later, pod
+from .builders import FAILED, MERGE, PREPARE, TRAIN, child, failed, interrupted, later, pod
 
 EVICTED = "Pod team/support-train-1-0 has condition DisruptionTarget matching FailJob rule at index 1"
 EXIT_78 = "Container trainer for pod team/x failed with exit code 78 matching FailJob rule at index 0"
@@ -166,120 +166,9 @@ def test_a_pod_that_ended_well_is_no_cause_of_a_failure() -> None:
     assert cause(done, failed(1, reason="DiskFull")).reason == "DiskFull"
 
 
-@pytest.mark.parametrize(
-    ("fields", "reason"),
-    [
-        ({"unreachable": True}, "NodeLost"),
-        ({"unschedulable": "0/3 nodes are available"}, "Unschedulable"),
-        ({"waiting_reason": "ImagePullBackOff"}, "ImagePullFailed"),
-        ({"waiting_reason": "ErrImageNeverPull"}, "ImagePullFailed"),
-        ({"waiting_reason": "CreateContainerConfigError"}, "PodNotStarting"),
-    ],
-)
-def test_what_keeps_a_pod_from_starting_is_told(fields: dict[str, object], reason: str) -> None:
-    told = diagnose(child(), (pod(0), pod(1, **fields)), wanted=2, now=NOW)
-    assert told is not None
-    assert told.reason == reason
-    assert "pod pod-1 (node rank 1)" in told.message
-
-
-@pytest.mark.parametrize("waiting", ["", "ContainerCreating", "PodInitializing"])
-def test_a_pod_that_is_merely_starting_is_no_problem(waiting: str) -> None:
-    assert diagnose(child(), (pod(waiting_reason=waiting),), wanted=1, now=NOW) is None
-
-
-@pytest.mark.parametrize(
-    ("complaint", "reason"),
-    [
-        ("FailedMount", "VolumeMountFailed"),
-        ("FailedAttachVolume", "VolumeMountFailed"),
-        ("FailedMapVolume", "VolumeMountFailed"),
-        ("FailedCreatePodSandBox", "PodNotStarting"),
-    ],
-)
-def test_a_pod_that_its_node_cannot_bring_up_quotes_the_event(complaint: str, reason: str) -> None:
-    stuck = pod(1, phase="Pending", trouble=Trouble(complaint, 'configmap "x" not found', later(seconds=-30)))
-    told = diagnose(child(), (pod(0), stuck), wanted=2, now=NOW)
-    assert told is not None
-    assert told.reason == reason
-    assert told.message == f'pod pod-1 (node rank 1) on node node-1: {complaint}: configmap "x" not found'
-
-
-def test_a_hitch_of_a_start_is_no_problem() -> None:
-    hitch = pod(phase="Pending", trouble=Trouble("FailedMount", "cache not synced", later(seconds=-29)))
-    assert diagnose(child(), (hitch,), wanted=1, now=NOW) is None
-
-
-def test_a_claim_without_volume_is_told_for_the_pods_that_wait_for_it() -> None:
-    waiting = pod(0, phase="Pending", node="", unschedulable="pod has unbound immediate PersistentVolumeClaims")
-    told = diagnose(child(), (waiting,), wanted=1, now=NOW, storage="claim models has no volume")
-    assert told is not None
-    assert told.reason == "StorageUnavailable"
-    assert told.message == "pod pod-0 (node rank 0) cannot be scheduled: claim models has no volume"
-    assert diagnose(child(), (pod(0),), wanted=1, now=NOW, storage="claim models has no volume") is None
-
-
-def test_a_node_that_lost_contact_is_named_with_what_lets_the_run_go_on() -> None:
-    told = diagnose(child(), (pod(0), pod(1, unreachable=True)), wanted=2, now=NOW)
-    assert told is not None
-    assert "pod pod-1 (node rank 1) on node node-1: the node no longer answers" in told.message
-    assert "kubectl delete node node-1" in told.message
-
-
-@pytest.mark.parametrize(("seconds", "lost"), [(30, False), (31, True)])
-def test_a_pod_is_lost_when_its_grace_period_has_been_over_for_a_while(seconds: int, *, lost: bool) -> None:
-    evicted = pod(disrupted="DeletionByTaintManager", deleted_at=NOW)
-    told = lost_node(child(), (evicted,), later(seconds=seconds))
-    assert (told is not None) == lost
-    assert told is None or "was told to stop by 2026-01-02T12:00:00Z and has not" in told.message
-
-
-@pytest.mark.parametrize("ended", [failed(unreachable=True), pod(phase="Succeeded", deleted_at=later(hours=-1))])
-def test_a_pod_that_has_ended_is_not_lost(ended: PodView) -> None:
-    assert lost_node(child(), (ended,), NOW) is None
-
-
-def test_a_pod_that_never_had_a_node_is_not_lost() -> None:
-    assert lost_node(child(), (pod(node="", phase="Pending", deleted_at=later(hours=-1)),), NOW) is None
-
-
 def test_pods_of_a_deleted_node_are_a_lost_node_and_no_counted_failure() -> None:
     told = cause(pod(1, phase="Failed", disrupted="DeletionByPodGC"), failed(0, reason="PeerLost"))
     assert told == Cause(Reason.NODE_LOST, "pod pod-1 (node rank 1) was on node node-1, which is gone", counted=False)
-
-
-def test_a_quota_that_lets_only_some_pods_in_is_told() -> None:
-    failures = ("exceeded quota", "older")
-    told = diagnose(child(state=RUNNING), (pod(0),), wanted=2, now=NOW, creation_failures=failures)
-    assert told == Cause(Reason.POD_CREATION_FAILED, "Job support-train-1 cannot create its pods: exceeded quota")
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        "failed quota: compute: must specify limits.memory for: trainer; requests.cpu for: trainer",
-        "maximum memory usage per Container is 4Gi, but limit is 64Gi",
-        "exceeded quota: compute, requested: limits.memory=64Gi, used: limits.memory=0, limited: limits.memory=8Gi",
-    ],
-)
-@pytest.mark.parametrize("stage", list(Stage))
-def test_amounts_that_a_quota_refuses_are_named_with_their_field(stage: Stage, words: str) -> None:
-    told = diagnose(child(stage, ready=0), (), wanted=1, now=NOW, creation_failures=(words,))
-    field = {"prepare": "spec.prepare", "train": "spec.worker", "merge": "spec.merge"}[stage] + ".resources"
-    assert told is not None
-    assert told.message.endswith(f"cannot create its pods: {words}; set or change them in {field}")
-
-
-def test_a_quota_of_pods_is_no_matter_of_resources() -> None:
-    words = "exceeded quota: few, requested: pods=1, used: pods=2, limited: pods=2"
-    told = diagnose(child(TRAIN, ready=0), (), wanted=1, now=NOW, creation_failures=(words,))
-    assert told is not None
-    assert told.message.endswith(words)
-
-
-def test_a_creation_that_failed_before_all_pods_came_is_forgotten() -> None:
-    told = diagnose(child(), (pod(0), pod(1)), wanted=2, now=NOW, creation_failures=("exceeded quota",))
-    assert told is None
 
 
 def test_the_order_of_the_pods_does_not_matter() -> None:

@@ -7,8 +7,8 @@ import pytest
 
 from qwensft.api.v1alpha1 import Stage
 from qwensft_operator.plan import child_job, claim_view, pod_view
-from qwensft_operator.plan.observed import report
 from qwensft_operator.plan.types import ChildJob, ClaimView, JobState, Trouble
+from qwensft_operator.plan.views import report
 
 from .builders import UID, later, look, scene
 

@@ -1,19 +1,18 @@
 """Why did a child Job end, and may it be tried again?
 
 One chain of small rules, the most telling first. Each looks at the ended Job and what is left of its pods and returns
-a `Cause`, or None when it has nothing to say. `diagnose` does the same for a Job that should run but does not.
+a `Cause`, or None when it has nothing to say.
 ADR 0006 says why.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from qwensft.api.v1alpha1 import EXIT_PERMANENT, Reason, Stage
-from qwensft_operator.plan.types import ChildJob, PodView, Trouble
+from qwensft_operator.plan.types import ChildJob, PodView
 
 Pods = tuple[PodView, ...]
 
@@ -26,23 +25,12 @@ _GENERIC = {
     Stage.TRAIN: Reason.TRAINING_FAILED,
     Stage.MERGE: Reason.MERGE_FAILED,
 }
-_RESOURCES = {
+RESOURCES = {  # the field that holds the amounts of a stage's pods
     Stage.PREPARE: "spec.prepare.resources",
     Stage.TRAIN: "spec.worker.resources",
     Stage.MERGE: "spec.merge.resources",
 }
-# What quotas and limit ranges say when a container's amounts are missing, too large or too small.
-_AMOUNTS_REFUSED = re.compile(r"must specify|usage per (Container|Pod)|requested: .*\b(cpu|memory|ephemeral-storage)=")
-STARTING = frozenset({"", "ContainerCreating", "PodInitializing"})  # a container waits, but is merely starting
-_IMAGE_PROBLEMS = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
 _NODE_GONE = "DeletionByPodGC"  # Kubernetes removes the pods of a node whose object was deleted
-_MOUNT_PROBLEMS = {"FailedMount", "FailedAttachVolume", "FailedMapVolume"}
-
-# How long Kubernetes may go on saying that something does not work before it is a problem and no hitch of a start.
-PATIENCE = timedelta(seconds=30)
-_LONGER_PATIENCE = {"ExternalProvisioning": timedelta(minutes=3)}  # said of every claim while its volume is being made
-# A pod stops within its grace period, and its node tells so a moment later.
-OVERDUE = timedelta(seconds=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +48,13 @@ def has_failed(pod: PodView) -> bool:
     return bool(pod.exit_code) or pod.phase == "Failed"
 
 
+def pod_title(child: ChildJob, pod: PodView, rank: int | None = None) -> str:
+    """Return how messages name a pod, in a gang with its rank."""
+    if child.stage is not Stage.TRAIN:
+        return f"pod {pod.name}"
+    return f"pod {pod.name} ({f'rank {rank}' if rank is not None else f'node rank {pod.index}'})"
+
+
 def classify(child: ChildJob, pods: Pods) -> Cause:
     """Return the cause of a failed (or failing) child Job."""
     ended = tuple(sorted((p for p in pods if has_failed(p) or (p.disrupted and p.phase != "Succeeded")), key=_ended_at))
@@ -68,87 +63,6 @@ def classify(child: ChildJob, pods: Pods) -> Cause:
         if cause is not None:
             return cause
     return Cause(_GENERIC[child.stage], child.message or f"Job {child.name} failed")
-
-
-def diagnose(
-    child: ChildJob,
-    pods: Pods,
-    *,
-    wanted: int,
-    now: datetime,
-    creation_failures: tuple[str, ...] = (),
-    storage: str = "",
-) -> Cause | None:
-    """Return what keeps a running child Job from having its pods up; None while it is merely starting.
-
-    Args:
-        child: the Job.
-        pods: its pods.
-        wanted: how many it should have.
-        now: the time, against which complaints of Kubernetes are aged.
-        creation_failures: why the Job controller could not create some of them, the newest first.
-        storage: what is wrong with a claim that the pods mount, or "".
-    """
-    if creation_failures and len(pods) < wanted:
-        words = creation_failures[0]
-        fix = f"; set or change them in {_RESOURCES[child.stage]}" if _AMOUNTS_REFUSED.search(words) else ""
-        message = f"Job {child.name} cannot create its pods: {words}{fix}"
-        return Cause(Reason.POD_CREATION_FAILED, message)
-    causes = (_not_starting(child, pod, storage, now) for pod in pods)
-    return lost_node(child, pods, now) or next((cause for cause in causes if cause is not None), None)
-
-
-def _not_starting(child: ChildJob, pod: PodView, storage: str, now: datetime) -> Cause | None:
-    where, trouble = _where(child, pod), pod.trouble
-    if storage and not pod.node:
-        return Cause(Reason.STORAGE_UNAVAILABLE, f"{where} cannot be scheduled: {storage}")
-    if pod.unschedulable:
-        return Cause(Reason.UNSCHEDULABLE, f"{where} cannot be scheduled: {pod.unschedulable}")
-    if pod.waiting_reason not in STARTING:
-        reason = Reason.IMAGE_PULL_FAILED if pod.waiting_reason in _IMAGE_PROBLEMS else Reason.POD_NOT_STARTING
-        return Cause(reason, f"{where}: {pod.waiting_reason}: {pod.waiting_message}")
-    if trouble is not None and lasts(trouble, now):
-        reason = Reason.VOLUME_MOUNT_FAILED if trouble.reason in _MOUNT_PROBLEMS else Reason.POD_NOT_STARTING
-        return Cause(reason, f"{where} on node {pod.node}: {trouble.reason}: {trouble.message}")
-    return None
-
-
-def lasts(trouble: Trouble, now: datetime) -> bool:
-    """Whether Kubernetes has been saying it for too long to pass by itself."""
-    return now - trouble.since >= _LONGER_PATIENCE.get(trouble.reason, PATIENCE)
-
-
-def lost_node(child: ChildJob, pods: Pods, now: datetime) -> Cause | None:
-    """Return that a node of the Job no longer answers, and what lets the run go on.
-
-    The kubelet of a lost node confirms no end, so its pods exist until somebody vouches that the machine is gone.
-    Deleting such a pod by force does not help: the Job controller's finalizer keeps it until its phase is Failed.
-    """
-    for pod in pods:
-        over = has_failed(pod) or pod.phase == "Succeeded"
-        if over or not (pod.unreachable or _is_overdue(pod, now)):
-            continue
-        where = f"{_where(child, pod)} on node {pod.node}"
-        if pod.deleted_at is None:
-            message = f"{where}: the node no longer answers, or says that it is not ready"
-        else:
-            message = f"{where} was told to stop by {clock(pod.deleted_at)} and has not: the node no longer answers"
-        fix = (
-            f"If the machine is gone, delete its node object (kubectl delete node {pod.node}); if it is off for a "
-            f"while, kubectl taint node {pod.node} node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"
-        )
-        return Cause(Reason.NODE_LOST, f"{message}. {fix}", counted=False)
-    return None
-
-
-def _is_overdue(pod: PodView, now: datetime) -> bool:
-    # A pod's deletionTimestamp is the end of its grace period.
-    return pod.deleted_at is not None and bool(pod.node) and now - pod.deleted_at > OVERDUE
-
-
-def clock(moment: datetime) -> str:
-    """Format a time as it stands in the status: UTC, to the second."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _permanent(child: ChildJob, ended: Pods) -> Cause | None:
@@ -181,15 +95,16 @@ def _first_failure(child: ChildJob, ended: Pods) -> Cause | None:
 
 def _own_failure(child: ChildJob, pod: PodView) -> Cause | None:
     """Return why this pod ended, unless another pod's end was the reason or nobody knows."""
+    where = pod_title(child, pod)
     if pod.disrupted and not _before(pod.finished_at, pod.disrupted_at):  # an evicted pod also has an exit code
         if pod.disrupted == _NODE_GONE:
-            return Cause(Reason.NODE_LOST, f"{_where(child, pod)} was on node {pod.node}, which is gone", counted=False)
-        return Cause(Reason.PREEMPTED, f"{_where(child, pod)} was evicted ({pod.disrupted})", counted=False)
+            return Cause(Reason.NODE_LOST, f"{where} was on node {pod.node}, which is gone", counted=False)
+        return Cause(Reason.PREEMPTED, f"{where} was evicted ({pod.disrupted})", counted=False)
     if pod.report and pod.report.outcome not in _NO_FAILURE and pod.report.reason not in _CONSEQUENCES:
         return Cause(_reason(child, pod), _account(child, pod))
     if pod.exit_reason == "OOMKilled":  # the kernel's word; the trainer could not say anything
-        fix = f"raise the memory limit in {_RESOURCES[child.stage]}"
-        message = f"{_where(child, pod)} was killed for using more memory than its limit; {fix}"
+        fix = f"raise the memory limit in {RESOURCES[child.stage]}"
+        message = f"{where} was killed for using more memory than its limit; {fix}"
         return Cause(Reason.OUT_OF_MEMORY, message)
     return None
 
@@ -225,7 +140,7 @@ def _reason(child: ChildJob, pod: PodView) -> Reason:
 
 def _account(child: ChildJob, pod: PodView) -> str:
     """Return one sentence: which pod, where it ran if that may be the reason, how it ended, and its last words."""
-    where = _where(child, pod, pod.report.rank if pod.report else None)
+    where = pod_title(child, pod, pod.report.rank if pod.report else None)
     if pod.node and pod.exit_code != EXIT_PERMANENT:
         where = f"{where} on node {pod.node}"
     if pod.exit_code is None:
@@ -233,12 +148,6 @@ def _account(child: ChildJob, pod: PodView) -> str:
     told = (pod.report.message, pod.report.reason) if pod.report else (pod.exit_message, pod.exit_reason)
     words = next(filter(None, told), "")
     return f"{where} exited with code {pod.exit_code}" + (f": {words}" if words else "")
-
-
-def _where(child: ChildJob, pod: PodView, rank: int | None = None) -> str:
-    if child.stage is not Stage.TRAIN:
-        return f"pod {pod.name}"
-    return f"pod {pod.name} ({f'rank {rank}' if rank is not None else f'node rank {pod.index}'})"
 
 
 def _ended_at(pod: PodView) -> datetime:

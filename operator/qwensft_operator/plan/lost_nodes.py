@@ -1,0 +1,41 @@
+"""Which pods are on a node that no longer answers. Nobody confirms their end, so they hold up whatever waits for it."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from qwensft.api.v1alpha1 import Reason
+from qwensft_operator.plan.causes import Cause, Pods, has_failed, pod_title
+from qwensft_operator.plan.times import timestamp
+from qwensft_operator.plan.types import ChildJob, PodView
+
+# A pod stops within its grace period, and its node tells so a moment later.
+OVERDUE = timedelta(seconds=30)
+
+
+def lost_node(child: ChildJob, pods: Pods, now: datetime) -> Cause | None:
+    """Return that a node of the Job no longer answers, and what lets the run go on.
+
+    The kubelet of a lost node confirms no end, so its pods exist until somebody vouches that the machine is gone.
+    Deleting such a pod by force does not help: the Job controller's finalizer keeps it until its phase is Failed.
+    """
+    for pod in pods:
+        over = has_failed(pod) or pod.phase == "Succeeded"
+        if over or not (pod.unreachable or _is_overdue(pod, now)):
+            continue
+        where = f"{pod_title(child, pod)} on node {pod.node}"
+        if pod.deleted_at is None:
+            message = f"{where}: the node no longer answers, or says that it is not ready"
+        else:
+            message = f"{where} was told to stop by {timestamp(pod.deleted_at)} and has not: the node no longer answers"
+        fix = (
+            f"If the machine is gone, delete its node object (kubectl delete node {pod.node}); if it is off for a "
+            f"while, kubectl taint node {pod.node} node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"
+        )
+        return Cause(Reason.NODE_LOST, f"{message}. {fix}", counted=False)
+    return None
+
+
+def _is_overdue(pod: PodView, now: datetime) -> bool:
+    # A pod's deletionTimestamp is the end of its grace period.
+    return pod.deleted_at is not None and bool(pod.node) and now - pod.deleted_at > OVERDUE
