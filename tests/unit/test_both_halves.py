@@ -30,7 +30,7 @@ from qwensft.api.v1alpha1.tuning import Method, Quantization, Tuning
 from qwensft.estimate.architectures import described
 from qwensft_operator.plan.causes import _GENERIC, _NO_FAILURE
 from qwensft_operator.plan.types import Scrape
-from qwensft_operator.plan.views import LONGEST_TEXT, LONGEST_WARNING, MOST_WARNINGS, report
+from qwensft_operator.plan.views import LONGEST_TEXT, LONGEST_WARNING, MOST_WARNINGS, parse_report
 from qwensft_operator.render import config_map
 from qwensft_operator.render.llamafactory import DTYPE
 from qwensft_operator.render.names import CONFIG, WORKSPACE, child_name, service_name
@@ -314,7 +314,7 @@ def test_the_operator_reads_a_report_as_it_was_written() -> None:
         metrics={"samples": 3, "warnings": ["a", "b"], "model": {"layers": 2}},
         outputs={"adapter": {"path": "a", "sizeBytes": 1, "digest": "sha256:0"}},
     )
-    read = report(written.to_json())
+    read = parse_report(written.to_json())
     assert read is not None
     assert (read.outcome, read.reason, read.message, read.rank) == ("Failed", "InvalidDataset", "row 3", 1)
     assert (read.metrics, read.warnings, read.model) == ({"samples": 3}, ("a", "b"), {"layers": 2})

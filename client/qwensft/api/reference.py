@@ -96,8 +96,8 @@ def default_of(field: FieldInfo) -> str:
     plain = isinstance(value, (bool, int, float, str)) or (isinstance(value, list) and value)
     if plain and value != "":
         return f"`{default_text(value)}`"
-    _, _, told = str(field.description).partition(" Default: ")
-    return told.removesuffix(".")
+    _, _, default = str(field.description).partition(" Default: ")
+    return default.removesuffix(".")
 
 
 def _meaning(field: FieldInfo) -> str:

@@ -31,7 +31,7 @@ def remedies(spec: Spec, fits: Callable[[Spec], bool], longest: int | None = Non
     """
     groups = [*_same_result(spec), *_other_result(spec, longest)]
     alone = [next((way for way in group if _helps(spec, (way,), fits)), None) for group in groups]
-    found = [_told((way,)) for way in alone if way is not None]
+    found = [_advice((way,)) for way in alone if way is not None]
     if found:
         return found[:_MOST]
     taken: tuple[Change, ...] = ()
@@ -40,7 +40,7 @@ def remedies(spec: Spec, fits: Callable[[Spec], bool], longest: int | None = Non
             continue  # the API refuses it beside the others
         taken = (*taken, way)
         if _helps(spec, taken, fits):
-            return [_told(_needed(spec, taken, fits))]
+            return [_advice(_needed(spec, taken, fits))]
     return []
 
 
@@ -118,14 +118,14 @@ def _together(changes: tuple[Change, ...]) -> Change:
     return together
 
 
-def _told(changes: tuple[Change, ...]) -> str:
-    told = (
+def _advice(changes: tuple[Change, ...]) -> str:
+    settings = (
         f"{block}.{name}: {_yaml(value)}"
         for block, fields in _together(changes).items()
         for name, value in fields.items()
         if value is not None
     )
-    return " and ".join(told)
+    return " and ".join(settings)
 
 
 def _yaml(value: Any) -> str:

@@ -83,8 +83,8 @@ def _deadline(child: ChildJob, _: Pods) -> Cause | None:
 
 
 def _disrupted_and_gone(child: ChildJob, ended: Pods) -> Cause | None:
-    told = child.reason == "PodFailurePolicy" and "DisruptionTarget" in child.message
-    if told and not any(p.disrupted for p in ended):
+    disrupted = child.reason == "PodFailurePolicy" and "DisruptionTarget" in child.message
+    if disrupted and not any(p.disrupted for p in ended):
         return Cause(Reason.PREEMPTED, child.message, counted=False)
     return None
 
@@ -118,8 +118,8 @@ def _consequence(child: ChildJob, ended: Pods) -> Cause | None:
     pod = next((p for p in ended if has_failed(p)), None)
     if pod is None:
         return None
-    told = pod.report.reason if pod.report else ""
-    return Cause(Reason(told) if told in _STOPPED else _GENERIC[child.stage], _account(child, pod))
+    reported = pod.report.reason if pod.report else ""
+    return Cause(Reason(reported) if reported in _STOPPED else _GENERIC[child.stage], _account(child, pod))
 
 
 _RULES: tuple[Callable[[ChildJob, Pods], Cause | None], ...] = (
@@ -134,8 +134,8 @@ _RULES: tuple[Callable[[ChildJob, Pods], Cause | None], ...] = (
 
 def _reason(child: ChildJob, pod: PodView) -> Reason:
     """Return the reported reason, if it is one that the API knows: others might not even be valid in a condition."""
-    told = pod.report.reason if pod.report else ""
-    return Reason(told) if told in _REASONS and told not in _CONSEQUENCES else _GENERIC[child.stage]
+    reported = pod.report.reason if pod.report else ""
+    return Reason(reported) if reported in _REASONS and reported not in _CONSEQUENCES else _GENERIC[child.stage]
 
 
 def _account(child: ChildJob, pod: PodView) -> str:
@@ -145,8 +145,8 @@ def _account(child: ChildJob, pod: PodView) -> str:
         where = f"{where} on node {pod.node}"
     if pod.exit_code is None:
         return f"{where} failed: {pod.rejected}" if pod.rejected else f"{where} failed"
-    told = (pod.report.message, pod.report.reason) if pod.report else (pod.exit_message, pod.exit_reason)
-    words = next(filter(None, told), "")
+    texts = (pod.report.message, pod.report.reason) if pod.report else (pod.exit_message, pod.exit_reason)
+    words = next(filter(None, texts), "")
     return f"{where} exited with code {pod.exit_code}" + (f": {words}" if words else "")
 
 

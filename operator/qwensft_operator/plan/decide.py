@@ -44,7 +44,7 @@ def _status(run: Run, step: Step, now: datetime) -> Status:
     return step.status.replace(
         observed_generation=run.job.metadata.generation,
         phase=step.phase,
-        estimate=estimate.of(run),
+        estimate=estimate.estimate_of(run),
         progress=figures if step.poll else progress.paused(figures),
         start_time=step.status.start_time or now,
         completion_time=step.status.completion_time or (now if ended else None),
@@ -108,9 +108,9 @@ def _stage_conditions(run: Run, step: Step) -> list[tuple[str, str, str, str]]:
 
 def _completion(run: Run, stage: Stage) -> tuple[str, str]:
     """Return reason and message of a stage that is done: what was said when it was, as long as that is known."""
-    said = run.status.condition(DONE_CONDITION[stage])
-    if stage not in run.just_done and said is not None and said.status == "True":
-        return said.reason, said.message
+    condition = run.status.condition(DONE_CONDITION[stage])
+    if stage not in run.just_done and condition is not None and condition.status == "True":
+        return condition.reason, condition.message
     return Reason.COMPLETED, run.just_done.get(stage, f"the stage {stage} is done")
 
 

@@ -47,9 +47,9 @@ def over_deadline(run: Run, now: datetime) -> Step | None:
 
 def _last_words(run: Run) -> tuple[str, str]:
     """Return reason and message of the end, also when another version of the operator has written over them."""
-    said = run.status.condition(ConditionType.SUCCEEDED)
-    if said is not None and (said.status != "Unknown" or not isinstance(run.status.phase, Phase | None)):
-        return said.reason, said.message
+    condition = run.status.condition(ConditionType.SUCCEEDED)
+    if condition is not None and (condition.status != "Unknown" or not isinstance(run.status.phase, Phase | None)):
+        return condition.reason, condition.message
     if run.status.phase is Phase.SUCCEEDED:
         return Reason.COMPLETED, "all stages completed"
     records = [record for stage in reversed(Stage) if (record := run.record(stage)).message]

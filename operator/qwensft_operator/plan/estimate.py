@@ -21,7 +21,7 @@ _LARGEST = 2.0**63  # the greatest quantity in Kubernetes
 _LONGEST_MESSAGE = 1024  # characters, by the API
 
 
-def of(run: Run) -> Estimate | None:
+def estimate_of(run: Run) -> Estimate | None:
     """Return the next `status.estimate`; once the prepare stage is done and harvested it stays as it is."""
     recorded = run.status.estimate
     if run.finished or (Stage.PREPARE in run.done and Stage.PREPARE not in run.just_done):

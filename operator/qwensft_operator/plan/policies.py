@@ -129,11 +129,11 @@ def stage_starting(run: Run, now: datetime) -> Step | None:
         of_volume = cause.reason is Reason.VOLUME_MOUNT_FAILED or "volume" in cause.message
         hints = (one_node_hint(run) if of_volume else "") + absent_hint(run, cause.message)
         cause = replace(cause, message=cause.message + hints)
-    told = cause or Cause(Reason.PODS_STARTING, f"{child.ready} of {wanted} pods of Job {child.name} are ready")
+    shown = cause or Cause(Reason.PODS_STARTING, f"{child.ready} of {wanted} pods of Job {child.name} are ready")
     return Step(
         stage_phase(run, stage),
-        told.reason,
-        told.message,
+        shown.reason,
+        shown.message,
         adopted(run, stage, child),
         _repairs(run, stage, child),
         warning=cause is not None,

@@ -28,10 +28,10 @@ def live(known: Progress | None, scrape: Scrape, now: datetime) -> Progress | No
 
 def final(known: Progress | None, metrics: dict[str, float], now: datetime) -> Progress:
     """Return the figures of a completed training; those that the report lacks stay as last scraped."""
-    told = {name: value for key, value in metrics.items() if _is_usable(name := _snake(key), value)}
-    total = told.get("total_steps") or (known.total_steps if known else None)
+    reported = {name: value for key, value in metrics.items() if _is_usable(name := _snake(key), value)}
+    total = reported.get("total_steps") or (known.total_steps if known else None)
     ended = known and known.replace(estimated_remaining_seconds=None, eta=None)
-    return _stamped(known, _with(ended, {"step": total, **told, "total_steps": total}), now)
+    return _stamped(known, _with(ended, {"step": total, **reported, "total_steps": total}), now)
 
 
 def paused(known: Progress | None) -> Progress | None:
@@ -56,8 +56,8 @@ def duration(seconds: int) -> str:
 
 
 def _with(known: Progress | None, figures: dict[str, Any]) -> Progress:
-    told = {name: _tidy(name, value) for name, value in figures.items() if _is_usable(name, value)}
-    new = (known or Progress()).replace(**told)
+    usable = {name: _tidy(name, value) for name, value in figures.items() if _is_usable(name, value)}
+    new = (known or Progress()).replace(**usable)
     step, total, rest = new.step, new.total_steps, new.estimated_remaining_seconds
     derived: dict[str, Any] = {}
     if step is not None and total:

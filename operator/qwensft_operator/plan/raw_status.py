@@ -19,7 +19,7 @@ _LONGEST_ERROR = 500  # characters of an exception's message
 def invalid_spec(manifest: dict[str, Any], problem: str, now: datetime) -> Plan:
     """Return the plan for an object whose spec this version cannot read: stalled, until somebody changes something."""
     message = f"this version of the operator does not understand the spec: {_text(problem, LONGEST_TEXT)}"
-    return _said(manifest, Reason.INVALID_SPEC, message, stalled=True, now=now)
+    return _condition_plan(manifest, Reason.INVALID_SPEC, message, stalled=True, now=now)
 
 
 def operator_error(manifest: dict[str, Any], error: Exception, now: datetime) -> Plan:
@@ -33,10 +33,10 @@ def operator_error(manifest: dict[str, Any], error: Exception, now: datetime) ->
         return Plan()
     problem = _text(f"{type(error).__name__}: {error}", _LONGEST_ERROR)
     message = f"the operator failed and tries again; its log tells more: {problem}"
-    return _said(manifest, Reason.OPERATOR_ERROR, message, stalled=False, now=now)
+    return _condition_plan(manifest, Reason.OPERATOR_ERROR, message, stalled=False, now=now)
 
 
-def _said(manifest: dict[str, Any], reason: Reason, message: str, *, stalled: bool, now: datetime) -> Plan:
+def _condition_plan(manifest: dict[str, Any], reason: Reason, message: str, *, stalled: bool, now: datetime) -> Plan:
     before, generation = manifest.get("status") or {}, manifest["metadata"]["generation"]
     if "completionTime" in before:
         return Plan()  # neither a stricter version of the operator nor a fault of it changes how a run has ended

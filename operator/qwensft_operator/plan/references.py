@@ -52,15 +52,15 @@ def absent_hint(run: Run, words: str) -> str:
     absent = next((found for pattern in _ABSENT if (found := pattern.search(words))), None)
     if absent is None or run.current_stage is None:
         return ""
-    said = absent.groupdict()
+    names = absent.groupdict()
     fields = [
         r.field
         for r in references(run.job, run.current_stage)
-        if r.kind[0].lower() == said["kind"][0].lower()
-        and said.get("name", r.name) == r.name
-        and said.get("key", r.key) == r.key
+        if r.kind[0].lower() == names["kind"][0].lower()
+        and names.get("name", r.name) == r.name
+        and names.get("key", r.key) == r.key
     ]
-    return f"; {'add' if 'key' in said else 'create'} it, or correct {' or '.join(fields)}" if fields else ""
+    return f"; {'add' if 'key' in names else 'create'} it, or correct {' or '.join(fields)}" if fields else ""
 
 
 def _within(value: Any, field: str) -> Iterator[Reference]:

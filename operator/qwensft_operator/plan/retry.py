@@ -49,7 +49,7 @@ def backing_off(run: Run, now: datetime) -> Step | None:
         return None
     wait = (record.retry_time - now).total_seconds()
     reason = record.reason or Reason.STARTING
-    return Step(stage_phase(run, stage), reason, _told(record), run.status, warning=True, requeue_after=wait)
+    return Step(stage_phase(run, stage), reason, _message(record), run.status, warning=True, requeue_after=wait)
 
 
 def retry_requested(run: Run, now: datetime) -> Step | None:
@@ -92,7 +92,7 @@ def _retry_or_fail(run: Run, stage: Stage, cause: Cause, child: ChildJob | None,
         status = status.replace(restarts=restarts)
     reserved = Run(run.observed, status=status)
     return Step(
-        stage_phase(reserved, stage), cause.reason, _told(reserved.record(stage)), status,
+        stage_phase(reserved, stage), cause.reason, _message(reserved.record(stage)), status,
         warning=True, requeue_after=wait.total_seconds(),
     )  # fmt: skip
 
@@ -107,6 +107,6 @@ def _failures_in_a_row(record: StageStatus, child: ChildJob | None) -> int:
     return 1 if healthy else (record.consecutive_failures or 0) + 1
 
 
-def _told(record: StageStatus) -> str:
+def _message(record: StageStatus) -> str:
     start = "" if record.retry_time is None else f"; attempt {record.attempt} starts at {timestamp(record.retry_time)}"
     return f"{record.message}{start}"

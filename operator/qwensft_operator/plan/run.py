@@ -181,12 +181,12 @@ def harvest(run: Run, now: datetime) -> Run:
 
 def _dataset(metrics: dict[str, float]) -> DatasetStatus | None:
     """Return what prepare counted; a figure that makes no sense is left out."""
-    told = {
+    counts = {
         name: int(metrics[field.alias or name])
         for name, field in DatasetStatus.model_fields.items()
         if metrics.get(field.alias or name, -1) >= 0
     }
-    return DatasetStatus(**told) if told else None
+    return DatasetStatus(**counts) if counts else None
 
 
 def _counted(data: DatasetStatus) -> str:

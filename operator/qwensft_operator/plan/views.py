@@ -71,7 +71,7 @@ def pod_view(manifest: dict[str, Any], events: Iterable[dict[str, Any]] = ()) ->
     )
     state = container.get("state") or {}
     waiting, terminated = state.get("waiting") or {}, state.get("terminated") or {}
-    told = report(terminated.get("message", ""))
+    report = parse_report(terminated.get("message", ""))
     return PodView(
         name=meta["name"],
         index=int((meta.get("annotations") or {}).get("batch.kubernetes.io/job-completion-index", 0)),
@@ -79,9 +79,9 @@ def pod_view(manifest: dict[str, Any], events: Iterable[dict[str, Any]] = ()) ->
         node=(manifest.get("spec") or {}).get("nodeName", ""),
         exit_code=terminated.get("exitCode"),
         exit_reason=terminated.get("reason", ""),
-        exit_message="" if told else _last_line(terminated.get("message", "")),
+        exit_message="" if report else _last_line(terminated.get("message", "")),
         finished_at=parse_time(terminated.get("finishedAt")),
-        report=told,
+        report=report,
         rejected=_text(": ".join(filter(None, (status.get("reason"), status.get("message"))))),
         unschedulable=_text(scheduled.get("message", "")) if scheduled.get("reason") == "Unschedulable" else "",
         waiting_reason=waiting.get("reason", ""),
@@ -109,7 +109,7 @@ def claim_view(manifest: dict[str, Any], events: Iterable[dict[str, Any]] = ()) 
 
 def creation_failures(events: Iterable[dict[str, Any]]) -> tuple[str, ...]:
     """Return why a Job's pods could not be created, the newest first. `events`: FailedCreate ones about the Job."""
-    latest_first = sorted(events, key=lambda event: _said_at(event, "lastTimestamp"), reverse=True)
+    latest_first = sorted(events, key=lambda event: _event_time(event, "lastTimestamp"), reverse=True)
     return tuple(_text(event.get("message") or "") for event in latest_first)
 
 
@@ -118,7 +118,7 @@ def config_map_keys(manifest: dict[str, Any]) -> frozenset[str]:
     return frozenset([*(manifest.get("data") or ()), *(manifest.get("binaryData") or ())])
 
 
-def report(text: str) -> Report | None:
+def parse_report(text: str) -> Report | None:
     """Parse a termination message; None when the container wrote none or something else wrote it."""
     try:
         data = json.loads(text)
@@ -163,20 +163,20 @@ def _declared_not_ready(conditions: dict[str, dict[str, Any]]) -> bool:
 
 def _trouble(events: Iterable[dict[str, Any]], reasons: frozenset[str]) -> Trouble | None:
     """Return what was said last, and since when Kubernetes says it."""
-    told = [event for event in events if event.get("reason") in reasons]
-    if not told:
+    matching = [event for event in events if event.get("reason") in reasons]
+    if not matching:
         return None
-    last = max(told, key=lambda event: _said_at(event, "lastTimestamp"))
-    since = min(_said_at(event, "firstTimestamp") for event in told if event["reason"] == last["reason"])
+    last = max(matching, key=lambda event: _event_time(event, "lastTimestamp"))
+    since = min(_event_time(event, "firstTimestamp") for event in matching if event["reason"] == last["reason"])
     return Trouble(last["reason"], _one_line(str(last.get("message") or "")), since)
 
 
-def _said_at(event: dict[str, Any], field: str) -> datetime:
+def _event_time(event: dict[str, Any], field: str) -> datetime:
     """Return a time of an Event; newer recorders write eventTime and a series in place of the two old fields."""
     series = event.get("series") or {}
     newer = series.get("lastObservedTime") if field == "lastTimestamp" else None
-    told = event.get(field) or newer or event.get("eventTime") or event["metadata"].get("creationTimestamp")
-    return parse_time(told) or datetime.min.replace(tzinfo=UTC)
+    time = event.get(field) or newer or event.get("eventTime") or event["metadata"].get("creationTimestamp")
+    return parse_time(time) or datetime.min.replace(tzinfo=UTC)
 
 
 def _numbers(figures: dict[str, Any]) -> dict[str, float]:
@@ -186,17 +186,17 @@ def _numbers(figures: dict[str, Any]) -> dict[str, float]:
 
 def _warnings(metrics: dict[str, Any]) -> tuple[str, ...]:
     """Keep what can be told in one line each."""
-    told = metrics.get("warnings")
-    texts = [_one_line(text) for text in told if isinstance(text, str)] if isinstance(told, list) else []
+    warnings = metrics.get("warnings")
+    texts = [_one_line(text) for text in warnings if isinstance(text, str)] if isinstance(warnings, list) else []
     return tuple(dict.fromkeys(text[:LONGEST_WARNING] for text in texts if text))[:MOST_WARNINGS]
 
 
 def _measures(metrics: dict[str, Any]) -> dict[str, Any] | None:
-    told = metrics.get("model")
-    if not isinstance(told, dict):
+    model = metrics.get("model")
+    if not isinstance(model, dict):
         return None
     return {
-        name: value for name, value in told.items() if value is None or isinstance(value, bool) or _is_number(value)
+        name: value for name, value in model.items() if value is None or isinstance(value, bool) or _is_number(value)
     }
 
 

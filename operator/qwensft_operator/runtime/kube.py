@@ -261,8 +261,8 @@ class Kube:
         content_type: str = _JSON,
         accept: str = _JSON,
     ) -> Manifest:
-        told = {key: value for key, value in (query or {}).items() if value}
-        url = f"{self.configuration.host}{path}{'?' + urlencode(told) if told else ''}"
+        parameters = {key: value for key, value in (query or {}).items() if value}
+        url = f"{self.configuration.host}{path}{'?' + urlencode(parameters) if parameters else ''}"
         headers = {
             "Accept": accept,
             "Content-Type": content_type,

@@ -105,7 +105,7 @@ class Reconciler:
                 delay = self._retry(key, "obstacle")
                 logger.info("trying again in %.1f s: %s", delay, error)
                 return None
-            logger.info("%s", _told(action), extra={"stage": getattr(action, "stage", None)})
+            logger.info("%s", _message(action), extra={"stage": getattr(action, "stage", None)})
         await self._report(manifest, decision)
         self._queue.forget(key)
         if decision.poll:
@@ -138,6 +138,6 @@ class Reconciler:
         return self._queue.add_rate_limited(key)
 
 
-def _told(action: Action) -> str:
+def _message(action: Action) -> str:
     """Return an action for the log: CreateJob stage=train attempt=1."""
     return " ".join([type(action).__name__, *(f"{f.name}={getattr(action, f.name)}" for f in fields(action))])

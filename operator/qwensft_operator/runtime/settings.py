@@ -23,8 +23,8 @@ class SettingsError(ValueError):
     """An environment variable has a value that the operator cannot use; the message names it."""
 
 
-def _setting(default: T, told: str) -> T:
-    setting: T = field(default=default, metadata={"told": told})
+def _setting(default: T, description: str) -> T:
+    setting: T = field(default=default, metadata={"description": description})
     return setting
 
 
@@ -111,7 +111,7 @@ def describe() -> str:
     lines = []
     for setting in fields(Settings):
         default = f" Default: {setting.default}." if setting.default not in ("", ()) else ""
-        lines.append(f"  {PREFIX}{setting.name.upper():<26} {setting.metadata['told']}{default}")
+        lines.append(f"  {PREFIX}{setting.name.upper():<26} {setting.metadata['description']}{default}")
     return "\n".join(lines)
 
 

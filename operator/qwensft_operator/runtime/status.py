@@ -110,8 +110,8 @@ def _unknown(document: Manifest, model: type[BaseModel]) -> Manifest:
 def event_manifest(about: Manifest, event: Event, identity: str, now: datetime) -> Manifest:
     """Return the Event object. The same words about the same object have the same name."""
     meta = about["metadata"]
-    told = "\0".join((meta["uid"], event.type, event.reason, event.message))
-    digest = hashlib.sha256(told.encode()).hexdigest()[:16]
+    text = "\0".join((meta["uid"], event.type, event.reason, event.message))
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
     timestamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
     return {
         "apiVersion": "v1",

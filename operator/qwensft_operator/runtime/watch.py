@@ -124,7 +124,7 @@ class Watcher:
             await asyncio.wait({supervising, watching}, timeout=_CANCEL_SECONDS)
 
     async def _wait_for_crd(self) -> None:
-        told = ""
+        reported = ""
         while not self._stop.is_set():
             try:
                 if await self._kube.serves(QWENSFTJOBS):
@@ -132,9 +132,9 @@ class Watcher:
                 problem = f"the CustomResourceDefinition {QWENSFTJOBS.plural} is not installed; waiting for it"
             except TransientError as error:
                 problem = f"waiting for the API server: {error}"
-            if problem != told:
+            if problem != reported:
                 logger.warning("%s", problem)
-                told = problem
+                reported = problem
             try:
                 await asyncio.wait_for(self._stop.wait(), timeout=2)
             except TimeoutError:

@@ -8,7 +8,7 @@ import pytest
 from qwensft.api.v1alpha1 import Stage
 from qwensft_operator.plan import child_job, claim_view, pod_view
 from qwensft_operator.plan.types import ChildJob, ClaimView, JobState, Trouble
-from qwensft_operator.plan.views import report
+from qwensft_operator.plan.views import parse_report
 
 from .builders import UID, later, look, scene
 
@@ -226,7 +226,7 @@ def test_a_pod_that_was_just_created_is_pending() -> None:
 
 def test_a_report_is_read_whole() -> None:
     text = json.dumps({"outcome": "Failed", "reason": "DiskFull", "message": "m", "rank": 1, "metrics": {"step": 3}})
-    seen = report(text)
+    seen = parse_report(text)
     assert seen is not None
     assert (seen.outcome, seen.reason, seen.message, seen.rank, seen.metrics) == (
         "Failed",
@@ -239,12 +239,12 @@ def test_a_report_is_read_whole() -> None:
 
 @pytest.mark.parametrize("text", ["", "Segmentation fault", "[]", "1", "{}", '{"outcome": 1}', "[" * 4000, "\x00"])
 def test_what_is_no_report_is_none(text: str) -> None:
-    assert report(text) is None
+    assert parse_report(text) is None
 
 
 @pytest.mark.parametrize("value", ['"many"', "true", "NaN", "Infinity", "1e400", "9" * 400, "null", "[1]"])
 def test_a_figure_that_is_no_finite_number_is_left_out(value: str) -> None:
-    seen = report(f'{{"outcome": "Succeeded", "metrics": {{"step": 3, "loss": {value}}}}}')
+    seen = parse_report(f'{{"outcome": "Succeeded", "metrics": {{"step": 3, "loss": {value}}}}}')
     assert seen is not None
     assert seen.metrics == {"step": 3}
 
@@ -256,7 +256,7 @@ def test_a_report_of_prepare_keeps_warnings_and_measures() -> None:
         "template": "qwen3",
         "model": {"layers": 2, "tied": True, "experts": None, "name": "Qwen", "heads": [1], "big": 1e300},
     }
-    seen = report(json.dumps({"outcome": "Succeeded", "metrics": metrics}))
+    seen = parse_report(json.dumps({"outcome": "Succeeded", "metrics": metrics}))
     assert seen is not None
     assert seen.metrics == {"samples": 3}
     assert seen.warnings == ("row 7: no answer", "x" * 200, "a", "b", "c")
@@ -265,13 +265,15 @@ def test_a_report_of_prepare_keeps_warnings_and_measures() -> None:
 
 @pytest.mark.parametrize("value", ['"text"', "7", "null", "{}", "[[]]", '[{"a": 1}]'])
 def test_warnings_and_measures_of_the_wrong_kind_are_left_out(value: str) -> None:
-    seen = report(f'{{"outcome": "Succeeded", "metrics": {{"samples": 3, "warnings": {value}, "model": {value}}}}}')
+    seen = parse_report(
+        f'{{"outcome": "Succeeded", "metrics": {{"samples": 3, "warnings": {value}, "model": {value}}}}}'
+    )
     assert seen is not None
     assert ((seen.metrics or {})["samples"], seen.warnings, seen.model or None) == (3, (), None)
 
 
 def test_halves_of_characters_do_not_reach_the_status() -> None:
-    seen = report('{"outcome": "Failed", "reason": "\\ud83d", "message": "row \\ud83d of \\u00e4"}')
+    seen = parse_report('{"outcome": "Failed", "reason": "\\ud83d", "message": "row \\ud83d of \\u00e4"}')
     assert seen is not None
     assert (seen.reason, seen.message) == ("?", "row ? of ä")
 
