@@ -23,6 +23,8 @@ MISSING_ADVICE = (
     "made for these devices and this driver (spec.worker.image)."
 )
 
+ANSWER_SECONDS = 300  # importing torch from a cold disk takes a minute; a wedged driver answers never
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -59,10 +61,17 @@ def _ask() -> Seen | None:
     """
     command = [sys.executable, "-m", "qwensft_trainer.training.accelerators"]
     try:
-        answer = subprocess.run(command, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+        answer = subprocess.run(
+            command, check=True, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=ANSWER_SECONDS
+        )
         return Seen(**json.loads(answer.stdout.splitlines()[-1]))
+    except subprocess.TimeoutExpired as error:
+        raise StageError(
+            "AcceleratorMissing",
+            f"the driver did not tell within {ANSWER_SECONDS} s which accelerators the pod has. {MISSING_ADVICE}",
+        ) from error
     except (subprocess.CalledProcessError, IndexError, ValueError, TypeError) as error:
-        log(f"torch could not be asked for its accelerators: {error}")
+        log(f"torch could not be asked for its accelerators: {error} {getattr(error, 'stderr', None) or ''}".rstrip())
         return None
 
 

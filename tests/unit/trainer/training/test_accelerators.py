@@ -38,6 +38,14 @@ def test_a_torch_for_cpus_is_named_as_such(torch: Torch) -> None:
         accelerators.require(1)
 
 
+def test_a_driver_that_never_answers_is_no_accelerator(torch: Torch, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.contains("import time; time.sleep(60)")
+    monkeypatch.setattr(accelerators, "ANSWER_SECONDS", 0.5)
+    with pytest.raises(StageError, match=r"did not tell within 0\.5 s") as caught:
+        accelerators.require(1)
+    assert (caught.value.reason, caught.value.exit_code) == ("AcceleratorMissing", EXIT_RETRYABLE)
+
+
 def test_a_torch_that_cannot_be_asked_is_left_to_the_workers(torch: Torch, capfd: pytest.CaptureFixture[str]) -> None:
     torch.contains("raise ImportError('libcudart.so.12')")
     accelerators.require(1)
