@@ -17,7 +17,10 @@ logger = logging.getLogger(__name__)
 
 
 class BestEffort:
-    """Turns failures into an answer of "nothing known". Each kind of failure is logged once, later ones at DEBUG."""
+    """Turns failures into an answer of "nothing known".
+
+    Each kind of failure is logged once until it has passed, and at DEBUG meanwhile.
+    """
 
     def __init__(self) -> None:
         self._logged: set[tuple[str, str, int]] = set()
@@ -33,7 +36,7 @@ class BestEffort:
             otherwise: The answer when it fails.
         """
         try:
-            return await doing
+            answer = await doing
         except Exception as error:
             kind = (what, type(error).__name__, error.status if isinstance(error, KubeError) else 0)
             level = logging.DEBUG if kind in self._logged else logging.WARNING
@@ -47,3 +50,5 @@ class BestEffort:
                 exc_info=None if isinstance(error, KubeError) else error,
             )
             return otherwise
+        self._logged = {kind for kind in self._logged if kind[0] != what}  # the next failure is news again
+        return answer
