@@ -48,8 +48,9 @@ test-fast: venv ## unit and property tests; no cluster needed
 	@$(BIN)/pytest tests/unit tests/property
 
 .PHONY: test-cluster
-test-cluster: venv ## contract, integration and end-to-end tests on the cluster that `make setup` made
+test-cluster: venv ## the local cluster's Go tests; contract, integration and end-to-end tests on the cluster that `make setup` made
 	@$(CLUSTER_ENV)
+	(cd local-cluster && CGO_ENABLED=0 go test -trimpath ./deviceplugin ./imageload ./provisioner)
 	$(BIN)/pytest tests/contract tests/integration tests/e2e
 	$(BIN)/pytest tests/matrix -m core
 
@@ -97,7 +98,5 @@ cluster-status: ## what of it runs
 	@local-cluster/cluster status
 
 .PHONY: test-local-cluster
-test-local-cluster: ## the local cluster's own tests; they start a second one in namespaces of its own
-	@cd local-cluster
-	CGO_ENABLED=0 go test -trimpath ./deviceplugin ./imageload ./provisioner
-	tests/smoke.sh
+test-local-cluster: ## the local cluster as a whole; starts a second one in namespaces of its own
+	@local-cluster/tests/smoke.sh
