@@ -9,12 +9,14 @@ from __future__ import annotations
 import ast
 import json
 import re
+import tomllib
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import pytest
+import yaml
 from pydantic import BaseModel
 
 from qwensft.api.v1alpha1 import METRICS_PORT, DatasetStatus, Progress, Reason, Stage
@@ -28,6 +30,7 @@ from qwensft.api.v1alpha1.storage import OnExisting
 from qwensft.api.v1alpha1.training import MixStrategy
 from qwensft.api.v1alpha1.tuning import Method, Quantization, Tuning
 from qwensft.estimate.architectures import described
+from qwensft_operator import __version__ as operator_version
 from qwensft_operator.plan.causes import _GENERIC, _NO_FAILURE
 from qwensft_operator.plan.types import Scrape
 from qwensft_operator.plan.views import LONGEST_TEXT, LONGEST_WARNING, MOST_WARNINGS, parse_report
@@ -39,8 +42,8 @@ from qwensft_operator.runtime.scrape import parse
 from qwensft_trainer import cli
 from qwensft_trainer.contract import arguments, config, credentials, termination, workspace
 from qwensft_trainer.contract.config import load_run
-from qwensft_trainer.data import formats
 from qwensft_trainer.data import lengths as statistics
+from qwensft_trainer.data import row_checks
 from qwensft_trainer.data import url as dataset_url
 from qwensft_trainer.merging import export
 from qwensft_trainer.model import architecture, families
@@ -222,6 +225,17 @@ def test_the_api_names_the_credentials_that_the_trainer_looks_for() -> None:
 # The configuration: run.yaml, LLaMA-Factory's arguments, columns and tags.
 
 
+def test_all_distributions_and_the_chart_are_of_one_version() -> None:
+    chart = yaml.safe_load((REPOSITORY / "charts/qwen-sft-operator/Chart.yaml").read_text(encoding="utf-8"))
+    projects = {
+        folder: tomllib.loads((REPOSITORY / folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        for folder in ("client", "operator", "trainer-image")
+    }
+    (pin,) = (name for name in projects["operator"]["dependencies"] if name.startswith("qwensft"))
+    versions = [operator_version, projects["client"]["version"], projects["trainer-image"]["version"], chart["version"]]
+    assert {*versions, chart["appVersion"], pin.removeprefix("qwensft==")} == {operator_version}
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_trainer_reads_every_run_that_is_written_and_all_of_it(
     stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -285,12 +299,12 @@ def test_number_formats() -> None:
 
 @pytest.mark.parametrize("format_", COLUMNS)
 def test_columns_and_tags_that_nobody_names_are_the_same(format_: str) -> None:
-    assert formats._DEFAULT_COLUMNS[format_].items() <= COLUMNS[format_].items()
+    assert row_checks._DEFAULT_COLUMNS[format_].items() <= COLUMNS[format_].items()
     if format_ in TAGS:
         tags = TAGS[format_]
-        assert formats._DEFAULT_KEYS[format_] == (tags["role"], tags["content"])
-        assert {f"{name}_tag" for name in tags} == set(formats.NORMAL_TAGS)
-        assert {text for name, text in tags.items() if name not in ("role", "content")} <= set(formats._SPELLINGS)
+        assert row_checks._DEFAULT_KEYS[format_] == (tags["role"], tags["content"])
+        assert {f"{name}_tag" for name in tags} == set(row_checks.NORMAL_TAGS)
+        assert {text for name, text in tags.items() if name not in ("role", "content")} <= set(row_checks._SPELLINGS)
 
 
 def test_templates() -> None:
