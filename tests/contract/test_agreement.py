@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from qwensft.api import crd
 from qwensft.api.v1alpha1 import InvalidJobError, parse_job
-from qwensft.api.v1alpha1.immutability import IMMUTABLE
+from qwensft.api.v1alpha1.immutability_rules import IMMUTABLE
 
 from ..property.documents import Document, job_documents
 from ..property.mutations import change

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from qwensft.api.v1alpha1.immutability import FIXED, MUTABLE
+from qwensft.api.v1alpha1.immutability_rules import FIXED, MUTABLE
 
 from .conftest import Jobs
 

@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from .crd import NOTICE, Schema, default_text, structural_schema
 from .v1alpha1 import API_VERSION, ApiModel, Spec, Status, StatusModel
 from .v1alpha1.base import arguments_of, nested_model
-from .v1alpha1.immutability import FIXED, IMMUTABLE, MUTABLE
+from .v1alpha1.immutability_rules import FIXED, IMMUTABLE, MUTABLE
 
 _INTRODUCTION: Final = f"""\
 <!-- {NOTICE} -->

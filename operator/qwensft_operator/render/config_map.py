@@ -16,7 +16,7 @@ from qwensft.api.v1alpha1 import QwenSFTJob, Stage
 from qwensft_operator.render.deepspeed import FILE, deepspeed_config
 from qwensft_operator.render.llamafactory import export_arguments, train_arguments
 from qwensft_operator.render.names import child_name, metadata
-from qwensft_operator.render.run import run_description
+from qwensft_operator.render.run import run_document
 
 # libyaml's emitter is ten times as fast; PyYAML is built without it on some platforms.
 _Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -44,7 +44,7 @@ def config_map(
 
 
 def _files(job: QwenSFTJob, stage: Stage) -> dict[str, str]:
-    files = {"run.yaml": _yaml(run_description(job, stage))}
+    files = {"run.yaml": _yaml(run_document(job, stage))}
     if stage is Stage.MERGE:
         files["export.yaml"] = _yaml(export_arguments(job))
     else:
@@ -59,7 +59,7 @@ def _continued(job: QwenSFTJob, stage: Stage, begun: Mapping[str, str]) -> dict[
         return dict(begun)
     run = yaml.safe_load(begun["run.yaml"])
     run.pop("mergePlanned", None)
-    run["merge"] = run_description(job, stage)["merge"]
+    run["merge"] = run_document(job, stage)["merge"]
     return _files(job, stage) | {"run.yaml": _yaml(run)}
 
 

@@ -51,7 +51,7 @@ TAGS = {
 }
 
 
-def run_description(job: QwenSFTJob, stage: Stage) -> dict[str, Any]:
+def run_document(job: QwenSFTJob, stage: Stage) -> dict[str, Any]:
     """Return the content of run.yaml. Only the merge is told where to merge to."""
     spec, meta = job.spec, job.metadata
     run: dict[str, Any] = {

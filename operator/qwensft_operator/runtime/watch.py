@@ -19,7 +19,7 @@ from qwensft_operator.runtime.kube import JOBS, PODS, QWENSFTJOBS, Kube, Resourc
 from qwensft_operator.runtime.observe import LABEL_CONTROLLER_UID, LABEL_INDEX, Key, rank_zero_address
 from qwensft_operator.runtime.queue import WorkQueue
 from qwensft_operator.runtime.scrape import PodAddresses
-from qwensft_operator.runtime.streams import Streams
+from qwensft_operator.runtime.watch_health import Streams
 
 # What happens to a run comes in bursts (Job created, pod created, our own status write): one look is enough for all.
 _COALESCE_SECONDS = 0.1

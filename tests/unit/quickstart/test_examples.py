@@ -10,9 +10,9 @@ from quickstart import inputs, report
 
 from qwensft.api.v1alpha1 import QwenSFTJob, Stage, parse_job
 from qwensft_operator.render.llamafactory import train_arguments
-from qwensft_operator.render.run import run_description
+from qwensft_operator.render.run import run_document
 from qwensft_trainer.contract.config import Dataset, Run
-from qwensft_trainer.data.formats import conversation
+from qwensft_trainer.data.row_checks import conversation
 from qwensft_trainer.model.checks import learning_rate
 
 EXAMPLES = sorted(inputs.EXAMPLES.glob("*.yaml"))
@@ -56,11 +56,11 @@ def test_rows_that_an_example_brings_along_are_those_that_its_job_reads(path: Pa
 def test_the_minimal_example_needs_nothing_else_and_learns() -> None:
     (config_map,) = documents(MINIMAL, "ConfigMap")
     job = job_of(MINIMAL)
-    (dataset,) = run_description(job, Stage.PREPARE)["datasets"]
+    (dataset,) = run_document(job, Stage.PREPARE)["datasets"]
     (text,) = config_map["data"].values()
     checked = [conversation(Dataset.model_validate(dataset), json.loads(line)) for line in text.splitlines()]
     assert dataset["path"].endswith("/rows.jsonl")
-    run = Run.model_validate(run_description(job, Stage.PREPARE))
+    run = Run.model_validate(run_document(job, Stage.PREPARE))
     assert learning_rate.warnings(run, train_arguments(job), len(checked)) == []
 
 

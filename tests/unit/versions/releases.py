@@ -55,7 +55,7 @@ def _install_newer_operator(patch: pytest.MonkeyPatch) -> None:
     # Not imported above: the packages have functions of the same names.
     rendering = importlib.import_module("qwensft_operator.render.config_map")
     deciding = importlib.import_module("qwensft_operator.plan.decide")
-    describe, status_of = rendering.run_description, deciding._status
+    describe, status_of = rendering.run_document, deciding._status
 
     def described(*arguments: Any) -> dict[str, Any]:
         run: dict[str, Any] = describe(*arguments)
@@ -74,7 +74,7 @@ def _install_newer_operator(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(api, "QwenSFTJob", NewerJob)
     patch.setattr(writing, "Status", NewerStatus)
     patch.setattr(deciding, "_status", status)
-    patch.setattr(rendering, "run_description", described)
+    patch.setattr(rendering, "run_document", described)
 
 
 def _install_newer_image(patch: pytest.MonkeyPatch) -> None:

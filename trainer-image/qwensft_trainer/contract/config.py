@@ -207,7 +207,7 @@ def load_run(directory: Path) -> Run:
         problems = "; ".join(
             f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}" for problem in error.errors()
         )
-        raise invalid_config(f"{path} is not a valid run description: {problems}") from error
+        raise invalid_config(f"{path} is not a valid run.yaml: {problems}") from error
     run._document = values
     for key, _ in unread(values, run.model_dump(mode="json", by_alias=True)):
         log(f"run.yaml says {key}, which this image ({__version__}) does not know and goes on without")

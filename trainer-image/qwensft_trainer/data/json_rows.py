@@ -1,7 +1,7 @@
 """Reads the rows of a JSON or JSON Lines file one by one, with memory bounded by the largest row.
 
 Which of the two a file is follows from its first character, not from its name. Which files are JSON is decided in
-file_types.py, what a row must contain in formats.py.
+file_types.py, what a row must contain in row_checks.py.
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ from typing import BinaryIO
 
 from qwensft_trainer.base.causes import raise_unless_inputs
 from qwensft_trainer.contract.errors import invalid_config
-from qwensft_trainer.data.formats import Conversation
 from qwensft_trainer.data.openai_messages import AUDIO_PLACEHOLDER, IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER
+from qwensft_trainer.data.row_checks import Conversation
 from qwensft_trainer.data.row_fields import Media, RowProblem
 
 MAX_IMAGE_BYTES = 256 << 20

@@ -19,8 +19,8 @@ from qwensft_trainer.contract.config import Dataset, Run
 from qwensft_trainer.contract.errors import PermanentError, invalid_dataset
 from qwensft_trainer.contract.termination import shorten
 from qwensft_trainer.data.file_types import read_rows
-from qwensft_trainer.data.formats import NORMAL_COLUMNS, NORMAL_TAGS, Conversation, conversation
 from qwensft_trainer.data.media import MediaFiles, check_placeholders
+from qwensft_trainer.data.row_checks import NORMAL_COLUMNS, NORMAL_TAGS, Conversation, conversation
 from qwensft_trainer.data.row_fields import RowProblem
 from qwensft_trainer.data.source import Source, all_datasets
 from qwensft_trainer.model import families

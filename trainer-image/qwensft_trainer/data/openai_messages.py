@@ -1,6 +1,6 @@
 """Reads a message in OpenAI's form: text or a list of parts, tool calls and their results, reasoning.
 
-Which roles may follow each other is checked in formats.py.
+Which roles may follow each other is checked in row_checks.py.
 """
 
 from __future__ import annotations

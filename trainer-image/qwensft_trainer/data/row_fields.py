@@ -1,6 +1,6 @@
 """Reads single fields of a dataset's row: text, lists, tool descriptions, images. What is wrong becomes a RowProblem.
 
-Cells of CSV and Parquet files may hold lists as JSON text. How fields make a conversation is decided in formats.py.
+Cells of CSV and Parquet files may hold lists as JSON text. How fields make a conversation is decided in row_checks.py.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from .base import ApiModel, Rule, StatusModel, Time
-from .combinations import COMBINATIONS
-from .immutability import IMMUTABLE
+from .combination_rules import COMBINATIONS
+from .immutability_rules import IMMUTABLE
 from .spec import SpecFields
 from .status import Status
 

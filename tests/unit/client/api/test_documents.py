@@ -9,7 +9,7 @@ import yaml
 
 from qwensft.api import crd
 from qwensft.api.v1alpha1 import InvalidJobError, parse_job
-from qwensft.api.v1alpha1.immutability import IMMUTABLE
+from qwensft.api.v1alpha1.immutability_rules import IMMUTABLE
 
 REPOSITORY = Path(__file__).parents[4]
 DOCUMENTS = REPOSITORY / "tests" / "contract"

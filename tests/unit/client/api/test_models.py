@@ -27,7 +27,7 @@ from qwensft.api.v1alpha1 import (
     parse_quantity,
 )
 from qwensft.api.v1alpha1.arguments import REFUSED_ARGUMENTS
-from qwensft.api.v1alpha1.immutability import FIXED, MUTABLE
+from qwensft.api.v1alpha1.immutability_rules import FIXED, MUTABLE
 from qwensft.api.v1alpha1.job import Spec
 from qwensft.api.v1alpha1.worker import Worker
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from qwensft_trainer.contract.errors import Interrupted, PermanentError
-from qwensft_trainer.data.formats import Conversation
 from qwensft_trainer.data.media import MediaFiles, check_placeholders
+from qwensft_trainer.data.row_checks import Conversation
 from qwensft_trainer.data.row_fields import RowProblem
 
 

@@ -15,7 +15,7 @@ from pyarrow import parquet
 from qwensft_trainer.contract.errors import EXIT_PERMANENT, PermanentError
 from qwensft_trainer.data import normalise as datasets
 from qwensft_trainer.data import source as dataset_source
-from qwensft_trainer.data.formats import NORMAL_TAGS
+from qwensft_trainer.data.row_checks import NORMAL_TAGS
 
 from ..conftest import Scene
 

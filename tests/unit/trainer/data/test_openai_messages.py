@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from qwensft_trainer.contract.config import Dataset
-from qwensft_trainer.data.formats import Conversation, conversation
+from qwensft_trainer.data.row_checks import Conversation, conversation
 from qwensft_trainer.data.row_fields import RowProblem
 
 DATASET = Dataset(name="o", format="openai", path=Path("o.jsonl"))

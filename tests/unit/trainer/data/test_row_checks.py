@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from qwensft_trainer.contract.config import Dataset
-from qwensft_trainer.data.formats import EMPTY_ANSWER, PLAIN_TOOLS, Conversation, conversation
+from qwensft_trainer.data.row_checks import EMPTY_ANSWER, PLAIN_TOOLS, Conversation, conversation
 from qwensft_trainer.data.row_fields import RowProblem
 
 from ..conftest import ALPACA_COLUMNS, SEED_TAGS, SHAREGPT_COLUMNS

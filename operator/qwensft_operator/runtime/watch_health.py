@@ -66,6 +66,8 @@ class Streams:
         Raises:
             StreamLostError: One was closed for longer.
         """
+        for stream in self._streams.values():
+            stream.alive_at = self._now()  # watching begins now: waiting for the CRD before it may have taken days
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             lost = self._named(lambda stream: self._closed_for(stream) > patience)

@@ -21,8 +21,8 @@ from qwensft_operator.runtime.kube import Kube
 from qwensft_operator.runtime.observe import Key
 from qwensft_operator.runtime.queue import WorkQueue
 from qwensft_operator.runtime.scrape import PodAddresses
-from qwensft_operator.runtime.streams import StreamLostError
 from qwensft_operator.runtime.watch import Watcher
+from qwensft_operator.runtime.watch_health import StreamLostError, Streams
 
 RUNS = "/apis/qwensft.io/v1alpha1/qwensftjobs"
 PATHS = {RUNS, "/apis/batch/v1/jobs", "/api/v1/pods"}
@@ -228,3 +228,11 @@ async def test_an_api_server_that_is_down_at_the_start_is_waited_for(world: Worl
         assert not task.done()
         world.server.broken.clear()
         await until(lambda: watcher.not_ready() == "")
+
+
+async def test_the_wait_before_watching_began_is_no_time_in_which_a_watch_was_closed() -> None:
+    clock = iter([0.0, *[1000.0] * 50])
+    health = Streams("https://cluster", ["/api/v1/pods"], now=lambda: next(clock))
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(1.5):  # it looks once a second
+            await health.supervise(patience=60)
