@@ -330,7 +330,7 @@ def test_the_operator_reads_a_report_as_it_was_written() -> None:
     )
     read = parse_report(written.to_json())
     assert read is not None
-    assert (read.outcome, read.reason, read.message, read.rank) == ("Failed", "InvalidDataset", "row 3", 1)
+    assert (read.outcome, read.reason, read.message) == ("Failed", "InvalidDataset", "row 3")
     assert (read.metrics, read.warnings, read.model) == ({"samples": 3}, ("a", "b"), {"layers": 2})
     assert read.outputs == written.outputs
 

@@ -48,11 +48,11 @@ def has_failed(pod: PodView) -> bool:
     return bool(pod.exit_code) or pod.phase == "Failed"
 
 
-def pod_title(child: ChildJob, pod: PodView, rank: int | None = None) -> str:
-    """Return how messages name a pod, in a gang with its rank."""
+def pod_title(child: ChildJob, pod: PodView) -> str:
+    """Return how messages name a pod, in a gang with its node rank."""
     if child.stage is not Stage.TRAIN:
         return f"pod {pod.name}"
-    return f"pod {pod.name} ({f'rank {rank}' if rank is not None else f'node rank {pod.index}'})"
+    return f"pod {pod.name} (node rank {pod.index})"
 
 
 def classify(child: ChildJob, pods: Pods) -> Cause:
@@ -140,7 +140,7 @@ def _reason(child: ChildJob, pod: PodView) -> Reason:
 
 def _account(child: ChildJob, pod: PodView) -> str:
     """Return one sentence: which pod, where it ran if that may be the reason, how it ended, and its last words."""
-    where = pod_title(child, pod, pod.report.rank if pod.report else None)
+    where = pod_title(child, pod)
     if pod.node and pod.exit_code != EXIT_PERMANENT:
         where = f"{where} on node {pod.node}"
     if pod.exit_code is None:

@@ -52,7 +52,6 @@ class Report:
     outcome: str  # Succeeded, Failed or Interrupted; a newer image may say something else
     reason: str = ""
     message: str = ""
-    rank: int | None = None
     metrics: dict[str, float] | None = None  # finite numbers only
     outputs: dict[str, Any] | None = None
     warnings: tuple[str, ...] = ()  # what prepare found worth telling, each a short sentence

@@ -131,7 +131,6 @@ def parse_report(text: str) -> Report | None:
         outcome=data["outcome"],
         reason=_text(data.get("reason") or ""),
         message=_text(data.get("message") or ""),
-        rank=data["rank"] if isinstance(data.get("rank"), int) else None,
         metrics=None if metrics is None else _numbers(metrics),
         outputs=data["outputs"] if isinstance(data.get("outputs"), dict) else None,
         warnings=_warnings(metrics or {}),

@@ -57,7 +57,7 @@ def failed(
     index: int = 0, code: int = 1, reason: str = "", message: str = "", *, at: int = 0, **fields: Any
 ) -> PodView:
     """A pod that exited with a code `at` seconds after NOW; with a reason or a message, the trainer has reported."""
-    report = Report("Failed", reason, message, rank=index) if reason or message else None
+    report = Report("Failed", reason, message) if reason or message else None
     ended = {"phase": "Failed", "exit_code": code, "finished_at": NOW + timedelta(seconds=at), "report": report}
     return pod(index, **(ended | fields))
 

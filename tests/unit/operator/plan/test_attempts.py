@@ -86,7 +86,8 @@ def test_a_failing_job_is_waited_for() -> None:
     assert seen.actions == []
     assert seen.stage(TRAIN).attempt == 1
     assert (
-        seen.message == "pod pod-0 (rank 0) on node node-0 exited with code 1: boom; waiting for the other pods to stop"
+        seen.message
+        == "pod pod-0 (node rank 0) on node node-0 exited with code 1: boom; waiting for the other pods to stop"
     )
 
 

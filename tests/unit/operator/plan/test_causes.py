@@ -20,7 +20,9 @@ def cause(*pods: PodView, stage: Stage = TRAIN, reason: str = "BackoffLimitExcee
 
 def test_the_trainer_is_quoted_with_pod_rank_and_exit_code() -> None:
     told = cause(failed(1, reason="OutOfMemory", message="lower cutoffLen"))
-    assert told == Cause(Reason.OUT_OF_MEMORY, "pod pod-1 (rank 1) on node node-1 exited with code 1: lower cutoffLen")
+    assert told == Cause(
+        Reason.OUT_OF_MEMORY, "pod pod-1 (node rank 1) on node node-1 exited with code 1: lower cutoffLen"
+    )
 
 
 def test_a_stage_of_one_pod_has_no_ranks() -> None:
@@ -32,7 +34,7 @@ def test_a_stage_of_one_pod_has_no_ranks() -> None:
 
 def test_a_missing_accelerator_is_told_with_its_node_and_uses_up_a_restart() -> None:
     told = cause(failed(1, reason="AcceleratorMissing", message="check the driver", node="gpu-7"))
-    message = "pod pod-1 (rank 1) on node gpu-7 exited with code 1: check the driver"
+    message = "pod pod-1 (node rank 1) on node gpu-7 exited with code 1: check the driver"
     assert told == Cause(Reason.ACCELERATOR_MISSING, message, permanent=False, counted=True)
 
 
@@ -42,9 +44,9 @@ def test_the_earliest_failure_is_the_cause() -> None:
 
 
 def test_what_a_newer_image_calls_an_end_is_a_failure_with_its_words() -> None:
-    newer = replace(failed(0, at=9), report=Report("Crashed", "OutOfMemory", "lower cutoffLen", rank=0))
+    newer = replace(failed(0, at=9), report=Report("Crashed", "OutOfMemory", "lower cutoffLen"))
     assert cause(newer, failed(1, reason="DiskFull", at=20)).reason == "OutOfMemory"
-    newer = replace(failed(0), report=Report("Crashed", "TeapotOverflow", "drink it", rank=0))
+    newer = replace(failed(0), report=Report("Crashed", "TeapotOverflow", "drink it"))
     assert (cause(newer).reason, "drink it" in cause(newer).message) == ("TrainingFailed", True)
 
 
@@ -118,7 +120,7 @@ def test_a_pod_that_vanished_before_it_started_was_still_evicted() -> None:
 def test_exit_code_78_is_permanent_whoever_failed_first() -> None:
     pods = (failed(0, reason="DiskFull", at=1), failed(1, 78, reason="InvalidDataset", message="row 7", at=5))
     assert cause(*pods) == Cause(
-        Reason.INVALID_DATASET, "pod pod-1 (rank 1) exited with code 78: row 7", permanent=True
+        Reason.INVALID_DATASET, "pod pod-1 (node rank 1) exited with code 78: row 7", permanent=True
     )
 
 

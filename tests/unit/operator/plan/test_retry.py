@@ -84,7 +84,7 @@ def test_a_job_deleted_by_hand_waits_as_well() -> None:
 
 def test_the_wait_tells_the_cause_and_the_moment_of_the_next_attempt() -> None:
     seen = look(replace(after(0), pods=(failed(reason="OutOfMemory", message="lower cutoffLen"),)))
-    cause = "pod pod-0 (rank 0) on node node-0 exited with code 1: lower cutoffLen"
+    cause = "pod pod-0 (node rank 0) on node node-0 exited with code 1: lower cutoffLen"
     told = f"{cause}; attempt 2 starts at 2026-01-02T12:00:10Z"
     assert (seen.headline, seen.message) == (("Restarting", "OutOfMemory"), told)
     assert (seen.stage(TRAIN).reason, seen.stage(TRAIN).message) == ("OutOfMemory", cause)
