@@ -45,7 +45,7 @@ test: venv ## all checks and tests, the end-to-end tests on a real cluster inclu
 
 .PHONY: test-fast
 test-fast: venv ## unit and property tests; no cluster needed
-	@$(BIN)/pytest tests/unit tests/property
+	@$(BIN)/pytest -n auto tests/unit tests/property
 
 .PHONY: test-cluster
 test-cluster: venv ## the local cluster's Go tests; contract, integration and end-to-end tests on the cluster that `make setup` made
