@@ -59,6 +59,11 @@ test-matrix: setup ## every way of training once for real: all rows of tests/mat
 	@$(CLUSTER_ENV)
 	$(BIN)/pytest tests/matrix
 
+.PHONY: test-templates
+test-templates: setup ## trained tokens against the chat templates that the models are shipped with
+	@$(CLUSTER_ENV)
+	$(BIN)/pytest tests/templates
+
 .PHONY: lint
 lint: venv generate-check ## ruff, mypy, import-linter, shellcheck, hadolint, gofmt, helm lint, CRD drift
 	@hack/lint

@@ -21,6 +21,9 @@ class StageError(Exception):
         self.reason = reason
         self.message = message
 
+    def __reduce__(self) -> tuple[type[StageError], tuple[str, str]]:
+        return type(self), (self.reason, self.message)  # it comes from the processes that encode rows
+
 
 class PermanentError(StageError):
     """Trying again with the same inputs cannot succeed (exit code 78)."""

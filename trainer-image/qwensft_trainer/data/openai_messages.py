@@ -7,73 +7,62 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Any
 
+from qwensft_trainer.data import thoughts, tool_calls
 from qwensft_trainer.data.row_fields import Media, RowProblem, kind, medium, sequence
-
-USER, ASSISTANT, OBSERVATION, FUNCTION, SYSTEM = "user", "assistant", "observation", "function_call", "system"
+from qwensft_trainer.data.turns import ASSISTANT, OBSERVATION, SYSTEM, Turn, answer
 
 SPELLINGS = {"developer": SYSTEM, "function": OBSERVATION}
-CALL_EXAMPLE = '{"name": "weather", "arguments": {"city": "Bonn"}}'
 
 IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER, AUDIO_PLACEHOLDER = "<image>", "<video>", "<audio>"
 
-# What joins the results of several tools called at once, inside the template's <tool_response> (as LLaMA-Factory does).
-_NEXT_RESULT = "\n</tool_response>\n<tool_response>\n"
-_THOUGHT = "<think>\n{}\n</think>\n\n"
 _PARTS = {"image": "image", "image_url": "image", "video": "video", "video_url": "video"}
-
-
-@dataclass(frozen=True)
-class Turn:
-    """A message in the normal form. `number` is its place in the row, `images` and `videos` stood inside of it."""
-
-    role: str
-    content: str
-    number: int = 0
-    images: tuple[Media, ...] = ()
-    videos: tuple[Media, ...] = ()
+_THOUGHTS = {"thinking": "thinking", "reasoning": "text"}
+_KNOWN = ("text", *_PARTS)
 
 
 def turn(number: int, role: str, message: Mapping[str, Any], content_key: str) -> Turn:
     """Read one message. Raises RowProblem without the message's number."""
-    calls = sequence(message.get("tool_calls"), "tool_calls", "of tool calls")
-    if message.get("function_call"):
-        raise RowProblem("it has 'function_call', the older form of 'tool_calls'; convert it")
-    if message.get("weight") == 0:
-        raise RowProblem("'weight' is 0, but every answer is trained on; remove the answers not to be learned")
+    calls = _calls(message)
     if calls and role != ASSISTANT:
         raise RowProblem(f"a message from '{role}' has tool_calls; only the assistant calls tools")
-    read = _Parts(message.get(content_key), content_key, optional=bool(calls))
-    content = read.text
+    if message.get("weight") == 0:
+        raise RowProblem("'weight' is 0, but every answer is trained on; remove the answers not to be learned")
+    read = _Parts(_content(message, content_key, role), content_key, optional=bool(calls))
     if (read.images or read.videos) and (calls or role == SYSTEM):
         raise RowProblem(f"a message from '{role}'{' with tool_calls' if calls else ''} can hold no images or videos")
-    thought = message.get("reasoning_content")
-    if thought and role == ASSISTANT:
-        if not isinstance(thought, str):
-            raise RowProblem(f"'reasoning_content' is {kind(thought)}; expected text")
-        content = _THOUGHT.format(thought.strip("\n")) + content
-    if calls:
-        return Turn(FUNCTION, _function_call(content, calls), number)
-    return Turn(role, content, number, tuple(read.images), tuple(read.videos))
+    text = tool_calls.result(read.text) if role == OBSERVATION else read.text
+    found = Turn(role, text, number, tuple(read.images), tuple(read.videos))
+    if role == ASSISTANT:
+        return answer(found, _thought(message, read.thoughts), tool_calls.from_objects(calls) if calls else None)
+    if read.thoughts:
+        raise RowProblem(f"a message from '{role}' has thoughts; only the assistant thinks")
+    return found
 
 
-def merged_results(turns: list[Turn]) -> list[Turn]:
-    """Results that follow each other answer one message with several calls: they become one observation."""
-    merged: list[Turn] = []
-    for one in turns:
-        if one.role == OBSERVATION and merged and merged[-1].role == OBSERVATION:
-            before = merged[-1]
-            merged[-1] = replace(
-                before,
-                content=before.content + _NEXT_RESULT + one.content,
-                images=before.images + one.images,
-                videos=before.videos + one.videos,
-            )
-        else:
-            merged.append(one)
-    return merged
+def _calls(message: Mapping[str, Any]) -> list[Any]:
+    calls = sequence(message.get("tool_calls"), "tool_calls", "of tool calls")
+    older = message.get("function_call")
+    if older and calls:
+        raise RowProblem("it has 'tool_calls' and 'function_call', their older form; leave one of the two")
+    return [older] if older else calls
+
+
+def _content(message: Mapping[str, Any], key: str, role: str) -> Any:
+    """A tool's result may be any JSON: what is no list of parts is written as text, as servers want it."""
+    content = message.get(key)
+    if role != OBSERVATION or content is None:
+        return content
+    parts = isinstance(content, list) and all(isinstance(part, dict) and part.get("type") in _KNOWN for part in content)
+    return content if isinstance(content, str) or (parts and content) else json.dumps(content, ensure_ascii=False)
+
+
+def _thought(message: Mapping[str, Any], parts: list[str]) -> str | None:
+    thought = thoughts.of_keys(message)
+    if thought is not None and parts:
+        raise RowProblem("it has thoughts under a key of their own and in its parts; leave one of the two")
+    return thought if thought is not None or not parts else "\n\n".join(parts)
 
 
 class _Parts:
@@ -83,6 +72,7 @@ class _Parts:
         self.text = ""
         self.images: list[Media] = []
         self.videos: list[Media] = []
+        self.thoughts: list[str] = []
         if content is None and not optional:
             raise RowProblem(f"'{key}' is missing or null; expected text or a list of parts")
         if isinstance(content, list):
@@ -100,6 +90,8 @@ class _Parts:
         form = part.get("type") if isinstance(part, dict) else None
         if form == "text" and isinstance(part.get("text"), str):
             self.text += part["text"]
+        elif form in _THOUGHTS and isinstance(part.get(_THOUGHTS[form]), str):
+            self.thoughts.append(part[_THOUGHTS[form]].strip())
         elif form in _PARTS:
             found = self.images if _PARTS[form] == "image" else self.videos
             self.text += IMAGE_PLACEHOLDER if _PARTS[form] == "image" else VIDEO_PLACEHOLDER
@@ -111,24 +103,3 @@ class _Parts:
                 found.append(medium(source, where))
         else:
             raise RowProblem(f"{where} is of type {form!r:.40}; expected text, {', '.join(_PARTS)}")
-
-
-def _function_call(text: str, calls: list[Any]) -> str:
-    """What LLaMA-Factory's FunctionFormatter reads: JSON, after what was said or thought before the call."""
-    body = json.dumps([_call(number, call) for number, call in enumerate(calls, start=1)], ensure_ascii=False)
-    if not text.strip():
-        return body
-    return text + ("" if text.endswith("\n") else "\n") + f"<tool_call>{body}</tool_call>"
-
-
-def _call(number: int, call: Any) -> dict[str, Any]:
-    function = call.get("function", call) if isinstance(call, dict) else None
-    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        raise RowProblem(f"tool call {number} has no function with a name")
-    arguments = function.get("arguments")
-    if isinstance(arguments, str):
-        try:
-            arguments = json.loads(arguments) if arguments.strip() else {}
-        except ValueError as error:
-            raise RowProblem(f"tool call {number}: the arguments are not valid JSON ({error})") from error
-    return {"name": function["name"], "arguments": {} if arguments is None else arguments}

@@ -8,15 +8,27 @@ ADR 0011 says why.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from qwensft_trainer.contract.config import Dataset
-from qwensft_trainer.data import openai_messages
-from qwensft_trainer.data.openai_messages import ASSISTANT, FUNCTION, OBSERVATION, SYSTEM, USER, Turn
+from qwensft_trainer.data import openai_messages, thoughts, tool_calls
 from qwensft_trainer.data.row_fields import Media, RowProblem, kind, media, sequence, text, tools
+from qwensft_trainer.data.turns import (
+    ANSWERS,
+    ASKS,
+    ASSISTANT,
+    FUNCTION,
+    OBSERVATION,
+    SYSTEM,
+    USER,
+    Turn,
+    answer,
+    earlier_thoughts,
+    joined,
+    remarks_of,
+)
 
 # How the rows of a normalised file are described to LLaMA-Factory: omitted tags would become None and drop rows.
 NORMAL_COLUMNS = {"messages": "messages", "system": "system", "tools": "tools"}
@@ -34,6 +46,10 @@ _ROLE_TAGS = {tag: role for tag, role in NORMAL_TAGS.items() if tag not in ("rol
 # Remarks: what is no problem but should be told.
 PLAIN_TOOLS = "have tool descriptions that are no JSON: they became part of the system prompt"
 EMPTY_ANSWER = "have an empty answer: they teach to be silent"
+EARLIER_THOUGHTS = (
+    "have thoughts in earlier answers: they are trained, but the model's chat template leaves them out of later prompts"
+)
+COLUMN_OF_THOUGHTS = "have '{}', which was read as the thoughts before the answer"
 
 # Both spellings in use are understood whatever the tags say: published datasets mix them freely.
 _SPELLINGS = {
@@ -53,12 +69,6 @@ _DEFAULT_COLUMNS = {
     "openai": {"messages": "messages", "tools": "tools"} | _MEDIA_COLUMNS,
 }
 _DEFAULT_KEYS = {"sharegpt": ("from", "value"), "openai": ("role", "content")}
-_ASKS = (USER, OBSERVATION)
-_ANSWERS = (ASSISTANT, FUNCTION)
-
-# The wrappings LLaMA-Factory's FunctionFormatter takes off before it reads a function call as JSON.
-_TOOL_CALL = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
-_THOUGHT = re.compile(r"<think>\n(.*?)\n</think>\n\n", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -85,14 +95,17 @@ def conversation(dataset: Dataset, row: Any) -> Conversation:
         turns = _messages(dataset, columns["messages"], row)
         if turns and turns[0].role == SYSTEM:
             system, turns = turns[0].content, turns[1:]
-        turns = openai_messages.merged_results(turns) if dataset.format == "openai" else turns
+        turns = joined(turns)
         _check_turns(columns["messages"], turns)
     descriptions, plain = tools(row, columns.get("tools"))
     remarks = [PLAIN_TOOLS] if plain else []
-    if not turns[-1].content.strip():
+    remarks += remarks_of(turns)
+    if earlier_thoughts(turns):
+        remarks.append(EARLIER_THOUGHTS)
+    if not turns[-1].content.strip() and not turns[-1].calls:
         remarks.append(EMPTY_ANSWER)
     return Conversation(
-        messages=[{"role": turn.role, "content": turn.content} for turn in turns],
+        messages=[turn.normal for turn in turns],
         system="\n\n".join(part for part in (system, plain) if part),
         tools=descriptions,
         images=_one_source("images", media(row, columns.get("images")), [one for turn in turns for one in turn.images]),
@@ -105,14 +118,21 @@ def _alpaca(columns: Mapping[str, str], row: Mapping[str, Any]) -> Iterator[Turn
     need = f"alpaca rows need '{columns['prompt']}' and '{columns['response']}'"
     prompt = text(row, columns["prompt"], need=need)
     query = text(row, columns.get("query"))
-    answer = text(row, columns["response"], need=need)
+    response = text(row, columns["response"], need=need)
     if not prompt and not query:
         raise RowProblem(f"field '{columns['prompt']}' is empty; {need}")
     for ask, reply in _history(row, columns.get("history")):
         yield Turn(USER, ask)
-        yield Turn(ASSISTANT, reply)
+        yield answer(Turn(ASSISTANT, reply), None)
     yield Turn(USER, "\n".join(part for part in (prompt, query) if part))
-    yield Turn(ASSISTANT, answer)
+    yield _last_answer(row, response, named=set(columns.values()))
+
+
+def _last_answer(row: Mapping[str, Any], response: str, named: set[str]) -> Turn:
+    """An alpaca row's thoughts may stand in a column of their own, one that is not named as something else."""
+    unnamed = {key: row[key] for key in thoughts.KEYS if row.get(key) and key not in named}
+    turn = answer(Turn(ASSISTANT, response), thoughts.of_keys(unnamed))
+    return replace(turn, remarks=(*turn.remarks, *(COLUMN_OF_THOUGHTS.format(key) for key in unnamed)))
 
 
 def _history(row: Mapping[str, Any], column: str | None) -> Iterator[tuple[str, str]]:
@@ -167,34 +187,25 @@ def _sharegpt_turn(number: int, role: str, message: Mapping[str, Any], content_k
         raise RowProblem("it has 'tool_calls'; set the dataset's format to openai")
     _require(message, content_key, ("value", "content"), "content")
     content = message[content_key]
-    if isinstance(content, list):
+    if isinstance(content, list) and role != FUNCTION:
         raise RowProblem(f"'{content_key}' is a list of parts; set the dataset's format to openai")
+    if role == FUNCTION and isinstance(content, dict | list):
+        calls = content if isinstance(content, list) else [content]
+        return answer(Turn(role, "", number), thoughts.of_keys(message), tool_calls.from_objects(calls))
+    if role == OBSERVATION and isinstance(content, dict):
+        content = json.dumps(content, ensure_ascii=False)
     if not isinstance(content, str):
         raise RowProblem(f"'{content_key}' is {kind(content)}; expected text")
-    if role == FUNCTION:
-        _check_call(content)
-    return Turn(role, content, number)
-
-
-def _check_call(content: str) -> None:
-    """LLaMA-Factory ends with a traceback when it cannot read a function call."""
-    wrapped = _TOOL_CALL.search(content)
-    thought = _THOUGHT.search(content)
-    body = wrapped.group(1) if wrapped else content.replace(thought.group(0), "") if thought else content
-    try:
-        calls = json.loads(body)
-    except ValueError as error:
-        raise RowProblem(f"a function call must be JSON, such as {openai_messages.CALL_EXAMPLE} ({error})") from error
-    for call in calls if isinstance(calls, list) else [calls]:
-        if not (isinstance(call, dict) and "name" in call and "arguments" in call):
-            raise RowProblem(f"a function call needs a name and arguments, such as {openai_messages.CALL_EXAMPLE}")
+    if role in ANSWERS:
+        return answer(Turn(role, content, number), thoughts.of_keys(message))
+    return Turn(role, tool_calls.result(content) if role == OBSERVATION else content, number)
 
 
 def _check_turns(column: str, turns: list[Turn]) -> None:
     if not turns:
         raise RowProblem(f"field '{column}' holds no conversation; at least one user message and one answer are needed")
     for position, turn in enumerate(turns):
-        if turn.role not in (_ANSWERS if position % 2 else _ASKS):
+        if turn.role not in (ANSWERS if position % 2 else ASKS):
             before = f"follows '{turns[position - 1].role}'" if position else "comes first"
             raise RowProblem(
                 f"message {turn.number} ('{turn.role}') {before}; user and assistant turns must alternate, beginning "

@@ -60,7 +60,7 @@ def sequence(value: Any, column: str, expected: str) -> list[Any]:
 
 
 def tools(row: Mapping[str, Any], column: str | None) -> tuple[str, str]:
-    """Tool descriptions as the JSON text of a list that LLaMA-Factory wants, and what was text but no JSON instead."""
+    """Tool descriptions as the JSON text of a list in OpenAI's form, and what was text but no JSON instead."""
     value = row.get(column) if column else None
     if isinstance(value, str):
         plain = value
@@ -75,7 +75,14 @@ def tools(row: Mapping[str, Any], column: str | None) -> tuple[str, str]:
     listed = value if isinstance(value, list) else [value]
     if wrong := next((entry for entry in listed if not isinstance(entry, dict)), None):
         raise RowProblem(f"field '{column}' lists {kind(wrong)}; every tool must be described by a JSON object")
-    return json.dumps(listed, ensure_ascii=False), ""
+    return json.dumps([_described(tool) for tool in listed], ensure_ascii=False), ""
+
+
+def _described(tool: dict[str, Any]) -> dict[str, Any]:
+    """A tool as it is given to a server: {"type": "function", "function": {name, description, parameters}}."""
+    if "function" in tool:
+        return tool if "type" in tool else {"type": "function"} | tool
+    return {"type": "function", "function": {key: value for key, value in tool.items() if key != "type"}}
 
 
 def media(row: Mapping[str, Any], column: str | None) -> list[Media]:

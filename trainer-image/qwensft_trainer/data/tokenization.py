@@ -7,27 +7,27 @@ rows are sampled and mixed is mixing.py's part; why LLaMA-Factory's loader is no
 from __future__ import annotations
 
 import shutil
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from qwensft_trainer.base.causes import STORAGE_ADVICE, raise_unless_inputs
 from qwensft_trainer.base.environment import cpu_limit
-from qwensft_trainer.base.log import log
 from qwensft_trainer.contract import arguments
 from qwensft_trainer.contract.config import Dataset, Run
 from qwensft_trainer.contract.errors import PermanentError, StageError, invalid_config, invalid_dataset, invalid_model
 from qwensft_trainer.data import mixing
 from qwensft_trainer.data import source as dataset_source
+from qwensft_trainer.data.chat_form import ChatForm, Defaults, defaults_of
 from qwensft_trainer.data.lengths import Lengths
 from qwensft_trainer.data.normalise import normalised_file
-from qwensft_trainer.data.openai_messages import FUNCTION
+from qwensft_trainer.data.turns import FUNCTION
 from qwensft_trainer.model import families
 
 TRAIN, VALIDATION = "train", "validation"
 
 _ROWS_WORTH_A_PROCESS = 5000
-_SHOWN_CHARACTERS = 1000
 
 
 def tokenise(
@@ -147,8 +147,18 @@ def _load_encoder(completed: Mapping[str, Any], template: str) -> Encoder:
         fixed = get_template_and_fix_tokenizer(loaded["tokenizer"], data_args)
     except ValueError as error:
         raise invalid_config(f"spec.model.template: {error}") from error
+    shipped = _shipped_defaults(**loaded) if data_args.default_system is None else None
+    form = ChatForm(fixed, template, shipped or Defaults.of(fixed), thinks=data_args.enable_thinking is not False)
     processor = _get_dataset_processor(data_args, "sft", fixed, **loaded)
-    return Encoder(processor, seed=int(training_args.seed))
+    return Encoder(processor, form, seed=int(training_args.seed))
+
+
+def _shipped_defaults(tokenizer: Any, processor: Any) -> Defaults | None:
+    """What the model's own chat template gives a row without a system prompt, None where nothing tells it."""
+    shipped = next((one for one in (tokenizer, processor) if getattr(one, "chat_template", None)), None)
+    if shipped is None:
+        return None
+    return defaults_of(lambda messages, **more: str(shipped.apply_chat_template(messages, tokenize=False, **more)))
 
 
 def _no_processor(model_args: Any, template: str) -> PermanentError:
@@ -180,7 +190,7 @@ def _no_processor(model_args: Any, template: str) -> PermanentError:
 class Encoder:
     """LLaMA-Factory's processor for supervised fine-tuning, with a meter: called by `datasets` with batches of rows."""
 
-    def __init__(self, processor: Any, *, seed: int) -> None:
+    def __init__(self, processor: Any, form: ChatForm, *, seed: int) -> None:
         self.seed = seed
         self.each_evaluation_set = bool(processor.data_args.eval_on_each_dataset)
         # With packing LLaMA-Factory keeps a token of it for itself.
@@ -192,7 +202,7 @@ class Encoder:
         self._measures: list[dict[str, Any]] = []
         self._full: list[int] = []
         self._encode_row = processor._encode_data_example
-        self._encode_turns = processor.template.encode_multiturn
+        self._form = form
         processor._encode_data_example = self._measure_row
         processor.template.encode_multiturn = self._measure_turns
         plugin = processor.template.mm_plugin
@@ -202,7 +212,7 @@ class Encoder:
     def encode(self, rows: Any, cache: Path) -> Any:
         """Encode rows of the normal form; the result has what LLaMA-Factory's collator reads, and "measures"."""
         workers = self._data_args.preprocessing_num_workers or min(cpu_limit(), len(rows) // _ROWS_WORTH_A_PROCESS)
-        encoded = rows.map(
+        return rows.map(
             self,
             batched=True,
             batch_size=self._data_args.preprocessing_batch_size,
@@ -212,14 +222,23 @@ class Encoder:
             cache_file_name=str(cache),
             new_fingerprint=cache.stem,
         )
-        text = self._tokenizer.decode(encoded[0]["input_ids"])
-        log(f"the first of {len(encoded)} sequences in {cache.stem}: {text[:_SHOWN_CHARACTERS]}")
-        return encoded
 
     def __call__(self, rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        """Encode a batch. With packing there are fewer sequences than rows: the first one has all the measures."""
+        """Encode a batch. With packing there are fewer sequences than rows: the first one has all the measures.
+
+        Raises PermanentError InvalidDataset that names the row on which the encoder fails.
+        """
         self._measures = []
-        encoded = self._processor.preprocess_dataset(_aligned(rows))
+        try:
+            encoded = self._processor.preprocess_dataset(_aligned(rows))
+        except (MemoryError, StageError):
+            raise
+        except Exception as error:  # whatever LLaMA-Factory, a tokenizer or an image processor raises
+            raise_unless_inputs(error)
+            number = len(self._measures)
+            if number == len(rows["place"]):  # all rows are encoded: it is about packing them
+                raise
+            raise _not_encoded(rows["dataset"][number], rows["place"][number], error) from error
         measures = [
             {"dataset": dataset, "place": place} | measure
             for dataset, place, measure in zip(rows["dataset"], rows["place"], self._measures, strict=False)
@@ -229,7 +248,7 @@ class Encoder:
         return dict(encoded)
 
     def _measure_turns(self, *positional: Any, **named: Any) -> Any:
-        pairs = self._encode_turns(*positional, **named)
+        pairs = self._form.encode(*positional, **named)
         self._full = [token for pair in pairs for side in pair for token in side]
         return pairs
 
@@ -278,6 +297,15 @@ class Encoder:
                 "right_padding_length": Value("int32"),
             }
         return Features(features)
+
+
+def _not_encoded(dataset: str, place: str, error: Exception) -> PermanentError:
+    """Without the error's own text, which holds the row's."""
+    *_, last = traceback.extract_tb(error.__traceback__)
+    return invalid_dataset(
+        f"dataset {dataset}, {place}: LLaMA-Factory cannot encode the row ({type(error).__name__} in "
+        f"{Path(last.filename).name}, {last.name}). Correct the row or take it out."
+    )
 
 
 def _hint(error: str) -> str:

@@ -19,6 +19,9 @@ VISION: Final = frozenset({"qwen2_vl", "qwen3_vl", "qwen3_vl_nothink", "qwen3_5"
 REASONING: Final = frozenset({"qwen3", "qwen3_vl", "qwen3_5", "qwen3_6"})
 """Templates that put thoughts, also empty ones, before an answer; only they know enable_thinking."""
 
+QWEN3_5: Final = frozenset({"qwen3_5", "qwen3_5_nothink", "qwen3_6"})
+"""Templates whose models' chat templates trim every text and put the tools before the system prompt."""
+
 _THINK = "<think>"
 _CHATML = "<|im_start|>"
 

@@ -35,6 +35,13 @@ def problem(*messages: dict[str, Any]) -> str:
     return str(caught.value)
 
 
+def called(value: Conversation) -> list[dict[str, Any]]:
+    text = value.messages[1]["content"]
+    assert text.startswith("<tool_call>[")
+    assert text.endswith("]</tool_call>")
+    return list(json.loads(text.removeprefix("<tool_call>").removesuffix("</tool_call>")))
+
+
 def test_roles_and_a_system_message() -> None:
     value = read({"role": "developer", "content": "Be brief."}, USER, ANSWER)
     assert value == Conversation(messages=[USER, ANSWER], system="Be brief.")
@@ -50,7 +57,7 @@ def test_calls_and_their_results_are_one_turn_each() -> None:
         tools=[{"type": "function", "function": {"name": "weather"}}],
     )
     assert [message["role"] for message in value.messages] == ["user", "function_call", "observation", "assistant"]
-    assert json.loads(value.messages[1]["content"]) == [
+    assert called(value) == [
         {"name": "weather", "arguments": {"city": "Bonn"}},
         {"name": "weather", "arguments": {"city": "Ulm"}},
     ]
@@ -74,13 +81,30 @@ def test_reasoning_is_put_where_the_template_expects_it() -> None:
 @pytest.mark.parametrize("arguments", ['{"city": "Bonn"}', {"city": "Bonn"}])
 def test_arguments_may_be_text_or_an_object(arguments: Any) -> None:
     message = {"role": "assistant", "tool_calls": [{"function": {"name": "weather", "arguments": arguments}}]}
-    assert json.loads(read(USER, message).messages[1]["content"])[0]["arguments"] == {"city": "Bonn"}
+    assert called(read(USER, message))[0]["arguments"] == {"city": "Bonn"}
+
+
+def test_the_older_form_of_a_call_is_one() -> None:
+    message = {"role": "assistant", "content": None, "function_call": {"name": "weather", "arguments": "{}"}}
+    assert called(read(USER, message)) == [{"name": "weather", "arguments": {}}]
+
+
+def test_thoughts_may_be_parts() -> None:
+    parts = [{"type": "thinking", "thinking": "Hm.", "signature": "x"}, {"type": "text", "text": "Sunny."}]
+    assert read(USER, ANSWER | {"content": parts}).messages[1]["content"] == "<think>\nHm.\n</think>\n\nSunny."
+
+
+@pytest.mark.parametrize(("content", "expected"), [({"sky": "blue"}, '{"sky": "blue"}'), ([1, 2], "[1, 2]"), (3, "3")])
+def test_a_result_may_be_any_json(content: Any, expected: str) -> None:
+    calling = {"role": "assistant", "tool_calls": [call("Bonn")]}
+    value = read(USER, calling, {"role": "tool", "content": content}, ANSWER)
+    assert value.messages[2]["content"] == expected
 
 
 @pytest.mark.parametrize("arguments", ["", None])
 def test_a_call_may_have_no_arguments(arguments: Any) -> None:
     message = {"role": "assistant", "tool_calls": [{"function": {"name": "time", "arguments": arguments}}]}
-    assert json.loads(read(USER, message).messages[1]["content"])[0]["arguments"] == {}
+    assert called(read(USER, message))[0]["arguments"] == {}
 
 
 def test_the_nulls_of_a_parquet_struct_are_no_fields() -> None:
@@ -129,13 +153,30 @@ PICTURE = {"type": "image", "image": "a.png"}
         ([USER, {"role": "assistant", "content": 3}], "message 2: 'content' is a number"),
         ([USER, {"role": "bot", "content": "x"}], "message 2: 'role' is 'bot'; expected one of assistant"),
         ([USER | {"tool_calls": [call("Bonn")]}, ANSWER], "message 1: a message from 'user' has tool_calls"),
-        ([USER, {"role": "assistant", "tool_calls": [{}]}], "message 2: tool call 1 has no function with a name"),
+        ([USER, {"role": "assistant", "tool_calls": [{}]}], "message 2: function call 1 needs a name"),
         (
             [USER, {"role": "assistant", "tool_calls": [{"function": {"name": "w", "arguments": "{"}}]}],
-            "message 2: tool call 1: the arguments are not valid JSON",
+            "message 2: function call 1: the arguments are not valid JSON",
         ),
         ([USER, ANSWER | {"weight": 0}], "message 2: 'weight' is 0, but every answer is trained on"),
-        ([USER, ANSWER | {"function_call": {"name": "w"}}], "message 2: it has 'function_call', the older form"),
+        (
+            [USER, ANSWER | {"function_call": {"name": "w"}, "tool_calls": [call("Bonn")]}],
+            "message 2: it has 'tool_calls' and 'function_call', their older form; leave one of the two",
+        ),
+        ([USER | {"content": [{"type": "thinking", "thinking": "x"}]}, ANSWER], "message 1: a message from 'user' has"),
+        (
+            [USER, ANSWER | {"reasoning": "a", "content": [{"type": "thinking", "thinking": "b"}]}],
+            "message 2: it has thoughts under a key of their own and in its parts",
+        ),
+        ([USER, ANSWER | {"reasoning": "a", "thinking": "b"}], "'reasoning' and 'thinking' hold different thoughts"),
+        (
+            [USER, ANSWER | {"reasoning": "a", "content": "<think>b</think>c"}],
+            "message 2: it has thoughts under a key of their own and in its text",
+        ),
+        (
+            [USER, {"role": "assistant", "tool_calls": [{"function": {"name": "w", "arguments": ["a"]}}]}],
+            "message 2: function call 1: the arguments are a list; expected an object",
+        ),
         ([USER, ANSWER | {"reasoning_content": 3}], "message 2: 'reasoning_content' is a number"),
         ([{"role": "user", "content": [{"type": "input_audio"}]}, ANSWER], "part 1 is of type 'input_audio'"),
         ([{"role": "user", "content": [{"type": "text", "text": None}]}, ANSWER], "part 1 is of type 'text'; expected"),

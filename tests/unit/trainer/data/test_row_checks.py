@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from qwensft_trainer.contract.config import Dataset
-from qwensft_trainer.data.row_checks import EMPTY_ANSWER, PLAIN_TOOLS, Conversation, conversation
+from qwensft_trainer.data.row_checks import (
+    COLUMN_OF_THOUGHTS,
+    EARLIER_THOUGHTS,
+    EMPTY_ANSWER,
+    PLAIN_TOOLS,
+    Conversation,
+    conversation,
+)
 from qwensft_trainer.data.row_fields import RowProblem
+from qwensft_trainer.data.turns import JOINED_QUESTIONS
 
 from ..conftest import ALPACA_COLUMNS, SEED_TAGS, SHAREGPT_COLUMNS
 
@@ -112,15 +121,15 @@ def test_tool_calls_and_observations_take_their_turns() -> None:
     row["tools"] = [{"name": "weather"}]
     value = conversation(SHAREGPT, row)
     assert [message["role"] for message in value.messages] == ["user", "function_call", "observation", "assistant"]
-    assert value.tools == '[{"name": "weather"}]'
+    assert json.loads(value.tools) == [{"type": "function", "function": {"name": "weather"}}]
 
 
 @pytest.mark.parametrize(
     ("row", "expected"),
     [
         (
-            turns(("human", "a"), ("human", "b")),
-            "message 2 ('user') follows 'user'; user and assistant turns must alternate",
+            turns(("human", "a"), ("gpt", "b"), ("gpt", "c")),
+            "message 3 ('assistant') follows 'assistant'; user and assistant turns must alternate",
         ),
         (turns(("gpt", "a"), ("human", "b")), "message 1 ('assistant') comes first"),
         (turns(("system", "s"), ("gpt", "a")), "message 2 ('assistant') comes first"),
@@ -134,7 +143,7 @@ def test_tool_calls_and_observations_take_their_turns() -> None:
         ({"messages": []}, "the row has 'messages': set columns.messages to 'messages'"),
         ({"conversations": [{"role": "user", "content": "x"}]}, "the message has 'role': set tags.role to 'role'"),
         (turns(("human", "a"), ("gpt", "b")) | {"tools": ["x"]}, "field 'tools' lists text; every tool must be"),
-        (turns(("human", "a"), ("function_call", "{}")), "message 2: a function call needs a name and arguments"),
+        (turns(("human", "a"), ("function_call", "{}")), "message 2: function call 1 needs a name, such as"),
         (turns(("human", "a"), ("function_call", "call it")), "message 2: a function call must be JSON, such as"),
         ({"conversations": [{"from": "human", "value": [{"type": "text"}]}]}, "set the dataset's format to openai"),
         (
@@ -146,14 +155,6 @@ def test_tool_calls_and_observations_take_their_turns() -> None:
 )
 def test_a_wrong_sharegpt_row_says_which_message_and_why(row: Any, expected: str) -> None:
     assert expected in problem(SHAREGPT, row)
-
-
-@pytest.mark.parametrize(
-    "call", [CALL, f"[{CALL}]", f"<think>\nHm.\n</think>\n\n{CALL}", f"Let me see.<tool_call>{CALL}</tool_call>"]
-)
-def test_a_function_call_may_stand_in_every_form_that_llama_factory_reads(call: str) -> None:
-    row = turns(("human", "Weather?"), ("function_call", call), ("observation", "sunny"), ("gpt", "Sunny."))
-    assert conversation(SHAREGPT, row).messages[1]["content"] == call
 
 
 def test_tool_descriptions_that_are_no_json_join_the_system_prompt() -> None:
@@ -171,7 +172,21 @@ def test_no_tools_come_in_many_spellings(tools: Any) -> None:
 
 def test_one_tool_needs_no_list() -> None:
     value = conversation(SHAREGPT, turns(("human", "a"), ("gpt", "b")) | {"tools": '{"name": "weather"}'})
-    assert value.tools == '[{"name": "weather"}]'
+    assert json.loads(value.tools) == [{"type": "function", "function": {"name": "weather"}}]
+
+
+@pytest.mark.parametrize(
+    "tool",
+    [
+        {"name": "weather", "parameters": {}},
+        {"function": {"name": "weather", "parameters": {}}},
+        {"type": "function", "name": "weather", "parameters": {}},
+        {"type": "function", "function": {"name": "weather", "parameters": {}}},
+    ],
+)
+def test_tools_are_described_as_servers_are_given_them(tool: dict[str, Any]) -> None:
+    value = conversation(SHAREGPT, turns(("human", "a"), ("gpt", "b")) | {"tools": [tool]})
+    assert json.loads(value.tools) == [{"type": "function", "function": {"name": "weather", "parameters": {}}}]
 
 
 def test_an_empty_answer_is_remarked() -> None:
@@ -240,3 +255,47 @@ def test_the_seed_pages_own_examples_pass_as_they_are() -> None:
         {"role": "user", "content": "user instruction"},
         {"role": "assistant", "content": "model response"},
     ]
+
+
+THOUGHT = {"role": "assistant", "content": "<think>\nBy the list.\n</think>\n\nFriday."}
+
+
+@pytest.mark.parametrize("key", ["reasoning_content", "reasoning", "thinking"])
+def test_thoughts_under_a_key_of_their_own_are_read_in_every_format(key: str) -> None:
+    row: dict[str, Any] = turns(("human", "When?"), ("gpt", "Friday."))
+    row["conversations"][1][key] = "By the list."
+    assert conversation(SHAREGPT, row).messages[1] == THOUGHT
+    alpaca = conversation(ALPACA, {"instruction": "When?", "output": "Friday.", key: "By the list.\n"})
+    assert alpaca.messages[1] == THOUGHT
+    assert alpaca.remarks == (COLUMN_OF_THOUGHTS.format(key),)
+
+
+def test_a_column_that_is_named_as_something_else_holds_no_thoughts() -> None:
+    dataset = Dataset(name="a", format="alpaca", columns={"response": "reasoning"})
+    assert conversation(dataset, {"instruction": "When?", "reasoning": "Friday."}).messages[1]["content"] == "Friday."
+
+
+def test_thoughts_in_earlier_answers_are_remarked() -> None:
+    row = turns(("human", "a"), ("gpt", "<think>hm</think>b"), ("human", "c"), ("gpt", "d"))
+    assert conversation(SHAREGPT, row).remarks == (EARLIER_THOUGHTS,)
+
+
+def test_a_call_may_be_an_object_and_a_result_too() -> None:
+    row: dict[str, Any] = turns(("human", "Weather?"), ("function_call", ""), ("observation", ""), ("gpt", "Sunny."))
+    row["conversations"][1]["value"] = {"name": "weather", "arguments": {"city": "Bonn"}}
+    row["conversations"][2]["value"] = {"sky": "blue"}
+    messages = conversation(SHAREGPT, row).messages
+    assert messages[1]["content"] == f"<tool_call>[{CALL}]</tool_call>"
+    assert messages[2]["content"] == '{"sky": "blue"}'
+
+
+def test_tags_around_a_result_are_the_templates() -> None:
+    text = "<tool_response>\nsunny\n</tool_response>\n<tool_response>\nrainy\n</tool_response>"
+    row = turns(("human", "Weather?"), ("function_call", CALL), ("observation", text), ("gpt", "Mixed."))
+    assert conversation(SHAREGPT, row).messages[2]["content"] == "sunny\n</tool_response>\n<tool_response>\nrainy"
+
+
+def test_user_messages_in_a_row_become_one() -> None:
+    value = conversation(SHAREGPT, turns(("human", "Look:"), ("human", "a vase."), ("gpt", "Nice.")))
+    assert value.messages[0]["content"] == "Look:\na vase."
+    assert value.remarks == (JOINED_QUESTIONS,)

@@ -16,6 +16,7 @@ from datasets import load_from_disk
 from qwensft_trainer.contract.errors import PermanentError
 from qwensft_trainer.data import source as dataset_source
 from qwensft_trainer.data import tokenization
+from qwensft_trainer.data.chat_form import ChatForm, Defaults
 from qwensft_trainer.data.lengths import Lengths
 from qwensft_trainer.data.normalise import write_normalised
 from qwensft_trainer.data.tokenization import TRAIN, VALIDATION, Encoder
@@ -29,15 +30,16 @@ class Template:
     """A token for each word; each image is four tokens at the end of the first question."""
 
     efficient_eos = False
+    default_system = ""
+    format_tools = SimpleNamespace(tool_format="qwen")
     mm_plugin = SimpleNamespace(image_token="<|image_pad|>", video_token=None)  # noqa: S106
 
-    def encode_multiturn(
-        self, _tokenizer: Any, messages: list[dict[str, str]], *_: Any
-    ) -> list[tuple[list[int], list[int]]]:
-        sides = [
+    def _encode(self, _tokenizer: Any, messages: list[dict[str, str]], *_: Any) -> list[list[int]]:
+        return [
             [IMAGE_TOKEN if word == "<image>" else len(word) for word in one["content"].split()] for one in messages
         ]
-        return list(zip(sides[::2], sides[1::2], strict=True))
+
+    encode_multiturn: Any = None  # the encoder's own comes in its place
 
 
 class Processor:
@@ -53,12 +55,16 @@ class Processor:
             eval_on_each_dataset=False,
         )
         self.template = Template()
-        self.tokenizer = SimpleNamespace(convert_tokens_to_ids=lambda tokens: [IMAGE_TOKEN for _ in tokens], decode=str)
+        self.tokenizer = SimpleNamespace(convert_tokens_to_ids=lambda tokens: [IMAGE_TOKEN for _ in tokens])
         self.dropped = 0
+        self.fails_on = ""
+        self.failure: Exception = RuntimeError("a text with the row in it: secret answer")
 
     def _encode_data_example(
         self, prompt: list[dict[str, str]], response: list[dict[str, str]], images: list[str], **_: Any
     ) -> tuple[list[int], list[int]]:
+        if response[0]["content"] == self.fails_on:
+            raise self.failure
         first = prompt[0] | {"content": prompt[0]["content"].replace("<image>", "<image> " * 4)}
         pairs = self.template.encode_multiturn(None, [first, *prompt[1:], *response])
         tokens = [token for pair in pairs for side in pair for token in side][: self.data_args.cutoff_len]
@@ -95,7 +101,8 @@ class Processor:
 @pytest.fixture
 def processor(monkeypatch: pytest.MonkeyPatch) -> Processor:
     chosen = Processor()
-    monkeypatch.setattr(tokenization, "_load_encoder", lambda *_: Encoder(chosen, seed=42))
+    form = ChatForm(chosen.template, "qwen", Defaults.of(chosen.template), thinks=True)
+    monkeypatch.setattr(tokenization, "_load_encoder", lambda *_: Encoder(chosen, form, seed=42))
     return chosen
 
 
@@ -159,6 +166,36 @@ def test_a_dropped_row_is_an_error(scene: Scene, processor: Processor) -> None:
     with pytest.raises(PermanentError, match="5 rows are valid but LLaMA-Factory encoded 3: it dropped 2"):
         tokenised(scene)
     assert not scene.run.tokenized_directory.exists()
+
+
+def test_rows_that_are_all_dropped_are_an_error_too(scene: Scene, processor: Processor) -> None:
+    processor.dropped = 5
+    scene.add_dataset("support", rows(3))
+    with pytest.raises(PermanentError, match="3 rows are valid but LLaMA-Factory encoded 0"):
+        tokenised(scene)
+
+
+@pytest.mark.parametrize("processes", [None, 2])
+def test_a_row_on_which_the_encoder_fails_is_named_without_its_text(
+    scene: Scene, processor: Processor, processes: int | None
+) -> None:
+    processor.fails_on = "secret answer"
+    processor.data_args.preprocessing_num_workers = processes
+    scene.add_dataset("support", [*rows(5), {"instruction": "who", "output": "secret answer"}, *rows(3)])
+    with pytest.raises(PermanentError) as caught:
+        tokenised(scene)
+    assert caught.value.reason == "InvalidDataset"
+    assert caught.value.message == (
+        "dataset support, file data.json, row 6: LLaMA-Factory cannot encode the row (RuntimeError in "
+        "test_tokenization.py, _encode_data_example). Correct the row or take it out."
+    )
+
+
+def test_a_volume_in_trouble_while_rows_are_encoded_is_tried_again(scene: Scene, processor: Processor) -> None:
+    processor.fails_on, processor.failure = "answer", OSError(5, "Input/output error")
+    scene.add_dataset("support", rows(5))
+    with pytest.raises(OSError, match="Input/output error"):
+        tokenised(scene)
 
 
 def test_a_cut_image_is_an_error_that_names_the_row(scene: Scene, processor: Processor, tmp_path: Path) -> None:

@@ -1,0 +1,88 @@
+"""What prepare trains is what the chat template that a model is shipped with makes of the same conversation.
+
+200 generated conversations in each format, token by token; docs/models.md lists what differs, and why.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from quickstart import inputs
+from quickstart.pods import run_script
+from tests.e2e.runs import installed
+from tests.templates.shipped import chat_templates
+
+NAMESPACE = "qwensft-templates"
+SCRIPTS = Path(__file__).parent / "scripts"
+CONVERSATIONS = 200
+FORMATS = ("alpaca", "openai", "sharegpt")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model's chat template (`shipped`), and how such a model is trained.
+
+    With `only_answers` the prompts are not compared: LLaMA-Factory describes Qwen3-Coder's tools otherwise.
+    """
+
+    name: str
+    template: str
+    shipped: str
+    thinks: bool = True
+    tool_format: str | None = None
+    only_answers: bool = False
+
+    @property
+    def described(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "template": self.template,
+            "shipped": self.shipped,
+            "thinks": self.thinks,
+            "toolFormat": self.tool_format,
+            "onlyAnswers": self.only_answers,
+        }
+
+
+CASES = (
+    Case("Qwen2.5", "qwen", "Qwen-Qwen2.5-7B-Instruct"),
+    Case("QwQ", "qwen", "Qwen-QwQ-32B"),
+    Case("Qwen3", "qwen3", "Qwen-Qwen3-0.6B"),
+    Case("Qwen3, thinking off", "qwen3", "Qwen-Qwen3-0.6B", thinks=False),
+    Case("Qwen3-Coder", "qwen3_nothink", "Qwen3-Coder", tool_format="qwen3_5", only_answers=True),
+    Case("Qwen3.5", "qwen3_5", "Qwen3.5-4B"),
+    Case("Qwen3.5, thinking off", "qwen3_5", "Qwen3.5-4B", thinks=False),
+)
+
+
+@pytest.fixture(scope="module")
+def compared() -> Iterator[dict[str, Any]]:
+    """What compare_templates.py says of all cases, in the trainer image."""
+    ready = installed()
+    ready.kubectl.delete("namespace", NAMESPACE)
+    ready.kubectl.apply(*inputs.documents(inputs.MANIFESTS / "namespace.yaml", NAMESPACE))
+    printed = run_script(
+        ready.kubectl,
+        NAMESPACE,
+        SCRIPTS / "compare_templates.py",
+        [str(CONVERSATIONS), json.dumps([case.described for case in CASES])],
+        image=ready.images.tiny_model,  # the trainer image, and a tokenizer
+        claims={},
+        files={"conversations.py": (SCRIPTS / "conversations.py").read_text()}
+        | chat_templates({case.shipped for case in CASES}),
+    )
+    yield json.loads(printed.splitlines()[-1])
+    ready.kubectl.delete("namespace", NAMESPACE)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_what_is_trained_is_what_the_chat_template_writes(case: Case, form: str, compared: dict[str, Any]) -> None:
+    found = compared[case.name][form]
+    assert found["compared"] == CONVERSATIONS
+    assert found["differences"] == []

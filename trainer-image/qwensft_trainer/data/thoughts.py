@@ -1,0 +1,79 @@
+"""Thoughts before an answer, in every spelling that datasets have, and the one they are normalised to.
+
+What training makes of them (spec.model.enableThinking) is chat_form.py's part.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from qwensft_trainer.data.row_fields import RowProblem, kind
+
+KEYS = ("reasoning_content", "reasoning", "thinking")
+"""Keys of a message, or columns of an alpaca row, that hold thoughts: DeepSeek's and Qwen's, vLLM's, Anthropic's."""
+
+UNOPENED = "have thoughts that only </think> ends: they are trained between <think> and </think>"
+UNCLOSED = "have a <think> that is never closed: the answer was cut off, and teaches never to stop thinking"
+LATER = "have <think> tags after the beginning of an answer: these are trained as text"
+
+_OPEN = re.compile(r"<\s*think\s*>", re.IGNORECASE)
+_CLOSE = re.compile(r"<\s*/\s*think\s*>", re.IGNORECASE)
+_GAP = re.compile(r"\A(?:[ \t]*\r?\n)+|\A[ \t]+")
+_WRITTEN_OPEN, _WRITTEN_CLOSE = "<think>\n", "\n</think>\n\n"
+
+
+def of_keys(message: Mapping[str, Any]) -> str | None:
+    """The thoughts that stand under keys of their own, None without any. Raises RowProblem when two keys differ."""
+    found = {key: message[key] for key in KEYS if message.get(key) not in (None, "")}
+    for key, value in found.items():
+        if not isinstance(value, str):
+            raise RowProblem(f"'{key}' is {kind(value)}; expected text")
+        if _OPEN.search(value) or _CLOSE.search(value):
+            raise RowProblem(f"'{key}' holds <think> tags; leave them out, the template writes them")
+    if len({str(value).strip() for value in found.values()}) > 1:
+        raise RowProblem(f"{' and '.join(repr(key) for key in found)} hold different thoughts; leave one of them")
+    return next((str(value).strip() for value in found.values()), None)
+
+
+def parted(content: str) -> tuple[str | None, str, tuple[str, ...]]:
+    """Part an answer into thoughts and what is said, with remarks. None: there are no tags; "": they are empty."""
+    opened, closed = _OPEN.search(content), _CLOSE.search(content)
+    if opened is not None and not content[: opened.start()].strip():
+        if closed is None:
+            return None, content, (UNCLOSED,)
+        return _with_remarks(content[opened.end() : closed.start()], content[closed.end() :], ())
+    comes_first = closed is not None and (opened is None or closed.start() < opened.start())
+    if closed is not None and comes_first and _ends_a_line(content, closed):
+        return _with_remarks(content[: closed.start()], content[closed.end() :], (UNOPENED,))
+    return None, content, (LATER,) if opened or closed else ()
+
+
+def together(thought: str | None, said: str) -> str:
+    """The normal form of an answer, which is the chat templates' own."""
+    return said if thought is None else f"{_WRITTEN_OPEN}{thought}{_WRITTEN_CLOSE}{said}"
+
+
+def apart(content: str) -> tuple[str | None, str]:
+    """The inverse of `together`."""
+    if not content.startswith(_WRITTEN_OPEN):
+        return None, content
+    thought, closed, said = content.removeprefix(_WRITTEN_OPEN).partition(_WRITTEN_CLOSE)
+    return (thought, said) if closed else (None, content)
+
+
+def _with_remarks(thought: str, said: str, remarks: tuple[str, ...]) -> tuple[str, str, tuple[str, ...]]:
+    if _OPEN.search(said) or _CLOSE.search(said):
+        remarks = (*remarks, LATER)
+    return thought.strip(), _without_gap(said), remarks
+
+
+def _ends_a_line(content: str, tag: re.Match[str]) -> bool:
+    """A tag alone on a line or at the end of one: others are talked about, as in "what does `</think>` do?"."""
+    return re.match(r"[ \t]*(\r?\n|\Z)", content[tag.end() :]) is not None
+
+
+def _without_gap(said: str) -> str:
+    """Blank lines after the tag belong to the template, or a space on the same line; indentation does not."""
+    return _GAP.sub("", said)

@@ -1,0 +1,116 @@
+"""Turns of a conversation while a row is read, how those that follow each other become one, and their normal form.
+
+A turn is read in row_checks.py or openai_messages.py; which roles may follow each other is checked in row_checks.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from qwensft_trainer.data import thoughts, tool_calls
+from qwensft_trainer.data.row_fields import Media, RowProblem
+from qwensft_trainer.data.tool_calls import Call
+
+USER, ASSISTANT, OBSERVATION, FUNCTION, SYSTEM = "user", "assistant", "observation", "function_call", "system"
+ASKS = (USER, OBSERVATION)
+ANSWERS = (ASSISTANT, FUNCTION)
+
+JOINED_QUESTIONS = "have user messages in a row: they became one, with a line break between them"
+TAGS_AS_TEXT = "have <tool_call> tags in an answer that cannot be read as calls: they are trained as text"
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one message says. `number` is its place in the row, `images` and `videos` stood inside of it.
+
+    `thought` is None where there is none and "" where its tags are empty; `calls` are those of a FUNCTION turn.
+    """
+
+    role: str
+    content: str
+    number: int = 0
+    images: tuple[Media, ...] = ()
+    videos: tuple[Media, ...] = ()
+    thought: str | None = None
+    calls: tuple[Call, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def normal(self) -> dict[str, str]:
+        """The message of the normal form: {"role", "content"}, with thoughts and calls as LLaMA-Factory reads them."""
+        said = self.content
+        if self.calls:
+            said = tool_calls.written(said, self.calls)
+        return {"role": self.role, "content": thoughts.together(self.thought, said)}
+
+
+def answer(turn: Turn, thought: str | None, calls: tuple[Call, ...] | None = None) -> Turn:
+    """Complete an assistant's or a calling turn: thoughts from keys (`thought`) or tags, calls from objects or text.
+
+    Raises RowProblem when thoughts stand in two places, or a FUNCTION turn holds no calls.
+    """
+    tagged, said, remarks = thoughts.parted(turn.content)
+    if thought is not None and tagged:
+        raise RowProblem("it has thoughts under a key of their own and in its text; leave one of the two")
+    if calls is None and turn.role == FUNCTION:
+        said, calls = tool_calls.from_text(said)
+    elif calls is None and (inside := tool_calls.in_answer(said)) is not None:
+        said, calls = inside
+    elif "<tool_call>" in said:
+        remarks = (*remarks, TAGS_AS_TEXT)
+    return replace(
+        turn,
+        role=FUNCTION if calls else ASSISTANT,
+        content=said,
+        thought=tagged if thought is None else thought,
+        calls=calls or (),
+        remarks=remarks,
+    )
+
+
+def joined(turns: Iterable[Turn]) -> list[Turn]:
+    """Make one turn of those that follow each other and mean one: results, questions, and calls after what was said."""
+    done: list[Turn] = []
+    for turn in turns:
+        if done and (one := _one(done[-1], turn)) is not None:
+            done[-1] = one
+        else:
+            done.append(turn)
+    return done
+
+
+def _one(first: Turn, second: Turn) -> Turn | None:
+    if first.role == second.role == OBSERVATION:
+        return _together(first, second, tool_calls.NEXT_RESULT)
+    if first.role == second.role == USER:
+        return _together(first, second, "\n", JOINED_QUESTIONS)
+    if first.role in ANSWERS and second.role == FUNCTION and not (first.calls and second.content):
+        return _together(first, second, "\n")
+    return None
+
+
+def _together(first: Turn, second: Turn, between: str, *remarks: str) -> Turn:
+    texts = [turn.content for turn in (first, second) if turn.content or turn.role in ASKS]
+    thoughts_of_both = [turn.thought for turn in (first, second) if turn.thought]
+    empty = next((turn.thought for turn in (first, second) if turn.thought is not None), None)
+    return replace(
+        first,
+        role=second.role,
+        content=between.join(texts),
+        images=first.images + second.images,
+        videos=first.videos + second.videos,
+        thought="\n\n".join(thoughts_of_both) or empty,
+        calls=first.calls + second.calls,
+        remarks=tuple(dict.fromkeys((*first.remarks, *second.remarks, *remarks))),
+    )
+
+
+def remarks_of(turns: Iterable[Turn]) -> list[str]:
+    """What is no problem but should be told of a row, each once."""
+    return list(dict.fromkeys(remark for turn in turns for remark in turn.remarks))
+
+
+def earlier_thoughts(turns: list[Turn]) -> bool:
+    """Whether an answer before the last one has thoughts, which the chat templates leave out of later prompts."""
+    return any(turn.thought for turn in turns[:-1])
