@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +15,12 @@ from typing import Any
 import pytest
 from quickstart import inputs
 from quickstart.pods import run_script
+from quickstart.shell import REPOSITORY
 from tests.e2e.runs import installed
 from tests.templates.shipped import chat_templates
 
 NAMESPACE = "qwensft-templates"
+DOCUMENT = REPOSITORY / "docs" / "models.md"
 SCRIPTS = Path(__file__).parent / "scripts"
 CONVERSATIONS = 200
 FORMATS = ("alpaca", "openai", "sharegpt")
@@ -60,6 +63,23 @@ CASES = (
 )
 
 
+def documented() -> dict[str, list[list[str]]]:
+    """The table of docs/models.md: each row's answer, and for each column what the prompt gets and what is learnt."""
+    table = re.search(r"^\| answer in the row .*?\n\n", DOCUMENT.read_text(), re.DOTALL | re.MULTILINE)
+    assert table
+    rows = [line.strip("| ").split(" | ") for line in table[0].splitlines()[2:] if line]
+    return {_text(first): [_parts(cell) for cell in cells] for first, *cells in rows}
+
+
+def _parts(cell: str) -> list[str]:
+    added, _, learnt = cell.rpartition("**`")
+    return [_text(added.strip()), _text(f"`{learnt}".removesuffix("**"))]
+
+
+def _text(code: str) -> str:
+    return code.strip("`").replace("⏎", "\n")
+
+
 @pytest.fixture(scope="module")
 def compared() -> Iterator[dict[str, Any]]:
     """What compare_templates.py says of all cases, in the trainer image."""
@@ -70,7 +90,7 @@ def compared() -> Iterator[dict[str, Any]]:
         ready.kubectl,
         NAMESPACE,
         SCRIPTS / "compare_templates.py",
-        [str(CONVERSATIONS), json.dumps([case.described for case in CASES])],
+        [str(CONVERSATIONS), json.dumps([case.described for case in CASES]), json.dumps(list(documented()))],
         image=ready.images.tiny_model,  # the trainer image, and a tokenizer
         claims={},
         files={"conversations.py": (SCRIPTS / "conversations.py").read_text()}
@@ -86,3 +106,8 @@ def test_what_is_trained_is_what_the_chat_template_writes(case: Case, form: str,
     found = compared[case.name][form]
     assert found["compared"] == CONVERSATIONS
     assert found["differences"] == []
+
+
+@pytest.mark.parametrize(("column", "case"), enumerate(["Qwen3", "Qwen3, thinking off", "Qwen2.5"]))
+def test_thoughts_become_what_the_documentation_says(column: int, case: str, compared: dict[str, Any]) -> None:
+    assert compared[case]["learnt"] == {answer: cells[column] for answer, cells in documented().items()}

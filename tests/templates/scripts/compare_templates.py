@@ -1,7 +1,8 @@
 """Compares, in the trainer image, what prepare trains with what the models' own chat templates make of the same.
 
-Usage: compare_templates.py COUNT CASES, with CASES as JSON: [{name, template, shipped, thinks, toolFormat, only}].
-Beside it lie conversations.py and <shipped>.jinja. Prints {case: {format: {compared, differences}}} as JSON.
+Usage: compare_templates.py COUNT CASES ANSWERS, with CASES as JSON: [{name, template, shipped, thinks, toolFormat,
+onlyAnswers}]. Beside it lie conversations.py and <shipped>.jinja. Prints {case: {format: {compared, differences},
+"learnt": {answer: [what is added to the prompt, what is learnt]}}} as JSON, the latter for each of ANSWERS, a list.
 """
 
 from __future__ import annotations
@@ -67,6 +68,13 @@ class Case:
         pairs = self._form.encode(self._tokenizer, messages, read.system, read.tools)
         found = self._answers(pairs, value)
         return found if self.only_answers else found + self._whole(pairs, value)
+
+    def learnt(self, answer: str) -> list[str]:
+        """What is added to the prompt of a row's answer, and what is learnt, without the end of the turn."""
+        read = conversation(Dataset(name="row", format="alpaca"), {"instruction": "When?", "output": answer})
+        [(asked, learnt)] = self._form.encode(self._tokenizer, read.messages, read.system, read.tools)
+        prompt = self._tokenizer.decode(asked).rpartition("<|im_start|>assistant\n")[2]
+        return [prompt, self._tokenizer.decode(learnt).removesuffix("<|im_end|>\n")]
 
     def _answers(self, pairs: list[tuple[list[int], list[int]]], value: dict[str, Any]) -> list[str]:
         """Each answer is trained as the chat template has it when it is the last one, after the prompt for it."""
@@ -138,6 +146,7 @@ def main() -> None:
     count = int(sys.argv[1])
     results = {
         described["name"]: {form: _compare(case, form, count) for form in FORMATS}
+        | {"learnt": {answer: case.learnt(answer) for answer in json.loads(sys.argv[3])}}
         for described in json.loads(sys.argv[2])
         for case in [Case(described)]
     }

@@ -73,7 +73,8 @@ class ChatForm:
         for index in range(1, len(written), 2):
             remembers = not last_alone or index == len(written) - 1
             thought, written[index] = self._answer(written[index], with_thought=remembers)
-            if self._reasons and remembers and thought is None:
+            cut_off = self.thinks and thoughts.begins(written[index]["content"])
+            if self._reasons and remembers and thought is None and not cut_off:
                 empty_pairs.add(index)
         for index in range(0, len(written), 2):
             results = written[index]["content"].split(tool_calls.NEXT_RESULT)

@@ -6,7 +6,6 @@ ADR 0016 says why.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -20,9 +19,11 @@ from qwensft_trainer.contract.errors import PermanentError, invalid_dataset
 from qwensft_trainer.contract.termination import shorten
 from qwensft_trainer.data.file_types import read_rows
 from qwensft_trainer.data.media import MediaFiles, check_placeholders
+from qwensft_trainer.data.remarks import Remarks
 from qwensft_trainer.data.row_checks import NORMAL_COLUMNS, NORMAL_TAGS, Conversation, conversation
 from qwensft_trainer.data.row_fields import RowProblem
 from qwensft_trainer.data.source import Source, all_datasets
+from qwensft_trainer.data.thinking import Thinking
 from qwensft_trainer.model import families
 
 SHOWN_PROBLEMS = 5
@@ -56,7 +57,7 @@ def normalised_file(run: Run, name: str) -> Path:
     return run.data_directory / f"{name}.parquet"
 
 
-def write_normalised(run: Run, sources: Mapping[str, Source], template: str) -> tuple[dict[str, int], list[str]]:
+def write_normalised(run: Run, sources: Mapping[str, Source], thinking: Thinking) -> tuple[dict[str, int], list[str]]:
     """Write data/<dataset>.parquet and data/dataset_info.json; return the rows of each dataset, and warnings.
 
     Raises PermanentError InvalidDataset that shows the first bad rows of all datasets, and how many there are.
@@ -66,22 +67,19 @@ def write_normalised(run: Run, sources: Mapping[str, Source], template: str) -> 
     counts: dict[str, int] = {}
     run.data_directory.mkdir(parents=True, exist_ok=True)
     for dataset in all_datasets(run):
-        counts[dataset.name], remarks = _normalise(run, dataset, sources[dataset.name], template, problems)
-        warnings += [
-            f"dataset {dataset.name}: {count} of {counts[dataset.name]} rows {remark}"
-            for remark, count in sorted(remarks.items())
-        ]
+        counts[dataset.name], remarks = _normalise(run, dataset, sources[dataset.name], thinking, problems)
+        warnings += remarks.warnings(dataset.name, counts[dataset.name])
     if problems.count:
         raise problems.error()
-    described = {dataset.name: _describe(dataset, template) for dataset in all_datasets(run)}
+    described = {dataset.name: _describe(dataset, thinking.template) for dataset in all_datasets(run)}
     files.write_json(run.data_directory / "dataset_info.json", described)
     return counts, warnings
 
 
 def _normalise(
-    run: Run, dataset: Dataset, source: Source, template: str, problems: _Problems
-) -> tuple[int, Counter[str]]:
-    remarks: Counter[str] = Counter()
+    run: Run, dataset: Dataset, source: Source, thinking: Thinking, problems: _Problems
+) -> tuple[int, Remarks]:
+    template, remarks = thinking.template, Remarks()
     rows = 0
     with _Writer(normalised_file(run, dataset.name), dataset.name) as writer:
         for name in source.names:
@@ -100,7 +98,7 @@ def _normalise(
                     else:
                         _refuse_media(dataset, row.value, value, template)
                     writer.add(rows, place, value, *media.keep(value))
-                    remarks.update(value.remarks)
+                    remarks.add(place, value.remarks + thinking.remarks(value.messages))
                 except (RowProblem, RecursionError) as error:
                     deep = isinstance(error, RecursionError)
                     problem = "a text in it holds JSON nested too deeply" if deep else str(error)

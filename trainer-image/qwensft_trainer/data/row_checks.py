@@ -25,7 +25,6 @@ from qwensft_trainer.data.turns import (
     USER,
     Turn,
     answer,
-    earlier_thoughts,
     joined,
     remarks_of,
 )
@@ -46,9 +45,6 @@ _ROLE_TAGS = {tag: role for tag, role in NORMAL_TAGS.items() if tag not in ("rol
 # Remarks: what is no problem but should be told.
 PLAIN_TOOLS = "have tool descriptions that are no JSON: they became part of the system prompt"
 EMPTY_ANSWER = "have an empty answer: they teach to be silent"
-EARLIER_THOUGHTS = (
-    "have thoughts in earlier answers: they are trained, but the model's chat template leaves them out of later prompts"
-)
 COLUMN_OF_THOUGHTS = "have '{}', which was read as the thoughts before the answer"
 
 # Both spellings in use are understood whatever the tags say: published datasets mix them freely.
@@ -100,8 +96,6 @@ def conversation(dataset: Dataset, row: Any) -> Conversation:
     descriptions, plain = tools(row, columns.get("tools"))
     remarks = [PLAIN_TOOLS] if plain else []
     remarks += remarks_of(turns)
-    if earlier_thoughts(turns):
-        remarks.append(EARLIER_THOUGHTS)
     if not turns[-1].content.strip() and not turns[-1].calls:
         remarks.append(EMPTY_ANSWER)
     return Conversation(

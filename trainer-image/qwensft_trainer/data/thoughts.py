@@ -50,6 +50,11 @@ def parted(content: str) -> tuple[str | None, str, tuple[str, ...]]:
     return None, content, (LATER,) if opened or closed else ()
 
 
+def begins(content: str) -> bool:
+    """Whether a text begins with an opening tag."""
+    return _OPEN.match(content.lstrip()) is not None
+
+
 def together(thought: str | None, said: str) -> str:
     """The normal form of an answer, which is the chat templates' own."""
     return said if thought is None else f"{_WRITTEN_OPEN}{thought}{_WRITTEN_CLOSE}{said}"

@@ -109,8 +109,3 @@ def _together(first: Turn, second: Turn, between: str, *remarks: str) -> Turn:
 def remarks_of(turns: Iterable[Turn]) -> list[str]:
     """What is no problem but should be told of a row, each once."""
     return list(dict.fromkeys(remark for turn in turns for remark in turn.remarks))
-
-
-def earlier_thoughts(turns: list[Turn]) -> bool:
-    """Whether an answer before the last one has thoughts, which the chat templates leave out of later prompts."""
-    return any(turn.thought for turn in turns[:-1])

@@ -17,6 +17,7 @@ from qwensft_trainer.contract.errors import PermanentError
 from qwensft_trainer.contract.stage import Result, StageContext
 from qwensft_trainer.data import normalise as datasets
 from qwensft_trainer.data import source as dataset_source
+from qwensft_trainer.data.thinking import Thinking
 from qwensft_trainer.model import families
 from qwensft_trainer.model import source as model_source
 from qwensft_trainer.model.checks import chain as model_checks
@@ -25,7 +26,7 @@ from qwensft_trainer.model.checks import learning_rate
 from qwensft_trainer.training import checkpoints
 
 SHOWN_WARNINGS = 5
-WARNING_CHARACTERS = 200
+WARNING_CHARACTERS = 300
 
 
 def main(context: StageContext) -> Result:
@@ -55,7 +56,10 @@ def main(context: StageContext) -> Result:
     clock.lap(f"model {run.model.name} is complete in {run.model.path}")
     template = families.resolve_template(run)
     warnings = model_checks.check(run, train_arguments)
-    rows, remarks = datasets.write_normalised(run, sources, template)
+    thinking = Thinking(
+        template, families.chat_template(run.model.path), on=train_arguments.get("enable_thinking", True)
+    )
+    rows, remarks = datasets.write_normalised(run, sources, thinking)
     deepspeed_config.install(run)
     clock.lap("checked " + ", ".join(f"{count} rows of {name}" for name, count in rows.items()))
     forbid_hub_access()

@@ -16,6 +16,7 @@ from qwensft_trainer.contract.errors import EXIT_PERMANENT, PermanentError
 from qwensft_trainer.data import normalise as datasets
 from qwensft_trainer.data import source as dataset_source
 from qwensft_trainer.data.row_checks import NORMAL_TAGS
+from qwensft_trainer.data.thinking import Thinking
 
 from ..conftest import Scene
 
@@ -24,7 +25,7 @@ GOOD = {"instruction": "Hi", "output": "Hello"}
 
 def write(scene: Scene, template: str = "qwen3") -> tuple[dict[str, int], list[str]]:
     run = scene.run
-    return datasets.write_normalised(run, dataset_source.provide(run), template)
+    return datasets.write_normalised(run, dataset_source.provide(run), Thinking(template))
 
 
 def rows_of(scene: Scene, name: str) -> list[dict[str, Any]]:
@@ -85,7 +86,7 @@ def test_rows_of_several_files_keep_the_name_and_number_that_their_owner_knows(s
     for name, count in (("a.json", 2), ("b.json", 1)):
         (tmp_path / name).write_text(json.dumps([GOOD] * count))
     source = dataset_source.Source(tmp_path, ("a.json", "b.json"))
-    assert datasets.write_normalised(scene.run, {"support": source}, "qwen3")[0] == {"support": 3}
+    assert datasets.write_normalised(scene.run, {"support": source}, Thinking("qwen3"))[0] == {"support": 3}
     assert [(row["row"], row["place"]) for row in rows_of(scene, "support")] == [
         (1, "file a.json, row 1"),
         (2, "file a.json, row 2"),
@@ -101,7 +102,8 @@ def test_the_seed_pages_own_data_passes_with_its_own_columns_and_tags(scene: Sce
     assert write(scene) == (
         {"seed": 1},
         [
-            "dataset seed: 1 of 1 rows have tool descriptions that are no JSON: they became part of the system prompt",
+            "dataset seed: 1 of 1 rows have tool descriptions that are no JSON: they became part of the system prompt "
+            "(file data.json, row 1)",
         ],
     )
     assert rows_of(scene, "seed")[0]["system"] == "system prompt (optional)\n\ntool description (optional)"
@@ -109,7 +111,9 @@ def test_the_seed_pages_own_data_passes_with_its_own_columns_and_tags(scene: Sce
 
 def test_empty_answers_are_counted_in_a_warning(scene: Scene) -> None:
     scene.add_dataset("support", [GOOD, GOOD | {"output": ""}])
-    assert write(scene)[1] == ["dataset support: 1 of 2 rows have an empty answer: they teach to be silent"]
+    assert write(scene)[1] == [
+        "dataset support: 1 of 2 rows have an empty answer: they teach to be silent (file data.json, row 2)"
+    ]
 
 
 def test_a_bad_row_is_named_with_dataset_file_row_and_fix(scene: Scene) -> None:

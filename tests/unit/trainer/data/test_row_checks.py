@@ -11,7 +11,6 @@ import pytest
 from qwensft_trainer.contract.config import Dataset
 from qwensft_trainer.data.row_checks import (
     COLUMN_OF_THOUGHTS,
-    EARLIER_THOUGHTS,
     EMPTY_ANSWER,
     PLAIN_TOOLS,
     Conversation,
@@ -273,11 +272,6 @@ def test_thoughts_under_a_key_of_their_own_are_read_in_every_format(key: str) ->
 def test_a_column_that_is_named_as_something_else_holds_no_thoughts() -> None:
     dataset = Dataset(name="a", format="alpaca", columns={"response": "reasoning"})
     assert conversation(dataset, {"instruction": "When?", "reasoning": "Friday."}).messages[1]["content"] == "Friday."
-
-
-def test_thoughts_in_earlier_answers_are_remarked() -> None:
-    row = turns(("human", "a"), ("gpt", "<think>hm</think>b"), ("human", "c"), ("gpt", "d"))
-    assert conversation(SHAREGPT, row).remarks == (EARLIER_THOUGHTS,)
 
 
 def test_a_call_may_be_an_object_and_a_result_too() -> None:

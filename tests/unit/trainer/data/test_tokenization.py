@@ -19,6 +19,7 @@ from qwensft_trainer.data import tokenization
 from qwensft_trainer.data.chat_form import ChatForm, Defaults
 from qwensft_trainer.data.lengths import Lengths
 from qwensft_trainer.data.normalise import write_normalised
+from qwensft_trainer.data.thinking import Thinking
 from qwensft_trainer.data.tokenization import TRAIN, VALIDATION, Encoder
 
 from ..conftest import UNREADABLE, Scene
@@ -116,7 +117,7 @@ def tokenised(scene: Scene) -> dict[str, Lengths]:
 
 def with_warnings(scene: Scene) -> tuple[dict[str, Lengths], list[str]]:
     run = scene.run
-    write_normalised(run, dataset_source.provide(run), "qwen3")
+    write_normalised(run, dataset_source.provide(run), Thinking("qwen3"))
     return tokenization.tokenise(run, scene.train, "qwen3", scratch=scene.root / "scratch")
 
 
@@ -201,7 +202,7 @@ def test_a_volume_in_trouble_while_rows_are_encoded_is_tried_again(scene: Scene,
 def test_a_cut_image_is_an_error_that_names_the_row(scene: Scene, processor: Processor, tmp_path: Path) -> None:
     scene.add_dataset("cats", [{"instruction": "<image> what", "output": "yes", "images": []}])
     run = scene.run
-    write_normalised(run, dataset_source.provide(run), "qwen3")
+    write_normalised(run, dataset_source.provide(run), Thinking("qwen3"))
     processor.data_args.cutoff_len = 3
     with pytest.raises(PermanentError) as caught:
         tokenization.tokenise(run, scene.train, "qwen3", scratch=tmp_path)

@@ -71,7 +71,7 @@ def test_the_report_holds_counts_warnings_template_and_the_models_shape(scene: S
     assert metrics == COUNTS | {
         "template": "qwen3",
         "warnings": [
-            "dataset support: 1 of 2 rows have an empty answer: they teach to be silent",
+            "dataset support: 1 of 2 rows have an empty answer: they teach to be silent (file data.json, row 2)",
             "2 of 3 samples are cut",
         ],
     }
@@ -92,9 +92,9 @@ def test_warnings_are_few_and_short_in_the_report_and_whole_in_the_record(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scene.add_dataset("support", [GOOD])
-    monkeypatch.setattr(model_checks, "check", lambda *_: ["x" * 300] * 9)
+    monkeypatch.setattr(model_checks, "check", lambda *_: ["x" * 400] * 9)
     warnings = prepared(scene)["warnings"]
-    assert [len(warning) for warning in warnings] == [200] * 5
+    assert [len(warning) for warning in warnings] == [300] * 5
     assert warnings[0].endswith("...")
     assert len(recorded(scene)["warnings"]) == 10
 

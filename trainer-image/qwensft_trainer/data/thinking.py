@@ -1,0 +1,39 @@
+"""What training makes of a row's thoughts, by the template and spec.model.enableThinking, and what to say of it.
+
+docs/models.md has the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from qwensft_trainer.data import thoughts
+from qwensft_trainer.model import families
+
+LEFT_OUT = "have thoughts, which spec.model.enableThinking: false leaves out of the training"
+EARLIER = (
+    "have thoughts in earlier answers: they are trained, but the model's chat template leaves them out of later prompts"
+)
+AS_TEXT = "have thoughts, which are trained as text of the answer: template {} and the model's chat template have none"
+
+
+@dataclass(frozen=True)
+class Thinking:
+    """How a model is trained to think: LLaMA-Factory's template, the model's own chat template, and enableThinking."""
+
+    template: str
+    chat_template: str | None = None
+    on: bool = True
+
+    def remarks(self, messages: Sequence[dict[str, str]]) -> tuple[str, ...]:
+        """What the rows' owner should know of a row in the normal form."""
+        thinking = [bool(thoughts.apart(message["content"])[0]) for message in messages[1::2]]
+        if not any(thinking):
+            return ()
+        if self.template not in families.REASONING:
+            thinks = self.chat_template is not None and "<think>" in self.chat_template
+            return () if thinks else (AS_TEXT.format(self.template),)
+        if not self.on:
+            return (LEFT_OUT,)
+        return (EARLIER,) if any(thinking[:-1]) else ()
