@@ -72,6 +72,8 @@ def run_document(job: QwenSFTJob, stage: Stage) -> dict[str, Any]:
             if spec.evaluation.datasets
             else {"fraction": spec.evaluation.fraction}
         )
+    if spec.prepare.preview != "File":
+        run["prepare"] = {"preview": spec.prepare.preview}
     if (deepspeed := deepspeed_section(job)) is not None:
         run["deepspeed"] = deepspeed
     if stage is Stage.MERGE:

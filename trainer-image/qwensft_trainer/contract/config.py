@@ -129,6 +129,12 @@ class Accelerator(_Section):
     count: int = 0
 
 
+class Prepare(_Section):
+    """`preview` says where the first rows may be shown: in a file of the run alone, or in the log, too."""
+
+    preview: Literal["File", "Log"] = "File"
+
+
 class Merge(_Section):
     directory: Path
     verify: Literal["full", "tensors"] = "full"
@@ -157,6 +163,7 @@ class Run(_Section):
     tuning: Tuning
     deepspeed: DeepSpeed | None = None
     accelerator: Accelerator = Accelerator()
+    prepare: Prepare = Prepare()
     merge_planned: bool = False
     merge: Merge | None = None
     _document: dict[str, Any] = PrivateAttr(default_factory=dict)

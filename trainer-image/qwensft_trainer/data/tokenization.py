@@ -14,14 +14,16 @@ from typing import Any
 
 from qwensft_trainer.base.causes import STORAGE_ADVICE, raise_unless_inputs
 from qwensft_trainer.base.environment import cpu_limit
+from qwensft_trainer.base.log import log
 from qwensft_trainer.contract import arguments
 from qwensft_trainer.contract.config import Dataset, Run
 from qwensft_trainer.contract.errors import PermanentError, StageError, invalid_config, invalid_dataset, invalid_model
-from qwensft_trainer.data import mixing
+from qwensft_trainer.data import mixing, preview
 from qwensft_trainer.data import source as dataset_source
 from qwensft_trainer.data.chat_form import ChatForm, Defaults, defaults_of
 from qwensft_trainer.data.lengths import Lengths
 from qwensft_trainer.data.normalise import normalised_file
+from qwensft_trainer.data.preview import Sample
 from qwensft_trainer.data.turns import FUNCTION
 from qwensft_trainer.model import families
 
@@ -45,6 +47,7 @@ def tokenise(
         dict(train_arguments) | {"template": template}, run, output=scratch / "prepare", cache=cache, tokenized=output
     )
     encoder = _load_encoder(completed, template)
+    _preview(run, encoder)
     splits, warnings = _splits(run, encoder, cache)
     encoded, lengths = {}, {}
     for name, split in splits.items():
@@ -55,6 +58,23 @@ def tokenise(
     output.rename(run.tokenized_directory)
     shutil.rmtree(work)
     return lengths, warnings
+
+
+def _preview(run: Run, encoder: Encoder) -> None:
+    """Before all else is encoded, so that there is something to look at when that fails."""
+    from pyarrow import parquet
+
+    samples: list[Sample] = []
+    for dataset in dataset_source.all_datasets(run):
+        with parquet.ParquetFile(normalised_file(run, dataset.name)) as file:
+            first = next(file.iter_batches(batch_size=preview.ROWS)).to_pydict()
+        samples += encoder.preview(first)
+    path = preview.write(run.run_directory, samples)
+    lengths = ", ".join(f"{one.tokens} tokens ({one.learnt} learnt)" for one in samples)
+    log(f"the first rows as the model sees them are in {path}: {lengths}")
+    if run.prepare.preview == "Log":
+        for line in preview.whole_text(samples).splitlines():
+            log(line)
 
 
 def _splits(run: Run, encoder: Encoder, cache: Path) -> tuple[dict[str, Any], list[str]]:
@@ -246,6 +266,23 @@ class Encoder:
         sequences = len(encoded["input_ids"])
         encoded["measures"] = [measures] + [[]] * (sequences - 1) if sequences else []
         return dict(encoded)
+
+    def preview(self, rows: dict[str, list[Any]]) -> list[Sample]:
+        """Encode rows of the normal form one by one, without packing, to be looked at."""
+        aligned = _aligned(rows)
+        samples = []
+        for number, (dataset, place) in enumerate(zip(rows["dataset"], rows["place"], strict=True)):
+            example = {key.removeprefix("_"): values[number] for key, values in aligned.items()}
+            media = {key: example[key] or [] for key in ("images", "videos", "audios")}
+            try:
+                encoded = self._measure_row(**example | media)
+            except Exception as error:  # as in __call__
+                raise_unless_inputs(error)
+                raise _not_encoded(dataset, place, error) from error
+            decode = self._tokenizer.decode
+            full = self._measures[-1]["full"]
+            samples.append(preview.sample(decode, dataset=dataset, place=place, encoded=encoded, full=full))
+        return samples
 
     def _measure_turns(self, *positional: Any, **named: Any) -> Any:
         pairs = self._form.encode(*positional, **named)

@@ -184,3 +184,8 @@ class Prepare(ApiModel):
     retries: int = Field(
         2, ge=0, le=20, description="Further attempts after a failure that may pass, such as a broken download."
     )
+    preview: Literal["File", "Log"] = Field(
+        "File",
+        description="Where the first rows of each dataset are shown as the model sees them: File (preview.txt and "
+        "preview.json in the run's directory), or Log (in the pod's log, too, where more people may read the rows).",
+    )

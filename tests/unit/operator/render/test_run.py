@@ -55,6 +55,11 @@ def test_prepare_knows_whether_a_merge_is_to_come() -> None:
     assert "mergePlanned" not in run(stage="merge")
 
 
+def test_rows_go_to_the_log_only_if_the_user_says_so() -> None:
+    assert "prepare" not in run()
+    assert run(prepare={"preview": "Log"})["prepare"] == {"preview": "Log"}
+
+
 def test_every_column_and_tag_is_written_out() -> None:
     chats, rows = run("model-and-data-on-a-volume")["datasets"]
     assert rows["columns"] == COLUMNS["alpaca"]

@@ -56,7 +56,7 @@ class Processor:
             eval_on_each_dataset=False,
         )
         self.template = Template()
-        self.tokenizer = SimpleNamespace(convert_tokens_to_ids=lambda tokens: [IMAGE_TOKEN for _ in tokens])
+        self.tokenizer = SimpleNamespace(convert_tokens_to_ids=lambda tokens: [IMAGE_TOKEN for _ in tokens], decode=str)
         self.dropped = 0
         self.fails_on = ""
         self.failure: Exception = RuntimeError("a text with the row in it: secret answer")
@@ -197,6 +197,32 @@ def test_a_volume_in_trouble_while_rows_are_encoded_is_tried_again(scene: Scene,
     scene.add_dataset("support", rows(5))
     with pytest.raises(OSError, match="Input/output error"):
         tokenised(scene)
+
+
+@pytest.mark.usefixtures("processor")
+@pytest.mark.parametrize("where", ["File", "Log"])
+def test_the_first_rows_are_shown_and_in_the_log_only_if_asked(
+    scene: Scene, capsys: pytest.CaptureFixture[str], where: str
+) -> None:
+    scene.add_dataset("support", rows(5))
+    scene.document["prepare"] = {"preview": where}
+    tokenised(scene)
+    text = (scene.run_directory / "preview.txt").read_text()
+    assert text.count("=== dataset support, file data.json, row ") == 3
+    printed = capsys.readouterr().out
+    assert (
+        f"the first rows as the model sees them are in {scene.run_directory}/preview.txt: 2 tokens (0 learnt)"
+        in printed
+    )
+    assert ("=== dataset support" in printed) == (where == "Log")
+
+
+def test_rows_are_shown_also_when_a_later_one_fails(scene: Scene, processor: Processor) -> None:
+    processor.fails_on = "last"
+    scene.add_dataset("support", [*rows(4), {"instruction": "who", "output": "last"}])
+    with pytest.raises(PermanentError):
+        tokenised(scene)
+    assert (scene.run_directory / "preview.txt").is_file()
 
 
 def test_a_cut_image_is_an_error_that_names_the_row(scene: Scene, processor: Processor, tmp_path: Path) -> None:
