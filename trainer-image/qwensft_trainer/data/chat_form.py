@@ -58,14 +58,15 @@ class ChatForm:
     def encode(
         self,
         tokenizer: Any,
-        messages: Sequence[Mapping[str, str]],
+        messages: Sequence[Mapping[str, Any]],
         system: str | None = None,
         tools: str | None = None,
         last_alone: bool = False,
     ) -> Pairs:
         """Token ids of each question and its answer, like Template.encode_multiturn, in whose place this stands.
 
-        With `last_alone` (mask_history) the answers before the last one have no thoughts, since only the last is
+        A message with a false "learn" is an answer that is not to be learnt: it becomes part of the next question. With
+        `last_alone` (mask_history) the answers before the last one have no thoughts, since only the last is
         trained.
         """
         written = [dict(message) for message in messages]
@@ -86,7 +87,7 @@ class ChatForm:
                 encoded[index] = pair + encoded[index]
             else:
                 encoded[index - 1] = encoded[index - 1] + pair
-        return [(encoded[index], encoded[index + 1]) for index in range(0, len(encoded), 2)]
+        return _pairs(encoded, [message.get("learn") is not False for message in messages[1::2]])
 
     def _answer(self, message: dict[str, str], *, with_thought: bool) -> tuple[str | None, dict[str, str]]:
         thought, said = thoughts.apart(message["content"])
@@ -142,6 +143,18 @@ class ChatForm:
 
     def _trimmed(self, text: str) -> str:
         return text.strip() if self._is_qwen3_5 else text
+
+
+def _pairs(encoded: Sequence[list[int]], learnt: Sequence[bool]) -> Pairs:
+    pairs: Pairs = []
+    before: list[int] = []
+    for question, answer, is_learnt in zip(encoded[::2], encoded[1::2], learnt, strict=True):
+        if is_learnt:
+            pairs.append((before + question, answer))
+            before = []
+        else:
+            before = before + question + answer
+    return pairs
 
 
 def defaults_of(render: Callable[..., str]) -> Defaults | None:

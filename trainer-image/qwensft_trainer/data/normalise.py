@@ -128,7 +128,9 @@ class _Writer:
         from pyarrow import parquet
 
         texts = pyarrow.list_(pyarrow.string())
-        message = pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string())])
+        message = pyarrow.struct(
+            [("role", pyarrow.string()), ("content", pyarrow.string()), ("learn", pyarrow.bool_())]
+        )
         self._schema = pyarrow.schema(
             [
                 ("messages", pyarrow.list_(message)),

@@ -27,6 +27,7 @@ from qwensft_trainer.data.turns import (
     answer,
     joined,
     remarks_of,
+    up_to_what_is_learnt,
 )
 
 # How the rows of a normalised file are described to LLaMA-Factory: omitted tags would become None and drop rows.
@@ -69,9 +70,12 @@ _DEFAULT_KEYS = {"sharegpt": ("from", "value"), "openai": ("role", "content")}
 
 @dataclass(frozen=True)
 class Conversation:
-    """A row in the normal form: `messages` are {"role", "content"}, beginning with the user, ending with an answer."""
+    """A row in the normal form: `messages` are {"role", "content"}, beginning with the user, ending with an answer.
 
-    messages: list[dict[str, str]]
+    An answer that is not to be learnt has "learn": False, too; the last one is learnt.
+    """
+
+    messages: list[dict[str, Any]]
     system: str = ""
     tools: str = ""
     images: list[Media] = field(default_factory=list)
@@ -93,6 +97,7 @@ def conversation(dataset: Dataset, row: Any) -> Conversation:
             system, turns = turns[0].content, turns[1:]
         turns = joined(turns)
         _check_turns(columns["messages"], turns)
+        turns = up_to_what_is_learnt(turns)
     descriptions, plain = tools(row, columns.get("tools"))
     remarks = [PLAIN_TOOLS] if plain else []
     remarks += remarks_of(turns)

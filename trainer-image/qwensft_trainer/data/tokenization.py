@@ -249,6 +249,7 @@ class Encoder:
         Raises PermanentError InvalidDataset that names the row on which the encoder fails.
         """
         self._measures = []
+        _refuse_learning_prompts(self._data_args, rows)
         try:
             encoded = self._processor.preprocess_dataset(_aligned(rows))
         except (MemoryError, StageError):
@@ -343,6 +344,17 @@ def _not_encoded(dataset: str, place: str, error: Exception) -> PermanentError:
         f"dataset {dataset}, {place}: LLaMA-Factory cannot encode the row ({type(error).__name__} in "
         f"{Path(last.filename).name}, {last.name}). Correct the row or take it out."
     )
+
+
+def _refuse_learning_prompts(data_args: Any, rows: Mapping[str, list[Any]]) -> None:
+    """An answer that is not to be learnt becomes part of a prompt."""
+    if data_args.train_on_prompt and any(
+        message["learn"] is False for messages in rows["messages"] for message in messages
+    ):
+        raise invalid_config(
+            "train_on_prompt in spec.extraArguments learns all of a row, but rows say of answers that they are not to "
+            "be learned: remove train_on_prompt, or these answers."
+        )
 
 
 def _hint(error: str) -> str:

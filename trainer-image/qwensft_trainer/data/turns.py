@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from qwensft_trainer.data import thoughts, tool_calls
 from qwensft_trainer.data.row_fields import Media, RowProblem
@@ -24,7 +25,8 @@ TAGS_AS_TEXT = "have <tool_call> tags in an answer that cannot be read as calls:
 class Turn:
     """What one message says. `number` is its place in the row, `images` and `videos` stood inside of it.
 
-    `thought` is None where there is none and "" where its tags are empty; `calls` are those of a FUNCTION turn.
+    `thought` is None where there is none and "" where its tags are empty; `calls` are those of a FUNCTION turn. An
+    answer that is not `learnt` is read, and nothing more.
     """
 
     role: str
@@ -34,15 +36,20 @@ class Turn:
     videos: tuple[Media, ...] = ()
     thought: str | None = None
     calls: tuple[Call, ...] = ()
+    learnt: bool = True
     remarks: tuple[str, ...] = ()
 
     @property
-    def normal(self) -> dict[str, str]:
-        """The message of the normal form: {"role", "content"}, with thoughts and calls as LLaMA-Factory reads them."""
+    def normal(self) -> dict[str, Any]:
+        """The message of the normal form, with thoughts and calls as LLaMA-Factory reads them.
+
+        {"role", "content"}, and "learn": False for an answer that is not to be learnt.
+        """
         said = self.content
         if self.calls:
             said = tool_calls.written(said, self.calls)
-        return {"role": self.role, "content": thoughts.together(self.thought, said)}
+        message = {"role": self.role, "content": thoughts.together(self.thought, said)}
+        return message if self.learnt else message | {"learn": False}
 
 
 def answer(turn: Turn, thought: str | None, calls: tuple[Call, ...] | None = None) -> Turn:
@@ -85,6 +92,8 @@ def _one(first: Turn, second: Turn) -> Turn | None:
         return _together(first, second, tool_calls.NEXT_RESULT)
     if first.role == second.role == USER:
         return _together(first, second, "\n", JOINED_QUESTIONS)
+    if first.learnt != second.learnt:
+        return None
     if first.role in ANSWERS and second.role == FUNCTION and not (first.calls and second.content):
         return _together(first, second, "\n")
     return None
@@ -104,6 +113,19 @@ def _together(first: Turn, second: Turn, between: str, *remarks: str) -> Turn:
         calls=first.calls + second.calls,
         remarks=tuple(dict.fromkeys((*first.remarks, *second.remarks, *remarks))),
     )
+
+
+def up_to_what_is_learnt(turns: list[Turn]) -> list[Turn]:
+    """Leave out what follows the last answer that is learnt, since nothing is learnt of it.
+
+    Raises RowProblem when no answer is learnt, or images would be left out.
+    """
+    last = max((index for index, turn in enumerate(turns) if turn.role in ANSWERS and turn.learnt), default=None)
+    if last is None:
+        raise RowProblem("none of its answers is to be learned; take the row out")
+    if any(turn.images or turn.videos for turn in turns[last + 1 :]):
+        raise RowProblem("it has images or videos after the last answer that is learned; take these messages out")
+    return turns[: last + 1]
 
 
 def remarks_of(turns: Iterable[Turn]) -> list[str]:

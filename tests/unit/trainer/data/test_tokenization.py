@@ -54,6 +54,7 @@ class Processor:
             preprocessing_batch_size=3,
             preprocessing_num_workers=None,
             eval_on_each_dataset=False,
+            train_on_prompt=False,
         )
         self.template = Template()
         self.tokenizer = SimpleNamespace(convert_tokens_to_ids=lambda tokens: [IMAGE_TOKEN for _ in tokens], decode=str)
