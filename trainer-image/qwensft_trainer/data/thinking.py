@@ -17,6 +17,8 @@ EARLIER = (
 )
 AS_TEXT = "have thoughts, which are trained as text of the answer: template {} and the model's chat template have none"
 
+SKIPPED = "have no thoughts, but this model always thinks: it learns to answer without"
+
 
 @dataclass(frozen=True)
 class Thinking:
@@ -29,11 +31,12 @@ class Thinking:
     def remarks(self, messages: Sequence[dict[str, str]]) -> tuple[str, ...]:
         """What the rows' owner should know of a row in the normal form."""
         thinking = [bool(thoughts.apart(message["content"])[0]) for message in messages[1::2]]
+        chat_template = self.chat_template or ""
         if not any(thinking):
-            return ()
+            always = "<think>" in chat_template and "enable_thinking" not in chat_template
+            return (SKIPPED,) if always else ()
         if self.template not in families.REASONING:
-            thinks = self.chat_template is not None and "<think>" in self.chat_template
-            return () if thinks else (AS_TEXT.format(self.template),)
+            return () if "<think>" in chat_template else (AS_TEXT.format(self.template),)
         if not self.on:
             return (LEFT_OUT,)
         return (EARLIER,) if any(thinking[:-1]) else ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from qwensft_trainer.data.thinking import AS_TEXT, EARLIER, LEFT_OUT, Thinking
+from qwensft_trainer.data.thinking import AS_TEXT, EARLIER, LEFT_OUT, SKIPPED, Thinking
 
 THINKS = "{{ '<think>' }}"
 THOUGHT = "<think>\nBy the list.\n</think>\n\nFriday."
@@ -29,6 +29,8 @@ def answers(*texts: str) -> list[dict[str, str]]:
         (Thinking("qwen3", on=False), [THOUGHT, "Friday."], (LEFT_OUT,)),
         (Thinking("qwen", "no thoughts"), [THOUGHT], (AS_TEXT.format("qwen"),)),
         (Thinking("qwen", THINKS), [THOUGHT], ()),  # QwQ
+        (Thinking("qwen3", THINKS), ["Friday."], (SKIPPED,)),  # Thinking-2507
+        (Thinking("qwen3", THINKS + "{{ enable_thinking }}"), ["Friday."], ()),
     ],
 )
 def test_what_is_told_of_a_row(thinking: Thinking, texts: list[str], expected: tuple[str, ...]) -> None:
