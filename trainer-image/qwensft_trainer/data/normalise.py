@@ -15,10 +15,10 @@ from typing import Any, Self
 from qwensft_trainer.base import files
 from qwensft_trainer.base.log import log
 from qwensft_trainer.contract.config import Dataset, Run
-from qwensft_trainer.contract.errors import PermanentError, invalid_dataset
-from qwensft_trainer.contract.termination import shorten
+from qwensft_trainer.contract.errors import invalid_dataset
 from qwensft_trainer.data.file_types import read_rows
 from qwensft_trainer.data.media import MediaFiles, check_placeholders
+from qwensft_trainer.data.problems import Problems
 from qwensft_trainer.data.remarks import Remarks
 from qwensft_trainer.data.row_checks import NORMAL_COLUMNS, NORMAL_TAGS, Conversation, conversation
 from qwensft_trainer.data.row_fields import RowProblem
@@ -26,30 +26,8 @@ from qwensft_trainer.data.source import Source, all_datasets
 from qwensft_trainer.data.thinking import Thinking
 from qwensft_trainer.model import families
 
-SHOWN_PROBLEMS = 5
-PROBLEM_CHARACTERS = 500
 _GROUP_ROWS = 1000
 _GROUP_CHARACTERS = 16 << 20
-
-
-class _Problems:
-    """The first few bad rows in full, and how many there are."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._shown: list[str] = []
-
-    def add(self, text: str) -> None:
-        self.count += 1
-        if len(self._shown) < SHOWN_PROBLEMS:
-            text = shorten(text, PROBLEM_CHARACTERS)  # it may quote a whole row, also text that cannot be printed
-            self._shown.append(text)
-            log(f"invalid: {text}")
-
-    def error(self) -> PermanentError:
-        more = self.count - len(self._shown)
-        head = "1 row is invalid: " if self.count == 1 else f"{self.count} rows are invalid: "
-        return invalid_dataset(head + "; ".join(self._shown) + (f"; and {more} more" if more else ""))
 
 
 def normalised_file(run: Run, name: str) -> Path:
@@ -62,7 +40,7 @@ def write_normalised(run: Run, sources: Mapping[str, Source], thinking: Thinking
 
     Raises PermanentError InvalidDataset that shows the first bad rows of all datasets, and how many there are.
     """
-    problems = _Problems()
+    problems = Problems()
     warnings: list[str] = []
     counts: dict[str, int] = {}
     run.data_directory.mkdir(parents=True, exist_ok=True)
@@ -77,7 +55,7 @@ def write_normalised(run: Run, sources: Mapping[str, Source], thinking: Thinking
 
 
 def _normalise(
-    run: Run, dataset: Dataset, source: Source, thinking: Thinking, problems: _Problems
+    run: Run, dataset: Dataset, source: Source, thinking: Thinking, problems: Problems
 ) -> tuple[int, Remarks]:
     template, remarks = thinking.template, Remarks()
     rows = 0
@@ -103,7 +81,7 @@ def _normalise(
                     deep = isinstance(error, RecursionError)
                     problem = "a text in it holds JSON nested too deeply" if deep else str(error)
                     line = f" (line {row.line})" if row.line else ""
-                    problems.add(f"dataset {dataset.name}, {place}{line}: {problem}")
+                    problems.add(f"dataset {dataset.name}, file {name}", f"row {row.number}{line}", problem)
         if rows == 0:
             raise invalid_dataset(f"dataset {dataset.name}, file {', '.join(source.names)}: the file holds no rows.")
     return rows, remarks
