@@ -1,7 +1,7 @@
 """Opens a data file and yields its rows: JSON, JSON Lines, CSV or Parquet, text also packed with gzip or zstd.
 
-The ending of the name decides, then the first bytes of the content: a ConfigMap key or a URL may end in anything.
-JSON is read in json_rows.py.
+The first bytes decide what a file is (first_bytes.py), and the ending of the name whether text is CSV: a ConfigMap key
+or a URL may end in anything. JSON is read in json_rows.py.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from qwensft_trainer.base.causes import raise_unless_inputs
+from qwensft_trainer.data.first_bytes import HEAD_BYTES, NOT_UTF8, Content, content_of
 from qwensft_trainer.data.json_rows import MAX_ROW_BYTES, Row, first_character, json_rows
 
 ENDINGS = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
-_COMPRESSIONS = {b"\x1f\x8b": "gzip", b"\x28\xb5": "zstd"}
+_COMPRESSIONS = ("gzip", "zstd")
 _COMPRESSED_ENDINGS = (".gz", ".zst")
-_PARQUET_MAGIC = b"PAR1"
+_PIECE = 1 << 20
 _BATCH_BYTES = 8 << 20
 
 
@@ -38,27 +39,53 @@ def read_rows(path: Path) -> Iterator[Row]:
     reading. Cells of CSV files are text.
     """
     with path.open("rb") as stream:
-        magic = stream.read(len(_PARQUET_MAGIC))
-    ending = _ending(path.name)
-    if magic == _PARQUET_MAGIC or ending == ".parquet":
+        outer = content_of(stream.read(HEAD_BYTES))
+    packed = outer.form if outer.form in _COMPRESSIONS else None
+    if outer.form == "parquet":
         yield from _parquet_rows(path)
         return
     number = 0
     try:
-        with _text_stream(path, _COMPRESSIONS.get(magic[:2])) as stream:
-            first = first_character(stream)
-        if first == b"":
+        content = outer
+        if packed:
+            with _plain_stream(path, packed) as stream:
+                content = content_of(stream.read(HEAD_BYTES))
+        if problem := _unreadable(content, _ending(path.name), packed):
+            yield Row(1, None, None, problem)
             return
-        with _text_stream(path, _COMPRESSIONS.get(magic[:2])) as stream:
-            separated = ending in (".csv", ".tsv")
-            for row in _csv_rows(stream, "\t" if ending == ".tsv" else ",") if separated else json_rows(stream, first):
-                number = row.number
-                yield row
+        for row in _text_rows(path, packed, content.encoding):
+            number = row.number
+            yield row
+    except UnicodeDecodeError:  # only where a byte order mark promised another encoding
+        yield Row(number + 1, None, None, f"the file is not valid {content.encoding}, as its first bytes promise")
     except (gzip.BadGzipFile, EOFError, zlib.error, OSError) as error:
-        if magic[:2] not in _COMPRESSIONS:
+        if not packed:
             raise
         raise_unless_inputs(error)
         yield Row(number + 1, None, None, f"the compressed file cannot be read any further ({error}); is it complete?")
+
+
+def _unreadable(content: Content, ending: str, packed: str | None) -> str | None:
+    if content.problem:
+        return f"inside of the {packed} file: {content.problem}" if packed else content.problem
+    if packed and content.form != "text":
+        return f"the file is {content.form} packed with {packed}: unpack it"
+    if ending == ".parquet":
+        return "the file is called .parquet, but is text: give it the ending of what it holds, such as .jsonl"
+    return None
+
+
+def _text_rows(path: Path, packed: str | None, encoding: str | None) -> Iterator[Row]:
+    with _text_stream(path, packed, encoding) as stream:
+        first = first_character(stream)
+    if first == b"":
+        return
+    ending = _ending(path.name)
+    with _text_stream(path, packed, encoding) as stream:
+        if ending in (".csv", ".tsv") and first not in (b"[", b"{"):
+            yield from _csv_rows(stream, "\t" if ending == ".tsv" else ",")
+        else:
+            yield from json_rows(stream, first)
 
 
 def _ending(name: str) -> str:
@@ -67,13 +94,41 @@ def _ending(name: str) -> str:
     return Path(path.stem).suffix if path.suffix in _COMPRESSED_ENDINGS else path.suffix
 
 
+class _Utf8(io.RawIOBase):
+    """A text in another encoding, as UTF-8."""
+
+    def __init__(self, stream: BinaryIO, encoding: str) -> None:
+        self._stream = stream
+        self._decoder = codecs.getincrementaldecoder(encoding)()
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._rest:
+            piece = self._stream.read(_PIECE)
+            self._rest = self._decoder.decode(piece, final=not piece).encode("utf-8", "surrogatepass")
+            if not piece:
+                break
+        count = min(len(buffer), len(self._rest))
+        buffer[:count], self._rest = self._rest[:count], self._rest[count:]
+        return count
+
+
 @contextmanager
-def _text_stream(path: Path, compression: str | None) -> Iterator[BinaryIO]:
+def _text_stream(path: Path, compression: str | None, encoding: str | None) -> Iterator[BinaryIO]:
+    with _plain_stream(path, compression) as stream:
+        yield stream if encoding is None else io.BufferedReader(_Utf8(stream, encoding), _PIECE)
+
+
+@contextmanager
+def _plain_stream(path: Path, compression: str | None) -> Iterator[BinaryIO]:
     if compression == "zstd":
         import pyarrow
 
         with pyarrow.OSFile(str(path)) as raw, pyarrow.CompressedInputStream(raw, "zstd") as plain:
-            yield io.BufferedReader(cast("io.RawIOBase", plain), 1 << 20)
+            yield io.BufferedReader(cast("io.RawIOBase", plain), _PIECE)
     elif compression == "gzip":
         with gzip.open(path, "rb") as stream:
             yield cast("BinaryIO", stream)
@@ -101,7 +156,7 @@ def _csv_rows(stream: BinaryIO, delimiter: str) -> Iterator[Row]:
     except csv.Error as error:
         yield Row(number + 1, line or 1, None, f"not valid CSV ({error}); a quote inside a quoted cell is doubled")
     except UnicodeDecodeError as error:
-        wrong = f"byte {error.start + 1} of line {reader.line_num + 1} is not valid UTF-8; save the file as UTF-8"
+        wrong = f"byte {error.start + 1} of line {reader.line_num + 1} is not valid UTF-8; {NOT_UTF8}"
         yield Row(number + 1, line or 1, None, wrong)
 
 

@@ -10,14 +10,22 @@ import codecs
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+from qwensft_trainer.data import json_layout
+from qwensft_trainer.data.first_bytes import NOT_UTF8
+
+if TYPE_CHECKING:
+    from io import BufferedReader
 
 MAX_ROW_BYTES = 64 << 20
+MAX_ROW_COSTS = 512 << 20
 _PIECE = 1 << 20
 _WHITESPACE = " \t\r\n"
 # How far before the end of cut-off JSON its error may lie: where a word such as -Infinity or an escape begins.
 _LONGEST_TOKEN = 20
 _UNTERMINATED = "Unterminated string"
+_TOO_MANY = f"the row holds so many values that reading it would take more than {MAX_ROW_COSTS >> 20} MiB; split it"
 
 
 @dataclass(frozen=True)
@@ -60,17 +68,53 @@ def _lines(stream: BinaryIO) -> Iterator[Row]:
         if not raw.strip():
             continue
         number += 1
-        try:
-            yield Row(number, line, json.loads(raw.decode("utf-8")))
-        except UnicodeDecodeError as error:
-            yield Row(number, line, None, f"byte {error.start + 1} of the line is not valid UTF-8")
-        except json.JSONDecodeError as error:
-            hint = "; a .jsonl file holds one JSON object per line, a .json file one array" if number == 1 else ""
-            yield Row(number, line, None, f"not valid JSON at column {error.colno} ({error.msg}){hint}")
-        except RecursionError:
-            yield Row(number, line, None, "the JSON is nested too deeply")
-        except ValueError as error:  # a number with thousands of digits
-            yield Row(number, line, None, f"not readable JSON ({error!s:.100})")
+        row = _line(number, line, raw)
+        if number == 1 and (layout := _layout(row, raw, cast("BufferedReader", stream).peek(1))):
+            yield Row(number, line, None, layout)  # one cause: the same is wrong with every other line
+            return
+        if row.problem and not raw.endswith(b"\n") and number > 1:
+            yield Row(number, line, None, f"{row.problem}; the file ends inside this row: was it copied completely?")
+            return
+        yield row
+
+
+def _layout(row: Row, raw: bytes, following: bytes) -> str | None:
+    text = raw.decode("utf-8", "replace").strip()
+    more = following.decode("utf-8", "replace")
+    if row.problem is None:
+        alone = isinstance(row.value, dict) and len(row.value) == 1 and not more
+        return json_layout.wrapped(text) if alone else None
+    return json_layout.wrapped(text + more) or json_layout.broken(text, has_more=bool(more))
+
+
+def _line(number: int, line: int, raw: bytes) -> Row:
+    if _costs(raw.count(b"{"), raw.count(b"["), raw.count(b",")) > MAX_ROW_COSTS:
+        return Row(number, line, None, _TOO_MANY)
+    try:
+        return Row(number, line, json.loads(raw.decode("utf-8"), parse_constant=_nothing))
+    except (ValueError, RecursionError) as error:
+        return Row(number, line, None, _why(error, raw))
+
+
+def _why(error: Exception, raw: bytes) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return f"byte {error.start + 1} of the line is not valid UTF-8; {NOT_UTF8}"
+    if isinstance(error, RecursionError):
+        return "the JSON is nested too deeply"
+    if raw.rstrip().endswith(b"},"):
+        return "there is a comma after the row: a line of JSON Lines ends with the row's '}'"
+    if isinstance(error, json.JSONDecodeError):
+        return f"not valid JSON at column {error.colno} ({error.msg})"
+    return f"not readable JSON ({error!s:.100})"  # a number with thousands of digits
+
+
+def _nothing(_: str) -> None:
+    """NaN and Infinity, which pandas writes for what is missing and JSON does not know, count as missing."""
+
+
+def _costs(objects: int, lists: int, commas: int) -> int:
+    """About how many bytes of memory the values of a JSON text take, beside the text itself."""
+    return 240 * objects + 90 * lists + 60 * commas
 
 
 class _SyntaxProblem(Exception):  # noqa: N818  # it becomes a row's problem
@@ -83,7 +127,7 @@ class _ArrayReader:
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
-        self._json = json.JSONDecoder()
+        self._json = json.JSONDecoder(parse_constant=_nothing)
         self._text = ""
         self._at = 0
         self._line = 1
@@ -102,6 +146,10 @@ class _ArrayReader:
                         self._expect("]")
                         break
                     self._expect(",")
+                    comma = self._line
+                    if self._peek() == "]":
+                        self._line = comma
+                        raise _SyntaxProblem("there is a comma after the last row: take it off")
                     number += 1
             if self._peek():
                 raise _SyntaxProblem("there is text after the array's closing ']'")
@@ -118,10 +166,17 @@ class _ArrayReader:
         try:
             decoded = self._decoder.decode(piece, final=self._ended)
         except UnicodeDecodeError as error:
-            raise _SyntaxProblem(f"not valid UTF-8 ({error.reason})") from error
+            raise _SyntaxProblem(f"not valid UTF-8; {NOT_UTF8}") from error
         self._text = self._text[self._at :] + decoded
         self._at = 0
         return not self._ended
+
+    def _fill_within_limits(self) -> None:
+        if len(self._text) - self._at > MAX_ROW_BYTES:
+            raise _SyntaxProblem(f"not valid JSON, or longer than {MAX_ROW_BYTES >> 20} MiB")
+        self._fill()
+        if _costs(self._text.count("{"), self._text.count("["), self._text.count(",")) > MAX_ROW_COSTS:
+            raise _SyntaxProblem(_TOO_MANY)
 
     def _advance(self, end: int) -> None:
         self._line += self._text.count("\n", self._at, end)
@@ -160,11 +215,11 @@ class _ArrayReader:
             except json.JSONDecodeError as error:
                 # Before its end, the window shows what is wrong; at its end, only that something is missing so far.
                 is_cut = error.pos > len(self._text) - _LONGEST_TOKEN or error.msg.startswith(_UNTERMINATED)
+                if self._ended and is_cut and not self._text.rstrip().endswith("]"):
+                    raise _SyntaxProblem("the file ends inside this row: was it copied completely?") from error
                 if self._ended or not is_cut:
                     self._advance(min(error.pos, len(self._text)))
                     raise _SyntaxProblem(f"not valid JSON ({error.msg})") from error
             except ValueError as error:  # a number with thousands of digits
                 raise _SyntaxProblem(f"not readable JSON ({error!s:.100})") from error
-            if len(self._text) - self._at > MAX_ROW_BYTES:
-                raise _SyntaxProblem(f"not valid JSON, or longer than {MAX_ROW_BYTES >> 20} MiB")
-            self._fill()
+            self._fill_within_limits()

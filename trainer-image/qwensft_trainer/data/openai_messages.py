@@ -5,7 +5,6 @@ Which roles may follow each other is checked in row_checks.py.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,7 +18,6 @@ IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER, AUDIO_PLACEHOLDER = "<image>", "<video>", 
 
 _PARTS = {"image": "image", "image_url": "image", "video": "video", "video_url": "video"}
 _THOUGHTS = {"thinking": "thinking", "reasoning": "text"}
-_KNOWN = ("text", *_PARTS)
 
 
 def turn(number: int, role: str, message: Mapping[str, Any], content_key: str) -> Turn:
@@ -29,7 +27,7 @@ def turn(number: int, role: str, message: Mapping[str, Any], content_key: str) -
         raise RowProblem(f"a message from '{role}' has tool_calls; only the assistant calls tools")
     if message.get("weight") == 0:
         raise RowProblem("'weight' is 0, but every answer is trained on; remove the answers not to be learned")
-    read = _Parts(_content(message, content_key, role), content_key, optional=bool(calls))
+    read = _Parts(message.get(content_key), content_key, optional=bool(calls))
     if (read.images or read.videos) and (calls or role == SYSTEM):
         raise RowProblem(f"a message from '{role}'{' with tool_calls' if calls else ''} can hold no images or videos")
     text = tool_calls.result(read.text) if role == OBSERVATION else read.text
@@ -47,15 +45,6 @@ def _calls(message: Mapping[str, Any]) -> list[Any]:
     if older and calls:
         raise RowProblem("it has 'tool_calls' and 'function_call', their older form; leave one of the two")
     return [older] if older else calls
-
-
-def _content(message: Mapping[str, Any], key: str, role: str) -> Any:
-    """A tool's result may be any JSON: what is no list of parts is written as text, as servers want it."""
-    content = message.get(key)
-    if role != OBSERVATION or content is None:
-        return content
-    parts = isinstance(content, list) and all(isinstance(part, dict) and part.get("type") in _KNOWN for part in content)
-    return content if isinstance(content, str) or (parts and content) else json.dumps(content, ensure_ascii=False)
 
 
 def _thought(message: Mapping[str, Any], parts: list[str]) -> str | None:
@@ -79,7 +68,8 @@ class _Parts:
             for number, part in enumerate(content, start=1):
                 self._add(part, f"'{key}', part {number}")
         elif content is not None and not isinstance(content, str):
-            raise RowProblem(f"'{key}' is {kind(content)}; expected text or a list of parts")
+            hint = ", such as its JSON as text" if isinstance(content, dict) else ""
+            raise RowProblem(f"'{key}' is {kind(content)}; expected text or a list of parts{hint}")
         else:
             self.text = content or ""
 

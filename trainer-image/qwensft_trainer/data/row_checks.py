@@ -7,7 +7,6 @@ ADR 0011 says why.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -191,8 +190,6 @@ def _sharegpt_turn(number: int, role: str, message: Mapping[str, Any], content_k
     if role == FUNCTION and isinstance(content, dict | list):
         calls = content if isinstance(content, list) else [content]
         return answer(Turn(role, "", number), thoughts.of_keys(message), tool_calls.from_objects(calls))
-    if role == OBSERVATION and isinstance(content, dict):
-        content = json.dumps(content, ensure_ascii=False)
     if not isinstance(content, str):
         raise RowProblem(f"'{content_key}' is {kind(content)}; expected text")
     if role in ANSWERS:

@@ -93,7 +93,7 @@ def test_a_wrong_byte_in_a_csv_file_is_named_with_its_row_and_line(tmp_path: Pat
     *good, bad = read_rows(written(tmp_path, "data.csv", b"a,b\n" + rows + b'"x\ny\xff",1\n'))
     assert len(good) == 200
     assert (bad.number, bad.line) == (201, 202)
-    assert bad.problem == "byte 2 of line 203 is not valid UTF-8; save the file as UTF-8"
+    assert str(bad.problem).startswith("byte 2 of line 203 is not valid UTF-8; save the file as UTF-8, with `iconv -f")
 
 
 def test_lines_of_a_csv_file_may_end_in_any_way(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_a_broken_parquet_file_is_a_problem_not_a_crash(tmp_path: Path) -> None:
     path = tmp_path / "data.parquet"
     parquet.write_table(pyarrow.Table.from_pylist(ROWS), path)
     content = path.read_bytes()
-    for broken in (content[: len(content) // 2], b"no parquet", b""):
+    for broken in (content[: len(content) // 2], content[:4]):
         (found,) = problems(written(tmp_path, "broken.parquet", broken))
         assert found.number == 1
         assert "the Parquet file cannot be read any further" in str(found.problem)
@@ -176,3 +176,48 @@ def test_a_volume_in_trouble_is_no_problem_of_the_rows(
     monkeypatch.setattr(opened, fail)
     with pytest.raises(OSError, match="Input/output error"):
         list(read_rows(tmp_path / name))
+
+
+TEXT = '[{"instruction": "钟表", "output": "é"}]'
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-8-sig"])
+@pytest.mark.parametrize("name", ["data.json", "data.json.gz"])
+def test_a_byte_order_mark_tells_the_encoding(tmp_path: Path, encoding: str, name: str) -> None:
+    content = TEXT.encode(encoding)
+    packed = gzip.compress(content) if name.endswith(".gz") else content
+    assert values(written(tmp_path, name, packed)) == [{"instruction": "钟表", "output": "é"}]
+
+
+def test_a_utf16_table_is_read(tmp_path: Path) -> None:
+    table = "instruction\toutput\r\nQ\tA\r\n".encode("utf-16")
+    assert values(written(tmp_path, "excel.tsv", table)) == [{"instruction": "Q", "output": "A"}]
+
+
+def test_a_broken_utf16_file_is_a_problem_not_a_crash(tmp_path: Path) -> None:
+    (found,) = problems(written(tmp_path, "data.json", b"\xff\xfe[\x00\x00\xd8]\x00"))
+    assert found.problem == "the file is not valid utf-16, as its first bytes promise"
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (gzip.compress(b"PK\x03\x04rest"), "inside of the gzip file: the file is a zip archive or an Excel workbook"),
+        (gzip.compress(b"PAR1rest"), "the file is parquet packed with gzip: unpack it"),
+        (b"\x93NUMPY\x01\x00", "the file is binary: rows are JSON, JSON Lines, CSV or Parquet"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a pointer of Git LFS, not the file itself"),
+        (b"  <!DOCTYPE html><p>Log in", "the file is a web page, perhaps of a login or an error"),
+    ],
+)
+def test_what_cannot_be_read_is_one_problem_with_the_fix(tmp_path: Path, content: bytes, expected: str) -> None:
+    (found,) = read_rows(written(tmp_path, "data.jsonl", content))
+    assert expected in str(found.problem)
+
+
+def test_text_called_parquet_is_a_problem_with_the_fix(tmp_path: Path) -> None:
+    (found,) = problems(written(tmp_path, "data.parquet", TEXT))
+    assert "the file is called .parquet, but is text: give it the ending of what it holds" in str(found.problem)
+
+
+def test_json_called_csv_is_read_as_what_it_is(tmp_path: Path) -> None:
+    assert values(written(tmp_path, "data.csv", TEXT)) == [{"instruction": "钟表", "output": "é"}]

@@ -52,9 +52,9 @@ def test_an_array_reads_the_same_in_pieces_of_any_size(
 
 @given(values=st.lists(st.dictionaries(st.text(max_size=4), VALUES, max_size=3), min_size=1, max_size=6))
 def test_lines_read_the_same_and_know_their_line(values: list[Any], tmp_path_factory: pytest.TempPathFactory) -> None:
-    path = written(tmp_path_factory.mktemp("lines"), "\n\n".join(json.dumps(value) for value in values))
+    path = written(tmp_path_factory.mktemp("lines"), "\n\n".join(json.dumps({"n": 0} | value) for value in values))
     found = list(read_rows(path))
-    assert [row.value for row in found] == values
+    assert [row.value for row in found] == [{"n": 0} | value for value in values]
     assert [row.line for row in found] == [2 * index + 1 for index in range(len(values))]
 
 
@@ -77,12 +77,39 @@ def test_a_byte_order_mark_is_no_part_of_the_data(tmp_path: Path, content: bytes
         ('[{"a": 1},', "row 2 line None: the file ends inside the array; was it copied completely?"),
         ('[{"a": 1}] tail', "row 1 line None: there is text after the array's closing ']'"),
         ('{"a": 1}\n{oops}\n', "row 2 line 2: not valid JSON at column 2"),
-        ('{\n  "a": 1\n}', "a .jsonl file holds one JSON object per line, a .json file one array"),
+        ('{\n  "a": 1\n}', "row 1 line 1: a row goes over several lines: write one object per line, as `jq -c ."),
+        ('{"a": 1,\n "b": [2]}', "row 1 line 1: a row goes over several lines"),
+        ('{"a": 1} {"a": 2}\n', "row 1 line 1: a line holds several objects: write one per line"),
+        ('{"a": 1},\n{"a": 2},\n', "row 1 line 1: the lines end with commas: take them off, or put ["),
+        ('{"a": 1}\n{"a": 2},\n{"a": 3}', "row 2 line 2: there is a comma after the row"),
+        ('{"data": [{"a": 1}]}', "row 1 line 1: the rows are inside of 'data': the file must hold the array itself"),
+        ('{\n "version": "1.1",\n "data": [\n  {\n   "a": 1}]}', "row 1 line 1: the rows are inside of 'data'"),
+        ('{\n "conversations": [\n  {\n   "from": "human"}]}', "row 1 line 1: a row goes over several lines"),
+        ('[{"a": 1},\n{"a": 2},\n]', "row 2 line None: there is a comma after the last row: take it off (line 2 of"),
+        ('[{"a": 1}, {"a": [1, "b', "row 2 line None: the file ends inside this row: was it copied completely?"),
+        ('{"a": 1}\n{"a": [1, "b', "the file ends inside this row: was it copied completely?"),
+        ("a,b\n1,2\n", "row 1 line 1: the first line is no JSON object; rows are JSON, or CSV and TSV in files"),
     ],
 )
 def test_broken_json_is_named_with_its_place(tmp_path: Path, content: str, expected: str) -> None:
     first = next(row for row in read_rows(written(tmp_path, content)) if row.problem)
     assert expected in f"row {first.number} line {first.line}: {first.problem}"
+
+
+@pytest.mark.parametrize("content", ['[{"a": NaN, "b": 1}]', '{"a": NaN, "b": 1}\n', '{"a": -Infinity, "b": 1}'])
+def test_what_pandas_writes_for_nothing_is_nothing(tmp_path: Path, content: str) -> None:
+    assert [row.value for row in read_rows(written(tmp_path, content))] == [{"a": None, "b": 1}]
+
+
+def test_one_row_of_one_conversation_is_no_wrapping(tmp_path: Path) -> None:
+    row = {"conversations": [{"from": "human", "value": "Hi"}]}
+    assert [one.value for one in read_rows(written(tmp_path, json.dumps(row)))] == [row]
+
+
+def test_a_row_of_millions_of_small_values_is_refused_before_it_is_parsed(tmp_path: Path) -> None:
+    text = '{"a": [' + ",".join(["{}"] * 2_000_000) + "]}"
+    assert "so many values that reading it would take more than 512 MiB" in problem_of(written(tmp_path, text))
+    assert "so many values that reading it would take more than 512 MiB" in problem_of(written(tmp_path, f"[{text}]"))
 
 
 def test_a_mistake_in_a_long_array_is_told_without_reading_to_its_end(

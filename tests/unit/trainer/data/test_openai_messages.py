@@ -94,13 +94,6 @@ def test_thoughts_may_be_parts() -> None:
     assert read(USER, ANSWER | {"content": parts}).messages[1]["content"] == "<think>\nHm.\n</think>\n\nSunny."
 
 
-@pytest.mark.parametrize(("content", "expected"), [({"sky": "blue"}, '{"sky": "blue"}'), ([1, 2], "[1, 2]"), (3, "3")])
-def test_a_result_may_be_any_json(content: Any, expected: str) -> None:
-    calling = {"role": "assistant", "tool_calls": [call("Bonn")]}
-    value = read(USER, calling, {"role": "tool", "content": content}, ANSWER)
-    assert value.messages[2]["content"] == expected
-
-
 @pytest.mark.parametrize("arguments", ["", None])
 def test_a_call_may_have_no_arguments(arguments: Any) -> None:
     message = {"role": "assistant", "tool_calls": [{"function": {"name": "time", "arguments": arguments}}]}
@@ -150,6 +143,10 @@ PICTURE = {"type": "image", "image": "a.png"}
     ("messages", "expected"),
     [
         ([USER, {"role": "assistant", "content": None}], "message 2: 'content' is missing or null"),
+        (
+            [USER, {"role": "assistant", "tool_calls": [call("Bonn")]}, {"role": "tool", "content": {"sky": "blue"}}],
+            "message 3: 'content' is an object; expected text or a list of parts, such as its JSON as text",
+        ),
         ([USER, {"role": "assistant", "content": 3}], "message 2: 'content' is a number"),
         ([USER, {"role": "bot", "content": "x"}], "message 2: 'role' is 'bot'; expected one of assistant"),
         ([USER | {"tool_calls": [call("Bonn")]}, ANSWER], "message 1: a message from 'user' has tool_calls"),
