@@ -43,7 +43,7 @@ from qwensft_trainer import cli
 from qwensft_trainer.contract import arguments, config, credentials, termination, workspace
 from qwensft_trainer.contract.config import load_run
 from qwensft_trainer.data import lengths as statistics
-from qwensft_trainer.data import row_checks
+from qwensft_trainer.data import layout, row_checks
 from qwensft_trainer.data import url as dataset_url
 from qwensft_trainer.merging import export
 from qwensft_trainer.model import architecture, families
@@ -299,11 +299,12 @@ def test_number_formats() -> None:
 
 @pytest.mark.parametrize("format_", COLUMNS)
 def test_columns_and_tags_that_nobody_names_are_the_same(format_: str) -> None:
-    assert row_checks._DEFAULT_COLUMNS[format_].items() <= COLUMNS[format_].items()
+    assert COLUMNS[format_].items() <= layout.DEFAULT_COLUMNS[format_].items()
     if format_ in TAGS:
         tags = TAGS[format_]
-        assert row_checks._DEFAULT_KEYS[format_] == (tags["role"], tags["content"])
+        assert layout._KEYS[format_] == (tags["role"], tags["content"])
         assert {f"{name}_tag" for name in tags} == set(row_checks.NORMAL_TAGS)
+        assert format_ != "sharegpt" or {f"{name}_tag": text for name, text in tags.items()} == layout._USUAL_TAGS
         assert {text for name, text in tags.items() if name not in ("role", "content")} <= set(row_checks._SPELLINGS)
 
 

@@ -157,5 +157,5 @@ def test_a_wrong_message_is_named(messages: list[dict[str, Any]], expected: str)
 
 
 def test_a_row_without_messages_names_what_it_has() -> None:
-    with pytest.raises(RowProblem, match=r"the row has 'conversations': set columns.messages to 'conversations'"):
-        conversation(DATASET, {"conversations": []})
+    with pytest.raises(RowProblem, match=r"field 'messages' is missing; openai rows need it \(the row has chat;"):
+        conversation(DATASET, {"chat": "Hi"})
