@@ -22,7 +22,7 @@ from pydantic import BaseModel
 from qwensft.api.v1alpha1 import METRICS_PORT, DatasetStatus, Progress, Reason, Stage
 from qwensft.api.v1alpha1.common import RESERVED_ENVIRONMENT
 from qwensft.api.v1alpha1.constants import DEFAULT_MERGE_DIRECTORY
-from qwensft.api.v1alpha1.datasets import DatasetSource, Format, UrlSource
+from qwensft.api.v1alpha1.datasets import ControlTokens, DatasetSource, Format, UrlSource
 from qwensft.api.v1alpha1.families import FAMILIES
 from qwensft.api.v1alpha1.merge import Merge
 from qwensft.api.v1alpha1.model import ModelSource, Template
@@ -42,8 +42,8 @@ from qwensft_operator.runtime.scrape import parse
 from qwensft_trainer import cli
 from qwensft_trainer.contract import arguments, config, credentials, termination, workspace
 from qwensft_trainer.contract.config import load_run
+from qwensft_trainer.data import duplicates, layout, row_checks
 from qwensft_trainer.data import lengths as statistics
-from qwensft_trainer.data import layout, row_checks
 from qwensft_trainer.data import url as dataset_url
 from qwensft_trainer.merging import export
 from qwensft_trainer.model import architecture, families
@@ -271,6 +271,7 @@ def test_a_field_of_run_yaml_takes_the_values_of_the_api() -> None:
         "Download.hub": hubs,
         "DatasetDownload.hub": (*hubs, "url"),
         "Dataset.format": get_args(Format),
+        "Dataset.control_tokens": get_args(ControlTokens),
         "Mixing.strategy": get_args(MixStrategy),
         "Quantization.method": get_args(Quantization.model_fields["method"].annotation),
         "Tuning.method": tuple(dict.fromkeys(Tuning(method=m).finetuning_type for m in get_args(Method))),
@@ -350,7 +351,8 @@ def test_the_operator_reads_the_figures_that_the_trainer_serves(tmp_path: Path) 
 
 def test_the_status_has_a_field_for_each_figure_of_a_finished_stage() -> None:
     assert progress.Progress().metrics().keys() <= _aliases(Progress)
-    assert statistics.Lengths().metrics().keys() | {"evalSamples"} == _aliases(DatasetStatus)
+    of_files = {duplicates.DUPLICATES, duplicates.SHARED}
+    assert statistics.Lengths().metrics().keys() | {"evalSamples"} | of_files == _aliases(DatasetStatus)
 
 
 def _aliases(model: Any) -> set[str]:
