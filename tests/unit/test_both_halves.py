@@ -22,13 +22,14 @@ from pydantic import BaseModel
 from qwensft.api.v1alpha1 import METRICS_PORT, DatasetStatus, Progress, Reason, Stage
 from qwensft.api.v1alpha1.common import RESERVED_ENVIRONMENT
 from qwensft.api.v1alpha1.constants import DEFAULT_MERGE_DIRECTORY
-from qwensft.api.v1alpha1.datasets import DatasetSource, Format, UrlSource
+from qwensft.api.v1alpha1.datasets import ControlTokens, DatasetSource, Format, UrlSource
 from qwensft.api.v1alpha1.families import FAMILIES
 from qwensft.api.v1alpha1.merge import Merge
 from qwensft.api.v1alpha1.model import ModelSource, Template
 from qwensft.api.v1alpha1.storage import OnExisting
 from qwensft.api.v1alpha1.training import MixStrategy
 from qwensft.api.v1alpha1.tuning import Method, Quantization, Tuning
+from qwensft.api.v1alpha1.worker import Prepare
 from qwensft.estimate.architectures import described
 from qwensft_operator import __version__ as operator_version
 from qwensft_operator.plan.causes import _GENERIC, _NO_FAILURE
@@ -42,8 +43,8 @@ from qwensft_operator.runtime.scrape import parse
 from qwensft_trainer import cli
 from qwensft_trainer.contract import arguments, config, credentials, termination, workspace
 from qwensft_trainer.contract.config import load_run
+from qwensft_trainer.data import duplicates, layout, row_checks
 from qwensft_trainer.data import lengths as statistics
-from qwensft_trainer.data import row_checks
 from qwensft_trainer.data import url as dataset_url
 from qwensft_trainer.merging import export
 from qwensft_trainer.model import architecture, families
@@ -271,9 +272,11 @@ def test_a_field_of_run_yaml_takes_the_values_of_the_api() -> None:
         "Download.hub": hubs,
         "DatasetDownload.hub": (*hubs, "url"),
         "Dataset.format": get_args(Format),
+        "Dataset.control_tokens": get_args(ControlTokens),
         "Mixing.strategy": get_args(MixStrategy),
         "Quantization.method": get_args(Quantization.model_fields["method"].annotation),
         "Tuning.method": tuple(dict.fromkeys(Tuning(method=m).finetuning_type for m in get_args(Method))),
+        "Prepare.preview": get_args(Prepare.model_fields["preview"].annotation),
         "Merge.verify": get_args(Merge.model_fields["verify"].annotation),
         "Merge.dtype": get_args(Merge.model_fields["dtype"].annotation),
         "Run.on_existing": get_args(OnExisting),
@@ -299,11 +302,12 @@ def test_number_formats() -> None:
 
 @pytest.mark.parametrize("format_", COLUMNS)
 def test_columns_and_tags_that_nobody_names_are_the_same(format_: str) -> None:
-    assert row_checks._DEFAULT_COLUMNS[format_].items() <= COLUMNS[format_].items()
+    assert COLUMNS[format_].items() <= layout.DEFAULT_COLUMNS[format_].items()
     if format_ in TAGS:
         tags = TAGS[format_]
-        assert row_checks._DEFAULT_KEYS[format_] == (tags["role"], tags["content"])
+        assert layout._KEYS[format_] == (tags["role"], tags["content"])
         assert {f"{name}_tag" for name in tags} == set(row_checks.NORMAL_TAGS)
+        assert format_ != "sharegpt" or {f"{name}_tag": text for name, text in tags.items()} == layout._USUAL_TAGS
         assert {text for name, text in tags.items() if name not in ("role", "content")} <= set(row_checks._SPELLINGS)
 
 
@@ -349,7 +353,8 @@ def test_the_operator_reads_the_figures_that_the_trainer_serves(tmp_path: Path) 
 
 def test_the_status_has_a_field_for_each_figure_of_a_finished_stage() -> None:
     assert progress.Progress().metrics().keys() <= _aliases(Progress)
-    assert statistics.Lengths().metrics().keys() | {"evalSamples"} == _aliases(DatasetStatus)
+    of_files = {duplicates.DUPLICATES, duplicates.SHARED}
+    assert statistics.Lengths().metrics().keys() | {"evalSamples"} | of_files == _aliases(DatasetStatus)
 
 
 def _aliases(model: Any) -> set[str]:

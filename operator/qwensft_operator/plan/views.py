@@ -24,7 +24,7 @@ from qwensft_operator.plan.types import (
 
 TRAINER_CONTAINER = "trainer"
 LONGEST_TEXT = 4096  # characters: a message of the status holds a few of them
-LONGEST_WARNING = 200
+LONGEST_WARNING = 300
 MOST_WARNINGS = 5
 
 # Reasons of the events that tell why a volume or a pod does not come up. Not by their type: that a claim without any

@@ -15,7 +15,8 @@ from qwensft_operator.render.names import CACHE, below, dataset_directory, model
 
 RUN_VERSION = 1  # of run.yaml: the lowest whose readers understand what is written here
 
-# Every column and tag is written out: LLaMA-Factory drops rows silently where one is missing.
+# Every column and tag is written out, but for what came later and the trainer knows by itself (alpaca's tools): one
+# name more would change the digests of jobs that never use it.
 _MEDIA = {"images": "images", "videos": "videos"}
 COLUMNS = {
     "alpaca": {
@@ -117,6 +118,8 @@ def _dataset(dataset: Dataset) -> dict[str, Any]:
     if dataset.format in TAGS:
         tags = TAGS[dataset.format] | (dataset.tags.document() if dataset.tags else {})
         entry["tags"] = {f"{name}_tag": value for name, value in tags.items()}
+    if dataset.control_tokens is not None:
+        entry["controlTokens"] = dataset.control_tokens
     if dataset.sample_count is not None:
         entry["sampleCount"] = dataset.sample_count
     if dataset.weight is not None:

@@ -87,6 +87,7 @@ class Dataset(_Section):
     tags: dict[str, str | None] = {}
     sample_count: int | None = None
     weight: float | None = None
+    control_tokens: Literal["Warn", "Refuse"] = "Warn"
 
 
 class Evaluation(_Section):

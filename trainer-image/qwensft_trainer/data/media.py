@@ -27,10 +27,11 @@ _PIECE = 4 << 20
 Locate = Callable[[str], Path]
 
 
-def check_placeholders(row: Conversation, template: str) -> None:
+def check_placeholders(row: Conversation, template: str, hint: str = "") -> None:
     """Every image and video has its place in the texts, and none is asked for in vain, as LLaMA-Factory demands.
 
-    Raises RowProblem. Only for templates that take images: for the others "<image>" is text as any other.
+    Raises RowProblem; `hint` tells where files may be that are missing. Only for templates that take images: for the
+    others "<image>" is text as any other.
     """
     for what, placeholder, media in (
         ("images", IMAGE_PLACEHOLDER, row.images),
@@ -39,6 +40,8 @@ def check_placeholders(row: Conversation, template: str) -> None:
     ):
         found = sum(message["content"].count(placeholder) for message in row.messages)
         if found != len(media):
+            if hint and found > len(media):
+                raise RowProblem(f"{found} times '{placeholder}' in its messages, but {len(media)} {what}{hint}")
             raise RowProblem(
                 f"{len(media)} {what}, but {found} times '{placeholder}' in its messages; write {placeholder} once for "
                 f"each of the {what}, where it belongs"

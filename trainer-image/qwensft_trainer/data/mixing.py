@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qwensft_trainer.contract.errors import invalid_dataset
+from qwensft_trainer.data.duplicates import FINGERPRINT
 
 _STOPPING = {"interleave_under": "first_exhausted", "interleave_over": "all_exhausted"}
 
@@ -74,24 +75,19 @@ def left_out(datasets: Mapping[str, Any], mixed: Any) -> dict[str, int]:
 def split_off(rows: Any, fraction: float, *, seed: int) -> tuple[Any, Any]:
     """(training, evaluation): a fraction of the different rows, rounded up, drawn at random.
 
-    A row that repeats, as interleave_over and a large sample make it, is in one of the two only, and once in the
-    evaluation. Raises PermanentError when nothing is left to train on.
+    A row that repeats, in the files or as interleave_over and a large sample make it, is in one of the two only, and
+    once in the evaluation. Raises PermanentError when nothing is left to train on.
     """
     import numpy
 
-    _, first, place = numpy.unique(_identities(rows), return_index=True, return_inverse=True)
+    prints = rows.select_columns([FINGERPRINT]).with_format("arrow")[:][FINGERPRINT].to_numpy()
+    _, first, place = numpy.unique(prints, return_index=True, return_inverse=True)
+    first, rank = numpy.sort(first), numpy.argsort(numpy.argsort(first))  # as the rows stand, not as they hash
     size = math.ceil(len(first) * fraction)
     if size >= len(first):
         raise invalid_dataset(
-            f"With spec.evaluation.fraction {fraction} nothing of {len(first)} rows is left to train on: lower it, "
-            "or add rows."
+            f"With spec.evaluation.fraction {fraction} nothing of {len(first)} different rows is left to train on: "
+            "lower it, or add rows."
         )
     evaluation = numpy.random.default_rng(seed).permutation(len(first)) < size
-    return rows.select(numpy.flatnonzero(~evaluation[place])), rows.select(numpy.sort(first[evaluation]))
-
-
-def _identities(rows: Any) -> Any:
-    """A number for each row that is the same for its repetitions: the dataset above, the row's number below."""
-    table = rows.select_columns(["dataset", "row"]).with_format("arrow")[:]
-    names = table["dataset"].combine_chunks().dictionary_encode().indices.to_numpy()
-    return names.astype("int64") << 40 | table["row"].to_numpy()
+    return rows.select(numpy.flatnonzero(~evaluation[rank[place]])), rows.select(first[evaluation])

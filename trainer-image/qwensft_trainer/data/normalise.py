@@ -10,12 +10,14 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from qwensft_trainer.base import files
 from qwensft_trainer.base.log import log
 from qwensft_trainer.contract.config import Dataset, Run
-from qwensft_trainer.contract.errors import invalid_dataset
+from qwensft_trainer.contract.errors import PermanentError, invalid_dataset
+from qwensft_trainer.data import duplicates
+from qwensft_trainer.data.control_tokens import ControlTokens
 from qwensft_trainer.data.file_types import read_rows
 from qwensft_trainer.data.media import MediaFiles, check_placeholders
 from qwensft_trainer.data.problems import Problems
@@ -24,6 +26,7 @@ from qwensft_trainer.data.row_checks import NORMAL_COLUMNS, NORMAL_TAGS, Convers
 from qwensft_trainer.data.row_fields import RowProblem
 from qwensft_trainer.data.source import Source, all_datasets
 from qwensft_trainer.data.thinking import Thinking
+from qwensft_trainer.data.unread import Unread
 from qwensft_trainer.model import families
 
 _GROUP_ROWS = 1000
@@ -35,30 +38,64 @@ def normalised_file(run: Run, name: str) -> Path:
     return run.data_directory / f"{name}.parquet"
 
 
-def write_normalised(run: Run, sources: Mapping[str, Source], thinking: Thinking) -> tuple[dict[str, int], list[str]]:
-    """Write data/<dataset>.parquet and data/dataset_info.json; return the rows of each dataset, and warnings.
+class Normalised(NamedTuple):
+    """The rows of each dataset, warnings with what matters most first, and figures for the status."""
 
-    Raises PermanentError InvalidDataset that shows the first bad rows of all datasets, and how many there are.
+    rows: dict[str, int]
+    warnings: list[str]
+    metrics: dict[str, int]
+
+
+def write_normalised(run: Run, sources: Mapping[str, Source], thinking: Thinking) -> Normalised:
+    """Write data/<dataset>.parquet and data/dataset_info.json.
+
+    Raises PermanentError InvalidDataset that shows the first bad rows of all datasets, and how many there are, after
+    columns that the job names and no row has.
     """
     problems = Problems()
-    warnings: list[str] = []
     counts: dict[str, int] = {}
+    missing: list[str] = []
+    unread: list[str] = []
+    tokens: list[str] = []
+    remarks: list[str] = []
     run.data_directory.mkdir(parents=True, exist_ok=True)
     for dataset in all_datasets(run):
-        counts[dataset.name], remarks = _normalise(run, dataset, sources[dataset.name], thinking, problems)
-        warnings += remarks.warnings(dataset.name, counts[dataset.name])
-    if problems.count:
-        raise problems.error()
+        seen = _Seen(dataset, thinking)
+        counts[dataset.name] = rows = _normalise(run, dataset, sources[dataset.name], problems, seen)
+        missing += filter(None, [seen.unread.missing()])
+        unread += filter(None, [seen.unread.warning()])
+        tokens += seen.tokens.warnings(dataset.name, rows)
+        remarks += seen.remarks.warnings(dataset.name, rows)
+    if missing or problems.count:
+        raise _refusal(missing, problems)
     described = {dataset.name: _describe(dataset, thinking.template) for dataset in all_datasets(run)}
     files.write_json(run.data_directory / "dataset_info.json", described)
-    return counts, warnings
+    same = duplicates.find(
+        {dataset.name: normalised_file(run, dataset.name) for dataset in run.datasets},
+        {dataset.name: normalised_file(run, dataset.name) for dataset in all_datasets(run)[len(run.datasets) :]},
+    )
+    return Normalised(counts, unread + tokens + remarks + same.warnings, same.metrics)
 
 
-def _normalise(
-    run: Run, dataset: Dataset, source: Source, thinking: Thinking, problems: Problems
-) -> tuple[int, Remarks]:
-    template, remarks = thinking.template, Remarks()
-    rows = 0
+def _refusal(missing: list[str], problems: Problems) -> PermanentError:
+    """Both kinds at once: each alone would be the next attempt's failure."""
+    if not problems.count:
+        return invalid_dataset(" ".join(missing))
+    return invalid_dataset(" ".join([*missing, problems.error().message]))
+
+
+class _Seen:
+    """What is noticed about the rows of one dataset beside whether they are valid."""
+
+    def __init__(self, dataset: Dataset, thinking: Thinking) -> None:
+        self.thinking = thinking
+        self.unread = Unread(dataset, thinking.template)
+        self.tokens = ControlTokens(thinking.template, refuse=dataset.control_tokens == "Refuse")
+        self.remarks = Remarks()
+
+
+def _normalise(run: Run, dataset: Dataset, source: Source, problems: Problems, seen: _Seen) -> int:
+    template, rows = seen.thinking.template, 0
     with _Writer(normalised_file(run, dataset.name), dataset.name) as writer:
         for name in source.names:
             path = source.root / name
@@ -67,16 +104,18 @@ def _normalise(
             for row in read_rows(path):
                 rows += 1
                 place = f"file {name}, row {row.number}"
+                seen.unread.add(row.value)
                 try:
                     if row.problem:
                         raise RowProblem(row.problem)
                     value = conversation(dataset, row.value)
                     if template in families.VISION:
-                        check_placeholders(value, template)
+                        check_placeholders(value, template, seen.unread.media_hint(row.value))
                     else:
                         _refuse_media(dataset, row.value, value, template)
+                    seen.tokens.add(place, value)
                     writer.add(rows, place, value, *media.keep(value))
-                    remarks.add(place, value.remarks + thinking.remarks(value.messages))
+                    seen.remarks.add(place, value.remarks + seen.thinking.remarks(value.messages))
                 except (RowProblem, RecursionError) as error:
                     deep = isinstance(error, RecursionError)
                     problem = "a text in it holds JSON nested too deeply" if deep else str(error)
@@ -84,7 +123,7 @@ def _normalise(
                     problems.add(f"dataset {dataset.name}, file {name}", f"row {row.number}{line}", problem)
         if rows == 0:
             raise invalid_dataset(f"dataset {dataset.name}, file {', '.join(source.names)}: the file holds no rows.")
-    return rows, remarks
+    return rows
 
 
 def _refuse_media(dataset: Dataset, row: Mapping[str, Any], value: Conversation, template: str) -> None:
@@ -119,6 +158,7 @@ class _Writer:
                 ("dataset", pyarrow.string()),
                 ("row", pyarrow.int64()),
                 ("place", pyarrow.string()),
+                (duplicates.FINGERPRINT, pyarrow.int64()),
             ]
         )
         self._path = path
@@ -150,6 +190,7 @@ class _Writer:
                 "dataset": self._dataset,
                 "row": number,
                 "place": place,
+                duplicates.FINGERPRINT: duplicates.fingerprint(row, (*images, *videos)),
             }
         )
         if len(self._group) >= _GROUP_ROWS or self._characters >= _GROUP_CHARACTERS:

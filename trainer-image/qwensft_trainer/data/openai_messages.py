@@ -25,8 +25,6 @@ def turn(number: int, role: str, message: Mapping[str, Any], content_key: str) -
     calls = _calls(message)
     if calls and role != ASSISTANT:
         raise RowProblem(f"a message from '{role}' has tool_calls; only the assistant calls tools")
-    if message.get("weight") == 0:
-        raise RowProblem("'weight' is 0, but every answer is trained on; remove the answers not to be learned")
     read = _Parts(message.get(content_key), content_key, optional=bool(calls))
     if (read.images or read.videos) and (calls or role == SYSTEM):
         raise RowProblem(f"a message from '{role}'{' with tool_calls' if calls else ''} can hold no images or videos")

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from qwensft_trainer.contract.config import Dataset
-from qwensft_trainer.data import openai_messages, thoughts, tool_calls
+from qwensft_trainer.data import loss_keys, openai_messages, preference, thoughts, tool_calls
+from qwensft_trainer.data.layout import columns_of, keys_of, misfit
 from qwensft_trainer.data.row_fields import Media, RowProblem, kind, media, sequence, text, tools
 from qwensft_trainer.data.turns import (
     ANSWERS,
@@ -58,13 +59,6 @@ _SPELLINGS = {
     "function_call": FUNCTION,
     "system": SYSTEM,
 }
-_MEDIA_COLUMNS = {"images": "images", "videos": "videos"}
-_DEFAULT_COLUMNS = {
-    "alpaca": {"prompt": "instruction", "query": "input", "response": "output"} | _MEDIA_COLUMNS,
-    "sharegpt": {"messages": "conversations"} | _MEDIA_COLUMNS,
-    "openai": {"messages": "messages", "tools": "tools"} | _MEDIA_COLUMNS,
-}
-_DEFAULT_KEYS = {"sharegpt": ("from", "value"), "openai": ("role", "content")}
 
 
 @dataclass(frozen=True)
@@ -86,14 +80,23 @@ def conversation(dataset: Dataset, row: Any) -> Conversation:
     """Check one row against its dataset's format and return it in the normal form. Raises RowProblem."""
     if not isinstance(row, dict):
         raise RowProblem(f"the row is {kind(row)}; every row must be a JSON object")
-    columns = {key: name for key, name in (_DEFAULT_COLUMNS[dataset.format] | dataset.columns).items() if name}
+    columns = columns_of(dataset)
+    preference.refuse_bad(row, columns.values())
+    loss_keys.check_row(row, columns.values())
+    try:
+        return _conversation(dataset, columns, row)
+    except RowProblem as problem:
+        raise RowProblem(preference.pair_instead(dataset, row) or misfit(dataset, row) or str(problem)) from problem
+
+
+def _conversation(dataset: Dataset, columns: Mapping[str, str], row: Mapping[str, Any]) -> Conversation:
     system = text(row, columns.get("system"))
     if dataset.format == "alpaca":
         turns = list(_alpaca(columns, row))
     else:
         turns = _messages(dataset, columns["messages"], row)
         if turns and turns[0].role == SYSTEM:
-            system, turns = turns[0].content, turns[1:]
+            system, turns = _one_system(columns.get("system", ""), system, turns[0].content), turns[1:]
         turns = joined(turns)
         _check_turns(columns["messages"], turns)
         turns = up_to_what_is_learnt(turns)
@@ -145,12 +148,9 @@ def _history(row: Mapping[str, Any], column: str | None) -> Iterator[tuple[str, 
 
 def _messages(dataset: Dataset, column: str, row: Mapping[str, Any]) -> list[Turn]:
     if row.get(column) is None:
-        other = next((name for name in ("messages", "conversations") if isinstance(row.get(name), list)), None)
-        hint = f"; the row has '{other}': set columns.messages to '{other}'" if other else ""
-        text(row, column, need=f"{dataset.format} rows need it{hint}")
+        text(row, column, need=f"{dataset.format} rows need it")
     read = openai_messages.turn if dataset.format == "openai" else _sharegpt_turn
-    role_key, content_key = _DEFAULT_KEYS[dataset.format]
-    role_key, content_key = dataset.tags.get("role_tag") or role_key, dataset.tags.get("content_tag") or content_key
+    role_key, content_key = keys_of(dataset)
     roles = dict(_SPELLINGS) | (openai_messages.SPELLINGS if dataset.format == "openai" else {})
     roles |= {name: role for tag, role in _ROLE_TAGS.items() if (name := dataset.tags.get(tag))}
     turns = []
@@ -160,30 +160,30 @@ def _messages(dataset: Dataset, column: str, row: Mapping[str, Any]) -> list[Tur
                 f"message {number} is {kind(message)}; expected an object with '{role_key}' and '{content_key}'"
             )
         try:
-            turns.append(read(number, _role(message, role_key, roles), message, content_key))
+            role = _role(message, role_key, roles)
+            learnt = loss_keys.learned(message, answer=role in ANSWERS) is not False
+            turns.append(replace(read(number, role, message, content_key), learnt=learnt))
         except RowProblem as problem:
             raise RowProblem(f"message {number}: {problem}") from problem
     return turns
 
 
 def _role(message: Mapping[str, Any], key: str, roles: Mapping[str, str]) -> str:
-    _require(message, key, ("from", "role"), "role")
+    _require(message, key)
     if not isinstance(message[key], str) or message[key] not in roles:
         raise RowProblem(f"'{key}' is {message[key]!r:.60}; expected one of {', '.join(sorted(roles))}")
     return roles[message[key]]
 
 
-def _require(message: Mapping[str, Any], key: str, usual: tuple[str, str], tag: str) -> None:
+def _require(message: Mapping[str, Any], key: str) -> None:
     if key not in message:
-        other = next((name for name in usual if name in message), None)
-        hint = f"; the message has '{other}': set tags.{tag} to '{other}'" if other else ""
-        raise RowProblem(f"field '{key}' is missing{hint}")
+        raise RowProblem(f"field '{key}' is missing")
 
 
 def _sharegpt_turn(number: int, role: str, message: Mapping[str, Any], content_key: str) -> Turn:
     if message.get("tool_calls"):
         raise RowProblem("it has 'tool_calls'; set the dataset's format to openai")
-    _require(message, content_key, ("value", "content"), "content")
+    _require(message, content_key)
     content = message[content_key]
     if isinstance(content, list) and role != FUNCTION:
         raise RowProblem(f"'{content_key}' is a list of parts; set the dataset's format to openai")
@@ -216,3 +216,11 @@ def _one_source(what: str, column: list[Media], parts: list[Media]) -> list[Medi
     if column and parts:
         raise RowProblem(f"it has {what} in a column and in its messages; leave one of the two")
     return column or parts
+
+
+def _one_system(column: str, given: str, said: str) -> str:
+    if given.strip() and given.strip() != said.strip():
+        raise RowProblem(
+            f"it has a system prompt in the column '{column}' and another in its first message; leave one of the two"
+        )
+    return said

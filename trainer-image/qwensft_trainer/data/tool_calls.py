@@ -13,7 +13,7 @@ from typing import Any
 
 from qwensft_trainer.data.row_fields import RowProblem, kind
 
-EXAMPLE = '{"name": "weather", "arguments": {"city": "Bonn"}}'
+CALL_EXAMPLE = '{"name": "weather", "arguments": {"city": "Bonn"}}'
 
 _OPEN, _CLOSE = "<tool_call>", "</tool_call>"
 _BLOCK = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
@@ -112,7 +112,7 @@ def _from_json(content: str) -> tuple[Call, ...]:
 
 def _numbered(calls: list[Any]) -> tuple[Call, ...]:
     if not calls:
-        raise RowProblem(f"it holds no function call; expected JSON such as {EXAMPLE}")
+        raise RowProblem(f"it holds no function call; expected JSON such as {CALL_EXAMPLE}")
     return from_objects(calls)
 
 
@@ -120,7 +120,7 @@ def _json(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise RowProblem(f"a function call must be JSON, such as {EXAMPLE} ({error})") from error
+        raise RowProblem(f"a function call must be JSON, such as {CALL_EXAMPLE} ({error})") from error
 
 
 def _xml_arguments(body: str) -> dict[str, Any]:
@@ -147,10 +147,10 @@ def _xml_value(text: str) -> Any:
 def _call(number: int, call: Any) -> Call:
     function = call.get("function", call) if isinstance(call, dict) else call
     if not isinstance(function, dict):
-        raise RowProblem(f"function call {number} is {kind(function)}; expected an object such as {EXAMPLE}")
+        raise RowProblem(f"function call {number} is {kind(function)}; expected an object such as {CALL_EXAMPLE}")
     name = function.get("name")
     if not isinstance(name, str) or not name:
-        raise RowProblem(f"function call {number} needs a name, such as {EXAMPLE}")
+        raise RowProblem(f"function call {number} needs a name, such as {CALL_EXAMPLE}")
     return Call(name, _arguments(number, function))
 
 

@@ -55,31 +55,37 @@ def main(context: StageContext) -> Result:
     model_source.provide(run)
     clock.lap(f"model {run.model.name} is complete in {run.model.path}")
     template = families.resolve_template(run)
-    warnings = model_checks.check(run, train_arguments)
+    of_the_model = model_checks.check(run, train_arguments)
     thinking = Thinking(
         template, families.chat_template(run.model.path), on=train_arguments.get("enable_thinking", True)
     )
-    rows, remarks = datasets.write_normalised(run, sources, thinking)
+    normalised = datasets.write_normalised(run, sources, thinking)
     deepspeed_config.install(run)
-    clock.lap("checked " + ", ".join(f"{count} rows of {name}" for name, count in rows.items()))
+    clock.lap("checked " + ", ".join(f"{count} rows of {name}" for name, count in normalised.rows.items()))
     forbid_hub_access()
     counts, limits = tokenise(context, run, train_arguments, template)
     clock.lap(f"tokenised {counts['samples']} samples, {counts['tokens']} tokens")
-    warnings += remarks + limits + learning_rate.warnings(run, train_arguments, counts["samples"])
+    # Rows first: they are more often what is wrong, and only the first warnings are shown.
+    warnings = normalised.warnings + of_the_model + limits
+    warnings += learning_rate.warnings(run, train_arguments, counts["samples"])
     for warning in warnings:
         log(f"warning: {warning}")
-    metrics = counts | {
-        "warnings": [_shortened(warning) for warning in warnings[:SHOWN_WARNINGS]],
-        "template": template,
-        "model": model_checks.describe(run.model.path),
-    }
+    metrics = (
+        counts
+        | normalised.metrics
+        | {
+            "warnings": _shown(warnings),
+            "template": template,
+            "model": model_checks.describe(run.model.path),
+        }
+    )
     files.write_json(
         run.prepare_result,
         {
             "inputs": inputs,
             "configDigest": digest,
             "template": template,
-            "rows": rows,
+            "rows": normalised.rows,
             "warnings": warnings,
             "seconds": clock.total(),
             "metrics": metrics,
@@ -131,6 +137,14 @@ def _inputs(run: Run) -> dict[str, Any]:
     }
     own = run.deepspeed.config if run.deepspeed and run.deepspeed.stage is None else None
     return mounted | {"deepspeed": files.sha256_of_file(own) if own and own.is_file() else None}
+
+
+def _shown(warnings: list[str]) -> list[str]:
+    """What fits into the report: the first ones, and how many more there are."""
+    if len(warnings) <= SHOWN_WARNINGS:
+        return [_shortened(warning) for warning in warnings]
+    shown = [_shortened(warning) for warning in warnings[: SHOWN_WARNINGS - 1]]
+    return [*shown, f"{len(warnings) - len(shown)} more warnings stand in the log and in prepare.json"]
 
 
 def _shortened(warning: str) -> str:

@@ -23,6 +23,7 @@ from .common import (
 )
 
 Format = Literal["alpaca", "sharegpt", "openai"]
+ControlTokens = Literal["Warn", "Refuse"]
 Column = Annotated[str, Field(min_length=1, max_length=128)]
 
 
@@ -136,7 +137,10 @@ class DatasetSource(ApiModel):
 
 
 class Columns(ApiModel):
-    """Names of the columns that hold each part of an example. A column that is not named is not read."""
+    """Names of the columns that hold each part of an example.
+
+    A name that no row has is refused. What else rows hold is not read, and a warning lists it.
+    """
 
     prompt: Column | None = Field(None, description="alpaca: the user's instruction. Default: instruction.")
     query: Column | None = Field(
@@ -235,6 +239,11 @@ class Dataset(ApiModel):
         None, description="Names of the columns, where they differ from the format's usual ones."
     )
     tags: Tags | None = Field(None, description="sharegpt only: keys and role names of messages, where they differ.")
+    control_tokens: ControlTokens | None = Field(
+        None,
+        description="What becomes of rows whose texts hold control tokens of the template, such as <|im_end|>: Warn "
+        "trains on them and says how many there are, Refuse ends the preparation. Default: Warn.",
+    )
     sample_count: int | None = Field(
         None,
         ge=1,

@@ -108,6 +108,12 @@ class DatasetStatus(StatusModel):
     tokens: Count | None = Field(None, description="Tokens in these examples.")
     eval_samples: Count | None = Field(None, description="Examples to evaluate on.")
     truncated_samples: Count | None = Field(None, description="Examples that training.cutoffLen cuts off.")
+    duplicate_samples: Count | None = Field(
+        None, description="Rows of the training data that repeat an earlier one exactly, counted in the files."
+    )
+    eval_samples_in_training: Count | None = Field(
+        None, description="Rows of the evaluation datasets that are in the training data, too."
+    )
     length_p50: Count | None = Field(None, description="Tokens of an example, before the cut: median.")
     length_p90: Count | None = Field(None, description="Tokens of an example, before the cut: 90th percentile.")
     length_p99: Count | None = Field(None, description="Tokens of an example, before the cut: 99th percentile.")

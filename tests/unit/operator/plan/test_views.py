@@ -246,14 +246,14 @@ def test_a_figure_that_is_no_finite_number_is_left_out(value: str) -> None:
 def test_a_report_of_prepare_keeps_warnings_and_measures() -> None:
     metrics = {
         "samples": 3,
-        "warnings": ["row 7:\nno answer", 5, "", "row 7: no answer", "x" * 300, *"abcdef"],
+        "warnings": ["row 7:\nno answer", 5, "", "row 7: no answer", "x" * 400, *"abcdef"],
         "template": "qwen3",
         "model": {"layers": 2, "tied": True, "experts": None, "name": "Qwen", "heads": [1], "big": 1e300},
     }
     seen = parse_report(json.dumps({"outcome": "Succeeded", "metrics": metrics}))
     assert seen is not None
     assert seen.metrics == {"samples": 3}
-    assert seen.warnings == ("row 7: no answer", "x" * 200, "a", "b", "c")
+    assert seen.warnings == ("row 7: no answer", "x" * 300, "a", "b", "c")
     assert seen.model == {"layers": 2, "tied": True, "experts": None}
 
 

@@ -13,7 +13,8 @@ from qwensft_trainer.data import mixing
 
 def rows(name: str, count: int) -> Dataset:
     texts = [f"{name}{number}" for number in range(count)]
-    return Dataset.from_dict({"text": texts, "dataset": [name] * count, "row": list(range(count))})
+    prints = [hash(text) for text in texts]
+    return Dataset.from_dict({"text": texts, "dataset": [name] * count, "fingerprint": prints})
 
 
 def texts(dataset: Dataset) -> list[str]:
@@ -94,6 +95,13 @@ def test_rows_that_repeat_are_evaluated_on_once_and_never_trained_on() -> None:
     assert len(texts(train)) > len(set(texts(train)))
 
 
+def test_rows_that_are_the_same_in_the_files_are_never_on_both_sides() -> None:
+    twice = mixing.mix([rows("a", 20), rows("a", 20)], "concat", None, seed=42)
+    train, validation = mixing.split_off(twice, 0.25, seed=42)
+    assert not set(texts(train)) & set(texts(validation))
+    assert (len(train), len(validation)) == (30, 5)
+
+
 def test_what_a_mix_leaves_out_is_counted() -> None:
     datasets = {"a": rows("a", 3), "b": rows("b", 30), "c": rows("c", 3)}
     mixed = mixing.mix(list(datasets.values()), "interleave_under", None, seed=42)
@@ -103,5 +111,7 @@ def test_what_a_mix_leaves_out_is_counted() -> None:
 
 @pytest.mark.parametrize(("count", "fraction"), [(1, 0.1), (2, 0.6), (3, 0.9)])
 def test_a_fraction_that_leaves_nothing_to_train_on_is_explained(count: int, fraction: float) -> None:
-    with pytest.raises(PermanentError, match=rf"spec.evaluation.fraction {fraction} nothing of {count} rows is left"):
+    with pytest.raises(
+        PermanentError, match=rf"spec.evaluation.fraction {fraction} nothing of {count} different rows is left"
+    ):
         mixing.split_off(rows("a", count), fraction, seed=42)

@@ -24,8 +24,12 @@ GOOD = {"instruction": "Hi", "output": "Hello"}
 
 
 def write(scene: Scene, template: str = "qwen3") -> tuple[dict[str, int], list[str]]:
-    run = scene.run
-    return datasets.write_normalised(run, dataset_source.provide(run), Thinking(template))
+    written = normalised(scene, template)
+    return written.rows, written.warnings
+
+
+def normalised(scene: Scene, template: str = "qwen3") -> datasets.Normalised:
+    return datasets.write_normalised(scene.run, dataset_source.provide(scene.run), Thinking(template))
 
 
 def rows_of(scene: Scene, name: str) -> list[dict[str, Any]]:
@@ -42,17 +46,22 @@ def failure(scene: Scene, template: str = "qwen3") -> PermanentError:
 
 
 def test_datasets_of_all_formats_and_file_types_are_written_in_one_form(scene: Scene) -> None:
-    scene.add_dataset("support", [GOOD, GOOD])
+    scene.add_dataset("support", [GOOD, GOOD | {"output": "Howdy"}])
     scene.add_dataset("table", "instruction,output\nHi,Hello\n", file_name="table.csv")
     chat = {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]}
     scene.add_dataset("chat", json.dumps(chat) + "\n", form="sharegpt", file_name="chat.jsonl", sampleCount=5)
     messages = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}
     scene.add_dataset("open", [messages], form="openai", columns={"messages": "messages"})
-    assert write(scene) == ({"support": 2, "table": 1, "chat": 1, "open": 1}, [])
+    rows, warnings = write(scene)
+    assert rows == {"support": 2, "table": 1, "chat": 1, "open": 1}
+    assert [warning.partition(" rows ")[2].partition(" (")[0] for warning in warnings] == [
+        "stand in an earlier dataset of the job, too"
+    ] * 3
     common = messages | {"system": "", "tools": "", "images": [], "videos": []}
     for name in ("support", "table", "chat", "open"):
         first = rows_of(scene, name)[0]
         assert first.pop("place").endswith(", row 1")
+        assert first.pop("fingerprint") == rows_of(scene, "support")[0]["fingerprint"]
         expected = [message | {"learn": None} for message in messages["messages"]]
         assert first == common | {"messages": expected, "dataset": name, "row": 1}
     info = json.loads((scene.run_directory / "data" / "dataset_info.json").read_text())
@@ -192,6 +201,41 @@ def test_a_problem_may_quote_what_cannot_be_printed_and_is_shown_in_short(
     assert message.removeprefix("1 row is invalid: ") in capfd.readouterr().out
 
 
+def test_what_is_noticed_about_rows_is_told_with_what_matters_most_first(scene: Scene) -> None:
+    scene.add_dataset("plain", [GOOD, GOOD])
+    ended = GOOD | {"output": "Hello<|im_end|>"}
+    scene.add_dataset("tea", [GOOD | {"output": ""}, ended, ended | {"sytem": "Be brief."}])
+    scene.add_dataset("quiz", [GOOD])
+    scene.document["evaluation"] = {"datasets": [scene.document["datasets"].pop()]}
+    found = normalised(scene)
+    assert found.metrics == {"duplicateSamples": 2, "evalSamplesInTraining": 1}
+    assert [warning[:50] for warning in found.warnings] == [
+        "dataset tea: nothing reads column 'sytem' (1 of 3 ",
+        "dataset tea: 2 of 3 rows hold control tokens in th",
+        "dataset tea: 1 of 3 rows have an empty answer: the",
+        "dataset plain: 1 of 2 rows repeat an earlier row o",
+        "dataset tea: 1 of 3 rows repeat an earlier row of ",
+        "dataset quiz: 1 of 1 rows are trained on, too, so ",
+    ]
+
+
+def test_control_tokens_may_be_refused(scene: Scene) -> None:
+    scene.add_dataset("tea", [GOOD, GOOD | {"output": "Hello<|im_end|>"}], controlTokens="Refuse")
+    assert "row 2: its answer 1 holds <|im_end|>, which the template writes itself" in failure(scene).message
+
+
+def test_a_column_that_the_job_names_and_no_row_has_is_an_error_beside_those_of_rows(scene: Scene) -> None:
+    columns = {"prompt": "instruction", "response": "output", "system": "persona"}
+    scene.add_dataset("tea", [GOOD, GOOD | {"system_prompt": "Be brief."}], columns=columns)
+    named = (
+        "dataset tea: columns.system is 'persona', which no row has; rows have instruction, output, system_prompt. Did "
+        "you mean to set columns.system to 'system_prompt'?"
+    )
+    assert failure(scene).message == named
+    scene.add_dataset("bad", [{"instruction": "Hi"}])
+    assert failure(scene).message.startswith(named + " 1 row is invalid: dataset bad, ")
+
+
 def picture(directory: Path, name: str = "cat.png") -> bytes:
     """Write an image beside a dataset; returns its bytes."""
     stream = io.BytesIO()
@@ -243,6 +287,21 @@ def test_a_row_whose_images_cannot_be_used_is_named_with_its_file(
     message = failure(scene, "qwen2_vl").message
     assert "dataset cats, file data.json, row 1: " in message
     assert expected in message
+
+
+def test_images_that_stand_in_another_column_are_pointed_at(scene: Scene) -> None:
+    scene.add_dataset("cats", [{"instruction": "<image>What?", "output": "A cat.", "image": "cat.png"}])
+    assert failure(scene, "qwen2_vl").message.endswith(
+        "1 times '<image>' in its messages, but 0 images; the row has 'image': set columns.images to 'image'"
+    )
+
+
+def test_the_same_text_with_another_image_is_another_row(scene: Scene) -> None:
+    row = {"instruction": "<image>What?", "output": "A cat."}
+    path = scene.add_dataset("cats", [row | {"images": [name]} for name in ("cat.png", "same.png", "other.jpg")])
+    for name in ("cat.png", "same.png", "other.jpg"):
+        picture(path.parent, name)
+    assert normalised(scene, "qwen2_vl").metrics == {"duplicateSamples": 1}
 
 
 @pytest.mark.parametrize("what", ["images", "videos"])

@@ -100,6 +100,11 @@ def test_a_call_may_have_no_arguments(arguments: Any) -> None:
     assert called(read(USER, message))[0]["arguments"] == {}
 
 
+def test_an_answer_with_weight_zero_is_not_learnt() -> None:
+    messages = read(USER, ANSWER | {"weight": 0}, USER, ANSWER | {"weight": 1}, USER, ANSWER | {"weight": 0}).messages
+    assert messages == [USER, ANSWER | {"learn": False}, USER, ANSWER]
+
+
 def test_the_nulls_of_a_parquet_struct_are_no_fields() -> None:
     nulls: dict[str, Any] = {"tool_calls": None, "reasoning_content": None, "name": None, "function_call": None}
     assert read(USER | nulls, ANSWER | nulls).messages == [USER, ANSWER]
@@ -155,7 +160,7 @@ PICTURE = {"type": "image", "image": "a.png"}
             [USER, {"role": "assistant", "tool_calls": [{"function": {"name": "w", "arguments": "{"}}]}],
             "message 2: function call 1: the arguments are not valid JSON",
         ),
-        ([USER, ANSWER | {"weight": 0}], "message 2: 'weight' is 0, but every answer is trained on"),
+        ([USER, ANSWER | {"weight": 0}], "none of its answers is to be learned; take the row out"),
         (
             [USER, ANSWER | {"function_call": {"name": "w"}, "tool_calls": [call("Bonn")]}],
             "message 2: it has 'tool_calls' and 'function_call', their older form; leave one of the two",
@@ -195,5 +200,5 @@ def test_a_wrong_message_is_named(messages: list[dict[str, Any]], expected: str)
 
 
 def test_a_row_without_messages_names_what_it_has() -> None:
-    with pytest.raises(RowProblem, match=r"the row has 'conversations': set columns.messages to 'conversations'"):
-        conversation(DATASET, {"conversations": []})
+    with pytest.raises(RowProblem, match=r"field 'messages' is missing; openai rows need it \(the row has chat;"):
+        conversation(DATASET, {"chat": "Hi"})

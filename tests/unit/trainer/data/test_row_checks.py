@@ -107,10 +107,33 @@ def test_tags_name_other_keys_and_roles() -> None:
     assert [message["role"] for message in conversation(dataset, row).messages] == ["user", "assistant"]
 
 
-def test_a_leading_system_message_is_the_system_prompt() -> None:
-    value = conversation(SHAREGPT, turns(("system", "Be kind."), ("human", "Hi"), ("gpt", "Hello")))
+@pytest.mark.parametrize("column", [None, " ", "Be kind.\n"])
+def test_a_leading_system_message_is_the_system_prompt(column: str | None) -> None:
+    row = turns(("system", "Be kind."), ("human", "Hi"), ("gpt", "Hello")) | {"system": column}
+    value = conversation(SHAREGPT, row)
     assert value.system == "Be kind."
     assert len(value.messages) == 2
+
+
+def test_two_system_prompts_are_refused() -> None:
+    row = turns(("system", "Be kind."), ("human", "Hi"), ("gpt", "Hello")) | {"system": "Be brief."}
+    assert problem(SHAREGPT, row) == (
+        "it has a system prompt in the column 'system' and another in its first message; leave one of the two"
+    )
+
+
+@pytest.mark.parametrize("format_", ["alpaca", "sharegpt", "openai"])
+def test_system_tools_and_media_are_read_in_every_format_without_being_named(format_: Any) -> None:
+    said = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+    row = {"instruction": "Hi", "output": "Hello", "messages": said, **turns(("human", "Hi"), ("gpt", "Hello"))}
+    more = {"system": "Be kind.", "tools": [{"name": "shop"}], "images": ["a.png"], "videos": ["a.mp4"]}
+    value = conversation(Dataset(name="d", format=format_), row | more)
+    assert (value.system, json.loads(value.tools)[0]["function"]) == ("Be kind.", {"name": "shop"})
+    assert (value.images, value.videos) == (["a.png"], ["a.mp4"])
+
+
+def test_a_wish_about_a_whole_row_is_looked_at() -> None:
+    assert problem(ALPACA, {"instruction": "Hi", "output": "Hello", "weight": 0.5}).startswith("'weight' gives the row")
 
 
 def test_tool_calls_and_observations_take_their_turns() -> None:
@@ -139,8 +162,11 @@ def test_tool_calls_and_observations_take_their_turns() -> None:
         ({"conversations": "x"}, "field 'conversations' is text; expected a list of messages"),
         ({"conversations": ["x", "y"]}, "message 1 is text; expected an object with 'from' and 'value'"),
         ({"conversations": [{"from": "human", "value": 3}]}, "message 1: 'value' is a number; expected text"),
-        ({"messages": []}, "the row has 'messages': set columns.messages to 'messages'"),
-        ({"conversations": [{"role": "user", "content": "x"}]}, "the message has 'role': set tags.role to 'role'"),
+        ({"messages": []}, "field 'conversations' is missing; sharegpt rows need it (the row has messages;"),
+        (
+            {"conversations": [{"role": "user", "content": "x"}]},
+            "set tags.role to 'role' and tags.content to 'content'",
+        ),
         (turns(("human", "a"), ("gpt", "b")) | {"tools": ["x"]}, "field 'tools' lists text; every tool must be"),
         (turns(("human", "a"), ("function_call", "{}")), "message 2: function call 1 needs a name, such as"),
         (turns(("human", "a"), ("function_call", "call it")), "message 2: a function call must be JSON, such as"),
@@ -290,3 +316,8 @@ def test_user_messages_in_a_row_become_one() -> None:
     value = conversation(SHAREGPT, turns(("human", "Look:"), ("human", "a vase."), ("gpt", "Nice.")))
     assert value.messages[0]["content"] == "Look:\na vase."
     assert value.remarks == (JOINED_QUESTIONS,)
+
+
+def test_a_column_may_be_switched_off() -> None:
+    row = turns(("system", "Be kind."), ("human", "Hi"), ("gpt", "Hello")) | {"system": "Be brief."}
+    assert conversation(Dataset(name="d", format="sharegpt", columns={"system": None}), row).system == "Be kind."

@@ -69,6 +69,7 @@ def test_the_report_holds_counts_warnings_template_and_the_models_shape(scene: S
     metrics = prepared(scene)
     shape = metrics.pop("model")
     assert metrics == COUNTS | {
+        "duplicateSamples": 0,
         "template": "qwen3",
         "warnings": [
             "dataset support: 1 of 2 rows have an empty answer: they teach to be silent (file data.json, row 2)",
@@ -94,9 +95,19 @@ def test_warnings_are_few_and_short_in_the_report_and_whole_in_the_record(
     scene.add_dataset("support", [GOOD])
     monkeypatch.setattr(model_checks, "check", lambda *_: ["x" * 400] * 9)
     warnings = prepared(scene)["warnings"]
-    assert [len(warning) for warning in warnings] == [300] * 5
+    assert [len(warning) for warning in warnings[:-1]] == [300] * 4
     assert warnings[0].endswith("...")
+    assert warnings[-1] == "6 more warnings stand in the log and in prepare.json"
     assert len(recorded(scene)["warnings"]) == 10
+
+
+def test_warnings_of_rows_come_before_those_of_the_model(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene.add_dataset("support", [GOOD | {"sytem": "Be brief."}])
+    monkeypatch.setattr(model_checks, "check", lambda *_: ["the model"])
+    assert prepared(scene)["warnings"][:2] == [
+        "dataset support: nothing reads column 'sytem' (1 of 1 rows: set columns.system to 'sytem')",
+        "the model",
+    ]
 
 
 def test_a_preparation_done_for_the_same_inputs_returns_at_once(scene: Scene, tokenised: list[Any]) -> None:

@@ -1,0 +1,96 @@
+"""Control tokens inside the texts of rows: the tokenizer makes the template's own tokens of them.
+
+A text that holds `<|im_end|>` ends its turn there. Rows like that are warned of or refused (`controlTokens`); ADR 0088
+says why they cannot be escaped. Tokens that are content of their own (boxes, fill in the middle) are left alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+
+from qwensft_trainer.data.row_checks import Conversation
+from qwensft_trainer.data.row_fields import RowProblem
+from qwensft_trainer.model import families
+
+_TURNS = re.compile(
+    r"<\|(?:im_start|im_end|endoftext"
+    r"|vision_start|vision_end|vision_pad|image_pad|video_pad|audio_start|audio_end|audio_pad)\|>"
+)
+_PADS = ("<|image_pad|>", "<|video_pad|>")
+# Of other models' templates: Llama 2 and 3, Mistral, Gemma, Phi, Zephyr, DeepSeek. "</s>" ends a text, else it is HTML.
+_FOREIGN = re.compile(
+    r"<\|(?:eot_id|end_of_text|begin_of_text|start_header_id|end_header_id|assistant|user|system|end)\|>"
+    r"|\[/INST\]|<(?:start|end)_of_turn>|<\uff5c(?:User|Assistant|end\u2581of\u2581sentence)\uff5c>|</s>\s*\Z"
+)
+
+_OWN = "control tokens in their texts, which end or nest turns (the template writes its own; take them out)"
+_OTHERS = "marks of another model's template in their texts, which are learned as text (take them out)"
+
+
+class ControlTokens:
+    """Counts the rows of one dataset that hold control tokens, and where the first one stands."""
+
+    def __init__(self, template: str, *, refuse: bool = False) -> None:
+        self._vision = template in families.VISION
+        self._refuse = refuse
+        self._own = _Found()
+        self._foreign = _Found()
+
+    def add(self, place: str, row: Conversation) -> None:
+        """Look through a row; `place` names its file and number. Raises RowProblem where it must not be trained on."""
+        for part, text in _texts(row):
+            if "<" not in text and "[" not in text:
+                continue
+            if tokens := _TURNS.findall(text):
+                self._check(part, set(tokens))
+                self._own.add(place, part, tokens)
+            if tokens := [token.strip() for token in _FOREIGN.findall(text)]:
+                self._foreign.add(place, part, tokens)
+
+    def warnings(self, dataset: str, rows: int) -> list[str]:
+        """One sentence for each of the two kinds of tokens that some of the dataset's `rows` hold."""
+        return [
+            f"dataset {dataset}: {found.rows} of {rows} rows hold {what}: {found.listed()}"
+            for what, found in ((_OWN, self._own), (_OTHERS, self._foreign))
+            if found.rows
+        ]
+
+    def _check(self, part: str, tokens: set[str]) -> None:
+        if self._vision and (pad := next((pad for pad in _PADS if pad in tokens), None)):
+            written = "<image>" if pad == _PADS[0] else "<video>"
+            raise RowProblem(
+                f"its {part} holds {pad}, which stands for no file: training would end there. Write {written} where "
+                "the file belongs; the template does the rest"
+            )
+        if self._refuse:
+            raise RowProblem(
+                f"its {part} holds {', '.join(sorted(tokens))}, which the template writes itself: take it out, or set "
+                "the dataset's controlTokens to Warn"
+            )
+
+
+class _Found:
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._first = self._last = ""
+        self.rows = 0
+
+    def add(self, place: str, part: str, tokens: list[str]) -> None:
+        self._first = self._first or f"{place}, {part}"
+        self._counts.update(tokens)
+        self.rows += place != self._last
+        self._last = place
+
+    def listed(self) -> str:
+        counts = ", ".join(f"{count} times {token}" for token, count in self._counts.most_common())
+        return f"{counts}, first in {self._first}"
+
+
+def _texts(row: Conversation) -> Iterator[tuple[str, str]]:
+    """Each text with what it is, such as "answer 2"."""
+    yield "system prompt", row.system
+    yield "tool descriptions", row.tools
+    for index, message in enumerate(row.messages):
+        yield f"{'answer' if index % 2 else 'question'} {index // 2 + 1}", message["content"]

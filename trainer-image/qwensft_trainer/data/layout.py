@@ -1,0 +1,127 @@
+"""How each format lays a row out: its columns, the keys of its messages, and which format a row has that does not fit.
+
+What a row then means is read in row_checks.py.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from qwensft_trainer.contract.config import Dataset
+
+_MEDIA_COLUMNS = {"images": "images", "videos": "videos"}
+_COMMON_COLUMNS = {"system": "system", "tools": "tools"} | _MEDIA_COLUMNS
+DEFAULT_COLUMNS = {
+    "alpaca": {"prompt": "instruction", "query": "input", "response": "output", "history": "history"} | _COMMON_COLUMNS,
+    "sharegpt": {"messages": "conversations"} | _COMMON_COLUMNS,
+    "openai": {"messages": "messages"} | _COMMON_COLUMNS,
+}
+NEEDED = ("prompt", "response", "messages")
+_KEYS = {"sharegpt": ("from", "value"), "openai": ("role", "content")}
+ROLE_KEYS = tuple(role for role, _ in _KEYS.values())
+_USUAL_TAGS = {
+    "role_tag": "from",
+    "content_tag": "value",
+    "user_tag": "human",
+    "assistant_tag": "gpt",
+    "observation_tag": "observation",
+    "function_tag": "function_call",
+    "system_tag": "system",
+}
+
+
+def columns_of(dataset: Dataset) -> dict[str, str]:
+    """The column that each part of a row (LLaMA-Factory's name of it) is read from."""
+    return {part: name for part, name in (DEFAULT_COLUMNS[dataset.format] | dataset.columns).items() if name}
+
+
+def named_columns(dataset: Dataset) -> dict[str, str]:
+    """The columns to which the job gives another name than they have anyway."""
+    usual = DEFAULT_COLUMNS[dataset.format]
+    return {part: name for part, name in dataset.columns.items() if name and name != usual.get(part)}
+
+
+def keys_of(dataset: Dataset) -> tuple[str, str]:
+    """The keys of a message that hold its role and its text; alpaca rows have no messages."""
+    role, content = _KEYS[dataset.format]
+    return dataset.tags.get("role_tag") or role, dataset.tags.get("content_tag") or content
+
+
+@dataclass(frozen=True)
+class Messages:
+    """A column that holds a conversation: its messages, and the keys of role and text in the first one."""
+
+    column: str
+    messages: list[Any]
+    role: str
+    content: str
+
+    @property
+    def format(self) -> str | None:
+        """The format that has these keys, None for a mixture."""
+        return next((name for name, keys in _KEYS.items() if keys == (self.role, self.content)), None)
+
+
+def conversations(row: Mapping[str, Any]) -> Iterator[Messages]:
+    """The columns of a row that hold lists of messages with usual keys, those with a usual name first."""
+    usual = [columns["messages"] for columns in DEFAULT_COLUMNS.values() if "messages" in columns]
+    for column in sorted(map(str, row), key=lambda name: name not in usual):
+        messages = listed(row[column])
+        first = messages[0] if messages and isinstance(messages[0], dict) else {}
+        role, content = (
+            next((key for key in keys if key in first), None) for keys in zip(*_KEYS.values(), strict=True)
+        )
+        if role and content:
+            yield Messages(column, messages or [], role, content)
+
+
+def listed(value: Any) -> list[Any] | None:
+    """A list, also one written as JSON text, as in a cell of a CSV file; None for anything else."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return None
+    return value if isinstance(value, list) else None
+
+
+def misfit(dataset: Dataset, row: Mapping[str, Any]) -> str | None:
+    """All that is to be set for a row that is laid out otherwise than the job says; None where it is not."""
+    columns = columns_of(dataset)
+    if dataset.format == "alpaca":
+        if any(row.get(columns[part]) is not None for part in ("prompt", "response")):
+            return None
+        return next((_all_of(dataset, found) for found in conversations(row)), None)
+    there = [found for found in conversations(row) if found.column == columns["messages"]]
+    if row.get(columns["messages"]) is not None and not there:
+        return None
+    found = next(iter(there or conversations(row)), None)
+    if found is not None:
+        fits = found.column == columns["messages"] and (found.role, found.content) == keys_of(dataset)
+        return None if fits else _all_of(dataset, found)
+    prompt, response = (DEFAULT_COLUMNS["alpaca"][part] for part in ("prompt", "response"))
+    if prompt in row and response in row:
+        return f"the row has '{prompt}' and '{response}', as format alpaca: set the dataset's format to alpaca"
+    return None
+
+
+def _all_of(dataset: Dataset, found: Messages) -> str:
+    tags = dataset.tags if dataset.format == "sharegpt" else {}
+    own_tags = any(tags.get(tag) not in (None, usual) for tag, usual in _USUAL_TAGS.items())
+    # Only sharegpt has tags. They read a mixture of both formats' keys; and what the job says of roles is kept.
+    wanted = found.format if found.format and not own_tags else "sharegpt"
+    settings = [] if wanted == dataset.format else [f"the dataset's format to {wanted}"]
+    if found.column != (named_columns(dataset).get("messages") or DEFAULT_COLUMNS[wanted]["messages"]):
+        settings.append(f"columns.messages to '{found.column}'")
+    for tag, key, usual in zip(("role", "content"), (found.role, found.content), _KEYS["sharegpt"], strict=True):
+        if wanted == "sharegpt" and key != (tags.get(f"{tag}_tag") or usual):
+            settings.append(f"tags.{tag} to '{key}'")
+    *before, last = settings
+    return (
+        f"the row has '{found.column}', a list of messages with '{found.role}' and '{found.content}'"
+        f"{f', as format {found.format}' if found.format else ''}: set "
+        + (f"{', '.join(before)} and {last}" if before else last)
+    )
