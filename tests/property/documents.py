@@ -82,6 +82,8 @@ class _Base:
     vision: bool = False
     experts: bool = False
     pre_quantised: bool = False
+    linear_attention: bool = False
+    always_thinks: bool = False
 
 
 _BASES = st.sampled_from(
@@ -92,7 +94,8 @@ _BASES = st.sampled_from(
         _Base("Qwen/Qwen2.5-7B-Instruct-AWQ", pre_quantised=True),
         _Base("Qwen/Qwen3-30B-A3B", reasoning=True, experts=True),
         _Base("Qwen/Qwen2.5-VL-7B-Instruct", vision=True),
-        _Base("Qwen/Qwen3.5-4B", reasoning=True, vision=True),
+        _Base("Qwen/Qwen3.5-4B", reasoning=True, vision=True, linear_attention=True),
+        _Base("Qwen/Qwen3-4B-Thinking-2507", reasoning=True, always_thinks=True),
         _Base("acme/unheard-of", reasoning=True, vision=True),
         _Base("acme/tuned", template="qwen3_vl_nothink", vision=True),
         _Base("acme/tuned", template="qwen3", reasoning=True),
@@ -110,7 +113,7 @@ def _models(draw: st.DrawFn, base: _Base) -> Document:
     if base.template:
         model["template"] = base.template
     if base.reasoning and draw(st.booleans()):
-        model["enableThinking"] = draw(st.booleans())
+        model["enableThinking"] = base.always_thinks or draw(st.booleans())
     if draw(st.booleans()):
         model |= draw(st.one_of(_MOUNTS.map(lambda at: {"source": at}), _DOWNLOADS.map(lambda at: {"source": at})))
     if not set(model.get("source", {})) & {"volume", "image"} and draw(st.booleans()):
@@ -290,6 +293,8 @@ def _specs(draw: st.DrawFn) -> Document:
         "datasets": datasets,
         "training": draw(_trainings(precisions, accelerated, weighted)),
     }
+    if base.linear_attention:
+        spec["training"].pop("neatPacking", None)
     if draw(st.booleans()):
         spec["tuning"] = draw(_tunings(base, zero3, any(added.values())))
     worker = draw(_WORKER)

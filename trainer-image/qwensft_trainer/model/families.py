@@ -1,6 +1,6 @@
 """Which of LLaMA-Factory's templates a Qwen model needs, told by its config.json and its chat template.
 
-The names and what they stand for are LLaMA-Factory's (llamafactory/data/template.py).
+The names and what they stand for are LLaMA-Factory's (llamafactory/data/template.py). What families cannot do: ADR 0086.
 """
 
 from __future__ import annotations
@@ -22,8 +22,12 @@ REASONING: Final = frozenset({"qwen3", "qwen3_vl", "qwen3_5", "qwen3_6"})
 QWEN3_5: Final = frozenset({"qwen3_5", "qwen3_5_nothink", "qwen3_6"})
 """Templates whose models' chat templates trim every text and put the tools before the system prompt."""
 
+LINEAR_ATTENTION: Final = frozenset({"qwen3_next", "qwen3_5", "qwen3_5_moe"})
+"""Types of models with layers of linear attention (gated delta net), beside those of full attention."""
+
 _THINK = "<think>"
 _CHATML = "<|im_start|>"
+_END_OF_TEXT = 151643  # <|endoftext|> in the vocabulary of Qwen2 to Qwen3
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,19 @@ def doubts(template: str, directory: Path) -> list[str]:
         f"template {template} trains answers with {_THINK} blocks, but this model's chat template has none: it looks "
         f"like an Instruct model. spec.model.template: {family.plain} fits it"
     ]
+
+
+def always_thinks(directory: Path) -> bool:
+    """Whether the model's chat template has thoughts and no way to ask without them."""
+    text = chat_template(directory) or ""
+    return _THINK in text and "enable_thinking" not in text
+
+
+def is_base(directory: Path) -> bool:
+    """Whether the model ends its texts as base models do: with <|endoftext|>, and never with a turn's end."""
+    generation = files.read_json_object(directory / "generation_config.json") or {}
+    ends = generation.get("eos_token_id", config_of(directory).get("eos_token_id"))
+    return ends in (_END_OF_TEXT, [_END_OF_TEXT])
 
 
 def model_type_of(directory: Path) -> str:

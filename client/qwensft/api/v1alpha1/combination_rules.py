@@ -12,10 +12,12 @@ from typing import Final
 from .base import Rule
 from .families import (
     FAMILIES,
+    LINEAR_ATTENTION,
     MIXTURE_OF_EXPERTS,
     PRE_QUANTISED,
     VISION,
     family_pattern,
+    has_linear_attention,
     is_mixture_of_experts,
     is_pre_quantised,
 )
@@ -178,6 +180,13 @@ _BASE = (
             or not is_mixture_of_experts(spec.model.name)
         ),
         field=".tuning.quantization",
+    ),
+    Rule(
+        cel=f"!self.?training.?neatPacking.orDefault() || !self.model.name.matches(r'{LINEAR_ATTENTION}')",
+        message="neatPacking cannot keep packed rows apart in a model with linear attention (Qwen3-Next, "
+        "Qwen3-Coder-Next, Qwen3.5, Qwen3.6): remove training.neatPacking",
+        check=lambda spec: not spec.training.neat_packing or not has_linear_attention(spec.model.name),
+        field=".training.neatPacking",
     ),
     Rule(
         cel=f"!{_NEW_TOKENS} || !{_QUANTISED}",

@@ -69,6 +69,12 @@ FAMILIES: Final = (
 MIXTURE_OF_EXPERTS: Final = rf"^{_OWNER}Qwen[^/]*-([0-9]+(\.[0-9]+)?B-A[0-9]+(\.[0-9]+)?B|Coder-Next)(-[^/]*)?$"
 """Names of mixtures of experts: the size is followed by that of the active part."""
 
+LINEAR_ATTENTION: Final = rf"^{_OWNER}Qwen3(\.[56]-|-Next-|-Coder-Next)[^/]*$"
+"""Names of models with layers of linear attention (gated delta net), beside those of full attention."""
+
+NOT_YET: Final = rf"^{_OWNER}Qwen3\.8-[^/]*$"
+"""Names of models that LLaMA-Factory does not know in the release that the trainer image holds."""
+
 PRE_QUANTISED: Final = r"^.*-(AWQ|GPTQ-Int[48])$"
 """Names of models that are published quantised, in a form whose weights cannot be sharded."""
 
@@ -96,6 +102,16 @@ def infer_template(name: str) -> str | None:
 def is_mixture_of_experts(name: str) -> bool:
     """Whether the name tells a mixture of experts."""
     return re.fullmatch(MIXTURE_OF_EXPERTS, name) is not None
+
+
+def has_linear_attention(name: str) -> bool:
+    """Whether the name tells layers of linear attention."""
+    return re.fullmatch(LINEAR_ATTENTION, name) is not None
+
+
+def is_not_yet_known(name: str) -> bool:
+    """Whether the name tells a model that cannot be trained yet."""
+    return re.fullmatch(NOT_YET, name) is not None
 
 
 def is_pre_quantised(name: str) -> bool:

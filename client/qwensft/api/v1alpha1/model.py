@@ -11,7 +11,17 @@ from pydantic import Field
 
 from .base import ApiModel, Rule, argument, exactly_one_of
 from .common import Endpoint, RelativePath, RepositoryName, Revision, SecretKeyRef, VolumePath
-from .families import FAMILIES, REASONING, VISION, family_pattern, infer_template
+from .families import (
+    FAMILIES,
+    NOT_YET,
+    REASONING,
+    VISION,
+    Family,
+    family_pattern,
+    find_family,
+    infer_template,
+    is_not_yet_known,
+)
 
 Template = Literal[
     "qwen",
@@ -26,6 +36,13 @@ Template = Literal[
 ]
 Attention = Literal["auto", "fa2", "sdpa", "eager"]
 
+
+def _thinks_always(family: Family) -> bool:
+    """Of QwQ and QVQ enableThinking says nothing: their templates do not know it."""
+    return family.thinking == "always" and family.template in REASONING
+
+
+_ALWAYS_THINKING = family_pattern(family for family in FAMILIES if _thinks_always(family))
 _PLAIN_FAMILY = family_pattern(family for family in FAMILIES if family.template not in REASONING)
 
 Token = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x20,]([^\x00-\x1f,]*[^\x00-\x20,])?$")]
@@ -111,6 +128,24 @@ class Model(ApiModel):
             message=f"enableThinking applies to the templates {', '.join(REASONING)} only: remove enableThinking",
             check=_thinking_fits,
             field=".enableThinking",
+        ),
+        Rule(
+            cel=f"self.?enableThinking.orValue(true) || !self.name.matches(r'{_ALWAYS_THINKING}')",
+            message="the model always thinks, and cannot be asked otherwise: remove enableThinking: false, or use an "
+            "Instruct or a hybrid model",
+            check=lambda model: (
+                model.enable_thinking is not False
+                or (family := find_family(model.name)) is None
+                or not _thinks_always(family)
+            ),
+            field=".enableThinking",
+        ),
+        Rule(
+            cel=f"!self.name.matches(r'{NOT_YET}')",
+            message="Qwen3.8 is not known to LLaMA-Factory 0.9.5, which this version trains with: use Qwen3.6 or "
+            "Qwen3.5 until a newer release is in the trainer image",
+            check=lambda model: not is_not_yet_known(model.name),
+            field=".name",
         ),
         Rule(
             cel="!has(self.cache) || !has(self.source) || has(self.source.huggingFace) || has(self.source.modelScope)",

@@ -70,6 +70,11 @@ def _thinking(job: CheckedJob) -> Iterator[str]:
             f"spec.model.enableThinking is set, but the model's template, {job.template}, knows no thinking: remove "
             f"it. Templates that do are {', '.join(sorted(families.REASONING))}."
         )
+    if job.arguments.get("enable_thinking") is False and families.always_thinks(job.run.model.path):
+        raise invalid_config(
+            f"spec.model.enableThinking is false, but {job.run.model.name} always thinks by its chat template, and "
+            "cannot be asked otherwise: remove it, or use an Instruct or a hybrid model."
+        )
     yield from families.doubts(job.template, job.run.model.path)
 
 
@@ -117,6 +122,32 @@ def _attention(job: CheckedJob) -> Iterator[str]:
             f"which is absent here. Set spec.model.attention to sdpa, {OTHER_IMAGE}."
         )
     yield from ()
+
+
+def _linear_attention(job: CheckedJob) -> Iterator[str]:
+    if job.model.model_type not in families.LINEAR_ATTENTION:
+        return
+    if job.is_on("neat_packing"):
+        raise invalid_config(
+            f"spec.training.neatPacking cannot keep packed rows apart in {job.run.model.name}, whose linear attention "
+            "(gated delta net) goes on from one row into the next: remove it."
+        )
+    if job.run.accelerator.count > 0 and not has_package("fla"):
+        yield (
+            "this model has layers of linear attention, which are slow and take more memory without the package "
+            f"flash-linear-attention: take an image that holds it ({OTHER_IMAGE.removeprefix('or ')})"
+        )
+
+
+def _chat_tokens(job: CheckedJob) -> Iterator[str]:
+    """Qwen2.5's base models never saw the tokens that end and begin turns; the frozen embeddings stay as they are."""
+    learns = {"embed_tokens", "lm_head"} & set(job.names("additional_target"))
+    if job.model.model_type == "qwen2" and job.has_adapter and not learns and families.is_base(job.run.model.path):
+        yield (
+            "this is a base model whose <|im_start|> and <|im_end|> were hardly trained, and an adapter leaves their "
+            "embeddings as they are: it may not learn to end its answers. Use the Instruct model, or add embed_tokens "
+            "and lm_head to spec.tuning.lora.additionalTargets"
+        )
 
 
 def _liger(job: CheckedJob) -> Iterator[str]:
@@ -178,6 +209,8 @@ _RULES: tuple[Rule, ...] = (
     _cpu,
     _deepspeed,
     _attention,
+    _linear_attention,
+    _chat_tokens,
     _liger,
     *module_checks.RULES,  # then the finer points
     _length,

