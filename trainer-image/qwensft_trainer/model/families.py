@@ -1,6 +1,6 @@
 """Which of LLaMA-Factory's templates a Qwen model needs, told by its config.json and its chat template.
 
-The names and what they stand for are LLaMA-Factory's (llamafactory/data/template.py). What families cannot do: ADR 0086.
+The names and what they stand for are LLaMA-Factory's (llamafactory/data/template.py). What one cannot do: ADR 0086.
 """
 
 from __future__ import annotations
