@@ -62,7 +62,7 @@ def test_tokens_that_are_content_and_other_text_pass(text: str) -> None:
 
 def test_marks_of_other_templates_are_told_apart() -> None:
     (found,) = warnings(row(question="[INST] Which? [/INST]", answer="Green. </s>\n"))
-    assert found.startswith("dataset tea: 1 of 1 rows hold marks of another model's template in their texts")
+    assert found.startswith("dataset tea: 1 of 1 rows hold marks of another model's template or trainer in their texts")
     assert "1 times [/INST], 1 times </s>" in found
 
 
