@@ -66,6 +66,14 @@ def test_marks_of_other_templates_are_told_apart() -> None:
     assert "1 times [/INST], 1 times </s>" in found
 
 
+@pytest.mark.parametrize(
+    "mark", ["<|eot_id|>", "<end_of_turn>", "<\uff5cUser\uff5c>", "</s>", "<bbox>", "<ref-object>"]
+)
+def test_every_mark_is_found(mark: str) -> None:
+    (found,) = warnings(row(answer=f"Green.{mark}"))
+    assert f": 1 times {mark}, first in file a.json, row 1, answer 1" in found
+
+
 def test_refusing_names_text_and_tokens_but_not_what_is_said() -> None:
     tokens = ControlTokens("qwen3", refuse=True)
     tokens.add("", row())
