@@ -30,6 +30,8 @@ _COUNTS = (
     "tokens",
     "evalSamples",
     "truncatedSamples",
+    "duplicateSamples",
+    "evalSamplesInTraining",
     "lengthP50",
     "lengthMax",
     "step",

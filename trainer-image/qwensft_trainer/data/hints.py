@@ -45,6 +45,7 @@ _NOTES = {
     **dict.fromkeys(("enable_thinking", "chat_template_kwargs"), "spec.model.enableThinking holds for all rows"),
     **dict.fromkeys(("mask", "masked"), "'train': false in a message leaves it out"),
     "split": "rows of all splits are used",
+    "objects": "write the boxes themselves in place of <bbox> and <ref-object>",
 }
 _KEY_NOTES = {
     **dict.fromkeys(("images", "image", "videos", "video"), "files belong into a column of the row"),
@@ -54,7 +55,7 @@ _PART_NOTES = dict.fromkeys(
     ("url", "path", "base64", "data", "source", "file"), "a file belongs under 'image' or 'video'"
 )
 
-_SIMILAR = 0.8
+_SIMILAR = 0.85
 
 
 def of_column(name: str, free: Mapping[str, str], *, sees: bool) -> str | None:

@@ -33,6 +33,12 @@ _USUAL_TAGS = {
 }
 
 
+# What question and answer are called in published datasets, in lower case.
+QUESTIONS = ("instruction", "prompt", "question", "query", "problem", "input")
+_ANSWERS = ("output", "response", "completion", "answer", "solution", "generated_solution", "target")
+ASKING = ("user", "human", "system", "tool", "observation")
+
+
 def columns_of(dataset: Dataset) -> dict[str, str]:
     """The column that each part of a row (LLaMA-Factory's name of it) is read from."""
     return {part: name for part, name in (DEFAULT_COLUMNS[dataset.format] | dataset.columns).items() if name}
@@ -64,6 +70,16 @@ class Messages:
         """The format that has these keys, None for a mixture."""
         return next((name for name, keys in _KEYS.items() if keys == (self.role, self.content)), None)
 
+    @property
+    def is_question(self) -> bool:
+        """Whether an answer is missing at the end."""
+        return isinstance(last := self.messages[-1], dict) and last.get(self.role) in ASKING
+
+    @property
+    def is_answer(self) -> bool:
+        """Whether a question is missing at the beginning."""
+        return self.messages[0].get(self.role) not in ASKING
+
 
 def conversations(row: Mapping[str, Any]) -> Iterator[Messages]:
     """The columns of a row that hold lists of messages with usual keys, those with a usual name first."""
@@ -92,23 +108,62 @@ def misfit(dataset: Dataset, row: Mapping[str, Any]) -> str | None:
     """All that is to be set for a row that is laid out otherwise than the job says; None where it is not."""
     columns = columns_of(dataset)
     if dataset.format == "alpaca":
-        if any(row.get(columns[part]) is not None for part in ("prompt", "response")):
+        if all(columns[part] in row for part in ("prompt", "response")):
             return None
-        return next((_all_of(dataset, found) for found in conversations(row)), None)
-    there = [found for found in conversations(row) if found.column == columns["messages"]]
-    if row.get(columns["messages"]) is not None and not there:
+        return _other_names(dataset, row) or _of_messages(dataset, list(conversations(row))) or _plain_text(row)
+    found = sorted(conversations(row), key=lambda one: one.column != columns["messages"])
+    if not found or found[0].column != columns["messages"]:
+        if columns["messages"] in row:
+            return None
+        return _of_messages(dataset, found) or _other_names(dataset, row) or _plain_text(row)
+    return _of_messages(dataset, found)
+
+
+def _of_messages(dataset: Dataset, found: list[Messages]) -> str | None:
+    """For a row with `found` conversations, of which the first is the likeliest."""
+    question = next((one for one in found if one.is_question), None)
+    answer = next((one for one in found if one.is_answer and not one.is_question), None)
+    if question is not None and answer is not None:
+        settings = _settings(dataset, question)
+        return (
+            f"the row has its question in '{question.column}' and its answer in '{answer.column}': append the one to "
+            f"the other{f', and set {settings}' if settings else ''}"
+        )
+    if not found or not (settings := _settings(dataset, found[0])):
         return None
-    found = next(iter(there or conversations(row)), None)
-    if found is not None:
-        fits = found.column == columns["messages"] and (found.role, found.content) == keys_of(dataset)
-        return None if fits else _all_of(dataset, found)
-    prompt, response = (DEFAULT_COLUMNS["alpaca"][part] for part in ("prompt", "response"))
-    if prompt in row and response in row:
-        return f"the row has '{prompt}' and '{response}', as format alpaca: set the dataset's format to alpaca"
-    return None
+    keys = f"'{found[0].role}' and '{found[0].content}'"
+    return (
+        f"the row has '{found[0].column}', a list of messages with {keys}"
+        f"{f', as format {found[0].format}' if found[0].format else ''}: set {settings}"
+    )
 
 
-def _all_of(dataset: Dataset, found: Messages) -> str:
+def _other_names(dataset: Dataset, row: Mapping[str, Any]) -> str | None:
+    """What to set for a row that has question and answer as texts, by names of their own."""
+    texts = {str(name).lower(): str(name) for name, value in row.items() if isinstance(value, str)}
+    question, answer = (next((texts[name] for name in names if name in texts), None) for names in (QUESTIONS, _ANSWERS))
+    if question is None or answer is None:
+        return None
+    usual = DEFAULT_COLUMNS["alpaca"] | (columns_of(dataset) if dataset.format == "alpaca" else {})
+    settings = [] if dataset.format == "alpaca" else ["the dataset's format to alpaca"]
+    settings += [
+        f"columns.{part} to '{name}'"
+        for part, name in (("prompt", question), ("response", answer))
+        if name != usual[part]
+    ]
+    return f"the row has '{question}' and '{answer}', as format alpaca: set {_and(settings)}"
+
+
+def _plain_text(row: Mapping[str, Any]) -> str | None:
+    if not isinstance(row.get("text"), str):
+        return None
+    return (
+        "the row is one 'text', and supervised fine-tuning needs question and answer apart: write them as "
+        "'instruction' and 'output', without a chat template"
+    )
+
+
+def _settings(dataset: Dataset, found: Messages) -> str:
     tags = dataset.tags if dataset.format == "sharegpt" else {}
     own_tags = any(tags.get(tag) not in (None, usual) for tag, usual in _USUAL_TAGS.items())
     # Only sharegpt has tags. They read a mixture of both formats' keys; and what the job says of roles is kept.
@@ -119,9 +174,8 @@ def _all_of(dataset: Dataset, found: Messages) -> str:
     for tag, key, usual in zip(("role", "content"), (found.role, found.content), _KEYS["sharegpt"], strict=True):
         if wanted == "sharegpt" and key != (tags.get(f"{tag}_tag") or usual):
             settings.append(f"tags.{tag} to '{key}'")
-    *before, last = settings
-    return (
-        f"the row has '{found.column}', a list of messages with '{found.role}' and '{found.content}'"
-        f"{f', as format {found.format}' if found.format else ''}: set "
-        + (f"{', '.join(before)} and {last}" if before else last)
-    )
+    return _and(settings)
+
+
+def _and(settings: list[str]) -> str:
+    return " and ".join([", ".join(settings[:-1]), settings[-1]] if len(settings) > 1 else settings)

@@ -17,6 +17,7 @@ _MASKED = "masked"
 # `mask: true` leaves an answer out for some tools and learns it for others.
 _AMBIGUOUS = "mask"
 _PARTS = ("train_detail", "training_detail")
+_ROW_KEYS = frozenset((*_FLAGS, *_ROW_WEIGHTS))
 
 MESSAGE_KEYS = frozenset((*_FLAGS, *_WEIGHTS, _MASKED, _AMBIGUOUS, *_PARTS))
 """Keys of a message that `learned` reads."""
@@ -55,8 +56,8 @@ def check_row(row: Mapping[str, Any], read: Collection[str]) -> None:
 
     A row counts as often as it occurs, and an answer is left out in its own message.
     """
-    for key in (*_FLAGS, *_ROW_WEIGHTS):
-        value = row.get(key)
+    for key in sorted(_ROW_KEYS & row.keys()):
+        value = row[key]
         if value is None or key in read:
             continue
         if isinstance(value, list):

@@ -76,6 +76,8 @@ class _Parts:
             self.text += part
             return
         form = part.get("type") if isinstance(part, dict) else None
+        if form and "value" in part:  # as the next LLaMA-Factory writes all parts
+            part = {form: part["value"], **part}
         if form == "text" and isinstance(part.get("text"), str):
             self.text += part["text"]
         elif form in _THOUGHTS and isinstance(part.get(_THOUGHTS[form]), str):
@@ -89,5 +91,7 @@ class _Parts:
             # Without a source, the part only marks the place of the next image of the row's images column.
             if source is not None:
                 found.append(medium(source, where))
+        elif form == "text":
+            raise RowProblem(f"{where} is of type text and has no text under 'text'")
         else:
             raise RowProblem(f"{where} is of type {form!r:.40}; expected text, {', '.join(_PARTS)}")

@@ -11,7 +11,9 @@ from typing import Any
 
 from qwensft_trainer.contract.config import Dataset
 from qwensft_trainer.data.layout import (
+    ASKING,
     DEFAULT_COLUMNS,
+    QUESTIONS,
     ROLE_KEYS,
     columns_of,
     conversations,
@@ -34,9 +36,6 @@ LABELS = ("label", "kto_tag", "desirable")
 
 PAIRED = frozenset(name for pair in _PAIRS for name in pair)
 """Columns that hold the one or the other answer of a pair."""
-
-_QUESTIONS = ("instruction", "prompt", "question", "query", "input")
-_ASKING = ("user", "human", "system")
 
 
 def refuse_bad(row: Mapping[str, Any], read: Collection[str]) -> None:
@@ -70,7 +69,7 @@ def _without_answer(dataset: Dataset, columns: Mapping[str, str], row: Mapping[s
     if not messages:
         return True
     last = messages[-1]
-    return isinstance(last, dict) and any(last.get(key) in _ASKING for key in (keys_of(dataset)[0], *ROLE_KEYS))
+    return isinstance(last, dict) and any(last.get(key) in ASKING for key in (keys_of(dataset)[0], *ROLE_KEYS))
 
 
 def _fix(dataset: Dataset, row: Mapping[str, Any], chosen: str, rejected: str) -> str:
@@ -82,7 +81,7 @@ def _fix(dataset: Dataset, row: Mapping[str, Any], chosen: str, rejected: str) -
         usual = question.column == DEFAULT_COLUMNS[question.format or "sharegpt"]["messages"]
         rename = "" if usual else f", and set columns.messages to '{question.column}'"
         return f"append it to '{question.column}' as its last message{rename}"
-    prompt = next((name for name in _QUESTIONS if isinstance(row.get(name), str)), None)
+    prompt = next((name for name in QUESTIONS if isinstance(row.get(name), str)), None)
     if isinstance(row[chosen], str) and prompt is not None:
         known = (named_columns(dataset).get("prompt"), DEFAULT_COLUMNS["alpaca"]["prompt"])
         rename = "" if prompt in known else f"columns.prompt to '{prompt}', "

@@ -79,7 +79,9 @@ class Conversation:
 def conversation(dataset: Dataset, row: Any) -> Conversation:
     """Check one row against its dataset's format and return it in the normal form. Raises RowProblem."""
     if not isinstance(row, dict):
-        raise RowProblem(f"the row is {kind(row)}; every row must be a JSON object")
+        of_messages = isinstance(row, list) and row and isinstance(row[0], dict)
+        hint = '; write its messages as {"messages": [...]}' if of_messages else ""
+        raise RowProblem(f"the row is {kind(row)}; every row must be a JSON object{hint}")
     columns = columns_of(dataset)
     preference.refuse_bad(row, columns.values())
     loss_keys.check_row(row, columns.values())
@@ -177,7 +179,11 @@ def _role(message: Mapping[str, Any], key: str, roles: Mapping[str, str]) -> str
 
 def _require(message: Mapping[str, Any], key: str) -> None:
     if key not in message:
-        raise RowProblem(f"field '{key}' is missing")
+        there = ", ".join(f"'{name!s:.40}'" for name in list(message)[:10])
+        raise RowProblem(
+            f"field '{key}' is missing (the message has {there or 'nothing'}; other names go into tags.role and "
+            "tags.content of format sharegpt)"
+        )
 
 
 def _sharegpt_turn(number: int, role: str, message: Mapping[str, Any], content_key: str) -> Turn:

@@ -20,7 +20,7 @@ _KEYS = {
     "sharegpt": frozenset((*hints.THOUGHTS, "tool_calls")) | loss_keys.MESSAGE_KEYS,
     "openai": frozenset((*hints.THOUGHTS, *hints.CALLS, "tool_call_id")) | loss_keys.MESSAGE_KEYS,
 }
-_PART_KEYS = frozenset(("type", "text", "image", "image_url", "video", "video_url", "thinking", "reasoning"))
+_PART_KEYS = frozenset(("type", "text", "value", "image", "image_url", "video", "video_url", "thinking", "reasoning"))
 _TOOL_ROLES = ("tool", "function", "observation")  # their messages may carry the tool's name
 
 _MOST_NAMES = 1000

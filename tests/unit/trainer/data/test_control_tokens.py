@@ -62,8 +62,16 @@ def test_tokens_that_are_content_and_other_text_pass(text: str) -> None:
 
 def test_marks_of_other_templates_are_told_apart() -> None:
     (found,) = warnings(row(question="[INST] Which? [/INST]", answer="Green. </s>\n"))
-    assert found.startswith("dataset tea: 1 of 1 rows hold marks of another model's template in their texts")
+    assert found.startswith("dataset tea: 1 of 1 rows hold marks of another model's template or trainer in their texts")
     assert "1 times [/INST], 1 times </s>" in found
+
+
+@pytest.mark.parametrize(
+    "mark", ["<|eot_id|>", "<end_of_turn>", "<\uff5cUser\uff5c>", "</s>", "<bbox>", "<ref-object>"]
+)
+def test_every_mark_is_found(mark: str) -> None:
+    (found,) = warnings(row(answer=f"Green.{mark}"))
+    assert f": 1 times {mark}, first in file a.json, row 1, answer 1" in found
 
 
 def test_refusing_names_text_and_tokens_but_not_what_is_said() -> None:

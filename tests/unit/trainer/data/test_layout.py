@@ -54,6 +54,39 @@ def test_what_is_told_to_set_is_enough(format_: Any, row: dict[str, Any], settin
     assert len(conversation(followed, row).messages) == 2
 
 
+@pytest.mark.parametrize(
+    ("format_", "row", "columns"),
+    [
+        ("alpaca", {"question": "Hi", "answer": "Hello"}, {"prompt": "question", "response": "answer"}),
+        ("alpaca", {"instruction": "Hi", "response": "Hello"}, {"response": "response"}),
+        ("alpaca", {"Question": "Hi", "Response": "Hello"}, {"prompt": "Question", "response": "Response"}),
+        ("openai", {"prompt": "Hi", "completion": "Hello"}, {"prompt": "prompt", "response": "completion"}),
+    ],
+)
+def test_questions_and_answers_of_other_names_are_told_at_once(
+    format_: Any, row: dict[str, Any], columns: dict[str, str]
+) -> None:
+    said = misfit(Dataset(name="d", format=format_), row) or ""
+    settings = [f"columns.{part} to '{name}'" for part, name in columns.items()]
+    settings = [*(["the dataset's format to alpaca"] if format_ != "alpaca" else []), *settings]
+    assert said.rpartition(": set ")[2].replace(" and ", ", ").split(", ") == settings
+    assert conversation(Dataset(name="d", format="alpaca", columns=columns), row).messages[1]["content"] == "Hello"
+
+
+def test_a_question_and_an_answer_apart_are_to_be_joined() -> None:
+    asked, said = ([message] for message in TALK["openai"])
+    assert misfit(Dataset(name="d", format="openai"), {"messages": asked, "completion": said}) == (
+        "the row has its question in 'messages' and its answer in 'completion': append the one to the other"
+    )
+    assert (misfit(Dataset(name="d", format="sharegpt"), {"prompt": asked, "completion": said}) or "").endswith(
+        "append the one to the other, and set the dataset's format to openai and columns.messages to 'prompt'"
+    )
+
+
+def test_a_row_of_plain_text_has_no_answer() -> None:
+    assert (misfit(Dataset(name="d", format="openai"), {"text": "Hi"}) or "").startswith("the row is one 'text', and ")
+
+
 def test_tags_of_the_jobs_own_are_kept_and_completed() -> None:
     dataset = Dataset(name="d", format="sharegpt", tags=SEED_TAGS)
     assert (misfit(dataset, {"conversations": TALK["openai"]}) or "").endswith(
@@ -68,8 +101,9 @@ def test_tags_of_the_jobs_own_are_kept_and_completed() -> None:
         ("sharegpt", {"conversations": TALK["sharegpt"], "messages": TALK["openai"]}),
         ("sharegpt", {"conversations": "no list", "messages": TALK["openai"]}),
         ("openai", {"messages": TALK["openai"]}),
-        ("openai", {"text": "Hi"}),
         ("openai", {"messages": []}),
+        ("openai", {"messages": None, "conversations": TALK["sharegpt"]}),
+        ("sharegpt", {"conversations": TALK["sharegpt"][::-1]}),
         ("openai", {}),
     ],
 )

@@ -129,6 +129,12 @@ def test_parts_become_text_with_placeholders() -> None:
     assert (value.images, value.videos) == (["a.png", b"x"], ["c.mp4"])
 
 
+def test_parts_may_hold_what_they_hold_as_their_value() -> None:
+    parts = [{"type": "image_url", "value": "tea.jpg"}, {"type": "text", "value": "Which?"}]
+    value = conversation(DATASET, {"messages": [{"role": "user", "content": parts}, ANSWER]})
+    assert (value.messages[0]["content"], value.images) == ("<image>Which?", ["tea.jpg"])
+
+
 def test_a_part_without_a_source_marks_the_place_of_an_image_in_the_column() -> None:
     value = read(
         {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "?"}]}, ANSWER, images=["a.png"]
@@ -181,7 +187,10 @@ PICTURE = {"type": "image", "image": "a.png"}
         ),
         ([USER, ANSWER | {"reasoning_content": 3}], "message 2: 'reasoning_content' is a number"),
         ([{"role": "user", "content": [{"type": "input_audio"}]}, ANSWER], "part 1 is of type 'input_audio'"),
-        ([{"role": "user", "content": [{"type": "text", "text": None}]}, ANSWER], "part 1 is of type 'text'; expected"),
+        (
+            [{"role": "user", "content": [{"type": "text", "text": None}]}, ANSWER],
+            "part 1 is of type text and has no text",
+        ),
         ([USER, ANSWER, ANSWER], "message 3 ('assistant') follows 'assistant'"),
         ([{"role": "system", "content": "x"}, USER, {"role": "system", "content": "y"}], "message 3 ('system')"),
         ([USER], "the last message is from 'user'"),

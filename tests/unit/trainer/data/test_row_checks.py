@@ -83,6 +83,7 @@ def test_columns_can_have_other_names() -> None:
             "field 'history', round 1: expected a pair of texts",
         ),
         (["Hi", "x"], "the row is a list; every row must be a JSON object"),
+        ([{"from": "human"}], 'every row must be a JSON object; write its messages as {"messages": [...]}'),
         (True, "the row is a boolean"),
     ],
 )
@@ -176,6 +177,7 @@ def test_tool_calls_and_observations_take_their_turns() -> None:
             "it has 'tool_calls'; set the dataset's format to openai",
         ),
         ({"conversations": "[{]"}, "field 'conversations' is not valid JSON"),
+        ({"conversations": [{"speaker": "a", "says": "b"}]}, "(the message has 'speaker', 'says'; other names go into"),
     ],
 )
 def test_a_wrong_sharegpt_row_says_which_message_and_why(row: Any, expected: str) -> None:
