@@ -28,7 +28,9 @@ _CHUNK = 1 << 20
 def fingerprint(row: Conversation, media: Iterable[str]) -> int:
     """A signed 64-bit number, the same for rows that are the same; `media` are paths whose names tell the content."""
     parts = [row.system, row.tools]
-    parts += [part for message in row.messages for part in (message["role"], message["content"])]
+    parts += [
+        part for message in row.messages for part in (message["role"], message["content"], str(message.get("learn")))
+    ]
     parts += ["/".join(PurePath(path).parts[-2:]) for path in media]  # without the dataset's directory
     digest = hashlib.blake2b(digest_size=8)
     for part in parts:
