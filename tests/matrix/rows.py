@@ -40,6 +40,7 @@ class Expected(Entry):
     log: list[str] = []
     files: list[str] = []
     tokens: list[str] = []
+    stops_early: bool = False
 
 
 class RowEntry(Entry):

@@ -266,7 +266,7 @@ _OTHER_BLOCKS = st.fixed_dictionaries(
             enabled=st.booleans(), shardSizeGB=st.integers(1, 1000), path=_PATHS.map(lambda path: "m/" + path)
         ),
         "runPolicy": _block(suspend=st.booleans(), maxRestarts=st.integers(0, 1000), retry=st.integers(0, 2**31 - 1)),
-        "extraArguments": _block(neftune_noise_alpha=_NAMES, greater_is_better=_NAMES, report_to=st.just("none")),
+        "extraArguments": _block(neftune_noise_alpha=_NAMES, lr_scheduler_kwargs=_NAMES, report_to=st.just("none")),
     },
 )
 

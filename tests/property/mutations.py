@@ -70,6 +70,8 @@ _CONFLICTS: list[Document] = [
     {"tuning": {"lora": {"pissa": True}}},
     {"tuning": {"vision": {"freezeLanguageModel": True}}},
     {"evaluation": {"fraction": 0.5}},
+    {"evaluation": {"fraction": 0.5, "keepBest": True, "everySteps": 7}},
+    {"evaluation": {"fraction": 0.5, "earlyStopping": {"patience": 1}}, "training": {"saveSteps": 300}},
     {"worker": {"env": [{"name": "GLOO_SOCKET_IFNAME"}]}},
     *(
         {"extraArguments": {name: "true"}}
@@ -79,7 +81,7 @@ _CONFLICTS: list[Document] = [
             "use_unsloth",
             "fp8",
             "use_llama_pro",
-            "early_stopping_steps",
+            "eval_on_each_dataset",
             "report_to",
             "push_to_hub",
             "lora_rank",

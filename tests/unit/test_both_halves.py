@@ -345,10 +345,10 @@ def test_a_report_is_never_longer_than_what_is_read() -> None:
 
 
 def test_the_operator_reads_the_figures_that_the_trainer_serves(tmp_path: Path) -> None:
-    known = progress.Progress(7, 10, 0.5, 1.5, 2.5, 1.25, 1e-4, 100.0, 30.0, 1e9, non_finite_loss=True)
+    known = progress.Progress(7, 10, 0.5, 1.5, 2.5, 1.25, 1.0, 4, 1e-4, 100.0, 30.0, 1e9, non_finite_loss=True)
     progress.write(tmp_path / "progress.json", known)
     read = parse(metrics_server.render(tmp_path / "progress.json").decode())
-    assert read == Scrape(7, 10, 0.5, 1.5, 2.5, 1.25, 1e-4, 100.0, 30, non_finite_loss=True)
+    assert read == Scrape(7, 10, 0.5, 1.5, 2.5, 1.25, 1.0, 4, 1e-4, 100.0, 30, non_finite_loss=True)
 
 
 def test_the_status_has_a_field_for_each_figure_of_a_finished_stage() -> None:

@@ -14,7 +14,10 @@ from qwensft.api.v1alpha1 import Progress
 from qwensft_operator.plan.types import LARGEST_NUMBER, Scrape
 
 _COUNTS = ("step", "total_steps", "estimated_remaining_seconds")
-_MEASURES = ("epoch", "loss", "initial_loss", "eval_loss", "learning_rate", "tokens_per_second")
+_MEASURES = (
+    *("epoch", "loss", "initial_loss", "eval_loss", "best_eval_loss", "best_step"),
+    *("learning_rate", "tokens_per_second"),
+)
 _PACE = ("tokens_per_second", "estimated_remaining_seconds", "eta")
 
 
@@ -84,7 +87,7 @@ def _tidy(name: str, value: float) -> float:
     """Round what is read, not what is computed with: four decimals are enough for a loss."""
     if name in _COUNTS:
         return int(value)
-    return round(value, 4) if name in ("loss", "initial_loss", "eval_loss", "epoch") else value
+    return round(value, 4) if name in ("loss", "initial_loss", "eval_loss", "best_eval_loss", "epoch") else value
 
 
 def _snake(camel: str) -> str:

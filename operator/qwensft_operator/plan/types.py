@@ -101,6 +101,8 @@ class Scrape:
     loss: float | None = None
     initial_loss: float | None = None
     eval_loss: float | None = None
+    best_eval_loss: float | None = None
+    best_step: int | None = None
     learning_rate: float | None = None
     tokens_per_second: float | None = None
     estimated_remaining_seconds: int | None = None

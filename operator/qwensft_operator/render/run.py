@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from qwensft.api.v1alpha1 import Dataset, QwenSFTJob, Stage
+from qwensft.api.v1alpha1 import Dataset, Evaluation, QwenSFTJob, Stage
 from qwensft_operator import __version__
 from qwensft_operator.render.deepspeed import deepspeed_section
 from qwensft_operator.render.names import CACHE, below, dataset_directory, model_path, run_directory, secret_directory
@@ -72,7 +72,7 @@ def run_document(job: QwenSFTJob, stage: Stage) -> dict[str, Any]:
             {"datasets": [_dataset(dataset) for dataset in spec.evaluation.datasets]}
             if spec.evaluation.datasets
             else {"fraction": spec.evaluation.fraction}
-        )
+        ) | _selection(spec.evaluation)
     if spec.prepare.preview != "File":
         run["prepare"] = {"preview": spec.prepare.preview}
     if (deepspeed := deepspeed_section(job)) is not None:
@@ -83,6 +83,14 @@ def run_document(job: QwenSFTJob, stage: Stage) -> dict[str, Any]:
     else:
         run["mergePlanned"] = spec.merge.enabled  # prepare refuses what trains but cannot be merged
     return run
+
+
+def _selection(evaluation: Evaluation) -> dict[str, Any]:
+    """What evaluations decide; nothing where they decide nothing, as for runs of earlier versions."""
+    selection: dict[str, Any] = {"keepBest": True} if evaluation.keep_best else {}
+    if (stopping := evaluation.early_stopping) is not None:
+        selection["earlyStopping"] = {"patience": stopping.patience, "minDelta": stopping.min_delta}
+    return selection
 
 
 def _model(job: QwenSFTJob) -> dict[str, Any]:

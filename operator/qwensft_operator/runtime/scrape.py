@@ -20,7 +20,10 @@ _LIMIT_BYTES = 64 * 1024
 _LIMIT_SECONDS = 2.0
 _PREFIX = "qwensft_train_"
 _INTEGERS = ("step", "total_steps", "estimated_remaining_seconds")
-_NUMBERS = ("epoch", "loss", "initial_loss", "eval_loss", "learning_rate", "tokens_per_second")
+_NUMBERS = (
+    *("epoch", "loss", "initial_loss", "eval_loss", "best_eval_loss", "best_step"),
+    *("learning_rate", "tokens_per_second"),
+)
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +94,8 @@ def parse(text: str) -> Scrape:
         loss=numbers["loss"],
         initial_loss=numbers["initial_loss"],
         eval_loss=numbers["eval_loss"],
+        best_eval_loss=numbers["best_eval_loss"],
+        best_step=None if numbers["best_step"] is None else int(numbers["best_step"]),
         learning_rate=numbers["learning_rate"],
         tokens_per_second=numbers["tokens_per_second"],
         non_finite_loss=lost or found.get("non_finite_loss", 0.0) != 0,

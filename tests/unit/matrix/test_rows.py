@@ -17,7 +17,7 @@ ACCEPTANCE = {
     "full", "freeze", "lora", "rslora", "pissa", "lora-plus", "qlora", "dora", "dora-qlora",
     "packing", "neat-packing", "deepspeed-zero2", "deepspeed-zero3", "deepspeed-own-json", "two-nodes",
     "alpaca", "sharegpt", "openai", "json", "jsonl", "csv", "parquet", "mixing", "seed-examples",
-    "evaluation-fraction", "evaluation-sets",
+    "evaluation-fraction", "evaluation-sets", "keep-best", "early-stopping",
     "volume", "config-map", "url-http", "url-s3", "hugging-face-model", "hugging-face-data", "modelscope-model",
     "cache", "oci-image", "added-tokens",
     "qwen2.5", "qwen3", "qwen3-moe", "vl", "images",

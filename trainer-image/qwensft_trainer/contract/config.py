@@ -90,11 +90,20 @@ class Dataset(_Section):
     control_tokens: Literal["Warn", "Refuse"] = "Warn"
 
 
+class EarlyStopping(_Section):
+    """After `patience` evaluations without a loss lower by more than `min_delta`, the training ends."""
+
+    patience: int
+    min_delta: float = 0.0
+
+
 class Evaluation(_Section):
-    """What the training is evaluated on: a fraction of the training data, or datasets of its own."""
+    """What the training is evaluated on: a fraction of its data, or datasets of its own; and what follows of it."""
 
     fraction: float | None = None
     datasets: list[Dataset] = []
+    keep_best: bool = False
+    early_stopping: EarlyStopping | None = None
 
 
 class Mixing(_Section):

@@ -11,6 +11,7 @@ from typing import Any
 DRAIN_FLAG = "drain"
 DRAINED_FILE = "drained.json"
 PROGRESS_FILE = "progress.json"
+SELECTION_FILE = "selection.json"
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,10 @@ from qwensft_trainer.base import files
 from qwensft_trainer.base.environment import forbid_hub_access, training_environment
 from qwensft_trainer.base.log import log
 from qwensft_trainer.contract import arguments, termination, workspace
-from qwensft_trainer.contract.config import Run, load_arguments, load_run
+from qwensft_trainer.contract.config import Evaluation, Run, load_arguments, load_run
 from qwensft_trainer.contract.digest import configuration_digest
 from qwensft_trainer.contract.errors import Interrupted, PermanentError, StageError
-from qwensft_trainer.contract.stage import DRAIN_FLAG, DRAINED_FILE, PROGRESS_FILE, Result, StageContext
+from qwensft_trainer.contract.stage import DRAIN_FLAG, DRAINED_FILE, PROGRESS_FILE, SELECTION_FILE, Result, StageContext
 from qwensft_trainer.contract.termination import Report
 from qwensft_trainer.model import source as model_source
 from qwensft_trainer.model.checks import chain as model_checks
@@ -43,7 +43,7 @@ from qwensft_trainer.training.torchrun import Gang
 def main(context: StageContext) -> Result:
     """Train this node's part. Raises StageError with the root cause, Interrupted when the gang saved and stopped."""
     gang = Gang.from_environment(os.environ)
-    for name in (DRAIN_FLAG, DRAINED_FILE, PROGRESS_FILE):
+    for name in (DRAIN_FLAG, DRAINED_FILE, PROGRESS_FILE, SELECTION_FILE):
         (context.scratch / name).unlink(missing_ok=True)
     shutil.rmtree(context.scratch / "tmp", ignore_errors=True)
     (context.scratch / "tmp").mkdir()
@@ -99,12 +99,14 @@ class _Attempt:
         decision = self._decide(run, digest, output)
         if finished := decision.get("finishedIn"):
             if self.gang.leads:
-                checkpoints.publish(run.run_directory / finished)
+                checkpoints.publish(run.run_directory / finished, (run.run_directory / finished).parent)
             return self._finish(run, digest, (run.run_directory / finished).parent, train_arguments)
         resume = decision.get("resumeFrom")
         completed = arguments.training_arguments(
             train_arguments, run, output=output, resume=run.run_directory / resume if resume else None
         )
+        if run.evaluation is not None:
+            files.write_json(self.context.scratch / SELECTION_FILE, _selection(run.evaluation))
         path = self.context.scratch / "train.yaml"
         files.write_text(path, yaml.safe_dump(completed, sort_keys=False, allow_unicode=True))
         forbid_hub_access()
@@ -152,13 +154,28 @@ class _Attempt:
         if end.exit_code != 0:
             raise failures.cause(failures.read_error_files(self.context.scratch / "tmp"), end.tail, end.exit_code)
 
+    def _take_best(self, directory: Path, state: dict[str, Any]) -> None:
+        best = checkpoints.best_of(directory.parent, state)
+        if best is None:
+            raise StageError(
+                "TrainingIncomplete",
+                f"spec.evaluation.keepBest: the checkpoint of step {state.get('best_global_step')}, the best "
+                f"evaluation's, is not in {directory.parent}.",
+            )
+        log(f"the result is {best.parent.name}/{best.name}, with the lowest evaluation loss ({state['best_metric']})")
+        checkpoints.publish(best, directory)
+
     def _finish(self, run: Run, digest: str, directory: Path, train_arguments: Mapping[str, Any]) -> Result:
         """Record the result: exit code 0 alone proves nothing, the trainer's state must say that all steps are done."""
         if not self.gang.leads:
             return Result(message="this node's part is done")
         state = checkpoints.read_state(directory)
-        may_stop_early = train_arguments.get("early_stopping_steps") is not None
-        if state is None or (state.get("global_step", -1) < state.get("max_steps", 0) and not may_stop_early):
+        is_done = state is not None and (
+            state.get("global_step", -1) >= state.get("max_steps", 0)
+            or checkpoints.ended_early(state)
+            or train_arguments.get("early_stopping_steps") is not None  # of runs begun by an earlier version
+        )
+        if state is None or not is_done:
             done = (
                 f"stopped at step {state['global_step']} of {state['max_steps']}"
                 if state
@@ -167,6 +184,8 @@ class _Attempt:
             raise StageError("TrainingIncomplete", f"Training exited without an error but {done}.")
         known = progress.read(self.context.scratch / PROGRESS_FILE)
         metrics = known.metrics() if known else _metrics_of(state)
+        if run.evaluation is not None and run.evaluation.keep_best:
+            self._take_best(directory, state)
         if run.tuning.pissa:
             pissa.convert(directory)
         kind = "adapter" if run.tuning.method == "lora" else "model"
@@ -183,6 +202,11 @@ class _Attempt:
             },
         )
         return Result(metrics=metrics, outputs=outputs)
+
+
+def _selection(evaluation: Evaluation) -> dict[str, Any]:
+    """What the workers are told of spec.evaluation."""
+    return evaluation.model_dump(mode="json", by_alias=True, include={"keep_best", "early_stopping"})
 
 
 def _recorded(run: Run, digest: str) -> Result | None:

@@ -32,11 +32,12 @@ class Checkpoint:
     step: int
     max_steps: int
     attempt: int
+    ended_early: bool = False
 
     @property
     def finished(self) -> bool:
-        """All steps are done. Resuming from here would train one step too many."""
-        return self.step >= self.max_steps
+        """All steps are done, or early stopping has ended them. Resuming from here would train on."""
+        return self.step >= self.max_steps or self.ended_early
 
 
 def newest_complete(train_directory: Path, config_digest: str) -> Checkpoint | None:
@@ -65,17 +66,20 @@ def holds_others(train_directory: Path, config_digest: str, *, owner_uid: str) -
 def remove_superseded(output: Path) -> list[Path]:
     """Delete the checkpoints of the other attempts, once the attempt in `output` holds a complete one of its own.
 
-    Only attempts with the same configuration: others may be wanted again. Returns what was deleted.
+    The best one by evaluation stays, wherever it is. Only attempts with the same configuration: others may be wanted
+    again. Returns what was deleted.
     """
     digest = (files.read_json_object(output / ATTEMPT_FILE) or {}).get("configDigest")
     if digest is None or not _complete(output):
         return []
+    newest = max(_complete(output), key=lambda checkpoint: checkpoint.step)
+    best = best_of(output.parent, read_state(newest.path) or {})
     superseded = [
         folder
         for directory, attempt in _attempts(output.parent)
         if attempt.get("configDigest") == digest and directory != output
         for folder in directory.iterdir()
-        if _CHECKPOINT.match(folder.name)
+        if _CHECKPOINT.match(folder.name) and folder != best
     ]
     for folder in superseded:
         (folder / STATE_FILE).unlink(missing_ok=True)  # first: half a checkpoint must not count
@@ -83,12 +87,36 @@ def remove_superseded(output: Path) -> list[Path]:
     return superseded
 
 
-def publish(checkpoint: Path) -> Path:
-    """Make the attempt's directory hold the trained result that its last checkpoint holds; returns that directory.
+def best_of(train_directory: Path, state: dict[str, Any]) -> Path | None:
+    """The complete checkpoint with the best evaluation, by the state of a later one; None where nothing says so.
 
-    For an attempt that died after its last step: what it was writing there is replaced. May be repeated.
+    It may be of an earlier attempt: states name it by a path, of which only the end is the same in every pod.
     """
-    output = checkpoint.parent
+    named = Path(str(state.get("best_model_checkpoint")))
+    path = train_directory / named.parent.name / named.name
+    return path if named.parent.name.isdigit() and _read(path, int(named.parent.name)) is not None else None
+
+
+def evaluations_without_progress(callbacks: Any) -> int:
+    """How many evaluations in a row early stopping has counted, by a state's stateful_callbacks."""
+    kept = callbacks.get("EarlyStopping") if isinstance(callbacks, dict) else None
+    count = kept.get("attributes", {}).get("early_stopping_patience_counter") if isinstance(kept, dict) else None
+    return count if isinstance(count, int) else 0
+
+
+def ended_early(state: dict[str, Any]) -> bool:
+    """Whether early stopping had ended the training when this state was saved."""
+    callbacks = state.get("stateful_callbacks")
+    kept = callbacks.get("EarlyStopping") if isinstance(callbacks, dict) else None
+    patience = kept.get("args", {}).get("early_stopping_patience") if isinstance(kept, dict) else None
+    return isinstance(patience, int) and evaluations_without_progress(callbacks) >= patience
+
+
+def publish(checkpoint: Path, output: Path) -> Path:
+    """Make an attempt's directory hold the trained result that a checkpoint holds; returns that directory.
+
+    What an attempt that died was writing there is replaced, or the last weights by the best. May be repeated.
+    """
     results = [
         path
         for path in checkpoint.iterdir()
@@ -128,4 +156,4 @@ def _read(folder: Path, attempt: int) -> Checkpoint | None:
     step, max_steps = state.get("global_step"), state.get("max_steps")
     if not isinstance(step, int) or not isinstance(max_steps, int) or step != int(match.group(1)):
         return None
-    return Checkpoint(folder, step, max_steps, attempt)
+    return Checkpoint(folder, step, max_steps, attempt, ended_early(state))

@@ -27,6 +27,8 @@ _HELP = {
     "loss": "Last finite training loss.",
     "initial_loss": "First training loss of the run.",
     "eval_loss": "Last evaluation loss.",
+    "best_eval_loss": "Lowest evaluation loss so far.",
+    "best_step": "Step of the lowest evaluation loss.",
     "learning_rate": "Current learning rate.",
     "tokens_per_second": "Tokens trained per second over all processes, in the last steps.",
     "estimated_remaining_seconds": "Seconds until the last step at the current speed.",

@@ -29,6 +29,8 @@ class Progress:
     loss: float | None = None
     initial_loss: float | None = None
     eval_loss: float | None = None
+    best_eval_loss: float | None = None
+    best_step: int | None = None
     learning_rate: float | None = None
     tokens_per_second: float | None = None
     estimated_remaining_seconds: float | None = None
@@ -45,6 +47,8 @@ class Progress:
             "initialLoss": self.initial_loss,
             "learningRate": self.learning_rate,
             "evalLoss": self.eval_loss,
+            "bestEvalLoss": self.best_eval_loss,
+            "bestStep": self.best_step,
             "tokensPerSecond": self.tokens_per_second,
         }
 
@@ -97,9 +101,9 @@ class Tracker:
         losses = [value for entry in log_history if (value := _finite(entry.get("loss"))) is not None]
         if losses:
             self.progress = replace(self.progress, initial_loss=losses[0], loss=losses[-1])
-        evaluated = [value for entry in log_history if (value := _finite(entry.get("eval_loss"))) is not None]
-        if evaluated:
-            self.progress = replace(self.progress, eval_loss=evaluated[-1])
+        for entry in log_history:
+            if (value := _finite(entry.get("eval_loss"))) is not None:
+                self._evaluated(value, entry.get("step", 0))
 
     def step_done(self, *, step: int, epoch: float | None, tokens: int, now: float) -> Progress:
         """`tokens` is the running total the trainer has counted (0 when it does not count)."""
@@ -127,11 +131,19 @@ class Tracker:
                 changes["loss"] = loss
                 if self.progress.initial_loss is None:
                     changes["initial_loss"] = loss
-        for key, name in (("learning_rate", "learning_rate"), ("eval_loss", "eval_loss")):
-            if (value := _finite(logs.get(key))) is not None:
-                changes[name] = value
+        if (rate := _finite(logs.get("learning_rate"))) is not None:
+            changes["learning_rate"] = rate
         self.progress = replace(self.progress, **changes)
+        if (value := _finite(logs.get("eval_loss"))) is not None:
+            self._evaluated(value, self.progress.step)
         return self.progress
+
+    def _evaluated(self, loss: float, step: int) -> None:
+        """An evaluation is the best if no earlier one was as good."""
+        best = self.progress.best_eval_loss
+        self.progress = replace(self.progress, eval_loss=loss)
+        if best is None or loss < best:
+            self.progress = replace(self.progress, best_eval_loss=loss, best_step=step)
 
 
 def _finite(value: Any) -> float | None:

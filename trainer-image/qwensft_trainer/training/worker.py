@@ -16,7 +16,7 @@ from torch.distributed.elastic.multiprocessing.errors import record
 
 from qwensft_trainer.base import files, upstream
 from qwensft_trainer.contract.config import load_arguments
-from qwensft_trainer.contract.stage import DRAIN_FLAG, DRAINED_FILE, PROGRESS_FILE
+from qwensft_trainer.contract.stage import DRAIN_FLAG, DRAINED_FILE, PROGRESS_FILE, SELECTION_FILE
 
 
 @record  # type: ignore[untyped-decorator, unused-ignore]  # writes the traceback where the entrypoint finds it
@@ -26,12 +26,18 @@ def main() -> None:
     from llamafactory.train.tuner import run_exp
 
     from qwensft_trainer.training.callback import Drained, PissaCallback, RunCallback
+    from qwensft_trainer.training.evaluations import EarlyStopping, LastEvaluation
 
     path = Path(sys.argv[1])
     scratch = path.parent
     arguments = load_arguments(path)
     upstream.mend(deepspeed="deepspeed" in arguments)
     callbacks: list[Any] = [RunCallback(drain_flag=scratch / DRAIN_FLAG, progress_file=scratch / PROGRESS_FILE)]
+    selection = files.read_json_object(scratch / SELECTION_FILE) or {}
+    if selection.get("keepBest"):
+        callbacks.append(LastEvaluation())
+    if stopping := selection.get("earlyStopping"):
+        callbacks.append(EarlyStopping(stopping["patience"], stopping["minDelta"]))
     if arguments.get("pissa_init"):
         callbacks.append(PissaCallback())
     try:

@@ -83,8 +83,6 @@ _MANAGED: Final[dict[str, str]] = {
     "save_only_model": "a restart needs whole checkpoints: remove it",
     "streaming": "the prepare stage tokenises all rows beforehand: remove it",
     "save_on_each_node": "all nodes write to one volume, and would overwrite the files of each other: remove it",
-    "load_best_model_at_end": "after a restart the last weights would pass for the best: remove it, and stop in time "
-    "with early_stopping_steps and metric_for_best_model",
     "pissa_convert": "the operator converts the adapter: use spec.tuning.lora.pissa",
     **dict.fromkeys(
         ("new_special_tokens_config", "rope_scaling", "train_from_scratch"),

@@ -46,6 +46,7 @@ _TEXT_MODEL = (
 )
 # Lists are reached by has(): the apiserver's cost estimate knows no size behind `.?`, and refuses loops over it.
 _HAS_EVALUATION_SETS = "(has(self.evaluation) && has(self.evaluation.datasets))"
+_COMPARES = "(has(self.evaluation) && (self.evaluation.?keepBest.orDefault() || has(self.evaluation.earlyStopping)))"
 _HAS_MEDIA = "has(dataset.columns) && (has(dataset.columns.images) || has(dataset.columns.videos))"
 
 
@@ -64,6 +65,10 @@ def _zero3(spec: SpecFields) -> bool:
 def _enough_accelerators(spec: SpecFields) -> bool:
     asked, count = spec.distribution.processes_per_node, spec.worker.accelerator.count
     return asked is None or count == 0 or asked <= count
+
+
+def _compares(spec: SpecFields) -> bool:
+    return spec.evaluation is not None and spec.evaluation.compares
 
 
 def _volume_is_shared(spec: SpecFields) -> bool:
@@ -226,6 +231,19 @@ _BASE = (
 
 _DATA = (
     Rule(
+        cel=f"!{_COMPARES} || !has(self.evaluation.everySteps)"
+        " || self.evaluation.everySteps % self.?training.?saveSteps.orDefault() == 0",
+        message="keepBest and earlyStopping need a checkpoint at each evaluation: set evaluation.everySteps to a "
+        "multiple of training.saveSteps, or remove it",
+        check=lambda spec: (
+            not _compares(spec)
+            or spec.evaluation is None
+            or spec.evaluation.every_steps is None
+            or spec.evaluation.every_steps % spec.training.save_steps == 0
+        ),
+        field=".evaluation.everySteps",
+    ),
+    Rule(
         cel="self.datasets.all(dataset, has(dataset.weight)) || !self.datasets.exists(dataset, has(dataset.weight))",
         message="some datasets have a weight and some have none: give every dataset a weight, or none",
         check=lambda spec: len({dataset.weight is None for dataset in spec.datasets}) == 1,
@@ -297,13 +315,10 @@ _EXTRA_ARGUMENTS = (
         field=".extraArguments",
     ),
     Rule(
-        cel=f"!{_extra('early_stopping_steps')} || (has(self.evaluation) && {_extra('metric_for_best_model')})",
-        message="early_stopping_steps compares evaluations: add spec.evaluation, for example fraction: 0.05, and "
-        "metric_for_best_model: eval_loss beside it, or remove it",
-        check=lambda spec: (
-            not _has_extra(spec, "early_stopping_steps")
-            or (spec.evaluation is not None and _has_extra(spec, "metric_for_best_model"))
-        ),
+        cel=f"!{_COMPARES} || !{_extra('eval_on_each_dataset')}",
+        message="keepBest and earlyStopping compare one loss, and eval_on_each_dataset computes several: remove it, or "
+        "them",
+        check=lambda spec: not (_compares(spec) and _has_extra(spec, "eval_on_each_dataset")),
         field=".extraArguments",
     ),
 )

@@ -10,6 +10,20 @@ from .base import ApiModel, Rule, UniqueBy, argument, exactly_one_of
 from .datasets import Dataset
 
 
+class EarlyStopping(ApiModel):
+    """When evaluations no longer get better, the training ends."""
+
+    patience: int = Field(
+        ge=1,
+        le=1000,
+        description="Evaluations in a row without a better loss after which the training ends.",
+        json_schema_extra=argument("early_stopping_steps"),
+    )
+    min_delta: float = Field(
+        0.0, ge=0, le=1000, description="By how much the loss must fall below the best one so far to count as better."
+    )
+
+
 class Evaluation(ApiModel):
     """A held-out part of the training data, or datasets of its own, and how often the loss on it is computed."""
 
@@ -52,3 +66,19 @@ class Evaluation(ApiModel):
         description="Examples per process and forward pass. Default: training.perDeviceTrainBatchSize.",
         json_schema_extra=argument("per_device_eval_batch_size"),
     )
+    keep_best: bool = Field(
+        False,
+        description="Take the checkpoint with the lowest evaluation loss as the result, and not the last one. "
+        "everySteps must be a multiple of training.saveSteps.",
+        json_schema_extra=argument("load_best_model_at_end", "metric_for_best_model", "greater_is_better"),
+    )
+    early_stopping: EarlyStopping | None = Field(
+        None,
+        description="End the training when evaluations no longer get better; the count goes on after a restart. "
+        "everySteps must be a multiple of training.saveSteps. Default: all steps are trained.",
+    )
+
+    @property
+    def compares(self) -> bool:
+        """Whether evaluations decide about checkpoints, so that each needs one."""
+        return self.keep_best or self.early_stopping is not None

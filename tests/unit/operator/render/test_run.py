@@ -162,6 +162,16 @@ def test_mixing_and_weights_are_told() -> None:
     assert run()["mixing"] == {"strategy": "concat"}
 
 
+def test_what_evaluations_decide_is_told_only_where_they_do() -> None:
+    assert run(evaluation={"fraction": 0.1})["evaluation"] == {"fraction": 0.1}
+    evaluation = {"fraction": 0.1, "keepBest": True, "earlyStopping": {"patience": 3}}
+    assert run(evaluation=evaluation)["evaluation"] == {
+        "fraction": 0.1,
+        "keepBest": True,
+        "earlyStopping": {"patience": 3, "minDelta": 0.0},
+    }
+
+
 def test_evaluation_is_a_fraction_or_datasets_in_full() -> None:
     assert run(evaluation={"fraction": 0.1})["evaluation"] == {"fraction": 0.1}
     held_out, fetched = run("every-source")["evaluation"]["datasets"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from qwensft_trainer.training.checkpoints import holds_others, newest_complete, publish, remove_superseded
+from qwensft_trainer.training.checkpoints import best_of, holds_others, newest_complete, publish, remove_superseded
 
 DIGEST = "sha256:same"
 
@@ -111,7 +111,52 @@ def test_the_last_checkpoint_is_published_without_what_only_a_resume_needs(tmp_p
     (last / "global_step100").mkdir()
     (tmp_path / "1" / "model.safetensors").write_text("half")
     for _ in range(2):  # the pod may die in between
-        assert publish(last) == tmp_path / "1"
+        assert publish(last, tmp_path / "1") == tmp_path / "1"
     assert (tmp_path / "1" / "model.safetensors").read_text() == "new"
     names = {path.name for path in (tmp_path / "1").iterdir()}
     assert names == {"attempt.json", "checkpoint-100", "model.safetensors", "trainer_state.json"}
+
+
+def evaluated(step: int, best: str, *, waited: int = 0, patience: int = 3) -> str:
+    """A state as transformers 5.5.4 writes it, in a pod whose volume was mounted elsewhere."""
+    callback = {
+        "args": {"early_stopping_patience": patience, "early_stopping_threshold": 0.0},
+        "attributes": {"early_stopping_patience_counter": waited},
+    }
+    return json.dumps(
+        {
+            "global_step": step,
+            "max_steps": 100,
+            "best_global_step": int(best.rpartition("-")[2]),
+            "best_metric": 1.5,
+            "best_model_checkpoint": f"/workspace/run/train/{best}",
+            "stateful_callbacks": {"EarlyStopping": callback, "TrainerControl": {"args": {}, "attributes": {}}},
+        }
+    )
+
+
+def test_the_best_checkpoint_is_found_in_an_earlier_attempt_and_outlives_it(tmp_path: Path) -> None:
+    best = checkpoint(tmp_path, 1, 20)
+    gone = checkpoint(tmp_path, 1, 40)
+    newest = checkpoint(tmp_path, 2, 60, state=evaluated(60, "1/checkpoint-20"))
+    assert remove_superseded(tmp_path / "2") == [gone]
+    assert best_of(tmp_path, json.loads((newest / "trainer_state.json").read_text())) == best
+    found = newest_complete(tmp_path, DIGEST)
+    assert found is not None
+    assert found.path == newest
+
+
+@pytest.mark.parametrize(
+    "named", [None, "/workspace/run/train/1/checkpoint-20", "checkpoint-60", "/x/../checkpoint-60"]
+)
+def test_there_may_be_no_best_checkpoint(tmp_path: Path, named: str | None) -> None:
+    checkpoint(tmp_path, 1, 60)
+    assert best_of(tmp_path, {"best_model_checkpoint": named}) is None
+
+
+@pytest.mark.parametrize(("waited", "ended"), [(0, False), (2, False), (3, True), (4, True)])
+def test_a_training_that_early_stopping_ended_is_finished(tmp_path: Path, waited: int, ended: bool) -> None:
+    checkpoint(tmp_path, 1, 60, state=evaluated(60, "1/checkpoint-20", waited=waited))
+    found = newest_complete(tmp_path, DIGEST)
+    assert found is not None
+    assert found.finished == ended
