@@ -93,7 +93,7 @@ FORMATS: dict[str, Callable[[dict[str, Any]], Row | None]] = {
 
 
 def _thinking(dice: random.Random, message: Message) -> Message:
-    return message | {"reasoning_content": dice.choice(_TEXTS).strip()} if dice.random() < 0.5 else message
+    return message | {"reasoning_content": dice.choice(_TEXTS)} if dice.random() < 0.5 else message
 
 
 def _tool(name: str) -> dict[str, Any]:

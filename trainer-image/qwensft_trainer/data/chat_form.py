@@ -93,6 +93,7 @@ class ChatForm:
         thought, said = thoughts.apart(message["content"])
         if self._reasons and not (with_thought and self.thinks):
             thought = None
+        thought = thought and self._trimmed(thought)
         if message["role"] in (FUNCTION, "function"):
             said, calls = tool_calls.read(said)
             said = self._with_calls(said.strip() if self._has_xml_calls else said, calls)

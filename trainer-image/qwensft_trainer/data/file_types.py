@@ -24,6 +24,7 @@ ENDINGS = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
 _COMPRESSIONS = ("gzip", "zstd")
 _COMPRESSED_ENDINGS = (".gz", ".zst")
 _PIECE = 1 << 20
+_BATCH_ROWS = 100
 _BATCH_BYTES = 8 << 20
 
 
@@ -199,13 +200,24 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
     number = 0
     try:
         with parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
-            for batch in file.iter_batches(batch_size=_batch_size(file.metadata)):
-                for value in batch.to_pylist():
-                    number += 1
-                    yield Row(number, None, {name: _without_nulls(field) for name, field in value.items()})
+            for group in range(file.metadata.num_row_groups):
+                size = _batch_size(file.metadata.row_group(group))
+                for batch in file.iter_batches(batch_size=size, row_groups=[group]):
+                    for value in _objects(batch):
+                        number += 1
+                        yield Row(number, None, {name: _without_nulls(field) for name, field in value.items()})
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise_unless_inputs(error)
         yield Row(number + 1, None, None, f"the Parquet file cannot be read any further ({error!s:.200})")
+
+
+def _objects(batch: Any) -> Iterator[dict[str, Any]]:
+    """The rows of a batch; one by one where rows are far larger than those around them."""
+    if batch.nbytes <= 4 * _BATCH_BYTES:
+        yield from batch.to_pylist()
+        return
+    for index in range(batch.num_rows):
+        yield from batch.slice(index, 1).to_pylist()
 
 
 def _without_nulls(value: Any) -> Any:
@@ -220,7 +232,6 @@ def _without_nulls(value: Any) -> Any:
     return value
 
 
-def _batch_size(metadata: Any) -> int:
-    """Rows that take about _BATCH_BYTES together: a row of a vision dataset may hold megabytes of images."""
-    size = sum(metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups))
-    return int(min(1000, max(1, _BATCH_BYTES * max(1, metadata.num_rows) // max(1, size))))
+def _batch_size(group: Any) -> int:
+    """Rows of a group that take about _BATCH_BYTES together: a row of a vision dataset may hold megabytes of images."""
+    return int(min(_BATCH_ROWS, max(1, _BATCH_BYTES * max(1, group.num_rows) // max(1, group.total_byte_size))))

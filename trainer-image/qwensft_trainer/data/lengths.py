@@ -37,6 +37,14 @@ class Lengths:
                         f"dataset {measure['dataset']}, {measure['place']} ({measure['full']} tokens)"
                     )
 
+    def join(self, other: Lengths) -> None:
+        """Add what another process has counted."""
+        self.full.update(other.full)
+        self.tokens += other.tokens
+        self.truncated += other.truncated
+        self.cut_media += other.cut_media
+        self.cut_media_rows = (self.cut_media_rows + other.cut_media_rows)[:_SHOWN_ROWS]
+
     @property
     def samples(self) -> int:
         """Rows, also when packing puts several of them into one sequence."""

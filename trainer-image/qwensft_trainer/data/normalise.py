@@ -29,6 +29,10 @@ from qwensft_trainer.data.thinking import Thinking
 from qwensft_trainer.data.unread import Unread
 from qwensft_trainer.model import families
 
+SIZE = "size"
+"""Column of the normalised file: bytes of text in the row."""
+
+MAX_TEXT_BYTES = 8 << 20
 _GROUP_ROWS = 1000
 _GROUP_CHARACTERS = 16 << 20
 
@@ -159,6 +163,7 @@ class _Writer:
                 ("row", pyarrow.int64()),
                 ("place", pyarrow.string()),
                 (duplicates.FINGERPRINT, pyarrow.int64()),
+                (SIZE, pyarrow.int64()),
             ]
         )
         self._path = path
@@ -175,11 +180,17 @@ class _Writer:
         """
         texts = [row.system, row.tools, *(message["content"] for message in row.messages)]
         try:
-            self._characters += sum(len(text.encode()) for text in texts)
+            size = sum(len(text.encode()) for text in texts)
         except UnicodeEncodeError as error:
             raise RowProblem(
                 "a text holds half of a surrogate pair (\\ud800-\\udfff), which is no character"
             ) from error
+        if size > MAX_TEXT_BYTES:
+            raise RowProblem(
+                f"its texts have {size >> 20} MiB, and no model is trained on more than {MAX_TEXT_BYTES >> 20} MiB at "
+                "once; split the row"
+            )
+        self._characters += size
         self._group.append(
             {
                 "messages": row.messages,
@@ -191,6 +202,7 @@ class _Writer:
                 "row": number,
                 "place": place,
                 duplicates.FINGERPRINT: duplicates.fingerprint(row, (*images, *videos)),
+                SIZE: size,
             }
         )
         if len(self._group) >= _GROUP_ROWS or self._characters >= _GROUP_CHARACTERS:

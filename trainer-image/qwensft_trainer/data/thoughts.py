@@ -21,6 +21,7 @@ LATER = "have <think> tags after the beginning of an answer: these are trained a
 _OPEN = re.compile(r"<\s*think\s*>", re.IGNORECASE)
 _CLOSE = re.compile(r"<\s*/\s*think\s*>", re.IGNORECASE)
 _GAP = re.compile(r"\A(?:[ \t]*\r?\n)+|\A[ \t]+")
+_END_GAP = re.compile(r"(?:\r?\n[ \t]*)+\Z|[ \t]+\Z")
 _WRITTEN_OPEN, _WRITTEN_CLOSE = "<think>\n", "\n</think>\n\n"
 
 
@@ -34,7 +35,7 @@ def of_keys(message: Mapping[str, Any]) -> str | None:
             raise RowProblem(f"'{key}' holds <think> tags; leave them out, the template writes them")
     if len({str(value).strip() for value in found.values()}) > 1:
         raise RowProblem(f"{' and '.join(repr(key) for key in found)} hold different thoughts; leave one of them")
-    return next((str(value).strip() for value in found.values()), None)
+    return next((str(value).strip("\r\n") for value in found.values()), None)
 
 
 def parted(content: str) -> tuple[str | None, str, tuple[str, ...]]:
@@ -71,7 +72,7 @@ def apart(content: str) -> tuple[str | None, str]:
 def _with_remarks(thought: str, said: str, remarks: tuple[str, ...]) -> tuple[str, str, tuple[str, ...]]:
     if _OPEN.search(said) or _CLOSE.search(said):
         remarks = (*remarks, LATER)
-    return thought.strip(), _without_gap(said), remarks
+    return _END_GAP.sub("", _without_gap(thought)), _without_gap(said), remarks
 
 
 def _ends_a_line(content: str, tag: re.Match[str]) -> bool:

@@ -13,23 +13,24 @@ from pathlib import Path
 from typing import Any
 
 from qwensft_trainer.base.causes import STORAGE_ADVICE, raise_unless_inputs
-from qwensft_trainer.base.environment import cpu_limit
+from qwensft_trainer.base.environment import cpu_limit, memory_limit
 from qwensft_trainer.base.log import log
 from qwensft_trainer.contract import arguments
 from qwensft_trainer.contract.config import Dataset, Run
 from qwensft_trainer.contract.errors import PermanentError, StageError, invalid_config, invalid_dataset, invalid_model
-from qwensft_trainer.data import mixing, preview
+from qwensft_trainer.data import fast_tokens, mixing, preview, shards
 from qwensft_trainer.data import source as dataset_source
 from qwensft_trainer.data.chat_form import ChatForm, Defaults, defaults_of
 from qwensft_trainer.data.lengths import Lengths
-from qwensft_trainer.data.normalise import normalised_file
+from qwensft_trainer.data.normalise import SIZE, normalised_file
 from qwensft_trainer.data.preview import Sample
 from qwensft_trainer.data.turns import FUNCTION
 from qwensft_trainer.model import families
 
 TRAIN, VALIDATION = "train", "validation"
 
-_ROWS_WORTH_A_PROCESS = 5000
+_ROWS_WORTH_A_PROCESS = 2000
+_MEMORY_OF_A_PROCESS = 512 << 20  # with the longest row; one more is for what they share
 
 
 def tokenise(
@@ -49,11 +50,11 @@ def tokenise(
     encoder = _load_encoder(completed, template)
     _preview(run, encoder)
     splits, warnings = _splits(run, encoder, cache)
-    encoded, lengths = {}, {}
+    lengths = {}
     for name, split in splits.items():
-        encoded[name] = encoder.encode(split, cache / f"{name}.arrow")
-        lengths[name] = _measured(encoded[name], len(split), encoder.cutoff)
-    _save({name: split.remove_columns("measures") for name, split in encoded.items()}, output)
+        lengths[name] = encoder.write(split, output / name)
+        _require_whole(lengths[name], len(split), encoder.cutoff)
+    shards.write_index(output, list(splits))
     shutil.rmtree(run.tokenized_directory, ignore_errors=True)
     output.rename(run.tokenized_directory)
     shutil.rmtree(work)
@@ -111,11 +112,8 @@ def _load(run: Run, dataset: Dataset, seed: list[int], cache: Path) -> Any:
     return mixing.sample(rows, dataset.sample_count, seed=seed) if dataset.sample_count else rows
 
 
-def _measured(encoded: Any, rows: int, cutoff: int) -> Lengths:
-    lengths = Lengths()
-    for batch in encoded.select_columns("measures").iter(batch_size=1000):
-        for measures in batch["measures"]:
-            lengths.add(measures)
+def _require_whole(lengths: Lengths, rows: int, cutoff: int) -> None:
+    """Raise PermanentError when rows, or parts of images, were lost on the way."""
     if lengths.samples != rows:
         raise invalid_dataset(
             f"{rows} rows are valid but LLaMA-Factory encoded {lengths.samples}: it dropped {rows - lengths.samples}. "
@@ -129,13 +127,6 @@ def _measured(encoded: Any, rows: int, cutoff: int) -> Lengths:
             + (f"; and {more} more" if more else "")
             + ". Raise cutoffLen, or make images smaller with image_max_pixels in spec.extraArguments."
         )
-    return lengths
-
-
-def _save(splits: Mapping[str, Any], output: Path) -> None:
-    from datasets import DatasetDict
-
-    DatasetDict(splits).save_to_disk(str(output))
 
 
 def _load_encoder(completed: Mapping[str, Any], template: str) -> Encoder:
@@ -208,7 +199,7 @@ def _no_processor(model_args: Any, template: str) -> PermanentError:
 
 
 class Encoder:
-    """LLaMA-Factory's processor for supervised fine-tuning, with a meter: called by `datasets` with batches of rows."""
+    """LLaMA-Factory's processor for supervised fine-tuning, with a meter: called with groups of rows."""
 
     def __init__(self, processor: Any, form: ChatForm, *, seed: int) -> None:
         self.seed = seed
@@ -218,7 +209,7 @@ class Encoder:
         self._processor = processor
         self._data_args = processor.data_args
         self._template = processor.template
-        self._tokenizer = processor.tokenizer
+        self._tokenizer = fast_tokens.faster(processor.tokenizer)
         self._measures: list[dict[str, Any]] = []
         self._full: list[int] = []
         self._encode_row = processor._encode_data_example
@@ -229,18 +220,19 @@ class Encoder:
         tokens = [token for token in (plugin.image_token, plugin.video_token) if token]
         self._media_tokens = set(self._tokenizer.convert_tokens_to_ids(tokens)) if tokens else set()
 
-    def encode(self, rows: Any, cache: Path) -> Any:
-        """Encode rows of the normal form; the result has what LLaMA-Factory's collator reads, and "measures"."""
-        workers = self._data_args.preprocessing_num_workers or min(cpu_limit(), len(rows) // _ROWS_WORTH_A_PROCESS)
-        return rows.map(
+    def write(self, rows: Any, directory: Path) -> Lengths:
+        """Encode rows of the normal form to a directory: what LLaMA-Factory's collator reads; returns their lengths."""
+        workers = self._data_args.preprocessing_num_workers or min(
+            cpu_limit(), memory_limit() // _MEMORY_OF_A_PROCESS - 1, len(rows) // _ROWS_WORTH_A_PROCESS
+        )
+        return shards.write_split(
+            rows,
             self,
-            batched=True,
-            batch_size=self._data_args.preprocessing_batch_size,
-            remove_columns=rows.column_names,
-            features=self._features(),
-            num_proc=workers if workers > 1 else None,
-            cache_file_name=str(cache),
-            new_fingerprint=cache.stem,
+            self._features(),
+            directory,
+            sizes=rows.select_columns(SIZE).with_format("numpy")[:][SIZE].tolist(),
+            group_rows=self._data_args.preprocessing_batch_size,
+            workers=workers,
         )
 
     def __call__(self, rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
@@ -285,8 +277,8 @@ class Encoder:
             samples.append(preview.sample(decode, dataset=dataset, place=place, encoded=encoded, full=full))
         return samples
 
-    def _measure_turns(self, *positional: Any, **named: Any) -> Any:
-        pairs = self._form.encode(*positional, **named)
+    def _measure_turns(self, _tokenizer: Any, *positional: Any, **named: Any) -> Any:
+        pairs = self._form.encode(self._tokenizer, *positional, **named)
         self._full = [token for pair in pairs for side in pair for token in side]
         return pairs
 
@@ -314,15 +306,6 @@ class Encoder:
             "images": texts,
             "videos": texts,
             "audios": texts,
-            "measures": List(
-                {
-                    "dataset": Value("string"),
-                    "place": Value("string"),
-                    "full": Value("int32"),
-                    "kept": Value("int32"),
-                    "media_cut": Value("bool"),
-                }
-            ),
         }
         if self._data_args.packing:
             features["position_ids"] = numbers

@@ -126,11 +126,12 @@ def test_the_system_prompt_and_the_tools(name: str, system: str, tools: str, exp
 
 def test_qwen3_5_has_its_texts_trimmed_results_one_by_one() -> None:
     content = tool_calls.NEXT_RESULT.join([" a ", " b "])
-    messages = [{"role": "observation", "content": content}, {"role": "assistant", "content": " A\n"}]
+    said = "<think>\n  hm\n</think>\n\n A\n"
+    messages = [{"role": "observation", "content": content}, {"role": "assistant", "content": said}]
     pairs: Any = form("qwen3_5").encode(None, messages, "S")
     [(asked, learnt)] = pairs
     assert asked == [f"system: S; observation: {tool_calls.NEXT_RESULT.join('ab')}"]
-    assert learnt == [PAIR, "assistant: A"]
+    assert learnt == ["assistant: <think>\nhm\n</think>\n\nA"]
 
 
 def rendering(plain: str, with_tools: str) -> Callable[..., str]:

@@ -62,6 +62,7 @@ def test_datasets_of_all_formats_and_file_types_are_written_in_one_form(scene: S
         first = rows_of(scene, name)[0]
         assert first.pop("place").endswith(", row 1")
         assert first.pop("fingerprint") == rows_of(scene, "support")[0]["fingerprint"]
+        assert first.pop("size") == 7
         expected = [message | {"learn": None} for message in messages["messages"]]
         assert first == common | {"messages": expected, "dataset": name, "row": 1}
     info = json.loads((scene.run_directory / "data" / "dataset_info.json").read_text())

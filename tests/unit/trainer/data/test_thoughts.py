@@ -32,6 +32,7 @@ def test_thoughts_are_read_however_they_are_spaced(content: str) -> None:
     ("content", "expected"),
     [
         ("Friday.", (None, "Friday.", ())),
+        ("<think>\n    for x in y:\n</think>\n\n    z", ("    for x in y:", "    z", ())),
         ("<think></think>Friday.", ("", "Friday.", ())),
         ("<think>\n\n</think>\n\n    indented\n", ("", "    indented\n", ())),
         ("By the list.\n</think>\n\nFriday.", ("By the list.", "Friday.", (UNOPENED,))),
@@ -51,8 +52,8 @@ def test_what_is_empty_cut_off_or_later(content: str, expected: tuple[Any, ...])
     [
         ({}, None),
         ({"reasoning": None, "thinking": ""}, None),
-        ({"reasoning": "\nHm.\n"}, "Hm."),
-        ({"reasoning": "Hm.", "reasoning_content": "Hm. "}, "Hm."),
+        ({"reasoning": "\n    Hm.\n"}, "    Hm."),
+        ({"reasoning": "Hm.", "reasoning_content": "Hm. "}, "Hm. "),
     ],
 )
 def test_keys_of_their_own(message: dict[str, Any], expected: str | None) -> None:

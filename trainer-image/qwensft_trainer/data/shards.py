@@ -1,0 +1,144 @@
+"""Writes a tokenised split once, in parts that several processes encode: the directory that load_from_disk reads.
+
+Memory is bounded for any rows: a process holds one group of rows, bounded in number and in bytes of text, and what is
+encoded of it. The library's own `map` and `save_to_disk` wrote everything twice and read 1,000 rows at a time, of
+whatever size. ADR 0090 says more.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any, cast
+
+from qwensft_trainer.base.log import log
+from qwensft_trainer.contract.errors import StageError
+from qwensft_trainer.data.lengths import Lengths
+
+GROUP_BYTES = 16 << 20
+_WRITTEN_ROWS = 100
+
+Encode = Callable[[dict[str, list[Any]]], dict[str, list[Any]]]
+"""Gives the columns of a split for a group of rows, and "measures": for each sequence those of its rows."""
+
+
+def write_split(
+    rows: Any, encode: Encode, features: Any, directory: Path, *, sizes: Sequence[int], group_rows: int, workers: int
+) -> Lengths:
+    """Encode all rows into directory/data-*.arrow, as `datasets` names them; returns their lengths.
+
+    `rows` is a Dataset, `sizes` the bytes of text of each row. Raises what `encode` raises, or StageError when a
+    process is killed.
+    """
+    directory.mkdir(parents=True)
+    count = max(1, min(workers, len(sizes)))
+    names = [f"data-{number:05d}-of-{count:05d}.arrow" for number in range(count)]
+    bounds = [len(sizes) * number // count for number in range(count + 1)]
+
+    def write(number: int) -> Lengths:
+        groups = _groups(sizes, bounds[number], bounds[number + 1], group_rows)
+        return _write(rows, groups, encode, features, directory / names[number])
+
+    lengths = Lengths()
+    for part in [write(0)] if count == 1 else _in_processes(write, count):
+        lengths.join(part)
+    _describe(directory, names, features)
+    return lengths
+
+
+def write_index(directory: Path, splits: Sequence[str]) -> None:
+    """Make a directory of splits a DatasetDict."""
+    (directory / "dataset_dict.json").write_text(json.dumps({"splits": list(splits)}))
+
+
+def _groups(sizes: Sequence[int], begin: int, end: int, most_rows: int) -> Iterator[range]:
+    start, size = begin, 0
+    for index in range(begin, end):
+        if index > start and (index - start == most_rows or size + sizes[index] > GROUP_BYTES):
+            yield range(start, index)
+            start, size = index, 0
+        size += sizes[index]
+    if start < end:
+        yield range(start, end)
+
+
+def _write(rows: Any, groups: Iterator[range], encode: Encode, features: Any, path: Path) -> Lengths:
+    import pyarrow
+
+    lengths, schema = Lengths(), features.arrow_schema
+    with pyarrow.OSFile(str(path), "wb") as sink, pyarrow.ipc.new_stream(sink, schema) as writer:
+        for group in groups:
+            encoded = encode(rows[group.start : group.stop])
+            for measures in encoded.pop("measures"):
+                lengths.add(measures)
+            for start in range(0, len(encoded["input_ids"]), _WRITTEN_ROWS):
+                part = {name: encoded[name][start : start + _WRITTEN_ROWS] for name in schema.names}
+                writer.write_table(pyarrow.Table.from_pydict(part, schema))
+    return lengths
+
+
+def _in_processes(work: Callable[[int], Lengths], count: int) -> Iterator[Lengths]:
+    """What `work` gives for each number, in the order in which it is done. Ends all processes when one fails."""
+    fork = multiprocessing.get_context("fork")  # rows and encoder are inherited, not copied
+    pending: dict[Any, Any] = {}
+    try:
+        for number in range(count):
+            receiver, sender = fork.Pipe(duplex=False)
+            process = fork.Process(target=_report, args=(work, number, sender), daemon=True)
+            process.start()
+            sender.close()
+            pending[receiver] = process
+        log(f"{count} processes encode the rows")
+        while pending:
+            for receiver in cast("list[Connection]", wait(list(pending))):
+                yield _received(receiver, pending.pop(receiver))
+    finally:
+        for process in pending.values():
+            process.kill()
+            process.join()
+
+
+def _report(work: Callable[[int], Lengths], number: int, sender: Connection) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the stage's handler is for its own process
+    try:
+        sender.send(work(number))
+    except BaseException as error:  # it is raised again where the stage can tell it
+        sender.send(error)
+
+
+def _received(receiver: Connection, process: Any) -> Lengths:
+    try:
+        result = receiver.recv()
+    except EOFError:
+        process.join()
+        raise StageError(
+            "PreparationFailed",
+            f"A process that encodes rows ended with exit code {process.exitcode}; -9 is mostly want of memory. Raise "
+            "memory in spec.prepare.resources.limits, or lower its cpu: there is a process for each.",
+        ) from None
+    process.join()
+    if isinstance(result, BaseException):
+        raise result
+    return result if isinstance(result, Lengths) else Lengths()
+
+
+def _describe(directory: Path, names: Sequence[str], features: Any) -> None:
+    """The two files beside the data, as Dataset.save_to_disk of datasets 4.0.0 writes them."""
+    from datasets import DatasetInfo
+
+    (directory / "dataset_info.json").write_text(json.dumps(asdict(DatasetInfo(features=features))))
+    state: dict[str, Any] = {
+        "_data_files": [{"filename": name} for name in names],
+        "_fingerprint": directory.name,
+        "_format_columns": None,
+        "_format_kwargs": {},
+        "_format_type": None,
+        "_output_all_columns": False,
+        "_split": None,
+    }
+    (directory / "state.json").write_text(json.dumps(state))
