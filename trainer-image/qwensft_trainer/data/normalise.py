@@ -29,7 +29,7 @@ from qwensft_trainer.data.thinking import Thinking
 from qwensft_trainer.data.unread import Unread
 from qwensft_trainer.model import families
 
-SIZE = "size"
+TEXT_SIZE = "size"
 """Column of the normalised file: bytes of text in the row."""
 
 MAX_TEXT_BYTES = 8 << 20
@@ -163,7 +163,7 @@ class _Writer:
                 ("row", pyarrow.int64()),
                 ("place", pyarrow.string()),
                 (duplicates.FINGERPRINT, pyarrow.int64()),
-                (SIZE, pyarrow.int64()),
+                (TEXT_SIZE, pyarrow.int64()),
             ]
         )
         self._path = path
@@ -202,7 +202,7 @@ class _Writer:
                 "row": number,
                 "place": place,
                 duplicates.FINGERPRINT: duplicates.fingerprint(row, (*images, *videos)),
-                SIZE: size,
+                TEXT_SIZE: size,
             }
         )
         if len(self._group) >= _GROUP_ROWS or self._characters >= _GROUP_CHARACTERS:

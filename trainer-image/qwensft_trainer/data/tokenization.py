@@ -22,7 +22,7 @@ from qwensft_trainer.data import fast_tokens, mixing, preview, shards
 from qwensft_trainer.data import source as dataset_source
 from qwensft_trainer.data.chat_form import ChatForm, Defaults, defaults_of
 from qwensft_trainer.data.lengths import Lengths
-from qwensft_trainer.data.normalise import SIZE, normalised_file
+from qwensft_trainer.data.normalise import TEXT_SIZE, normalised_file
 from qwensft_trainer.data.preview import Sample
 from qwensft_trainer.data.turns import FUNCTION
 from qwensft_trainer.model import families
@@ -230,7 +230,7 @@ class Encoder:
             self,
             self._features(),
             directory,
-            sizes=rows.select_columns(SIZE).with_format("numpy")[:][SIZE].tolist(),
+            sizes=rows.select_columns(TEXT_SIZE).with_format("numpy")[:][TEXT_SIZE].tolist(),
             group_rows=self._data_args.preprocessing_batch_size,
             workers=workers,
         )
