@@ -54,6 +54,11 @@ class ControlTokens:
             if tokens := [token.strip() for token in _FOREIGN.findall(text)]:
                 self._foreign.add(place, part, tokens)
 
+    def join(self, later: ControlTokens) -> None:
+        """Add what was found in later rows."""
+        self._own.join(later._own)
+        self._foreign.join(later._foreign)
+
     def warnings(self, dataset: str, rows: int) -> list[str]:
         """One sentence for each of the two kinds of tokens that some of the dataset's `rows` hold."""
         return [
@@ -87,6 +92,11 @@ class _Found:
         self._counts.update(tokens)
         self.rows += place != self._last
         self._last = place
+
+    def join(self, later: _Found) -> None:
+        self._first = self._first or later._first
+        self._counts.update(later._counts)
+        self.rows += later.rows
 
     def listed(self) -> str:
         counts = ", ".join(f"{count} times {token}" for token, count in self._counts.most_common())

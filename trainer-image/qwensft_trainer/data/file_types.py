@@ -1,7 +1,7 @@
 """Opens a data file and yields its rows: JSON, JSON Lines, CSV or Parquet, text also packed with gzip or zstd.
 
 The first bytes decide what a file is (first_bytes.py), and the ending of the name whether text is CSV: a ConfigMap key
-or a URL may end in anything. JSON is read in json_rows.py.
+or a URL may end in anything. JSON is read in json_rows.py, Parquet in parquet_rows.py.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from typing import Any, BinaryIO, cast
 
 from qwensft_trainer.base.causes import raise_unless_inputs
 from qwensft_trainer.data.first_bytes import HEAD_BYTES, NOT_UTF8, Content, content_of
-from qwensft_trainer.data.json_rows import MAX_ROW_BYTES, Row, first_character, json_rows
+from qwensft_trainer.data.json_rows import MAX_ROW_BYTES, Row, costs, first_character, json_rows
+from qwensft_trainer.data.parquet_rows import parquet_rows
 
 ENDINGS = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
 _COMPRESSIONS = ("gzip", "zstd")
@@ -28,8 +29,6 @@ _COMPRESSED_ENDINGS = (".gz", ".zst")
 _SEPARATORS = (",", ";", "\t")
 _TOLD = re.compile(r"sep=(.)\s*")
 _PIECE = 1 << 20
-_BATCH_ROWS = 100
-_BATCH_BYTES = 8 << 20
 
 
 def is_data_file(name: str) -> bool:
@@ -47,7 +46,7 @@ def read_rows(path: Path) -> Iterator[Row]:
         outer = content_of(stream.read(HEAD_BYTES))
     packed = outer.form if outer.form in _COMPRESSIONS else None
     if outer.form == "parquet":
-        yield from _parquet_rows(path)
+        yield from parquet_rows(path)
         return
     number = 0
     try:
@@ -206,48 +205,5 @@ def _csv_row(number: int, line: int, header: list[str], cells: list[str]) -> Row
             f"{len(cells)} cells, but the header line names {len(header)} columns; a cell that holds a separator or a "
             "line break must be quoted",
         )
-    return Row(number, line, dict(zip(header, cells, strict=True)))
-
-
-def _parquet_rows(path: Path) -> Iterator[Row]:
-    import pyarrow
-    from pyarrow import parquet
-
-    number = 0
-    try:
-        with parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
-            for group in range(file.metadata.num_row_groups):
-                size = _batch_size(file.metadata.row_group(group))
-                for batch in file.iter_batches(batch_size=size, row_groups=[group]):
-                    for value in _objects(batch):
-                        number += 1
-                        yield Row(number, None, {name: _without_nulls(field) for name, field in value.items()})
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
-        raise_unless_inputs(error)
-        yield Row(number + 1, None, None, f"the Parquet file cannot be read any further ({error!s:.200})")
-
-
-def _objects(batch: Any) -> Iterator[dict[str, Any]]:
-    """The rows of a batch; one by one where rows are far larger than those around them."""
-    if batch.nbytes <= 4 * _BATCH_BYTES:
-        yield from batch.to_pylist()
-        return
-    for index in range(batch.num_rows):
-        yield from batch.slice(index, 1).to_pylist()
-
-
-def _without_nulls(value: Any) -> Any:
-    """Parquet has no objects without a field that others in the column have: what is not there reads as null.
-
-    Kept, the arguments of one tool would show up in every call of another.
-    """
-    if isinstance(value, dict):
-        return {key: _without_nulls(field) for key, field in value.items() if field is not None}
-    if isinstance(value, list):
-        return [_without_nulls(entry) for entry in value]
-    return value
-
-
-def _batch_size(group: Any) -> int:
-    """Rows of a group that take about _BATCH_BYTES together: a row of a vision dataset may hold megabytes of images."""
-    return int(min(_BATCH_ROWS, max(1, _BATCH_BYTES * max(1, group.num_rows) // max(1, group.total_byte_size))))
+    size = sum(map(len, cells)) + costs(objects=1, values=len(cells))
+    return Row(number, line, dict(zip(header, cells, strict=True)), size=size)

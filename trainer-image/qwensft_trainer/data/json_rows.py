@@ -25,17 +25,24 @@ _WHITESPACE = " \t\r\n"
 # How far before the end of cut-off JSON its error may lie: where a word such as -Infinity or an escape begins.
 _LONGEST_TOKEN = 20
 _UNTERMINATED = "Unterminated string"
-_TOO_MANY = f"the row holds so many values that reading it would take more than {MAX_ROW_COSTS >> 20} MiB; split it"
+TOO_MANY_VALUES = (
+    f"the row holds so many values that reading it would take more than {MAX_ROW_COSTS >> 20} MiB; split it, or leave "
+    "out what is not trained on"
+)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row: `number` counts from 1, `line` is set for formats with lines. With a `problem`, `value` is None."""
+    """One row: `number` counts from 1, `line` is set for formats with lines. With a `problem`, `value` is None.
+
+    `size` is about how many bytes of memory the value takes.
+    """
 
     number: int
     line: int | None
     value: Any
     problem: str | None = None
+    size: int = 0
 
 
 def json_rows(stream: BinaryIO, first: bytes) -> Iterator[Row]:
@@ -88,10 +95,11 @@ def _layout(row: Row, raw: bytes, following: bytes) -> str | None:
 
 
 def _line(number: int, line: int, raw: bytes) -> Row:
-    if _costs(raw.count(b"{"), raw.count(b"["), raw.count(b",")) > MAX_ROW_COSTS:
-        return Row(number, line, None, _TOO_MANY)
+    beside = costs(raw.count(b"{"), raw.count(b"["), raw.count(b","))
+    if beside > MAX_ROW_COSTS:
+        return Row(number, line, None, TOO_MANY_VALUES)
     try:
-        return Row(number, line, json.loads(raw.decode("utf-8"), parse_constant=_nothing))
+        return Row(number, line, json.loads(raw.decode("utf-8"), parse_constant=_nothing), size=len(raw) + beside)
     except (ValueError, RecursionError) as error:
         return Row(number, line, None, _why(error, raw))
 
@@ -112,9 +120,9 @@ def _nothing(_: str) -> None:
     """NaN and Infinity, which pandas writes for what is missing and JSON does not know, count as missing."""
 
 
-def _costs(objects: int, lists: int, commas: int) -> int:
-    """About how many bytes of memory the values of a JSON text take, beside the text itself."""
-    return 240 * objects + 90 * lists + 60 * commas
+def costs(objects: int = 0, lists: int = 0, values: int = 0) -> int:
+    """About how many bytes of memory a row's values take as Python's objects, beside their texts."""
+    return 240 * objects + 90 * lists + 60 * values
 
 
 class _SyntaxProblem(Exception):  # noqa: N818  # it becomes a row's problem
@@ -131,6 +139,7 @@ class _ArrayReader:
         self._text = ""
         self._at = 0
         self._line = 1
+        self._size = 0
         self._ended = False
 
     def rows(self) -> Iterator[Row]:
@@ -141,7 +150,8 @@ class _ArrayReader:
                 self._expect("]")
             else:
                 while True:
-                    yield Row(number, None, self._value())
+                    value = self._value()
+                    yield Row(number, None, value, size=self._size)
                     if self._peek() == "]":
                         self._expect("]")
                         break
@@ -175,8 +185,8 @@ class _ArrayReader:
         if len(self._text) - self._at > MAX_ROW_BYTES:
             raise _SyntaxProblem(f"not valid JSON, or longer than {MAX_ROW_BYTES >> 20} MiB")
         self._fill()
-        if _costs(self._text.count("{"), self._text.count("["), self._text.count(",")) > MAX_ROW_COSTS:
-            raise _SyntaxProblem(_TOO_MANY)
+        if costs(self._text.count("{"), self._text.count("["), self._text.count(",")) > MAX_ROW_COSTS:
+            raise _SyntaxProblem(TOO_MANY_VALUES)
 
     def _advance(self, end: int) -> None:
         self._line += self._text.count("\n", self._at, end)
@@ -208,6 +218,8 @@ class _ArrayReader:
                 value, end = self._json.raw_decode(self._text, self._at)
                 # A number at the edge of the window may go on behind it; objects, lists and strings are complete.
                 if isinstance(value, dict | list | str) or end < len(self._text) or self._ended:
+                    counts = [self._text.count(character, self._at, end) for character in "{[,"]
+                    self._size = end - self._at + costs(*counts)
                     self._advance(end)
                     return value
             except RecursionError as error:

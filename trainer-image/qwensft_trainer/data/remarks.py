@@ -22,6 +22,13 @@ class Remarks:
             if len(places) < SHOWN_PLACES:
                 places.append(place)
 
+    def join(self, later: Remarks) -> None:
+        """Add what was counted of later rows."""
+        for remark, count in later._counts.items():
+            self._counts[remark] = self._counts.get(remark, 0) + count
+            places = self._places.get(remark, []) + later._places[remark]
+            self._places[remark] = places[:SHOWN_PLACES]
+
     def warnings(self, dataset: str, rows: int) -> list[str]:
         """One sentence for each remark."""
         return [

@@ -8,19 +8,16 @@ whatever size. ADR 0090 says more.
 from __future__ import annotations
 
 import json
-import multiprocessing
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
-from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from qwensft_trainer.base.log import log
-from qwensft_trainer.contract.errors import StageError
+from qwensft_trainer.data import processes
 from qwensft_trainer.data.lengths import Lengths
 
-GROUP_BYTES = 16 << 20
+GROUP_BYTES = 4 << 20
 _WRITTEN_ROWS = 100
 
 Encode = Callable[[dict[str, list[Any]]], dict[str, list[Any]]]
@@ -45,7 +42,8 @@ def write_split(
         return _write(rows, groups, encode, features, directory / names[number])
 
     lengths = Lengths()
-    for part in [write(0)] if count == 1 else _in_processes(write, count):
+    log(f"{count} {'process encodes' if count == 1 else 'processes encode'} the rows")
+    for part in processes.in_order(write, range(count), count):
         lengths.join(part)
     _describe(directory, names, features)
     return lengths
@@ -80,51 +78,6 @@ def _write(rows: Any, groups: Iterator[range], encode: Encode, features: Any, pa
                 part = {name: encoded[name][start : start + _WRITTEN_ROWS] for name in schema.names}
                 writer.write_table(pyarrow.Table.from_pydict(part, schema))
     return lengths
-
-
-def _in_processes(work: Callable[[int], Lengths], count: int) -> Iterator[Lengths]:
-    """What `work` gives for each number, in the order in which it is done. Ends all processes when one fails."""
-    fork = multiprocessing.get_context("fork")  # rows and encoder are inherited, not copied
-    pending: dict[Any, Any] = {}
-    try:
-        for number in range(count):
-            receiver, sender = fork.Pipe(duplex=False)
-            process = fork.Process(target=_report, args=(work, number, sender), daemon=True)
-            process.start()
-            sender.close()
-            pending[receiver] = process
-        log(f"{count} processes encode the rows")
-        while pending:
-            for receiver in cast("list[Connection]", wait(list(pending))):
-                yield _received(receiver, pending.pop(receiver))
-    finally:
-        for process in pending.values():
-            process.kill()
-            process.join()
-
-
-def _report(work: Callable[[int], Lengths], number: int, sender: Connection) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the stage's handler is for its own process
-    try:
-        sender.send(work(number))
-    except BaseException as error:  # it is raised again where the stage can tell it
-        sender.send(error)
-
-
-def _received(receiver: Connection, process: Any) -> Lengths:
-    try:
-        result = receiver.recv()
-    except EOFError:
-        process.join()
-        raise StageError(
-            "PreparationFailed",
-            f"A process that encodes rows ended with exit code {process.exitcode}; -9 is mostly want of memory. Raise "
-            "memory in spec.prepare.resources.limits, or lower its cpu: there is a process for each.",
-        ) from None
-    process.join()
-    if isinstance(result, BaseException):
-        raise result
-    return result if isinstance(result, Lengths) else Lengths()
 
 
 def _describe(directory: Path, names: Sequence[str], features: Any) -> None:

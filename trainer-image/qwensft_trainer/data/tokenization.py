@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from qwensft_trainer.base.causes import STORAGE_ADVICE, raise_unless_inputs
-from qwensft_trainer.base.environment import cpu_limit, memory_limit
 from qwensft_trainer.base.log import log
 from qwensft_trainer.contract import arguments
 from qwensft_trainer.contract.config import Dataset, Run
 from qwensft_trainer.contract.errors import PermanentError, StageError, invalid_config, invalid_dataset, invalid_model
-from qwensft_trainer.data import fast_tokens, mixing, preview, shards
+from qwensft_trainer.data import fast_tokens, mixing, preview, processes, shards
 from qwensft_trainer.data import source as dataset_source
 from qwensft_trainer.data.chat_form import ChatForm, Defaults, defaults_of
 from qwensft_trainer.data.lengths import Lengths
-from qwensft_trainer.data.normalise import TEXT_SIZE, normalised_file
+from qwensft_trainer.data.normalise import normalised_file
+from qwensft_trainer.data.normalised_rows import TEXT_SIZE
 from qwensft_trainer.data.preview import Sample
 from qwensft_trainer.data.turns import FUNCTION
 from qwensft_trainer.model import families
@@ -30,7 +30,6 @@ from qwensft_trainer.model import families
 TRAIN, VALIDATION = "train", "validation"
 
 _ROWS_WORTH_A_PROCESS = 2000
-_MEMORY_OF_A_PROCESS = 512 << 20  # with the longest row; one more is for what they share
 
 
 def tokenise(
@@ -222,9 +221,8 @@ class Encoder:
 
     def write(self, rows: Any, directory: Path) -> Lengths:
         """Encode rows of the normal form to a directory: what LLaMA-Factory's collator reads; returns their lengths."""
-        workers = self._data_args.preprocessing_num_workers or min(
-            cpu_limit(), memory_limit() // _MEMORY_OF_A_PROCESS - 1, len(rows) // _ROWS_WORTH_A_PROCESS
-        )
+        asked = self._data_args.preprocessing_num_workers
+        workers = processes.most(asked) if asked else min(processes.most(), len(rows) // _ROWS_WORTH_A_PROCESS)
         return shards.write_split(
             rows,
             self,

@@ -63,6 +63,20 @@ class Unread:
             _count(self._message_keys, {key for message in objects for key in self._unread_keys(message)})
             _count(self._part_keys, {key for message in objects for key in _unread_part_keys(message, self._content)})
 
+    def join(self, later: Unread) -> None:
+        """Add what was counted of later rows."""
+        self._rows += later._rows
+        self._unknown |= later._unknown
+        for mine, theirs in (
+            (self._present, later._present),
+            (self._filled, later._filled),
+            (self._message_keys, later._message_keys),
+            (self._part_keys, later._part_keys),
+        ):
+            for name, count in theirs.items():
+                if name in mine or len(mine) < _MOST_NAMES:
+                    mine[name] += count
+
     def missing(self) -> str | None:
         """What to correct where the job names columns that no row has; None where it names none."""
         named = named_columns(self._dataset)

@@ -131,15 +131,6 @@ def test_fields_that_only_other_parquet_rows_have_are_no_part_of_a_row(tmp_path:
     assert values(tmp_path / "data.parquet") == rows
 
 
-def test_large_parquet_rows_are_read_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "data.parquet"
-    rows = [{"number": number, "image": bytes([number]) * 1000} for number in range(50)]
-    parquet.write_table(pyarrow.Table.from_pylist(rows), path, compression="none", use_dictionary=False)
-    monkeypatch.setattr(data_files, "_BATCH_BYTES", 5000)
-    assert data_files._batch_size(parquet.read_metadata(path).row_group(0)) == 4
-    assert values(path) == rows
-
-
 def test_a_broken_parquet_file_is_a_problem_not_a_crash(tmp_path: Path) -> None:
     path = tmp_path / "data.parquet"
     parquet.write_table(pyarrow.Table.from_pylist(ROWS), path)

@@ -70,7 +70,7 @@ def many_rows_in_one_group(directory: Path) -> Path:
     path = directory / "rows.parquet"
     rows = [row("word " * 200) for _ in range(100_000)]
     for place in (10, 20, 30, 40_000):
-        rows[place] = row("x" * 7 * MIB)
+        rows[place] = row("words " * (7 * MIB // 6))
     parquet.write_table(pyarrow.Table.from_pylist(rows), path, row_group_size=len(rows), compression="snappy")
     return path
 

@@ -14,6 +14,7 @@ from pyarrow import parquet
 
 from qwensft_trainer.contract.errors import EXIT_PERMANENT, PermanentError
 from qwensft_trainer.data import normalise as datasets
+from qwensft_trainer.data import processes, row_groups
 from qwensft_trainer.data import source as dataset_source
 from qwensft_trainer.data.row_checks import NORMAL_TAGS
 from qwensft_trainer.data.thinking import Thinking
@@ -83,13 +84,64 @@ def test_evaluation_datasets_are_checked_and_written_like_the_others(scene: Scen
     assert "dataset quiz, file data.json, row 1" in failure(scene).message
 
 
-def test_many_rows_are_written_in_groups_and_keep_their_order(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets, "_GROUP_CHARACTERS", 100)
-    scene.add_dataset("support", [{"instruction": f"Say {number}", "output": "x" * 30} for number in range(20)])
-    assert write(scene)[0] == {"support": 20}
-    file = parquet.ParquetFile(datasets.normalised_file(scene.run, "support"))
-    assert file.num_row_groups == 7
-    assert [row["row"] for row in rows_of(scene, "support")] == list(range(1, 21))
+@pytest.mark.parametrize("workers", [1, 3])
+def test_rows_checked_in_groups_by_several_processes_are_written_and_told_in_their_order(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    monkeypatch.setattr(row_groups, "_MOST_ROWS", 3)
+    monkeypatch.setattr(datasets, "_BYTES_WORTH_A_PROCESS", 1)
+    monkeypatch.setattr(processes, "most", lambda: workers)
+    rows = [{"instruction": f"Say {number}", "output": "<|im_end|>", "note": "x"} for number in range(20)]
+    scene.add_dataset("support", rows)
+    counts, warnings = write(scene)
+    assert counts == {"support": 20}
+    written = rows_of(scene, "support")
+    assert [row["row"] for row in written] == list(range(1, 21))
+    assert [row["messages"][0]["content"] for row in written] == [row["instruction"] for row in rows]
+    assert parquet.ParquetFile(datasets.normalised_file(scene.run, "support")).num_row_groups == 7
+    unread, tokens = warnings
+    assert "'note' (20 of 20 rows" in unread
+    assert "20 of 20 rows hold control tokens" in tokens
+    assert tokens.endswith("20 times <|im_end|>, first in file data.json, row 1, answer 1")
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_bad_rows_found_by_several_processes_are_told_in_their_order(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    monkeypatch.setattr(row_groups, "_MOST_ROWS", 2)
+    monkeypatch.setattr(datasets, "_BYTES_WORTH_A_PROCESS", 1)
+    monkeypatch.setattr(processes, "most", lambda: workers)
+    scene.add_dataset("support", [GOOD if number % 2 else {"instruction": "Hi"} for number in range(12)])
+    message = failure(scene).message
+    assert message.startswith("6 rows are invalid: dataset support, file data.json, row 1; row 3; row 5; and 3 more: ")
+
+
+def test_a_row_too_large_to_send_is_checked_where_it_was_read(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(row_groups, "_MOST_SIZE", 1)
+    monkeypatch.setattr(row_groups, "_TOO_LARGE_TO_SEND", 10_000)
+    monkeypatch.setattr(datasets, "_BYTES_WORTH_A_PROCESS", 1)
+    monkeypatch.setattr(processes, "most", lambda: 2)
+    here: list[str] = []
+    check = datasets.conversation
+
+    def noted(dataset: Any, row: Any) -> Any:
+        here.append(row["instruction"])  # what other processes append stays with them
+        return check(dataset, row)
+
+    monkeypatch.setattr(datasets, "conversation", noted)
+    scene.add_dataset("support", [GOOD, {"instruction": "x" * 10_000, "output": "y"}, GOOD])
+    write(scene)
+    assert here == ["x" * 10_000]
+    assert [row["row"] for row in rows_of(scene, "support")] == [1, 2, 3]
+
+
+def test_a_text_that_a_tokenizer_cannot_part_is_refused(scene: Scene) -> None:
+    scene.add_dataset("support", [GOOD | {"input": "x" * 500_001}, GOOD | {"input": "words " * 100_000}])
+    assert failure(scene).message == (
+        "1 row is invalid: dataset support, file data.json, row 1: a text has more than 500000 characters without a "
+        "blank or a punctuation mark among them, and is encoded as one word; take it out"
+    )
 
 
 def test_rows_of_several_files_keep_the_name_and_number_that_their_owner_knows(scene: Scene, tmp_path: Path) -> None:

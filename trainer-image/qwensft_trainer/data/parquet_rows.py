@@ -1,0 +1,85 @@
+"""Reads the rows of a Parquet file, with memory bounded however the rows' sizes are spread over its row groups.
+
+A batch is read by its row group's average size, and taken apart row by row where it is larger than that promised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from qwensft_trainer.base.causes import raise_unless_inputs
+from qwensft_trainer.data.json_rows import MAX_ROW_COSTS, TOO_MANY_VALUES, Row, costs
+
+_BATCH_ROWS = 100
+_BATCH_BYTES = 8 << 20
+
+
+def parquet_rows(path: Path) -> Iterator[Row]:
+    """Yield every row of a file, without the fields that are null, or a problem where it cannot be read further."""
+    import pyarrow
+    from pyarrow import parquet
+
+    number = 0
+    try:
+        with parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
+            for group in range(file.metadata.num_row_groups):
+                size = _batch_size(file.metadata.row_group(group))
+                for batch in file.iter_batches(batch_size=size, row_groups=[group]):
+                    for row in _rows(batch, number):
+                        number = row.number
+                        yield row
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise_unless_inputs(error)
+        yield Row(number + 1, None, None, f"the Parquet file cannot be read any further ({error!s:.200})")
+
+
+def _rows(batch: Any, before: int) -> Iterator[Row]:
+    size = _size(batch)
+    if size > 4 * _BATCH_BYTES and batch.num_rows > 1:
+        for index in range(batch.num_rows):
+            yield from _rows(batch.slice(index, 1), before + index)
+    elif size > batch.nbytes + MAX_ROW_COSTS:
+        yield Row(before + 1, None, None, TOO_MANY_VALUES)
+    else:
+        share = size // max(1, batch.num_rows)
+        for number, value in enumerate(batch.to_pylist(), start=before + 1):
+            yield Row(number, None, {name: _without_nulls(field) for name, field in value.items()}, size=share)
+
+
+def _size(batch: Any) -> int:
+    """About how many bytes the batch's values take as Python's objects; one bit of a column may be one of them."""
+    return int(batch.nbytes) + sum(_costs(column) for column in batch.columns)
+
+
+def _costs(values: Any) -> int:
+    from pyarrow import types
+
+    count = len(values)
+    if types.is_struct(values.type):
+        return costs(objects=count, values=count) + sum(_costs(field) for field in values.flatten())
+    if types.is_list(values.type) or types.is_large_list(values.type) or types.is_fixed_size_list(values.type):
+        return costs(lists=count) + _costs(values.flatten())
+    if types.is_map(values.type):
+        first, last = values.offsets[0].as_py(), values.offsets[-1].as_py()
+        entries = (side.slice(first, last - first) for side in (values.keys, values.items))
+        return costs(lists=count, objects=last - first) + sum(map(_costs, entries))
+    return costs(values=count)
+
+
+def _without_nulls(value: Any) -> Any:
+    """Parquet has no objects without a field that others in the column have: what is not there reads as null.
+
+    Kept, the arguments of one tool would show up in every call of another.
+    """
+    if isinstance(value, dict):
+        return {key: _without_nulls(field) for key, field in value.items() if field is not None}
+    if isinstance(value, list):
+        return [_without_nulls(entry) for entry in value]
+    return value
+
+
+def _batch_size(group: Any) -> int:
+    """Rows of a group that take about _BATCH_BYTES together: a row of a vision dataset may hold megabytes of images."""
+    return int(min(_BATCH_ROWS, max(1, _BATCH_BYTES * max(1, group.num_rows) // max(1, group.total_byte_size))))
