@@ -186,6 +186,8 @@ def _evaluation(job: QwenSFTJob) -> dict[str, Any]:
             "per_device_eval_batch_size": evaluation.batch_size or training.per_device_train_batch_size,
             "val_size": evaluation.fraction,
             "eval_dataset": _joined(dataset.name for dataset in job.spec.evaluation_sets),
+            # With 1 the trainer ends with the best checkpoint alone, and a pod lost then would train on from it.
+            "save_total_limit": max(2, training.save_total_limit) if evaluation.compares else None,
             "metric_for_best_model": "eval_loss" if evaluation.compares else None,
             "greater_is_better": False if evaluation.compares else None,
         }

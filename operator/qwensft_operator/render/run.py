@@ -13,7 +13,7 @@ from qwensft_operator import __version__
 from qwensft_operator.render.deepspeed import deepspeed_section
 from qwensft_operator.render.names import CACHE, below, dataset_directory, model_path, run_directory, secret_directory
 
-RUN_VERSION = 1  # of run.yaml: the lowest whose readers understand what is written here
+RUN_VERSION = 2  # of run.yaml, where it says what readers of 1 would leave undone: evaluations and control tokens
 
 # Every column and tag is written out, but for what came later and the trainer knows by itself (alpaca's tools): one
 # name more would change the digests of jobs that never use it.
@@ -56,7 +56,7 @@ def run_document(job: QwenSFTJob, stage: Stage) -> dict[str, Any]:
     """Return the content of run.yaml. Only the merge is told where to merge to."""
     spec, meta = job.spec, job.metadata
     run: dict[str, Any] = {
-        "version": RUN_VERSION,
+        "version": _version(job),
         "operatorVersion": __version__,
         "owner": {"uid": meta.uid, "namespace": meta.namespace, "name": meta.name},
         "runDirectory": run_directory(job),
@@ -83,6 +83,13 @@ def run_document(job: QwenSFTJob, stage: Stage) -> dict[str, Any]:
     else:
         run["mergePlanned"] = spec.merge.enabled  # prepare refuses what trains but cannot be merged
     return run
+
+
+def _version(job: QwenSFTJob) -> int:
+    """The lowest whose readers do all that is written."""
+    evaluation = job.spec.evaluation
+    refuses = any(dataset.control_tokens == "Refuse" for dataset in job.spec.all_datasets)
+    return RUN_VERSION if refuses or (evaluation is not None and evaluation.compares) else 1
 
 
 def _selection(evaluation: Evaluation) -> dict[str, Any]:

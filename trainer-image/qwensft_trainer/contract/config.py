@@ -23,7 +23,7 @@ from qwensft_trainer.contract.errors import invalid_config
 
 HubName = Literal["huggingFace", "modelScope"]
 
-RUN_VERSION = 1  # of run.yaml: the highest that this image reads
+RUN_VERSION = 2  # of run.yaml: the highest that this image reads
 
 
 class _Section(BaseModel):

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 from qwensft_trainer.data.row_checks import Conversation
 from qwensft_trainer.data.row_fields import RowProblem
+from qwensft_trainer.data.turns import FUNCTION
 from qwensft_trainer.model import families
 
 _TURNS = re.compile(
@@ -27,7 +28,7 @@ _FOREIGN = re.compile(
     r"|</s>\s*\Z|<bbox>|<ref-object>"
 )
 # Every token holds one of these, most rows hold none, and looking for them is many times faster than the patterns.
-_HINTS = ("<|", "[/INST]", "_of_turn>", "<\uff5c", "</s>", "<bbox>", "<ref-object>")
+_HINTS = ("<|", "\\u003c", "[/INST]", "_of_turn>", "<\uff5c", "</s>", "<bbox>", "<ref-object>")
 
 _OWN = "control tokens in their texts, which end or nest turns (the template writes its own; take them out)"
 _OTHERS = "marks of another model's template or trainer in their texts, which are learned as text (take them out)"
@@ -108,4 +109,7 @@ def _texts(row: Conversation) -> Iterator[tuple[str, str]]:
     yield "system prompt", row.system
     yield "tool descriptions", row.tools
     for index, message in enumerate(row.messages):
-        yield f"{'answer' if index % 2 else 'question'} {index // 2 + 1}", message["content"]
+        text = message["content"]
+        if message["role"] == FUNCTION:  # as the template will write it
+            text = text.replace("\\u003c", "<")
+        yield f"{'answer' if index % 2 else 'question'} {index // 2 + 1}", text

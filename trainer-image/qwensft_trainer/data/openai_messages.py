@@ -85,6 +85,8 @@ class _Parts:
             self.text += part
             return
         form = part.get("type") or _only_form(part) if isinstance(part, dict) else None
+        if form is not None and not isinstance(form, str):
+            raise RowProblem(f"{where} has a type that is {kind(form)}; expected text, {', '.join(_PARTS)}")
         if form and "value" in part:  # as the next LLaMA-Factory writes all parts
             part = {form: part["value"], **part}
         if form == "text" and isinstance(part.get("text"), str):

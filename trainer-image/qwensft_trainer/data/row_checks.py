@@ -134,7 +134,12 @@ def _alpaca(columns: Mapping[str, str], row: Mapping[str, Any]) -> Iterator[Turn
 
 def _last_answer(row: Mapping[str, Any], response: str, named: set[str]) -> Turn:
     """An alpaca row's thoughts may stand in a column of their own, one that is not named as something else."""
-    unnamed = {key: row[key] for key in thoughts.KEYS if row.get(key) and key not in named}
+    unnamed = {
+        key: row[key]
+        for key in thoughts.KEYS
+        # A single word, as in Nemotron's reasoning: "off", is no thought.
+        if key not in named and isinstance(row.get(key), str) and len(row[key].split()) > 1
+    }
     turn = answer(Turn(ASSISTANT, response), thoughts.of_keys(unnamed))
     return replace(turn, remarks=(*turn.remarks, *(COLUMN_OF_THOUGHTS.format(key) for key in unnamed)))
 

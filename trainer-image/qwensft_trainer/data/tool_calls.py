@@ -16,6 +16,9 @@ from qwensft_trainer.data.row_fields import RowProblem, kind
 
 CALL_EXAMPLE = '{"name": "weather", "arguments": {"city": "Bonn"}}'
 
+# OpenAI's name for them, LangChain's, Anthropic's and Llama's.
+_ARGUMENTS = ("arguments", "args", "input", "parameters")
+_KNOWN = frozenset((*_ARGUMENTS, "name", "id", "type", "index", "function"))
 _LONGEST_PYTHON = 100_000
 _OPEN, _CLOSE = "<tool_call>", "</tool_call>"
 _BLOCK = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
@@ -153,15 +156,18 @@ def _xml_arguments(body: str) -> dict[str, Any]:
 
 
 def _xml_value(text: str) -> Any:
-    """Objects, lists, numbers and so on are written as JSON; anything else is text."""
+    """A value that its JSON writes as it stands here; anything else is text, such as 1.10 or a file of JSON."""
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except ValueError:
         return text
+    return value if json.dumps(value, ensure_ascii=False) == text else text
 
 
 def _call(number: int, call: Any) -> Call:
     function = call.get("function", call) if isinstance(call, dict) else call
+    if isinstance(function, dict) and function is not call and "arguments" in call:
+        function = {"arguments": call["arguments"]} | function
     if not isinstance(function, dict):
         raise RowProblem(f"function call {number} is {kind(function)}; expected an object such as {CALL_EXAMPLE}")
     name = function.get("name")
@@ -171,9 +177,12 @@ def _call(number: int, call: Any) -> Call:
 
 
 def _arguments(number: int, function: dict[str, Any]) -> dict[str, Any]:
-    value = function.get("arguments")
-    if value is None and "parameters" in function:
-        raise RowProblem(f"function call {number} has 'parameters'; call them 'arguments'")
+    given = [key for key in _ARGUMENTS if function.get(key) is not None]
+    unknown = [key for key, value in function.items() if key not in _KNOWN and value not in (None, "", [], {})]
+    if len(given) > 1 or (not given and unknown):
+        named = ", ".join(f"'{key}'" for key in given or unknown)
+        raise RowProblem(f"function call {number} has {named}; its arguments stand under 'arguments' alone")
+    value = function[given[0]] if given else None
     if isinstance(value, str):
         try:
             value = json.loads(value) if value.strip() else {}

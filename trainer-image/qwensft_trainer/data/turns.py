@@ -19,6 +19,8 @@ ASKS = (USER, OBSERVATION)
 ANSWERS = (ASSISTANT, FUNCTION)
 
 JOINED_QUESTIONS = "have user messages in a row: they became one, with a line break between them"
+UNASKED = "have results whose tool_call_id is that of no call before them: they are taken in their order"
+MISSING_RESULTS = "have fewer results than calls: chat templates tell by their order alone which result is whose"
 TAGS_AS_TEXT = "have <tool_call> tags in an answer that cannot be read as calls: they are trained as text"
 
 
@@ -61,7 +63,7 @@ def answer(turn: Turn, thought: str | None, calls: tuple[Call, ...] | None = Non
     Raises RowProblem when thoughts stand in two places, or a FUNCTION turn holds no calls.
     """
     tagged, said, remarks = thoughts.parted(turn.content)
-    if thought is not None and tagged:
+    if thought is not None and tagged and thought.strip() != tagged.strip():
         raise RowProblem("it has thoughts under a key of their own and in its text; leave one of the two")
     if calls is None and turn.role == FUNCTION:
         said, calls = tool_calls.from_text(said)
@@ -92,7 +94,7 @@ def as_result(turn: Turn) -> Turn:
 def joined(turns: Iterable[Turn]) -> list[Turn]:
     """Make one turn of those that follow each other and mean one: results, questions, and calls after what was said.
 
-    Results come in the order of their calls. Raises RowProblem for the result of a call that is not there.
+    Results come in the order of their calls.
     """
     done: list[Turn] = []
     for turn in _results_in_order(list(turns)):
@@ -110,12 +112,18 @@ def _results_in_order(turns: list[Turn]) -> list[Turn]:
         following = list(group)
         asked = [one for turn in _calls_before(ordered) for one in turn.call_ids]
         if role == OBSERVATION and asked and all(turn.call_ids for turn in following):
-            for turn in following:
-                if turn.call_ids[0] not in asked:
-                    raise RowProblem(f"message {turn.number}: its tool_call_id is that of no call before it")
-            following.sort(key=lambda turn: asked.index(turn.call_ids[0]))
+            if {turn.call_ids[0] for turn in following} <= set(asked):
+                following.sort(key=lambda turn: asked.index(turn.call_ids[0]))
+            else:
+                following[0] = _remarked(following[0], UNASKED)
+        if role == OBSERVATION and len(following) < len([one for turn in _calls_before(ordered) for one in turn.calls]):
+            following[0] = _remarked(following[0], MISSING_RESULTS)
         ordered += following
     return ordered
+
+
+def _remarked(turn: Turn, remark: str) -> Turn:
+    return replace(turn, remarks=(*turn.remarks, remark))
 
 
 def _calls_before(turns: list[Turn]) -> list[Turn]:

@@ -157,11 +157,11 @@ class _Attempt:
     def _take_best(self, directory: Path, state: dict[str, Any]) -> None:
         best = checkpoints.best_of(directory.parent, state)
         if best is None:
-            raise StageError(
-                "TrainingIncomplete",
-                f"spec.evaluation.keepBest: the checkpoint of step {state.get('best_global_step')}, the best "
-                f"evaluation's, is not in {directory.parent}.",
+            log(
+                "warning: keepBest finds no checkpoint of the best evaluation (step "
+                f"{state.get('best_global_step')}): no loss was finite, or it is gone. The last one is taken"
             )
+            return
         log(f"the result is {best.parent.name}/{best.name}, with the lowest evaluation loss ({state['best_metric']})")
         checkpoints.publish(best, directory)
 

@@ -33,7 +33,7 @@ class EarlyStopping(EarlyStoppingCallback):  # type: ignore[misc]
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any, **more: Any) -> None:
         """Count, and say so when it ends the training."""
         super().on_evaluate(args, state, control, metrics, **more)
-        if control.should_training_stop and state.is_world_process_zero:
+        if self.early_stopping_patience_counter >= self.early_stopping_patience and state.is_world_process_zero:
             log(
                 f"step {state.global_step}: {self.early_stopping_patience_counter} evaluations in a row were no better "
                 f"than the best ({state.best_metric}): training ends early"

@@ -272,6 +272,27 @@ _DATA = (
 
 _EXTRA_ARGUMENTS = (
     Rule(
+        cel=f"!{_extra('early_stopping_steps')} || (has(self.evaluation) && {_extra('metric_for_best_model')})",
+        message="early_stopping_steps compares evaluations: use spec.evaluation.earlyStopping in its place",
+        check=lambda spec: (
+            not _has_extra(spec, "early_stopping_steps")
+            or (spec.evaluation is not None and _has_extra(spec, "metric_for_best_model"))
+        ),
+        field=".extraArguments",
+    ),
+    Rule(
+        cel=f"!{_COMPARES} || !{_extra('early_stopping_steps', 'metric_for_best_model', 'greater_is_better')}",
+        message="keepBest and earlyStopping compare the loss: remove early_stopping_steps, metric_for_best_model and "
+        "greater_is_better",
+        check=lambda spec: (
+            not (
+                _compares(spec)
+                and _has_extra(spec, "early_stopping_steps", "metric_for_best_model", "greater_is_better")
+            )
+        ),
+        field=".extraArguments",
+    ),
+    Rule(
         cel=f"!{_extra('use_galore', 'use_apollo', 'use_badam')} || !({_ADAPTER})",
         message="use_galore, use_apollo and use_badam train the weights themselves: remove them, or set tuning.method: "
         "full or freeze",
@@ -315,10 +336,12 @@ _EXTRA_ARGUMENTS = (
         field=".extraArguments",
     ),
     Rule(
-        cel=f"!{_COMPARES} || !{_extra('eval_on_each_dataset')}",
-        message="keepBest and earlyStopping compare one loss, and eval_on_each_dataset computes several: remove it, or "
-        "them",
-        check=lambda spec: not (_compares(spec) and _has_extra(spec, "eval_on_each_dataset")),
+        cel=f"!{_COMPARES} || !{_extra('eval_on_each_dataset', 'eval_on_start', 'eval_delay')}",
+        message="keepBest and earlyStopping compare one loss at each evaluation: remove eval_on_each_dataset, "
+        "eval_on_start and eval_delay, or them",
+        check=lambda spec: (
+            not (_compares(spec) and _has_extra(spec, "eval_on_each_dataset", "eval_on_start", "eval_delay"))
+        ),
         field=".extraArguments",
     ),
 )

@@ -17,7 +17,6 @@ class EarlyStopping(ApiModel):
         ge=1,
         le=1000,
         description="Evaluations in a row without a better loss after which the training ends.",
-        json_schema_extra=argument("early_stopping_steps"),
     )
     min_delta: float = Field(
         0.0, ge=0, le=1000, description="By how much the loss must fall below the best one so far to count as better."
@@ -70,7 +69,7 @@ class Evaluation(ApiModel):
         False,
         description="Take the checkpoint with the lowest evaluation loss as the result, and not the last one. "
         "everySteps must be a multiple of training.saveSteps.",
-        json_schema_extra=argument("load_best_model_at_end", "metric_for_best_model", "greater_is_better"),
+        json_schema_extra=argument("load_best_model_at_end"),
     )
     early_stopping: EarlyStopping | None = Field(
         None,

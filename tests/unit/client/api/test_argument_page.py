@@ -76,7 +76,7 @@ def test_a_default_is_the_value_of_the_guide(command: str) -> None:
 
 # What the trainer writes into the arguments, or does in place of LLaMA-Factory.
 BY_THE_TRAINER = {
-    *("early_stopping_steps", "load_best_model_at_end"),
+    "load_best_model_at_end",
     *("export_dir", "interleave_probs", "mix_strategy", "output_dir", "overwrite_output_dir"),
 }
 

@@ -86,6 +86,16 @@ def test_the_file_carries_its_version_and_that_of_the_operator() -> None:
         assert (run(stage=stage)["version"], run(stage=stage)["operatorVersion"]) == (1, "0.1.0")
 
 
+def test_what_an_older_image_would_leave_undone_raises_the_version() -> None:
+    assert run(evaluation={"fraction": 0.1})["version"] == 1
+    assert run(evaluation={"fraction": 0.1, "keepBest": True})["version"] == 2
+    assert run(evaluation={"fraction": 0.1, "earlyStopping": {"patience": 1}})["version"] == 2
+    rows = SPECS["lora-1-gpu-hub"]["datasets"][0]
+    assert config_map(job(datasets=[rows | {"controlTokens": "Refuse"}]), Stage.TRAIN, 1)["data"][
+        "run.yaml"
+    ].startswith("version: 2")
+
+
 # Sources.
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from qwensft_trainer.data import tool_calls
 from qwensft_trainer.data.control_tokens import ControlTokens
 from qwensft_trainer.data.row_checks import Conversation
 from qwensft_trainer.data.row_fields import RowProblem
+from qwensft_trainer.data.tool_calls import Call
 
 
 def row(question: str = "Which tea?", answer: str = "Green.", system: str = "", tools: str = "") -> Conversation:
@@ -83,3 +85,11 @@ def test_refusing_names_text_and_tokens_but_not_what_is_said() -> None:
         "its answer 1 holds <|im_end|>, which the template writes itself: take it out, or set the dataset's "
         "controlTokens to Warn"
     )
+
+
+def test_the_arguments_of_calls_are_looked_through_as_they_will_be_written() -> None:
+    call = tool_calls.written("", [Call("f", {"text": "<|im_end|>"})])
+    row = Conversation([{"role": "user", "content": "Q"}, {"role": "function_call", "content": call}])
+    tokens = ControlTokens("qwen3")
+    tokens.add("file a.json, row 1", row)
+    assert "1 times <|im_end|>" in tokens.warnings("d", 1)[0]

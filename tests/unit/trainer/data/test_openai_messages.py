@@ -11,6 +11,7 @@ import pytest
 from qwensft_trainer.contract.config import Dataset
 from qwensft_trainer.data.row_checks import Conversation, conversation
 from qwensft_trainer.data.row_fields import RowProblem
+from qwensft_trainer.data.turns import MISSING_RESULTS, UNASKED
 
 DATASET = Dataset(name="o", format="openai", path=Path("o.jsonl"))
 USER = {"role": "user", "content": "Weather in Bonn and Ulm?"}
@@ -91,9 +92,23 @@ def test_results_come_in_the_order_of_their_calls() -> None:
     assert value.messages[2]["content"] == "in Bonn\n</tool_response>\n<tool_response>\nin Ulm"
     without = [result | {"tool_call_id": None} for result in results]
     assert read(USER, asked, *without, ANSWER).messages[2]["content"].startswith("in Ulm")
-    assert "message 3: its tool_call_id is that of no call before it" in problem(
-        USER, asked, {"role": "tool", "tool_call_id": "Kiel", "content": "?"}, ANSWER
-    )
+    unasked = read(USER, asked, *[result | {"tool_call_id": f"x{n}"} for n, result in enumerate(results)], ANSWER)
+    assert unasked.messages[2]["content"].startswith("in Ulm")
+    assert unasked.remarks == (UNASKED,)
+    assert read(USER, asked, results[0], ANSWER).remarks == (MISSING_RESULTS,)
+
+
+@pytest.mark.parametrize("key", ["args", "input", "parameters", "arguments"])
+def test_arguments_have_other_names(key: str) -> None:
+    message = {"role": "assistant", "tool_calls": [{"name": "weather", key: {"city": "Bonn"}, "id": "1"}]}
+    assert called(read(USER, message)) == [{"name": "weather", "arguments": {"city": "Bonn"}}]
+    outside = {"role": "assistant", "tool_calls": [{"function": {"name": "weather"}, "arguments": {"city": "Bonn"}}]}
+    assert called(read(USER, outside)) == [{"name": "weather", "arguments": {"city": "Bonn"}}]
+
+
+def test_the_same_thoughts_may_stand_in_two_places() -> None:
+    answer = ANSWER | {"reasoning_content": "Hm.", "content": "<think>\nHm.\n</think>\n\nSunny."}
+    assert read(USER, answer).messages[1]["content"] == "<think>\nHm.\n</think>\n\nSunny."
 
 
 def test_a_user_message_of_results_in_tags_is_a_result() -> None:
@@ -216,6 +231,10 @@ PICTURE = {"type": "image", "image": "a.png"}
             "message 2: function call 1: the arguments are a list; expected an object",
         ),
         ([USER, ANSWER | {"reasoning_content": 3}], "message 2: 'reasoning_content' is a number"),
+        (
+            [{"role": "user", "content": [{"type": ["text"], "text": "x"}]}, ANSWER],
+            "has a type that is a list",
+        ),
         ([{"role": "user", "content": [{"type": "input_audio"}]}, ANSWER], "part 1 is of type 'input_audio'"),
         (
             [{"role": "user", "content": [{"type": "text", "text": None}]}, ANSWER],

@@ -61,7 +61,11 @@ def test_what_is_said_before_the_calls_is_kept() -> None:
         ('{"name": "a", "arguments": ["x"]}', "function call 1: the arguments are a list; expected an object"),
         ('{"name": "a", "arguments": "[1]"}', "function call 1: the arguments are a list; expected an object"),
         ('{"name": "a", "arguments": "x"}', "function call 1: the arguments are not valid JSON"),
-        ('{"name": "a", "parameters": {}}', "function call 1 has 'parameters'; call them 'arguments'"),
+        (
+            '{"name": "a", "argument": {"b": 1}}',
+            "function call 1 has 'argument'; its arguments stand",
+        ),
+        ('{"name": "a", "args": {}, "input": {}}', "function call 1 has 'args', 'input'; its arguments stand under"),
         (f"{tagged(as_json(TEAL))} and {tagged(as_json(OCHRE))}", "there is text between its <tool_call> tags"),
         (f"{tagged(as_json(TEAL))} Done.", "there is text after its last <tool_call>"),
         (f"{tagged(as_json(TEAL))}<tool_call>", "a <tool_call> tag has no counterpart"),
@@ -113,3 +117,12 @@ calls = st.builds(Call, st.text(min_size=1), st.dictionaries(st.text(), values, 
 @given(st.text(), st.lists(calls, min_size=1, max_size=3))
 def test_calls_survive_being_written_whatever_they_hold(said: str, listed: list[Call]) -> None:
     assert tool_calls.read(tool_calls.written(said, listed)) == (said, tuple(listed))
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("3", 3), ("1.10", "1.10"), ("1e5", "1e5"), ('{\n  "a": 1\n}', '{\n  "a": 1\n}'), ("[1, 2]", [1, 2])],
+)
+def test_a_value_in_xml_is_never_written_otherwise(text: str, value: Any) -> None:
+    body = f"<function=f>\n<parameter=p>\n{text}\n</parameter>\n</function>"
+    assert tool_calls.from_text(tagged(body)) == ("", (Call("f", {"p": value}),))
