@@ -10,6 +10,8 @@ import codecs
 import csv
 import gzip
 import io
+import itertools
+import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +26,8 @@ from qwensft_trainer.data.parquet_rows import parquet_rows
 ENDINGS = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
 _COMPRESSIONS = ("gzip", "zstd")
 _COMPRESSED_ENDINGS = (".gz", ".zst")
+_SEPARATORS = (",", ";", "\t")
+_TOLD = re.compile(r"sep=(.)\s*")
 _PIECE = 1 << 20
 
 
@@ -139,25 +143,37 @@ def _plain_stream(path: Path, compression: str | None) -> Iterator[BinaryIO]:
 
 def _csv_rows(stream: BinaryIO, delimiter: str) -> Iterator[Row]:
     csv.field_size_limit(MAX_ROW_BYTES)
-    reader = csv.reader(_csv_lines(stream), delimiter=delimiter, strict=True)
+    lines = _csv_lines(stream)
+    reader: Any = None
     number = line = 0
     header: list[str] = []
     try:
+        head, delimiter = _separated(lines, delimiter)
+        reader = csv.reader(itertools.chain(head, lines), delimiter=delimiter, strict=True)
         header = next((cells for cells in reader if cells), [])
         if problem := _header_problem(header):
             yield Row(1, reader.line_num, None, problem)
             return
         line = reader.line_num + 1
         for cells in reader:
-            if cells:
+            if any(cells):  # spreadsheets leave rows of nothing
                 number += 1
                 yield _csv_row(number, line, header, cells)
             line = reader.line_num + 1
     except csv.Error as error:
         yield Row(number + 1, line or 1, None, f"not valid CSV ({error}); a quote inside a quoted cell is doubled")
     except UnicodeDecodeError as error:
-        wrong = f"byte {error.start + 1} of line {reader.line_num + 1} is not valid UTF-8; {NOT_UTF8}"
+        at = reader.line_num + 1 if reader else 1
+        wrong = f"byte {error.start + 1} of line {at} is not valid UTF-8; {NOT_UTF8}"
         yield Row(number + 1, line or 1, None, wrong)
+
+
+def _separated(lines: Iterator[str], delimiter: str) -> tuple[list[str], str]:
+    """The first line, and what separates its cells: Excel takes semicolons where the comma is in numbers."""
+    first = next(lines, "")
+    if told := _TOLD.fullmatch(first):  # Excel's own hint; the empty line in its place keeps the count
+        return ["\n"], told[1]
+    return [first], max(delimiter, *_SEPARATORS, key=lambda one: (first.count(one), one == delimiter))
 
 
 def _csv_lines(stream: BinaryIO) -> Iterator[str]:
@@ -173,7 +189,7 @@ def _csv_lines(stream: BinaryIO) -> Iterator[str]:
 
 def _header_problem(header: list[str]) -> str | None:
     if any(not name.strip() for name in header):
-        return "the header line has a column without a name"
+        return "the header line has a column without a name: name it, or take the empty column out"
     if len(set(header)) < len(header):
         twice = next(name for name in header if header.count(name) > 1)
         return f"the header line names the column '{twice}' more than once"

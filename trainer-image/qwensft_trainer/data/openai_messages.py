@@ -6,11 +6,12 @@ Which roles may follow each other is checked in row_checks.py.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from qwensft_trainer.data import thoughts, tool_calls
 from qwensft_trainer.data.row_fields import Media, RowProblem, kind, medium, sequence
-from qwensft_trainer.data.turns import ASSISTANT, OBSERVATION, SYSTEM, Turn, answer
+from qwensft_trainer.data.turns import ASSISTANT, OBSERVATION, SYSTEM, Turn, answer, as_result
 
 SPELLINGS = {"developer": SYSTEM, "function": OBSERVATION}
 
@@ -28,13 +29,21 @@ def turn(number: int, role: str, message: Mapping[str, Any], content_key: str) -
     read = _Parts(message.get(content_key), content_key, optional=bool(calls))
     if (read.images or read.videos) and (calls or role == SYSTEM):
         raise RowProblem(f"a message from '{role}'{' with tool_calls' if calls else ''} can hold no images or videos")
-    text = tool_calls.result(read.text) if role == OBSERVATION else read.text
-    found = Turn(role, text, number, tuple(read.images), tuple(read.videos))
+    found = as_result(Turn(role, read.text, number, tuple(read.images), tuple(read.videos)))
+    if found.role == OBSERVATION:
+        return replace(found, call_ids=_ids([message], "tool_call_id"))
     if role == ASSISTANT:
+        found = replace(found, call_ids=_ids(calls, "id"))
         return answer(found, _thought(message, read.thoughts), tool_calls.from_objects(calls) if calls else None)
     if read.thoughts:
         raise RowProblem(f"a message from '{role}' has thoughts; only the assistant thinks")
     return found
+
+
+def _ids(entries: list[Any], key: str) -> tuple[str, ...]:
+    """The ids of calls or of a result; () unless all have one."""
+    ids = tuple(entry[key] for entry in entries if isinstance(entry, dict) and isinstance(entry.get(key), str))
+    return ids if len(ids) == len(entries) == len(set(ids)) else ()
 
 
 def _calls(message: Mapping[str, Any]) -> list[Any]:
@@ -75,7 +84,7 @@ class _Parts:
         if isinstance(part, str):
             self.text += part
             return
-        form = part.get("type") if isinstance(part, dict) else None
+        form = part.get("type") or _only_form(part) if isinstance(part, dict) else None
         if form and "value" in part:  # as the next LLaMA-Factory writes all parts
             part = {form: part["value"], **part}
         if form == "text" and isinstance(part.get("text"), str):
@@ -95,3 +104,9 @@ class _Parts:
             raise RowProblem(f"{where} is of type text and has no text under 'text'")
         else:
             raise RowProblem(f"{where} is of type {form!r:.40}; expected text, {', '.join(_PARTS)}")
+
+
+def _only_form(part: Mapping[str, Any]) -> str | None:
+    """Qwen's own parts have no type: {"image": ...} or {"text": ...}."""
+    forms = [form for form in ("text", *_PARTS) if form in part]
+    return forms[0] if len(forms) == 1 else None

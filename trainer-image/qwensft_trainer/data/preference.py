@@ -80,7 +80,9 @@ def _fix(dataset: Dataset, row: Mapping[str, Any], chosen: str, rejected: str) -
     if question is not None:
         usual = question.column == DEFAULT_COLUMNS[question.format or "sharegpt"]["messages"]
         rename = "" if usual else f", and set columns.messages to '{question.column}'"
-        return f"append it to '{question.column}' as its last message{rename}"
+        form = _format(dataset, question.format).removesuffix(", ")
+        form = f", and set {form}" if form else ""
+        return f"append it to '{question.column}' as its last message{rename}{form}"
     prompt = next((name for name in QUESTIONS if isinstance(row.get(name), str)), None)
     if isinstance(row[chosen], str) and prompt is not None:
         known = (named_columns(dataset).get("prompt"), DEFAULT_COLUMNS["alpaca"]["prompt"])

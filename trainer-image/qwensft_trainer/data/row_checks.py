@@ -25,6 +25,7 @@ from qwensft_trainer.data.turns import (
     USER,
     Turn,
     answer,
+    as_result,
     joined,
     remarks_of,
     up_to_what_is_learnt,
@@ -200,7 +201,7 @@ def _sharegpt_turn(number: int, role: str, message: Mapping[str, Any], content_k
         raise RowProblem(f"'{content_key}' is {kind(content)}; expected text")
     if role in ANSWERS:
         return answer(Turn(role, content, number), thoughts.of_keys(message))
-    return Turn(role, tool_calls.result(content) if role == OBSERVATION else content, number)
+    return as_result(Turn(role, content, number))
 
 
 def _check_turns(column: str, turns: list[Turn]) -> None:
@@ -209,12 +210,15 @@ def _check_turns(column: str, turns: list[Turn]) -> None:
     for position, turn in enumerate(turns):
         if turn.role not in (ANSWERS if position % 2 else ASKS):
             before = f"follows '{turns[position - 1].role}'" if position else "comes first"
+            fix = "join the two into one message, or take one out" if position else "take it out"
             raise RowProblem(
                 f"message {turn.number} ('{turn.role}') {before}; user and assistant turns must alternate, beginning "
-                "with the user"
+                f"with the user: {fix}"
             )
     if len(turns) % 2:
-        raise RowProblem(f"the last message is from '{turns[-1].role}'; a conversation must end with an answer")
+        raise RowProblem(
+            f"the last message is from '{turns[-1].role}'; a conversation must end with an answer: take it off"
+        )
 
 
 def _one_source(what: str, column: list[Media], parts: list[Media]) -> list[Media]:

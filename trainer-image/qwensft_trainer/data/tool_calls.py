@@ -5,6 +5,7 @@ How a model's chat template writes them is chat_form.py's part. ADR 0084 says wh
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from collections.abc import Iterable
@@ -15,6 +16,7 @@ from qwensft_trainer.data.row_fields import RowProblem, kind
 
 CALL_EXAMPLE = '{"name": "weather", "arguments": {"city": "Bonn"}}'
 
+_LONGEST_PYTHON = 100_000
 _OPEN, _CLOSE = "<tool_call>", "</tool_call>"
 _BLOCK = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
 _XML_CALL = re.compile(r"\s*<function=([^>\s]+)\s*>(.*)</function>\s*", re.DOTALL)
@@ -120,7 +122,21 @@ def _json(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
+        if text.lstrip()[:1] in ("{", "[") and (value := _python(text)) is not None:
+            return value
         raise RowProblem(f"a function call must be JSON, such as {CALL_EXAMPLE} ({error})") from error
+
+
+def _python(text: str) -> Any:
+    """What Python's str() made of a call, as some published datasets hold it; None for anything else."""
+    if len(text) > _LONGEST_PYTHON:
+        return None
+    try:
+        value = ast.literal_eval(text.strip())
+        json.dumps(value)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return None
+    return value
 
 
 def _xml_arguments(body: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import groupby, takewhile
 from typing import Any
 
 from qwensft_trainer.data import thoughts, tool_calls
@@ -25,8 +26,9 @@ TAGS_AS_TEXT = "have <tool_call> tags in an answer that cannot be read as calls:
 class Turn:
     """What one message says. `number` is its place in the row, `images` and `videos` stood inside of it.
 
-    `thought` is None where there is none and "" where its tags are empty; `calls` are those of a FUNCTION turn. An
-    answer that is not `learnt` is read, and nothing more.
+    `thought` is None where there is none and "" where its tags are empty; `calls` are those of a FUNCTION turn.
+    `call_ids` are those of its calls, or the one that an OBSERVATION answers, where all have one. An answer that is not
+    `learnt` is read, and nothing more.
     """
 
     role: str
@@ -36,6 +38,7 @@ class Turn:
     videos: tuple[Media, ...] = ()
     thought: str | None = None
     calls: tuple[Call, ...] = ()
+    call_ids: tuple[str, ...] = ()
     learnt: bool = True
     remarks: tuple[str, ...] = ()
 
@@ -62,7 +65,9 @@ def answer(turn: Turn, thought: str | None, calls: tuple[Call, ...] | None = Non
         raise RowProblem("it has thoughts under a key of their own and in its text; leave one of the two")
     if calls is None and turn.role == FUNCTION:
         said, calls = tool_calls.from_text(said)
-    elif calls is None and (inside := tool_calls.in_answer(said)) is not None:
+    elif (inside := tool_calls.in_answer(said)) is not None:
+        if calls:
+            raise RowProblem("it has calls under 'tool_calls' and in the tags of its text; leave one of the two")
         said, calls = inside
     elif "<tool_call>" in said:
         remarks = (*remarks, TAGS_AS_TEXT)
@@ -76,15 +81,45 @@ def answer(turn: Turn, thought: str | None, calls: tuple[Call, ...] | None = Non
     )
 
 
+def as_result(turn: Turn) -> Turn:
+    """Take the tags off a tool's result; a user's message that is nothing but results in tags is one, too."""
+    if turn.role not in ASKS:
+        return turn
+    content = tool_calls.result(turn.content)
+    return replace(turn, role=OBSERVATION, content=content) if content != turn.content else turn
+
+
 def joined(turns: Iterable[Turn]) -> list[Turn]:
-    """Make one turn of those that follow each other and mean one: results, questions, and calls after what was said."""
+    """Make one turn of those that follow each other and mean one: results, questions, and calls after what was said.
+
+    Results come in the order of their calls. Raises RowProblem for the result of a call that is not there.
+    """
     done: list[Turn] = []
-    for turn in turns:
+    for turn in _results_in_order(list(turns)):
         if done and (one := _one(done[-1], turn)) is not None:
             done[-1] = one
         else:
             done.append(turn)
     return done
+
+
+def _results_in_order(turns: list[Turn]) -> list[Turn]:
+    """Chat templates know no ids: what result belongs to what call is told by their order alone."""
+    ordered: list[Turn] = []
+    for role, group in groupby(turns, key=lambda turn: turn.role):
+        following = list(group)
+        asked = [one for turn in _calls_before(ordered) for one in turn.call_ids]
+        if role == OBSERVATION and asked and all(turn.call_ids for turn in following):
+            for turn in following:
+                if turn.call_ids[0] not in asked:
+                    raise RowProblem(f"message {turn.number}: its tool_call_id is that of no call before it")
+            following.sort(key=lambda turn: asked.index(turn.call_ids[0]))
+        ordered += following
+    return ordered
+
+
+def _calls_before(turns: list[Turn]) -> list[Turn]:
+    return list(takewhile(lambda turn: turn.role == FUNCTION, reversed(turns)))[::-1]
 
 
 def _one(first: Turn, second: Turn) -> Turn | None:
@@ -111,6 +146,7 @@ def _together(first: Turn, second: Turn, between: str, *remarks: str) -> Turn:
         videos=first.videos + second.videos,
         thought="\n\n".join(thoughts_of_both) or empty,
         calls=first.calls + second.calls,
+        call_ids=first.call_ids + second.call_ids,
         remarks=tuple(dict.fromkeys((*first.remarks, *second.remarks, *remarks))),
     )
 

@@ -234,7 +234,7 @@ _DATA = (
         cel=f"!{_COMPARES} || !has(self.evaluation.everySteps)"
         " || self.evaluation.everySteps % self.?training.?saveSteps.orDefault() == 0",
         message="keepBest and earlyStopping need a checkpoint at each evaluation: set evaluation.everySteps to a "
-        "multiple of training.saveSteps, or remove it",
+        "multiple of training.saveSteps (1000 by default), or lower saveSteps to a divisor of everySteps",
         check=lambda spec: (
             not _compares(spec)
             or spec.evaluation is None

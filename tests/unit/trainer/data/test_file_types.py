@@ -52,6 +52,18 @@ def test_a_tsv_file_is_separated_by_tabs(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "instruction;output\n1,5 l;Hello\n;\n",
+        "instruction\toutput\n1,5 l\tHello\n",
+        "sep=;\ninstruction;output\n1,5 l;Hello",
+    ],
+)
+def test_the_header_tells_what_separates_the_cells(tmp_path: Path, text: str) -> None:
+    assert values(written(tmp_path, "data.csv", text)) == [{"instruction": "1,5 l", "output": "Hello"}]
+
+
 def test_a_ragged_csv_row_is_named_with_the_line_it_begins_on_and_reading_goes_on(tmp_path: Path) -> None:
     path = written(tmp_path, "data.csv", 'a,b\n"x\ny",1\n\nonly one\n"p\nq",2,3\nz,3\n')
     found = list(read_rows(path))

@@ -14,9 +14,9 @@ from pyarrow import parquet
 
 from qwensft_trainer.contract.errors import EXIT_PERMANENT, PermanentError
 from qwensft_trainer.data import normalise as datasets
-from qwensft_trainer.data import processes, row_checks, row_groups
+from qwensft_trainer.data import processes, row_groups
 from qwensft_trainer.data import source as dataset_source
-from qwensft_trainer.data.row_checks import NORMAL_TAGS
+from qwensft_trainer.data.row_checks import NORMAL_TAGS, conversation
 from qwensft_trainer.data.thinking import Thinking
 
 from ..conftest import Scene
@@ -123,10 +123,11 @@ def test_a_row_too_large_to_send_is_checked_where_it_was_read(scene: Scene, monk
     monkeypatch.setattr(datasets, "_BYTES_WORTH_A_PROCESS", 1)
     monkeypatch.setattr(processes, "most", lambda: 2)
     here: list[str] = []
+    check = conversation
 
     def noted(dataset: Any, row: Any) -> Any:
         here.append(row["instruction"])  # what other processes append stays with them
-        return row_checks.conversation(dataset, row)
+        return check(dataset, row)
 
     monkeypatch.setattr(datasets, "conversation", noted)
     scene.add_dataset("support", [GOOD, {"instruction": "x" * 10_000, "output": "y"}, GOOD])

@@ -84,6 +84,29 @@ def test_arguments_may_be_text_or_an_object(arguments: Any) -> None:
     assert called(read(USER, message))[0]["arguments"] == {"city": "Bonn"}
 
 
+def test_results_come_in_the_order_of_their_calls() -> None:
+    asked = {"role": "assistant", "tool_calls": [call("Bonn"), call("Ulm")]}
+    results = [{"role": "tool", "tool_call_id": city, "content": f"in {city}"} for city in ("Ulm", "Bonn")]
+    value = read(USER, asked, *results, ANSWER)
+    assert value.messages[2]["content"] == "in Bonn\n</tool_response>\n<tool_response>\nin Ulm"
+    without = [result | {"tool_call_id": None} for result in results]
+    assert read(USER, asked, *without, ANSWER).messages[2]["content"].startswith("in Ulm")
+    assert "message 3: its tool_call_id is that of no call before it" in problem(
+        USER, asked, {"role": "tool", "tool_call_id": "Kiel", "content": "?"}, ANSWER
+    )
+
+
+def test_a_user_message_of_results_in_tags_is_a_result() -> None:
+    asked = {"role": "assistant", "content": '<tool_call>{"name": "weather", "arguments": {}}</tool_call>'}
+    value = read(USER, asked, USER | {"content": "<tool_response>\nsunny\n</tool_response>"}, ANSWER)
+    assert value.messages[2] == {"role": "observation", "content": "sunny"}
+
+
+def test_parts_may_have_no_type() -> None:
+    value = read({"role": "user", "content": [{"image": "a.png"}, {"text": "What?"}]}, ANSWER)
+    assert (value.messages[0]["content"], value.images) == ("<image>What?", ["a.png"])
+
+
 def test_the_older_form_of_a_call_is_one() -> None:
     message = {"role": "assistant", "content": None, "function_call": {"name": "weather", "arguments": "{}"}}
     assert called(read(USER, message)) == [{"name": "weather", "arguments": {}}]
@@ -175,6 +198,13 @@ PICTURE = {"type": "image", "image": "a.png"}
         (
             [USER, ANSWER | {"reasoning": "a", "content": [{"type": "thinking", "thinking": "b"}]}],
             "message 2: it has thoughts under a key of their own and in its parts",
+        ),
+        (
+            [
+                USER,
+                {"role": "assistant", "tool_calls": [call("Bonn")], "content": '<tool_call>{"name": "w"}</tool_call>'},
+            ],
+            "message 2: it has calls under 'tool_calls' and in the tags of its text; leave one of the two",
         ),
         ([USER, ANSWER | {"reasoning": "a", "thinking": "b"}], "'reasoning' and 'thinking' hold different thoughts"),
         (

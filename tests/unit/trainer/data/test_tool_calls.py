@@ -38,6 +38,8 @@ XML = (
         f"<tool_call>{as_json(TEAL)}</tool_call><tool_call>{as_json(OCHRE)}</tool_call>\n",
         tagged(f"[{as_json(TEAL)}, {as_json(OCHRE)}]"),
         tagged(as_json(TEAL, arguments='{"colour": "teal"}'), XML),
+        "{'name': 'glaze_stock', 'arguments': {'colour': 'teal'}}".join(["<tool_call>", "</tool_call>"])
+        + f"<tool_call>{as_json(OCHRE)}</tool_call>",
         json.dumps([{"type": "function", "id": "1", "function": json.loads(as_json(one))} for one in (TEAL, OCHRE)]),
     ],
 )
