@@ -1,8 +1,9 @@
 # ruff: noqa: PLC0415  # each side imports its own libraries, in a process of its own
 """Runs in the trainer image: prepares the same rows by the prepare stage's own code and by LLaMA-Factory, in turns.
 
-Usage: measure.py DIRECTORY MEGABYTES WORKERS ROUNDS. Each run is a process of its own; peak memory is the sum of
-proportional set sizes (PSS) of its process tree, sampled four times a second. Prints JSON.
+Usage: measure.py DIRECTORY MEGABYTES WORKERS ROUNDS; then the cases of cases.py, prepare alone. Each run is a process
+of its own. Peak memory is the sum of the process tree's anonymous pages, each shared one counted once (Pss_Anon),
+sampled ten times a second, less what the process holds when all libraries are imported. Prints JSON.
 """
 
 from __future__ import annotations
@@ -46,12 +47,17 @@ ARGUMENTS = {
 
 
 def ours(directory: Path, file: str, workers: int) -> None:
-    """Rows checked, normalised, encoded and written as the prepare stage does it."""
+    """Rows checked, normalised, encoded and written as the prepare stage does it; images are not encoded."""
+    import llamafactory.data
+    import llamafactory.model  # noqa: F401
+
     from qwensft_trainer.contract.config import Run
     from qwensft_trainer.data import normalise, source, tokenization
     from qwensft_trainer.data.thinking import Thinking
     from qwensft_trainer.model import families
 
+    _imported(directory)
+    template = "qwen2_vl" if "images" in file else "qwen3"
     run = Run.model_validate(
         {
             "owner": {"uid": "bench", "namespace": "bench", "name": "bench"},
@@ -61,8 +67,10 @@ def ours(directory: Path, file: str, workers: int) -> None:
             "tuning": {"method": "lora"},
         }
     )
-    thinking = Thinking("qwen3", families.chat_template(run.model.path))
+    thinking = Thinking(template, families.chat_template(run.model.path))
     normalise.write_normalised(run, source.provide(run), thinking)
+    if template in families.VISION:
+        return
     arguments = ARGUMENTS | {"dataset": "rows", "preprocessing_num_workers": workers}
     tokenization.tokenise(run, arguments, "qwen3", scratch=directory / "scratch")
 
@@ -73,6 +81,7 @@ def theirs(directory: Path, file: str, workers: int) -> None:
     from llamafactory.hparams import get_train_args
     from llamafactory.model import load_tokenizer
 
+    _imported(directory)
     (directory / "dataset_info.json").write_text(json.dumps({"rows": {"file_name": file} | SHAREGPT}))
     paths = {
         "model_name_or_path": str(directory / "model"),
@@ -104,22 +113,41 @@ def measured(name: str, directory: Path, file: str, workers: int) -> dict[str, A
         if left.startswith(name) or left == "scratch":
             shutil.rmtree(directory / left, ignore_errors=True)
     (directory / "scratch").mkdir()
+    (directory / "imported").unlink(missing_ok=True)
     environment = os.environ | {"HF_HOME": str(directory / "home"), "TOKENIZERS_PARALLELISM": "false"}
     command = [sys.executable, __file__, "run", name, str(directory), file, str(workers)]
     started, peak = time.monotonic(), 0
     with (directory / f"{name}.log").open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
-        while process.poll() is None:
+        while os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
             peak = max(peak, _memory_of_tree(process.pid))
-            time.sleep(0.25)
+            time.sleep(0.1)
     seconds = time.monotonic() - started
-    if process.returncode:
-        raise SystemExit(f"{name} failed:\n" + (directory / f"{name}.log").read_text()[-3000:])
-    return {"name": name, "file": file, "seconds": round(seconds, 1), "peakMiB": peak >> 10}
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    said = (directory / f"{name}.log").read_text()
+    if process.returncode and "PermanentError" not in said:
+        raise SystemExit(f"{name} failed:\n{said[-3000:]}")
+    base = int((directory / "imported").read_text())
+    return {
+        "name": name,
+        "file": file,
+        "seconds": round(seconds, 1),
+        "cpuSeconds": round(usage.ru_utime + usage.ru_stime, 1),
+        "importedMiB": base >> 10,
+        "peakMiB": max(0, peak - base) >> 10,
+        "refused": said.strip().splitlines()[-1].partition("PermanentError: ")[2] or None
+        if process.returncode
+        else None,
+    }
+
+
+def _imported(directory: Path) -> None:
+    (directory / "imported").write_text(str(_memory_of_tree(os.getpid())))
 
 
 def _memory_of_tree(root: int) -> int:
-    """KiB, each shared page counted once."""
+    """KiB of anonymous memory, each shared page counted once."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -136,7 +164,7 @@ def _memory_of_tree(root: int) -> int:
             rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
         except OSError:
             continue
-        total += int(rollup.partition("\nPss:")[2].split()[0])
+        total += int(rollup.partition("\nPss_Anon:")[2].split()[0])
     return total
 
 
@@ -161,7 +189,8 @@ def main() -> None:
 
 def _run(directory: Path, megabytes: int, workers: int, rounds: int) -> dict[str, Any]:
     sys.path.insert(0, str(HERE))
-    from generate import write  # type: ignore[import-not-found]  # beside it in the pod
+    import cases  # type: ignore[import-not-found]  # beside it in the pod
+    from generate import write  # type: ignore[import-not-found]
 
     directory.mkdir(parents=True, exist_ok=True)
     _write_model(directory / "model")
@@ -173,7 +202,12 @@ def _run(directory: Path, megabytes: int, workers: int, rounds: int) -> dict[str
         for name in ("theirs", "ours")
     ]
     count = sum(1 for _ in (directory / "rows.jsonl").open(encoding="utf-8"))
-    return {"rows": count, "megabytes": megabytes, "same": compare(directory), "runs": results}
+    same = compare(directory)
+    hard = [
+        measured("ours", directory, make(directory).name, workers) | {"case": what}
+        for what, make in cases.CASES.items()
+    ]
+    return {"rows": count, "megabytes": megabytes, "same": same, "runs": results, "cases": hard}
 
 
 if __name__ == "__main__":

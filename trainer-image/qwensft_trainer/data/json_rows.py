@@ -86,6 +86,8 @@ def _lines(stream: BinaryIO) -> Iterator[Row]:
 
 
 def _layout(row: Row, raw: bytes, following: bytes) -> str | None:
+    if row.problem == TOO_MANY_VALUES:  # so it must not be read to find out more
+        return None
     text = raw.decode("utf-8", "replace").strip()
     more = following.decode("utf-8", "replace")
     if row.problem is None:

@@ -66,6 +66,13 @@ def small_objects(directory: Path) -> Path:
     return path
 
 
+def small_objects_in_a_line(directory: Path) -> Path:
+    path = directory / "rows.jsonl"
+    objects = ",".join(['{"a":1}'] * (7 * MIB))
+    path.write_text('{"instruction": "Hi", "output": "x", "more": [' + objects + "]}\n")
+    return path
+
+
 def many_rows_in_one_group(directory: Path) -> Path:
     path = directory / "rows.parquet"
     rows = [row("word " * 200) for _ in range(100_000)]
@@ -92,6 +99,7 @@ def images_in_bytes(directory: Path) -> Path:
     [
         (a_line_of_100_mb, "qwen3", "the line is longer than 64 MiB"),
         (small_objects, "qwen3", "so many values that reading it would take more than 512 MiB"),
+        (small_objects_in_a_line, "qwen3", "so many values that reading it would take more than 512 MiB"),
         (many_rows_in_one_group, "qwen3", "100000"),
         (images_in_bytes, "qwen2_vl", "40"),
     ],

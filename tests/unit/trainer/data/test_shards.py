@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,21 @@ def test_rows_keep_their_order_whatever_the_number_of_processes(tmp_path: Path, 
     assert [len(row["input_ids"]) for row in saved] == list(range(23))
     assert saved.features == FEATURES
     assert (lengths.samples, lengths.tokens, lengths.truncated) == (23, sum(range(23)), 23)
+
+
+def test_parts_have_the_same_size_not_the_same_number_of_rows() -> None:
+    sizes = [0] * 900 + [200_000] * 100
+    bounds = shards._bounds(sizes, 4)
+    assert len(bounds) == 5
+    of_parts = [sum(sizes[begin:end]) for begin, end in pairwise(bounds)]
+    assert max(of_parts) < 1.3 * min(of_parts)
+
+
+@pytest.mark.parametrize("sizes", [[], [5], [0, 10**9, 0], [10**9, 0, 0, 0]])
+def test_no_part_is_empty_and_none_is_lost(sizes: list[int]) -> None:
+    bounds = shards._bounds(sizes, 8)
+    assert (bounds[0], bounds[-1]) == (0, len(sizes))
+    assert not sizes or all(begin < end for begin, end in pairwise(bounds))
 
 
 def test_groups_are_bounded_in_rows_and_in_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
