@@ -56,6 +56,7 @@ def write_normalised(run: Run, sources: Mapping[str, Source], thinking: Thinking
     counts: dict[str, int] = {}
     missing: list[str] = []
     unread: list[str] = []
+    usual: list[str] = []
     tokens: list[str] = []
     remarks: list[str] = []
     run.data_directory.mkdir(parents=True, exist_ok=True)
@@ -63,7 +64,7 @@ def write_normalised(run: Run, sources: Mapping[str, Source], thinking: Thinking
         seen = _normalise(run, dataset, sources[dataset.name], thinking, problems)
         counts[dataset.name] = rows = seen.rows
         missing += filter(None, [seen.unread.missing()])
-        unread += filter(None, [seen.unread.warning()])
+        (usual if seen.unread.is_usual else unread).extend(filter(None, [seen.unread.warning()]))
         tokens += seen.tokens.warnings(dataset.name, rows)
         remarks += seen.remarks.warnings(dataset.name, rows)
     if missing or problems.count:
@@ -74,7 +75,7 @@ def write_normalised(run: Run, sources: Mapping[str, Source], thinking: Thinking
         {dataset.name: normalised_file(run, dataset.name) for dataset in run.datasets},
         {dataset.name: normalised_file(run, dataset.name) for dataset in all_datasets(run)[len(run.datasets) :]},
     )
-    return Normalised(counts, unread + tokens + remarks + same.warnings, same.metrics)
+    return Normalised(counts, unread + tokens + remarks + same.warnings + usual, same.metrics)
 
 
 def _refusal(missing: list[str], problems: Problems) -> PermanentError:

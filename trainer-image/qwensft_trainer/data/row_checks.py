@@ -7,6 +7,7 @@ ADR 0011 says why.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -50,6 +51,7 @@ EMPTY_ANSWER = "have an empty answer: they teach to be silent"
 COLUMN_OF_THOUGHTS = "have '{}', which was read as the thoughts before the answer"
 
 # Both spellings in use are understood whatever the tags say: published datasets mix them freely.
+_ROLE = re.compile(r"[\w-]{1,24}")
 _SPELLINGS = {
     "human": USER,
     "user": USER,
@@ -179,7 +181,10 @@ def _messages(dataset: Dataset, column: str, row: Mapping[str, Any]) -> list[Tur
 def _role(message: Mapping[str, Any], key: str, roles: Mapping[str, str]) -> str:
     _require(message, key)
     if not isinstance(message[key], str) or message[key] not in roles:
-        raise RowProblem(f"'{key}' is {message[key]!r:.60}; expected one of {', '.join(sorted(roles))}")
+        # A word may be a role; anything longer is a text of the row, and stays there.
+        value = message[key]
+        named = f"'{value}'" if isinstance(value, str) and _ROLE.fullmatch(value) else kind(value)
+        raise RowProblem(f"'{key}' is {named}; expected one of {', '.join(sorted(roles))}")
     return roles[message[key]]
 
 

@@ -117,6 +117,12 @@ class Unread:
             texts.append(f"{'nor ' if told else ''}{_names(usual)}")
         return f"dataset {self._dataset.name}: nothing reads {', '.join(texts)}" if texts else None
 
+    @property
+    def is_usual(self) -> bool:
+        """Whether all that nothing reads has names that tell of nothing to train, such as id and source."""
+        names = {*(name for name in self._filled if name not in self._read), *self._message_keys, *self._part_keys}
+        return all(name.lower() in hints.USUAL for name in names)
+
     def media_hint(self, row: Mapping[str, Any]) -> str:
         """What follows a complaint that a row lacks images or videos, "" where no other column may hold them."""
         for part in ("images", "videos"):

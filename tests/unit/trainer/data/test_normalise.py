@@ -382,3 +382,10 @@ def test_a_text_model_reads_placeholders_as_text(scene: Scene) -> None:
 def test_a_model_that_sees_counts_placeholders_in_every_row(scene: Scene, template: str) -> None:
     scene.add_dataset("html", [{"instruction": "What is <audio>?", "output": "A tag."}])
     assert "0 audios, but 1 times '<audio>'" in failure(scene, template).message
+
+
+def test_usual_columns_that_nothing_reads_are_told_last(scene: Scene) -> None:
+    scene.add_dataset("one", [GOOD | {"id": "1", "output": ""}])
+    scene.add_dataset("two", [GOOD | {"mood": "calm"}])
+    told = write(scene)[1]
+    assert ["mood" in told[0], "have an empty answer" in told[1], "nothing reads id" in told[-1]] == [True, True, True]

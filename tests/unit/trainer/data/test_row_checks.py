@@ -158,6 +158,7 @@ def test_tool_calls_and_observations_take_their_turns() -> None:
         (turns(("system", "s"), ("gpt", "a")), "message 2 ('assistant') comes first"),
         (turns(("human", "a"), ("gpt", "b"), ("human", "c")), "the last message is from 'user'"),
         (turns(("human", "a"), ("bot", "b")), "message 2: 'from' is 'bot'; expected one of assistant, function_call"),
+        (turns(("My name is Jane.", "a"), ("gpt", "b")), "message 1: 'from' is text; expected one of assistant"),
         (turns(), "field 'conversations' holds no conversation"),
         (turns(("system", "s")), "field 'conversations' holds no conversation"),
         ({"conversations": "x"}, "field 'conversations' is text; expected a list of messages"),
