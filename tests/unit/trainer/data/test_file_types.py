@@ -205,8 +205,11 @@ def test_a_broken_utf16_file_is_a_problem_not_a_crash(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (gzip.compress(b"PK\x03\x04rest"), "inside of the gzip file: the file is a zip archive or an Excel workbook"),
-        (gzip.compress(b"PAR1rest"), "the file is parquet packed with gzip: unpack it"),
+        (
+            gzip.compress(b"PK\x03\x04rest", mtime=0),
+            "inside of the gzip file: the file is a zip archive or an Excel workbook",
+        ),
+        (gzip.compress(b"PAR1rest", mtime=0), "the file is parquet packed with gzip: unpack it"),
         (b"\x93NUMPY\x01\x00", "the file is binary: rows are JSON, JSON Lines, CSV or Parquet"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a pointer of Git LFS, not the file itself"),
         (b"  <!DOCTYPE html><p>Log in", "the file is a web page, perhaps of a login or an error"),
