@@ -30,7 +30,7 @@ from qwensft_trainer.data.thinking import Thinking
 from qwensft_trainer.data.unread import Unread
 from qwensft_trainer.model import families
 
-_BYTES_WORTH_A_PROCESS = 4 << 20
+_BYTES_WORTH_A_PROCESS = 2 << 20
 
 
 def normalised_file(run: Run, name: str) -> Path:
