@@ -7,6 +7,7 @@ reasons, variables of the environment. Then the contracts, by letting one half w
 from __future__ import annotations
 
 import ast
+import gc
 import json
 import re
 import tomllib
@@ -77,10 +78,19 @@ OF_ONE_VALUE = {
 }
 
 
+def _parsed(path: Path) -> ast.Module:
+    """A module's syntax. What is collected meanwhile may format a traceback, which parses, too: Python 3.11 trips."""
+    gc.disable()
+    try:
+        return ast.parse(path.read_text(encoding="utf-8"))
+    finally:
+        gc.enable()
+
+
 def constants(paths: list[Path]) -> Iterator[tuple[str, Any]]:
     """Names and values of the literal constants of modules; the order of collections does not matter."""
     for path in paths:
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        for node in _parsed(path).body:
             target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
             if isinstance(target, ast.Name) and target.id.isupper() and (value := getattr(node, "value", None)):
                 if isinstance(value, ast.Call) and ast.unparse(value.func) == "frozenset":
@@ -94,7 +104,7 @@ def constants(paths: list[Path]) -> Iterator[tuple[str, Any]]:
 
 def nodes(paths: list[Path]) -> Iterator[ast.AST]:
     for path in paths:
-        yield from ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        yield from ast.walk(_parsed(path))
 
 
 def calls(paths: list[Path]) -> Iterator[ast.Call]:

@@ -19,7 +19,7 @@ CALL_EXAMPLE = '{"name": "weather", "arguments": {"city": "Bonn"}}'
 # OpenAI's name for them, LangChain's, Anthropic's and Llama's.
 _ARGUMENTS = ("arguments", "args", "input", "parameters")
 _KNOWN = frozenset((*_ARGUMENTS, "name", "id", "type", "index", "function"))
-_LONGEST_PYTHON = 100_000
+_LONGEST_PYTHON, _MOST_BRACKETS = 100_000, 60
 _OPEN, _CLOSE = "<tool_call>", "</tool_call>"
 _BLOCK = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
 _XML_CALL = re.compile(r"\s*<function=([^>\s]+)\s*>(.*)</function>\s*", re.DOTALL)
@@ -132,7 +132,8 @@ def _json(text: str) -> Any:
 
 def _python(text: str) -> Any:
     """What Python's str() made of a call, as some published datasets hold it; None for anything else."""
-    if len(text) > _LONGEST_PYTHON:
+    # Python 3.11's parser is not the same after it has met too deep a nesting; opened brackets bound the depth.
+    if len(text) > _LONGEST_PYTHON or sum(map(text.count, "[{(")) > _MOST_BRACKETS:
         return None
     try:
         value = ast.literal_eval(text.strip())

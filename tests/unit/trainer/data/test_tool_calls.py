@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from typing import Any
 
@@ -126,3 +127,10 @@ def test_calls_survive_being_written_whatever_they_hold(said: str, listed: list[
 def test_a_value_in_xml_is_never_written_otherwise(text: str, value: Any) -> None:
     body = f"<function=f>\n<parameter=p>\n{text}\n</parameter>\n</function>"
     assert tool_calls.from_text(tagged(body)) == ("", (Call("f", {"p": value}),))
+
+
+def test_calls_nested_without_end_are_refused_before_they_are_parsed() -> None:
+    for deep in ("[" * 50_000, "{'a':" * 20_000, "(" * 50_000):
+        with pytest.raises(RowProblem, match="a function call must be JSON"):
+            tool_calls.from_text("['" + deep)
+    ast.parse("[[[[1]]]]")  # the parser still works
