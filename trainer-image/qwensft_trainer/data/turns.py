@@ -116,7 +116,7 @@ def _results_in_order(turns: list[Turn]) -> list[Turn]:
                 following.sort(key=lambda turn: asked.index(turn.call_ids[0]))
             else:
                 following[0] = _remarked(following[0], UNASKED)
-        if role == OBSERVATION and len(following) < len([one for turn in _calls_before(ordered) for one in turn.calls]):
+        if role == OBSERVATION and len(following) < len(asked):  # without ids, one result may be of all calls
             following[0] = _remarked(following[0], MISSING_RESULTS)
         ordered += following
     return ordered

@@ -324,3 +324,10 @@ def test_user_messages_in_a_row_become_one() -> None:
 def test_a_column_may_be_switched_off() -> None:
     row = turns(("system", "Be kind."), ("human", "Hi"), ("gpt", "Hello")) | {"system": "Be brief."}
     assert conversation(Dataset(name="d", format="sharegpt", columns={"system": None}), row).system == "Be kind."
+
+
+def test_one_result_without_ids_may_be_of_all_calls() -> None:
+    row = turns(
+        ("human", "Weather?"), ("function_call", f"[{CALL}, {CALL}]"), ("observation", "all"), ("gpt", "Mixed.")
+    )
+    assert conversation(SHAREGPT, row).remarks == ()
