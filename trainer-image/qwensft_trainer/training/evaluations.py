@@ -1,4 +1,4 @@
-"""What evaluations decide: which checkpoint is the result, and when training ends early. In every worker.
+"""What evaluations decide while training runs: when it ends early. In every worker.
 
 The trainer's state records the best evaluation, and each checkpoint the count of early stopping; what a later attempt
 makes of them is in checkpoints.py. ADR 0087 says why load_best_model_at_end of transformers is not used.
@@ -8,22 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from transformers import EarlyStoppingCallback, TrainerCallback
+from transformers import EarlyStoppingCallback
 
 from qwensft_trainer.base.log import log
 from qwensft_trainer.training import checkpoints
 
 
-class LastEvaluation(TrainerCallback):  # type: ignore[misc]  # transformers carries no types here
-    """Evaluates after the last step, too: the last checkpoint may be the best."""
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Ask for an evaluation; the trainer saves after it."""
-        if state.global_step >= state.max_steps:
-            control.should_evaluate = True
-
-
-class EarlyStopping(EarlyStoppingCallback):  # type: ignore[misc]
+class EarlyStopping(EarlyStoppingCallback):  # type: ignore[misc]  # transformers carries no types here
     """Ends the training when evaluations no longer get better, and goes on counting after a resume."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:

@@ -26,7 +26,7 @@ def main() -> None:
     from llamafactory.train.tuner import run_exp
 
     from qwensft_trainer.training.callback import Drained, PissaCallback, RunCallback
-    from qwensft_trainer.training.evaluations import EarlyStopping, LastEvaluation
+    from qwensft_trainer.training.evaluations import EarlyStopping
 
     path = Path(sys.argv[1])
     scratch = path.parent
@@ -34,8 +34,6 @@ def main() -> None:
     upstream.mend(deepspeed="deepspeed" in arguments)
     callbacks: list[Any] = [RunCallback(drain_flag=scratch / DRAIN_FLAG, progress_file=scratch / PROGRESS_FILE)]
     selection = files.read_json_object(scratch / SELECTION_FILE) or {}
-    if selection.get("keepBest"):
-        callbacks.append(LastEvaluation())
     if stopping := selection.get("earlyStopping"):
         callbacks.append(EarlyStopping(stopping["patience"], stopping["minDelta"]))
     if arguments.get("pissa_init"):
