@@ -61,7 +61,7 @@ def held_phase(run: Run) -> Phase:
     stage = run.current_stage
     if run.job.spec.run_policy.suspend and stage is not None:
         return Phase.SUSPENDED
-    return Phase.PENDING if stage is None or run.record(Stage.PREPARE).attempt is None else stage_phase(run, stage)
+    return stage_phase(run, stage) if stage is not None and run.status.has_begun else Phase.PENDING
 
 
 def adopted(run: Run, stage: Stage, child: ChildJob) -> Status:

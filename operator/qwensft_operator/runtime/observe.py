@@ -3,6 +3,9 @@
 Watch caches are not consulted: they keep objects whose deletion they missed. What the facts mean is `plan`'s business.
 ADR 0049 says why.
 
+A run that has begun is read by its shape alone: a rule that is newer than its admission does not end it.
+ADR 0091 says why.
+
 What decides must be read: the run, its Jobs, pods and claims, and its companions' existence. What only informs (events,
 nodes, figures) is read with best effort: without it a run learns less, and goes on.
 """
@@ -10,11 +13,12 @@ nodes, figures) is read with best effort: without it a run learns less, and goes
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from qwensft.api.v1alpha1 import LABEL_JOB, QwenSFTJob, Stage, parse_job
+from qwensft.api.v1alpha1 import LABEL_JOB, InvalidJobError, QwenSFTJob, Stage, parse_job
 from qwensft_operator import plan, render
 from qwensft_operator.plan.run import Run
 from qwensft_operator.plan.types import ChildJob, ClaimView, JobState, NodeView, Observed, PodView, Scrape
@@ -46,6 +50,8 @@ LABEL_CONTROLLER_UID = "batch.kubernetes.io/controller-uid"
 LABEL_INDEX = "batch.kubernetes.io/job-completion-index"
 _MOST_PODS_ASKED = 4  # of which the events are read in one pass
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class Observation:
@@ -75,10 +81,10 @@ class Observer:
         """Read what belongs to the QwenSFTJob.
 
         Raises:
-            InvalidJobError: The stored document is not one that this version understands.
+            InvalidJobError: This version does not understand the stored document, or refuses what has not begun.
             KubeError: A read failed.
         """
-        job = parse_job(manifest)
+        job = _stored_job(manifest)
         namespace, name = job.metadata.namespace, job.metadata.name
         jobs = await self._kube.list(JOBS, namespace, label_selector=f"{LABEL_JOB}={name}")
         children = tuple(c for j in jobs if (c := plan.child_job(j, job.metadata.uid)) is not None)
@@ -215,6 +221,18 @@ def rank_zero_address(pod: Manifest) -> str | None:
     status = pod.get("status") or {}
     running = status.get("phase") == "Running" and "deletionTimestamp" not in pod["metadata"]
     return status.get("podIP") if running else None
+
+
+def _stored_job(manifest: Manifest) -> QwenSFTJob:
+    """Return the QwenSFTJob, judged by the rules until it begins."""
+    try:
+        return parse_job(manifest)
+    except InvalidJobError as error:
+        job = parse_job(manifest, rules=False)
+        if not job.status.has_begun:
+            raise
+        logger.debug("goes on as it was admitted, against a newer rule: %s", error)
+        return job
 
 
 def _is_usable(job: QwenSFTJob, claim: Manifest) -> bool:

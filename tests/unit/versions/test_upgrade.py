@@ -22,6 +22,8 @@ from tests.unit.operator.runtime.fakes import FakeKube, job_manifest
 from tests.unit.operator.runtime.test_reconcile import StillTimers
 from tests.unit.trainer import models
 
+from qwensft.api.v1alpha1 import Spec
+from qwensft.api.v1alpha1.base import Rule
 from qwensft_operator.render import Defaults
 from qwensft_operator.runtime.execute import Executor
 from qwensft_operator.runtime.kube import CLAIMS, CONFIG_MAPS, JOBS, PODS, QWENSFTJOBS, Manifest
@@ -223,3 +225,15 @@ async def test_a_run_goes_on_under_another_version(world: World, first: str, rep
     for name in JOBS_OF_THE_RUN:
         run = yaml.safe_load(world.kube.objects["configmaps", "team", name]["data"]["run.yaml"])
         assert ("note" in run["tuning"], "audit" in run, run["version"]) == (first == "newer", first == "newer", 1)
+
+
+async def test_a_run_that_has_begun_goes_on_against_a_rule_of_a_newer_version(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, code in JOBS_OF_THE_RUN.items():
+        with pytest.MonkeyPatch.context() as patch:
+            job = await world.passes_until_there_is(name)
+            assert world.run_pod(job, patch) == code
+        monkeypatch.setattr(Spec, "rules", (Rule("false", "never again", check=lambda _: False),))
+    await world.passes_until_the_end()
+    assert (world.status["phase"], world.status["restarts"]) == ("Succeeded", 1)

@@ -21,6 +21,7 @@ from pydantic import (
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     PlainSerializer,
+    ValidationInfo,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
@@ -31,6 +32,8 @@ from pydantic_core import CoreSchema, PydanticCustomError, PydanticUndefined, co
 VALIDATIONS: Final = "x-kubernetes-validations"
 ARGUMENT: Final = "x-qwensft-argument"
 """JSON-schema key under which a field names the LLaMA-Factory arguments that it sets; never part of the CRD."""
+WITHOUT_RULES: Final = {"rules": False}
+"""Context of a validation that judges a document's shape alone: known and required fields, types and bounds."""
 _OR_DEFAULT = re.compile(r"(?P<path>self(\.\??\w+)+)\.orDefault\(\)")
 
 
@@ -54,9 +57,9 @@ class Rule:
     explain: Callable[[Any], str] | None = None
     """With `message_cel`: the same message, computed in Python."""
 
-    def apply(self, value: Any) -> Any:
-        """Return the value; raise an error of type `rule` when it breaks the rule."""
-        if not self.check(value):
+    def apply(self, value: Any, info: ValidationInfo) -> Any:
+        """Return the value; raise an error of type `rule` when it breaks the rule, and rules are judged at all."""
+        if info.context != WITHOUT_RULES and not self.check(value):
             message = self.explain(value) if self.explain else self.message
             raise PydanticCustomError("rule", "{message}", {"message": message, "field": self.field or ""})
         return value
@@ -71,7 +74,7 @@ class Rule:
         return entry
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_after_validator_function(self.apply, handler(source))
+        return core_schema.with_info_after_validator_function(self.apply, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         result = handler(schema)
@@ -170,9 +173,9 @@ class ApiModel(_Model):
     rules: ClassVar[tuple[Rule, ...]] = ()
 
     @model_validator(mode="after")
-    def _obey_rules(self) -> Self:
+    def _obey_rules(self, info: ValidationInfo) -> Self:
         for rule in self.rules:
-            rule.apply(self)
+            rule.apply(self, info)
         return self
 
     @classmethod

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from .base import ApiModel, Rule, StatusModel, Time
+from .base import WITHOUT_RULES, ApiModel, Rule, StatusModel, Time
 from .combination_rules import COMBINATIONS
 from .immutability_rules import IMMUTABLE
 from .spec import SpecFields
@@ -72,21 +72,26 @@ class QwenSFTJob(ApiModel):
         return self.spec.storage.volume.claim_name or f"{self.metadata.name}-workspace"
 
 
-def parse_job(raw: dict[str, Any]) -> QwenSFTJob:
+def parse_job(raw: dict[str, Any], *, rules: bool = True) -> QwenSFTJob:
     """Read a document as the apiserver returns it (JSON types, camelCase keys).
 
     A value of the status that this version cannot read, since a newer one has written it, is left out.
 
+    Args:
+        raw: The document.
+        rules: Whether it must obey the rules, too, and not have its shape alone.
+
     Raises:
         InvalidJobError: a field is missing, unknown, malformed or against a rule.
     """
+    context = None if rules else WITHOUT_RULES
     try:
-        return QwenSFTJob.model_validate(raw, by_alias=True, by_name=False)
+        return QwenSFTJob.model_validate(raw, context=context, by_alias=True, by_name=False)
     except ValidationError as error:
         problems = error.errors(include_url=False)
         unread = next((details["loc"] for details in problems if details["loc"][:1] == ("status",)), None)
         if unread is not None:
-            return parse_job(_without(raw, unread))
+            return parse_job(_without(raw, unread), rules=rules)
         raise InvalidJobError("; ".join(map(_problem, problems))) from error
 
 

@@ -185,6 +185,11 @@ class Status(StatusModel):
     )
     completion_time: Time | None = Field(None, description="When the job succeeded or failed for good.")
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether the run has had an attempt, be it one to prepare."""
+        return self.stages.prepare is not None and self.stages.prepare.attempt is not None
+
     def condition(self, type_: str) -> Condition | None:
         """Return the condition of a type, or None if it is not there."""
         return next((condition for condition in self.conditions if condition.type == type_), None)

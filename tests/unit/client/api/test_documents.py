@@ -45,6 +45,38 @@ def test_an_invalid_document_is_refused_with_the_field_and_the_fix(path: Path) -
     assert header.get("message", "") in said
 
 
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "extra-arguments-best-model",
+        "model-qwen3-8",
+        "model-thinking-only-without-thinking",
+        "storage-size-without-unit",
+        "training-neat-packing-linear-attention",
+    ],
+)
+def test_a_document_that_breaks_a_rule_can_be_read_as_it_stands(broken: str) -> None:
+    (document,) = jobs(DOCUMENTS / "invalid" / f"{broken}.yaml")
+    read = parse_job(document | {"status": {"restarts": -1}}, rules=False)
+    assert read.spec.model.name == document["spec"]["model"]["name"]
+
+
+@pytest.mark.parametrize(
+    ("broken", "words"),
+    [
+        ("datasets-duplicate-name", "two items have the name 'support'"),
+        ("storage-missing", "Field required"),
+        ("training-cutoff-too-small", "greater than or equal to 16"),
+        ("training-number-as-text", "valid integer"),
+        ("worker-quantity-malformed", "match pattern"),
+    ],
+)
+def test_without_rules_the_shape_is_judged_still(broken: str, words: str) -> None:
+    (document,) = jobs(DOCUMENTS / "invalid" / f"{broken}.yaml")
+    with pytest.raises(InvalidJobError, match=words):
+        parse_job(document, rules=False)
+
+
 def test_every_rule_is_broken_by_some_document() -> None:
     said = [problem(path) for path in INVALID]
     immutable = {rule.message for rule in IMMUTABLE}

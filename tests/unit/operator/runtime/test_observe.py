@@ -118,6 +118,54 @@ async def test_a_document_from_another_version_is_reported_by_field(world: World
         await world.observe()
 
 
+AGAINST_RULES: dict[str, dict[str, Any]] = {
+    "neatPacking": {
+        "model": {"name": "Qwen/Qwen3.5-4B"},
+        "training": {"packing": True, "neatPacking": True},
+    },
+    "always thinks": {"model": {"name": "Qwen/Qwen3-4B-Thinking-2507", "enableThinking": False}},
+    "Qwen3.8": {"model": {"name": "Qwen/Qwen3.8-27B"}},
+    "load_best_model_at_end": {"extraArguments": {"load_best_model_at_end": "true"}},
+}
+"""Specs that were admitted before there was a rule against them, by a word of its message."""
+
+
+@pytest.mark.parametrize("rule", AGAINST_RULES)
+async def test_a_run_that_has_begun_is_not_judged_by_newer_rules(
+    world: World, rule: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    spec = AGAINST_RULES[rule]
+    caplog.set_level("DEBUG", "qwensft_operator")
+    world.kube.put(QWENSFTJOBS, "team", job_manifest(**spec) | training())
+    assert (await world.observe()).observed.job.spec.document().items() >= spec.items()
+    (said,) = (record.getMessage() for record in caplog.records)
+    assert said.startswith("goes on as it was admitted")
+    assert rule in said
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        {},
+        {"observedGeneration": -1},
+        {"phase": "Pending", "startTime": "2026-01-01T00:00:00Z", "stages": {}},
+        {"phase": "Suspended", "stages": {"prepare": {}}},
+    ],
+)
+@pytest.mark.parametrize("rule", AGAINST_RULES)
+async def test_a_run_that_has_not_begun_is_judged_by_the_rules(world: World, rule: str, status: dict[str, Any]) -> None:
+    world.kube.put(QWENSFTJOBS, "team", job_manifest(**AGAINST_RULES[rule]) | {"status": status})
+    with pytest.raises(InvalidJobError, match=rule):
+        await world.observe()
+
+
+async def test_a_shape_that_is_unknown_is_reported_of_a_run_that_has_begun_too(world: World) -> None:
+    spec = {**AGAINST_RULES["Qwen3.8"], "training": {"seed": "42"}}
+    world.kube.put(QWENSFTJOBS, "team", job_manifest(**spec) | training())
+    with pytest.raises(InvalidJobError, match=r"^spec\.training\.seed: [^;]*$"):
+        await world.observe()
+
+
 async def test_children_of_a_deleted_namesake_are_not_ours(world: World) -> None:
     world.kube.put(QWENSFTJOBS, "team", job_manifest())
     world.kube.put(JOBS, "team", child("prepare", 1, owner="00000000-0000"))

@@ -188,6 +188,25 @@ async def test_a_spec_of_another_version_stalls_the_run_once(world: World) -> No
     assert world.writes() == []
 
 
+async def test_a_rule_that_is_newer_than_a_run_stalls_it_only_before_it_has_begun(world: World) -> None:
+    unbegun = World()
+    unbegun.kube.put(QWENSFTJOBS, "team", job_manifest())
+    await world.reconciler.handle(KEY)
+    for one in (world, unbegun):
+        one.run["spec"]["extraArguments"] = {"load_best_model_at_end": "true"}
+        await one.reconciler.handle(KEY)
+    assert (reasons(unbegun), unbegun.run["status"]["phase"]) == ({"InvalidSpec"}, "Pending")
+    assert unbegun.kube.named(JOBS) == set()
+    assert (reasons(world), world.run["status"]["phase"]) == ({"PodsStarting"}, "Preparing")
+
+    world.run["spec"]["colour"] = "red"
+    await world.reconciler.handle(KEY)
+    assert (reasons(world), world.run["status"]["phase"]) == ({"InvalidSpec"}, "Preparing")
+    del world.run["spec"]["colour"]
+    await world.reconciler.handle(KEY)
+    assert reasons(world) == {"PodsStarting"}
+
+
 def reasons(world: World) -> set[str]:
     """Reasons of the conditions that sum up how the run does."""
     conditions = world.run.get("status", {}).get("conditions", ())
