@@ -88,8 +88,8 @@ def run_document(job: QwenSFTJob, stage: Stage) -> dict[str, Any]:
 def _version(job: QwenSFTJob) -> int:
     """The lowest whose readers do all that is written."""
     evaluation = job.spec.evaluation
-    refuses = any(dataset.control_tokens == "Refuse" for dataset in job.spec.all_datasets)
-    return RUN_VERSION if refuses or (evaluation is not None and evaluation.compares) else 1
+    strict = any(dataset.control_tokens == "Refuse" or dataset.ignore for dataset in job.spec.all_datasets)
+    return RUN_VERSION if strict or (evaluation is not None and evaluation.compares) else 1
 
 
 def _selection(evaluation: Evaluation) -> dict[str, Any]:
@@ -135,6 +135,8 @@ def _dataset(dataset: Dataset) -> dict[str, Any]:
         entry["tags"] = {f"{name}_tag": value for name, value in tags.items()}
     if dataset.control_tokens is not None:
         entry["controlTokens"] = dataset.control_tokens
+    if dataset.ignore:
+        entry["ignore"] = dataset.ignore
     if dataset.sample_count is not None:
         entry["sampleCount"] = dataset.sample_count
     if dataset.weight is not None:

@@ -88,6 +88,7 @@ class Dataset(_Section):
     sample_count: int | None = None
     weight: float | None = None
     control_tokens: Literal["Warn", "Refuse"] = "Warn"
+    ignore: list[str] = []
 
 
 class EarlyStopping(_Section):

@@ -44,6 +44,7 @@ _NOTES = {
     **dict.fromkeys(("audio", "audios"), "audio cannot be trained on"),
     **dict.fromkeys(("enable_thinking", "chat_template_kwargs"), "spec.model.enableThinking holds for all rows"),
     **dict.fromkeys(("mask", "masked"), "'train': false in a message leaves it out"),
+    **dict.fromkeys(("skip", "is_error", "error", "invalid"), "if it marks rows to leave out, remove those rows"),
     "split": "rows of all splits are used",
     "objects": "write the boxes themselves in place of <bbox> and <ref-object>",
 }

@@ -56,6 +56,22 @@ def keys_of(dataset: Dataset) -> tuple[str, str]:
     return dataset.tags.get("role_tag") or role, dataset.tags.get("content_tag") or content
 
 
+def without_ignored(dataset: Dataset, row: Any) -> Any:
+    """A row without the columns, and its messages without the keys, that the job says to leave unread."""
+    if not dataset.ignore or not isinstance(row, dict):
+        return row
+    kept = {name: value for name, value in row.items() if name not in dataset.ignore}
+    column = columns_of(dataset).get("messages")
+    if column in kept and (messages := listed(kept[column])):
+        kept[column] = [
+            {key: value for key, value in message.items() if key not in dataset.ignore}
+            if isinstance(message, dict)
+            else message
+            for message in messages
+        ]
+    return kept
+
+
 @dataclass(frozen=True)
 class Messages:
     """A column that holds a conversation: its messages, and the keys of role and text in the first one."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from qwensft_trainer.data.row_fields import RowProblem, kind
+from qwensft_trainer.data.row_fields import ELSE, RowProblem, kind
 
 _FLAGS = ("loss", "train", "training", "trainable", "learn", "compute_loss", "loss_mask")
 _WEIGHTS = ("weight", "loss_weight", "loss_scale")
@@ -17,7 +17,7 @@ _MASKED = "masked"
 # `mask: true` leaves an answer out for some tools and learns it for others.
 _AMBIGUOUS = "mask"
 _PARTS = ("train_detail", "training_detail")
-_ROW_KEYS = frozenset((*_FLAGS, *_ROW_WEIGHTS))
+_ROW_KEYS = frozenset((*_FLAGS, *_ROW_WEIGHTS, "weights"))
 
 MESSAGE_KEYS = frozenset((*_FLAGS, *_WEIGHTS, _MASKED, _AMBIGUOUS, *_PARTS))
 """Keys of a message that `learned` reads."""
@@ -35,14 +35,20 @@ def learned(message: Mapping[str, Any], *, answer: bool) -> bool | None:
         if value is None or (key in _PARTS and not value):
             continue
         if key == _AMBIGUOUS:
-            raise RowProblem("'mask' means either to learn or to leave out; write 'train': true or false instead")
+            raise RowProblem(
+                f"'mask' means either to learn or to leave out; write 'train': true or false instead; or {ELSE}"
+            )
         if key in _PARTS:
-            raise RowProblem(f"'{key}' marks parts of an answer, and only whole answers can be left out; use 'train'")
+            raise RowProblem(
+                f"'{key}' marks parts of an answer, and only whole answers can be left out; use 'train', or {ELSE}"
+            )
         wishes[key] = _wish(key, value) != (key == _MASKED)
     if not answer:
         asked = sorted(key for key, wish in wishes.items() if wish and key not in _WEIGHTS and key != _MASKED)
         if asked:
-            raise RowProblem(f"'{asked[0]}' asks to learn it, but only the model's own messages are learned; remove it")
+            raise RowProblem(
+                f"'{asked[0]}' asks to learn it, but only the model's own messages are learned; remove it, or {ELSE}"
+            )
         return None
     if len(set(wishes.values())) > 1:
         raise RowProblem(
@@ -67,23 +73,28 @@ def check_row(row: Mapping[str, Any], read: Collection[str]) -> None:
                 )
         elif key in _ROW_WEIGHTS:
             if (weight := _number(value)) == 0:
-                raise RowProblem(f"'{key}' is 0: remove the row, or rename the column if it means something else")
+                raise RowProblem(f"'{key}' is 0: remove the row; or, if it means something else, {ELSE}")
             if weight not in (None, 1):
                 raise RowProblem(
                     f"'{key}' gives the row a weight, and rows have none: repeat it, or put rows of one weight into "
-                    "a dataset with spec.datasets[].weight; rename the column if it means something else"
+                    f"a dataset with spec.datasets[].weight; or, if it means something else, {ELSE}"
                 )
-        elif value is False:
-            raise RowProblem(f"'{key}' is false: remove the row, or rename the column if it means something else")
+        elif value is False or (value == 0 and isinstance(value, int)):  # a loss of 0.0 is a figure
+            raise RowProblem(
+                f"'{key}' is {'false' if value is False else 0}: remove the row; or, if it means something else, {ELSE}"
+            )
 
 
 def _wish(key: str, value: Any) -> bool:
     if isinstance(value, bool):
         return value
     if not isinstance(value, int | float):
-        raise RowProblem(f"'{key}' is {kind(value)}; expected true or false")
+        raise RowProblem(f"'{key}' is {kind(value)}; expected true or false; or, if it means something else, {ELSE}")
     if value not in (0, 1):
-        raise RowProblem(f"'{key}' is neither 0 nor 1: an answer is learned or left out, and no weight lies between")
+        raise RowProblem(
+            f"'{key}' is neither 0 nor 1: an answer is learned or left out, and no weight lies between; or, if it "
+            f"means something else, {ELSE}"
+        )
     return value == 1
 
 

@@ -18,7 +18,7 @@ from qwensft_trainer.base.causes import raise_unless_inputs
 from qwensft_trainer.contract.errors import invalid_config
 from qwensft_trainer.data.openai_messages import AUDIO_PLACEHOLDER, IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER
 from qwensft_trainer.data.row_checks import Conversation
-from qwensft_trainer.data.row_fields import Media, RowProblem
+from qwensft_trainer.data.row_fields import Media, RowProblem, file_name
 
 MAX_IMAGE_BYTES = 256 << 20
 _REMEMBERED_NAMES = 10_000
@@ -82,7 +82,7 @@ class MediaFiles:
         if isinstance(image, bytes):
             content, name = image, "the image in the row"
         else:
-            path, name = self._locate(image), f"image '{image}'"
+            path, name = self._locate(image), f"image {file_name(image)}"
             if (size := path.stat().st_size) > MAX_IMAGE_BYTES:
                 raise RowProblem(f"{name} has {size >> 20} MiB; at most {MAX_IMAGE_BYTES >> 20} are read")
             content = path.read_bytes()
@@ -96,7 +96,7 @@ class MediaFiles:
             path = self._locate(video)
             with path.open("rb") as stream:
                 kept = self._write(stream, path.suffix.lower() if path.suffix[1:].isalnum() else "")
-        name = "the video in the row" if isinstance(video, bytes) else f"video '{video}'"
+        name = "the video in the row" if isinstance(video, bytes) else f"video {file_name(video)}"
         try:
             _check_video(kept, name)
         except RowProblem:

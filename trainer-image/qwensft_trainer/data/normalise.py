@@ -18,6 +18,7 @@ from qwensft_trainer.contract.errors import PermanentError, invalid_dataset
 from qwensft_trainer.data import duplicates, processes
 from qwensft_trainer.data.control_tokens import ControlTokens
 from qwensft_trainer.data.json_rows import Row
+from qwensft_trainer.data.layout import without_ignored
 from qwensft_trainer.data.media import MediaFiles, check_placeholders
 from qwensft_trainer.data.normalised_rows import Rows, Writer
 from qwensft_trainer.data.problems import Problems
@@ -131,14 +132,15 @@ class _Checker:
     def _normal(self, file: str, row: Row, found: _Checked) -> tuple[str, Conversation, list[str], list[str]]:
         """Place, conversation, images and videos of a row. Raises RowProblem."""
         template, place = self._thinking.template, f"file {file}, row {row.number}"
-        found.unread.add(row.value)
+        given = without_ignored(self._dataset, row.value)
+        found.unread.add(given)
         if row.problem:
             raise RowProblem(row.problem)
-        value = conversation(self._dataset, row.value)
+        value = conversation(self._dataset, given)
         if template in families.VISION:
-            check_placeholders(value, template, found.unread.media_hint(row.value))
+            check_placeholders(value, template, found.unread.media_hint(given))
         else:
-            _refuse_media(self._dataset, row.value, value, template)
+            _refuse_media(self._dataset, given, value, template)
         found.tokens.add(place, value)
         found.remarks.add(place, value.remarks + self._thinking.remarks(value.messages))
         return place, value, *self._media[file].keep(value)

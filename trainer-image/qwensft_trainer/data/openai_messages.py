@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from qwensft_trainer.data import thoughts, tool_calls
-from qwensft_trainer.data.row_fields import Media, RowProblem, kind, medium, sequence
+from qwensft_trainer.data.row_fields import Media, RowProblem, kind, medium, sequence, word
 from qwensft_trainer.data.turns import ASSISTANT, OBSERVATION, SYSTEM, Turn, answer, as_result
 
 SPELLINGS = {"developer": SYSTEM, "function": OBSERVATION}
@@ -31,12 +31,14 @@ def turn(number: int, role: str, message: Mapping[str, Any], content_key: str) -
         raise RowProblem(f"a message from '{role}'{' with tool_calls' if calls else ''} can hold no images or videos")
     found = as_result(Turn(role, read.text, number, tuple(read.images), tuple(read.videos)))
     if found.role == OBSERVATION:
+        thoughts.refuse(role, message)
         return replace(found, call_ids=_ids([message], "tool_call_id"))
     if role == ASSISTANT:
         found = replace(found, call_ids=_ids(calls, "id"))
         return answer(found, _thought(message, read.thoughts), tool_calls.from_objects(calls) if calls else None)
     if read.thoughts:
         raise RowProblem(f"a message from '{role}' has thoughts; only the assistant thinks")
+    thoughts.refuse(role, message)
     return found
 
 
@@ -105,7 +107,7 @@ class _Parts:
         elif form == "text":
             raise RowProblem(f"{where} is of type text and has no text under 'text'")
         else:
-            raise RowProblem(f"{where} is of type {form!r:.40}; expected text, {', '.join(_PARTS)}")
+            raise RowProblem(f"{where} is of type {word(form)}; expected text, {', '.join(_PARTS)}")
 
 
 def _only_form(part: Mapping[str, Any]) -> str | None:

@@ -21,7 +21,7 @@ from qwensft_trainer.data.layout import (
     listed,
     named_columns,
 )
-from qwensft_trainer.data.row_fields import RowProblem
+from qwensft_trainer.data.row_fields import ELSE, RowProblem
 
 _PAIRS = (
     ("chosen", "rejected"),
@@ -45,7 +45,7 @@ def refuse_bad(row: Mapping[str, Any], read: Collection[str]) -> None:
         if name not in read and (value is False or (isinstance(value, str) and value.strip().lower() == "false")):
             raise RowProblem(
                 f"'{name}' is false, which marks an answer to be avoided (preference data, KTO), and every row is "
-                "learned: remove such rows, or rename the column if it means something else"
+                f"learned: remove such rows; or, if it means something else, {ELSE}"
             )
 
 

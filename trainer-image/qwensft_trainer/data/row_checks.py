@@ -7,7 +7,6 @@ ADR 0011 says why.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 from qwensft_trainer.contract.config import Dataset
 from qwensft_trainer.data import loss_keys, openai_messages, preference, thoughts, tool_calls
 from qwensft_trainer.data.layout import columns_of, keys_of, misfit
-from qwensft_trainer.data.row_fields import Media, RowProblem, kind, media, sequence, text, tools
+from qwensft_trainer.data.row_fields import Media, RowProblem, kind, media, sequence, text, tools, word
 from qwensft_trainer.data.turns import (
     ANSWERS,
     ASKS,
@@ -51,7 +50,6 @@ EMPTY_ANSWER = "have an empty answer: they teach to be silent"
 COLUMN_OF_THOUGHTS = "have '{}', which was read as the thoughts before the answer"
 
 # Both spellings in use are understood whatever the tags say: published datasets mix them freely.
-_ROLE = re.compile(r"[\w-]{1,24}")
 _SPELLINGS = {
     "human": USER,
     "user": USER,
@@ -104,7 +102,7 @@ def _conversation(dataset: Dataset, columns: Mapping[str, str], row: Mapping[str
             system, turns = _one_system(columns.get("system", ""), system, turns[0].content), turns[1:]
         turns = joined(turns)
         _check_turns(columns["messages"], turns)
-        turns = up_to_what_is_learnt(turns)
+        turns = up_to_what_is_learnt(turns, placeholders=_has_media(columns, row))
     descriptions, plain = tools(row, columns.get("tools"))
     remarks = [PLAIN_TOOLS] if plain else []
     remarks += remarks_of(turns)
@@ -118,6 +116,10 @@ def _conversation(dataset: Dataset, columns: Mapping[str, str], row: Mapping[str
         videos=_one_source("videos", media(row, columns.get("videos")), [one for turn in turns for one in turn.videos]),
         remarks=tuple(remarks),
     )
+
+
+def _has_media(columns: Mapping[str, str], row: Mapping[str, Any]) -> bool:
+    return any(row.get(columns.get(what, "")) for what in ("images", "videos"))
 
 
 def _alpaca(columns: Mapping[str, str], row: Mapping[str, Any]) -> Iterator[Turn]:
@@ -181,10 +183,7 @@ def _messages(dataset: Dataset, column: str, row: Mapping[str, Any]) -> list[Tur
 def _role(message: Mapping[str, Any], key: str, roles: Mapping[str, str]) -> str:
     _require(message, key)
     if not isinstance(message[key], str) or message[key] not in roles:
-        # A word may be a role; anything longer is a text of the row, and stays there.
-        value = message[key]
-        named = f"'{value}'" if isinstance(value, str) and _ROLE.fullmatch(value) else kind(value)
-        raise RowProblem(f"'{key}' is {named}; expected one of {', '.join(sorted(roles))}")
+        raise RowProblem(f"'{key}' is {word(message[key])}; expected one of {', '.join(sorted(roles))}")
     return roles[message[key]]
 
 
@@ -211,6 +210,7 @@ def _sharegpt_turn(number: int, role: str, message: Mapping[str, Any], content_k
         raise RowProblem(f"'{content_key}' is {kind(content)}; expected text")
     if role in ANSWERS:
         return answer(Turn(role, content, number), thoughts.of_keys(message))
+    thoughts.refuse(role, message)
     return as_result(Turn(role, content, number))
 
 

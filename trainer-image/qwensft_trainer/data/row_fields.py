@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,9 @@ from typing import Any
 Media = str | bytes
 
 _SHOWN_KEYS = 10
+_WORD = re.compile(r"[\w-]{1,24}")
+_FILE_NAME = re.compile(r"[^\s\"'<>|:*?]{1,120}\.\w{1,8}")
+TOOL_EXAMPLE = '{"name": "weather", "description": "...", "parameters": {...}}'
 _KINDS = {
     type(None): "null",
     bool: "a boolean",
@@ -25,6 +29,10 @@ _KINDS = {
     dict: "an object",
     list: "a list",
 }
+
+
+ELSE = "list it under the dataset's ignore"
+"""What to do about a name that means something else."""
 
 
 class RowProblem(Exception):  # noqa: N818  # it becomes a line of a message
@@ -75,14 +83,30 @@ def tools(row: Mapping[str, Any], column: str | None) -> tuple[str, str]:
     listed = value if isinstance(value, list) else [value]
     if wrong := next((entry for entry in listed if not isinstance(entry, dict)), None):
         raise RowProblem(f"field '{column}' lists {kind(wrong)}; every tool must be described by a JSON object")
-    return json.dumps([_described(tool) for tool in listed], ensure_ascii=False), ""
+    described = [_described(tool, f"field '{column}', tool {number}") for number, tool in enumerate(listed, start=1)]
+    return json.dumps(described, ensure_ascii=False), ""
 
 
-def _described(tool: dict[str, Any]) -> dict[str, Any]:
+def _described(tool: dict[str, Any], where: str) -> dict[str, Any]:
     """A tool as it is given to a server: {"type": "function", "function": {name, description, parameters}}."""
-    if "function" in tool:
-        return tool if "type" in tool else {"type": "function"} | tool
-    return {"type": "function", "function": {key: value for key, value in tool.items() if key != "type"}}
+    if "function" not in tool:
+        tool = {"type": "function", "function": {key: value for key, value in tool.items() if key != "type"}}
+    function = tool["function"]
+    if not isinstance(function, dict) or not isinstance(name := function.get("name"), str) or not name:
+        raise RowProblem(f"{where} has no name; expected an object such as {TOOL_EXAMPLE}")
+    if isinstance(parameters := function.get("parameters"), str):
+        tool = tool | {"function": function | {"parameters": _schema(parameters, where)}}
+    return tool if "type" in tool else {"type": "function"} | tool
+
+
+def _schema(parameters: str, where: str) -> dict[str, Any]:
+    try:
+        value = json.loads(parameters) if parameters.strip() else {}
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise RowProblem(f"{where}: its parameters are text; expected a JSON schema, which is an object")
+    return value
 
 
 def media(row: Mapping[str, Any], column: str | None) -> list[Media]:
@@ -108,7 +132,7 @@ def medium(value: Any, where: str) -> Media:
         return _decoded(rest, where)
     if "://" in value and not value.startswith("file://"):
         raise RowProblem(
-            f"{where}: '{value:.60}' is an address; copy the file beside the dataset and write its relative name"
+            f"{where}: an entry is an address; copy the file beside the dataset and write its relative name"
         )
     return value.removeprefix("file://")
 
@@ -116,6 +140,16 @@ def medium(value: Any, where: str) -> Media:
 def kind(value: Any) -> str:
     """What a value is, in words: "a list", "text", ..."""
     return _KINDS.get(type(value)) or f"a value of type {type(value).__name__}"
+
+
+def word(value: Any) -> str:
+    """A value for a message: one that is a word as it is; anything longer is a text of the row, and stays there."""
+    return f"'{value}'" if isinstance(value, str) and _WORD.fullmatch(value) else kind(value)
+
+
+def file_name(value: str) -> str:
+    """The name of a file for a message, or how long a text is that looks like none."""
+    return f"'{value}'" if _FILE_NAME.fullmatch(value) else f"'...' (a text of {len(value)} characters)"
 
 
 def _decoded(rest: str, where: str) -> bytes:

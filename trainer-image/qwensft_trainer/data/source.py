@@ -20,7 +20,7 @@ from qwensft_trainer.contract.config import Dataset, DatasetDownload, Run
 from qwensft_trainer.contract.errors import PermanentError, invalid_dataset
 from qwensft_trainer.data import hub_splits
 from qwensft_trainer.data.file_types import ENDINGS, is_data_file
-from qwensft_trainer.data.row_fields import RowProblem
+from qwensft_trainer.data.row_fields import RowProblem, file_name
 from qwensft_trainer.data.url import Address
 from qwensft_trainer.hubs.download import download_files, open_repository
 from qwensft_trainer.hubs.repository import HubFile
@@ -45,15 +45,15 @@ class Source:
         """The path of a file that a row of the data file `beside` names. Raises RowProblem."""
         if not _is_file_name(name):
             raise RowProblem(
-                f"'{name[:20]}...' ({len(name)} characters) is no name of a file; an image itself is written as "
+                f"a text of {len(name)} characters is no name of a file; an image itself is written as "
                 "data:image/png;base64,..."
             )
         if PurePosixPath(name).is_absolute():
-            raise RowProblem(f"'{name}' is an absolute path; write it relative to the data file")
+            raise RowProblem(f"{file_name(name)} is an absolute path; write it relative to the data file")
         # Relative to the data file, as people expect, or to the source's root, as LLaMA-Factory's media_dir is.
         tried = [posixpath.normpath(posixpath.join(folder, name)) for folder in (posixpath.dirname(beside), "")]
         inside = [relative for relative in tried if relative.partition("/")[0] != ".."]
-        outside = RowProblem(f"'{name}' lies outside of the dataset's source")
+        outside = RowProblem(f"{file_name(name)} lies outside of the dataset's source")
         if not inside:
             raise outside
         for relative in inside:
@@ -62,7 +62,7 @@ class Source:
                 if not path.resolve().is_relative_to(self.root.resolve()):  # by a symbolic link
                     raise outside
                 return path
-        raise RowProblem(f"there is no file '{name}' beside {beside}")
+        raise RowProblem(f"there is no file {file_name(name)} beside {beside}")
 
 
 def provide(run: Run) -> dict[str, Source]:

@@ -9,17 +9,23 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from qwensft_trainer.data.row_fields import RowProblem, kind
+from qwensft_trainer.data.row_fields import ELSE, RowProblem, kind
 
 KEYS = ("reasoning_content", "reasoning", "thinking")
 """Keys of a message, or columns of an alpaca row, that hold thoughts: DeepSeek's and Qwen's, vLLM's, Anthropic's."""
 
 UNOPENED = "have thoughts that only </think> ends: they are trained between <think> and </think>"
 UNCLOSED = "have a <think> that is never closed: the answer was cut off, and teaches never to stop thinking"
+FOREIGN = "have answers that begin with {}, which training takes as text: write thoughts between <think> and </think>"
 LATER = "have <think> tags after the beginning of an answer: these are trained as text"
 
 _OPEN = re.compile(r"<\s*think\s*>", re.IGNORECASE)
 _CLOSE = re.compile(r"<\s*/\s*think\s*>", re.IGNORECASE)
+_FOREIGN = re.compile(
+    r"\s*(<(?:thinking|thought|thoughts|reasoning|reflection|scratchpad|seed:think)>|<\|begin_of_thought\|>|"
+    r"<\|channel\|>analysis|&lt;think&gt;|\[THINK\]|\u25c1think\u25b7)",
+    re.IGNORECASE,
+)
 _GAP = re.compile(r"\A(?:[ \t]*\r?\n)+|\A[ \t]+")
 _END_GAP = re.compile(r"(?:\r?\n[ \t]*)+\Z|[ \t]+\Z")
 _WRITTEN_OPEN, _WRITTEN_CLOSE = "<think>\n", "\n</think>\n\n"
@@ -30,12 +36,21 @@ def of_keys(message: Mapping[str, Any]) -> str | None:
     found = {key: message[key] for key in KEYS if message.get(key) not in (None, "")}
     for key, value in found.items():
         if not isinstance(value, str):
-            raise RowProblem(f"'{key}' is {kind(value)}; expected text")
+            raise RowProblem(f"'{key}' is {kind(value)}; expected text; or, if it means something else, {ELSE}")
         if _OPEN.search(value) or _CLOSE.search(value):
             raise RowProblem(f"'{key}' holds <think> tags; leave them out, the template writes them")
     if len({str(value).strip() for value in found.values()}) > 1:
         raise RowProblem(f"{' and '.join(repr(key) for key in found)} hold different thoughts; leave one of them")
     return next((str(value).strip("\r\n") for value in found.values()), None)
+
+
+def refuse(role: str, message: Mapping[str, Any]) -> None:
+    """Refuse thoughts of anybody but the assistant: nothing would be learned of them. Raises RowProblem."""
+    if found := next((key for key in KEYS if message.get(key) not in (None, "", [])), None):
+        raise RowProblem(
+            f"a message from '{role}' has '{found}', and only the assistant thinks: remove it; or, if it means "
+            f"something else, {ELSE}"
+        )
 
 
 def parted(content: str) -> tuple[str | None, str, tuple[str, ...]]:
@@ -48,6 +63,8 @@ def parted(content: str) -> tuple[str | None, str, tuple[str, ...]]:
     comes_first = closed is not None and (opened is None or closed.start() < opened.start())
     if closed is not None and comes_first and _ends_a_line(content, closed):
         return _with_remarks(content[: closed.start()], content[closed.end() :], (UNOPENED,))
+    if foreign := _FOREIGN.match(content):
+        return None, content, (FOREIGN.format(foreign[1].lower()),)
     return None, content, (LATER,) if opened or closed else ()
 
 

@@ -19,12 +19,26 @@ CALL_EXAMPLE = '{"name": "weather", "arguments": {"city": "Bonn"}}'
 # OpenAI's name for them, LangChain's, Anthropic's and Llama's.
 _ARGUMENTS = ("arguments", "args", "input", "parameters")
 _KNOWN = frozenset((*_ARGUMENTS, "name", "id", "type", "index", "function"))
+_PYTHON_NAMES = {"True": True, "False": False, "None": None}
 _LONGEST_PYTHON, _MOST_BRACKETS = 100_000, 60
 _OPEN, _CLOSE = "<tool_call>", "</tool_call>"
 _BLOCK = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
 _XML_CALL = re.compile(r"\s*<function=([^>\s]+)\s*>(.*)</function>\s*", re.DOTALL)
 _XML_PARAMETER = re.compile(r"\s*<parameter=([^>]+?)\s*>\n?(.*?)\n?</parameter>", re.DOTALL)
+_FOREIGN = re.compile(
+    r"<functioncall>|<function_calls?>|<\|python_tag\|>|\[TOOL_CALLS\]|<\|tool_calls?_begin\|>|<\|tool_call\|>|"
+    r"<function=|\u273fFUNCTION\u273f|<\uff5ctool\u2581calls?\u2581begin\uff5c>"
+)
 _RESULT = re.compile(r"\s*<tool_response>\n?(.*?)\n?</tool_response>\s*", re.DOTALL)
+
+FOREIGN = (
+    "have answers with {}, which training takes as text: write calls between <tool_call> and </tool_call>, or as "
+    "tool_calls of format openai"
+)
+UNMARKED = (
+    "have answers that are nothing but the JSON of a call, which is trained as text: write it between <tool_call> and "
+    "</tool_call>, or as a turn of its own (function_call of format sharegpt, tool_calls of format openai)"
+)
 
 NEXT_RESULT = "\n</tool_response>\n<tool_response>\n"
 """What stands between two results inside the template's <tool_response>, as the chat templates write them."""
@@ -79,6 +93,19 @@ def in_answer(content: str) -> tuple[str, tuple[Call, ...]] | None:
         return None
 
 
+def remark(content: str) -> str | None:
+    """What to tell of an answer without calls that looks like one: other models' tags, or the bare JSON."""
+    if found := _FOREIGN.search(content):
+        return FOREIGN.format(found[0])
+    if content.lstrip()[:1] not in ("{", "[") or '"name"' not in content:
+        return None
+    try:
+        calls = _as_list(json.loads(content))
+        return UNMARKED if calls and all(call["name"] and call.keys() & set(_ARGUMENTS) for call in calls) else None
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None
+
+
 def result(content: str) -> str:
     """A call's result without <tool_response> tags, which the template adds itself; several become one."""
     found, end = [], 0
@@ -106,13 +133,15 @@ def read(content: str) -> tuple[str, tuple[Call, ...]]:
 def _from_block(body: str) -> list[Any]:
     if named := _XML_CALL.fullmatch(body):
         return [{"name": named.group(1), "arguments": _xml_arguments(named.group(2))}]
-    value = _json(body)
-    return value if isinstance(value, list) else [value]
+    return _as_list(_json(body))
 
 
 def _from_json(content: str) -> tuple[Call, ...]:
-    value = _json(content)
-    return _numbered(value if isinstance(value, list) else [value])
+    return _numbered(_as_list(_json(content)))
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _numbered(calls: list[Any]) -> tuple[Call, ...]:
@@ -123,7 +152,7 @@ def _numbered(calls: list[Any]) -> tuple[Call, ...]:
 
 def _json(text: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=_no_number)
     except ValueError as error:
         if text.lstrip()[:1] in ("{", "[") and (value := _python(text)) is not None:
             return value
@@ -137,10 +166,14 @@ def _python(text: str) -> Any:
         return None
     try:
         value = ast.literal_eval(text.strip())
-        json.dumps(value)
+        json.dumps(value, allow_nan=False)
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return None
     return value
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no number in JSON; write null, or a text")
 
 
 def _xml_arguments(body: str) -> dict[str, Any]:
@@ -157,9 +190,14 @@ def _xml_arguments(body: str) -> dict[str, Any]:
 
 
 def _xml_value(text: str) -> Any:
-    """A value that its JSON writes as it stands here; anything else is text, such as 1.10 or a file of JSON."""
+    """A value that its JSON writes as it stands here; anything else is text, such as 1.10 or a file of JSON.
+
+    Chat templates write true, false and null as Python does.
+    """
+    if text in _PYTHON_NAMES:
+        return _PYTHON_NAMES[text]
     try:
-        value = json.loads(text)
+        value = json.loads(text, parse_constant=_no_number)
     except ValueError:
         return text
     return value if json.dumps(value, ensure_ascii=False) == text else text
@@ -186,7 +224,7 @@ def _arguments(number: int, function: dict[str, Any]) -> dict[str, Any]:
     value = function[given[0]] if given else None
     if isinstance(value, str):
         try:
-            value = json.loads(value) if value.strip() else {}
+            value = json.loads(value, parse_constant=_no_number) if value.strip() else {}
         except ValueError as error:
             raise RowProblem(f"function call {number}: the arguments are not valid JSON ({error})") from error
     if value is None:

@@ -21,6 +21,7 @@ ANSWERS = (ASSISTANT, FUNCTION)
 JOINED_QUESTIONS = "have user messages in a row: they became one, with a line break between them"
 UNASKED = "have results whose tool_call_id is that of no call before them: they are taken in their order"
 MISSING_RESULTS = "have fewer results than calls: chat templates tell by their order alone which result is whose"
+TWO_RESULTS = "have two results for one call: both are trained as its result"
 TAGS_AS_TEXT = "have <tool_call> tags in an answer that cannot be read as calls: they are trained as text"
 
 
@@ -73,6 +74,8 @@ def answer(turn: Turn, thought: str | None, calls: tuple[Call, ...] | None = Non
         said, calls = inside
     elif "<tool_call>" in said:
         remarks = (*remarks, TAGS_AS_TEXT)
+    elif not calls and (remark := tool_calls.remark(said)):
+        remarks = (*remarks, remark)
     return replace(
         turn,
         role=FUNCTION if calls else ASSISTANT,
@@ -112,6 +115,8 @@ def _results_in_order(turns: list[Turn]) -> list[Turn]:
         following = list(group)
         asked = [one for turn in _calls_before(ordered) for one in turn.call_ids]
         if role == OBSERVATION and asked and all(turn.call_ids for turn in following):
+            if len({turn.call_ids[0] for turn in following}) < len(following):
+                following[0] = _remarked(following[0], TWO_RESULTS)
             if {turn.call_ids[0] for turn in following} <= set(asked):
                 following.sort(key=lambda turn: asked.index(turn.call_ids[0]))
             else:
@@ -159,15 +164,18 @@ def _together(first: Turn, second: Turn, between: str, *remarks: str) -> Turn:
     )
 
 
-def up_to_what_is_learnt(turns: list[Turn]) -> list[Turn]:
+def up_to_what_is_learnt(turns: list[Turn], *, placeholders: bool) -> list[Turn]:
     """Leave out what follows the last answer that is learnt, since nothing is learnt of it.
 
-    Raises RowProblem when no answer is learnt, or images would be left out.
+    `placeholders` tells whether `<image>` and `<video>` in a text are the places of files. Raises RowProblem when no
+    answer is learnt, or images would be left out.
     """
     last = max((index for index, turn in enumerate(turns) if turn.role in ANSWERS and turn.learnt), default=None)
     if last is None:
         raise RowProblem("none of its answers is to be learned; take the row out")
-    if any(turn.images or turn.videos for turn in turns[last + 1 :]):
+    rest = turns[last + 1 :]
+    named = placeholders and any(tag in turn.content for turn in rest for tag in ("<image>", "<video>"))
+    if named or any(turn.images or turn.videos for turn in rest):
         raise RowProblem("it has images or videos after the last answer that is learned; take these messages out")
     return turns[: last + 1]
 

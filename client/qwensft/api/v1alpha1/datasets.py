@@ -186,6 +186,32 @@ class Tags(ApiModel):
     system: Column | None = Field(None, description="Role of a system message. Default: system.")
 
 
+# What a row cannot do without, and what the job names: neither may be left unread.
+_READ = ", ".join(
+    [
+        "self.?columns.?prompt.orValue(self.format == 'alpaca' ? 'instruction' : '')",
+        "self.?columns.?response.orValue(self.format == 'alpaca' ? 'output' : '')",
+        "self.?columns.?messages.orValue(self.format == 'openai' ? 'messages' : self.format == 'sharegpt' ? "
+        "'conversations' : '')",
+        "self.?tags.?role.orValue(self.format == 'openai' ? 'role' : self.format == 'sharegpt' ? 'from' : '')",
+        "self.?tags.?content.orValue(self.format == 'openai' ? 'content' : self.format == 'sharegpt' ? 'value' : '')",
+        *(f"self.?columns.?{part}.orValue('')" for part in ("query", "history", "system", "tools", "images", "videos")),
+    ]
+)
+_REQUIRED = {
+    "alpaca": {"prompt": "instruction", "response": "output"},
+    "sharegpt": {"messages": "conversations", "role": "from", "content": "value"},
+    "openai": {"messages": "messages", "role": "role", "content": "content"},
+}
+
+
+def _read(dataset: Dataset) -> set[str]:
+    columns = dataset.columns.document() if dataset.columns else {}
+    tags = dataset.tags.document() if dataset.tags else {}
+    keys = {part: name for part, name in tags.items() if part in ("role", "content")}
+    return {*(_REQUIRED[dataset.format] | columns | keys).values()}
+
+
 def _columns_fit(dataset: Dataset) -> bool:
     columns = dataset.columns
     if columns is None:
@@ -220,6 +246,12 @@ class Dataset(ApiModel):
             check=lambda dataset: dataset.tags is None or dataset.format == "sharegpt",
             field=".tags",
         ),
+        Rule(
+            cel=f"!has(self.ignore) || !self.ignore.exists(name, name in [{_READ}])",
+            message="ignore names a column or key that rows are read from: take it out of ignore, or out of columns",
+            check=lambda dataset: not {*dataset.ignore} & _read(dataset),
+            field=".ignore",
+        ),
     )
 
     name: str = Field(
@@ -243,6 +275,11 @@ class Dataset(ApiModel):
         None,
         description="What becomes of rows whose texts hold control tokens of the template, such as <|im_end|>: Warn "
         "trains on them and says how many there are, Refuse ends the preparation. Default: Warn.",
+    )
+    ignore: Annotated[list[Column], Field(min_length=1, max_length=32)] = Field(
+        [],
+        description="Columns, and keys of messages, that nothing shall read, whatever their names mean elsewhere: such "
+        "as weight, where it is that of a product, or label. Default: what docs/data.md says of each name.",
     )
     sample_count: int | None = Field(
         None,

@@ -94,6 +94,9 @@ def test_what_an_older_image_would_leave_undone_raises_the_version() -> None:
     assert config_map(job(datasets=[rows | {"controlTokens": "Refuse"}]), Stage.TRAIN, 1)["data"][
         "run.yaml"
     ].startswith("version: 2")
+    assert config_map(job(datasets=[rows | {"ignore": ["weight"]}]), Stage.TRAIN, 1)["data"]["run.yaml"].startswith(
+        "version: 2"
+    )
 
 
 # Sources.

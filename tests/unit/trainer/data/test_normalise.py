@@ -277,6 +277,26 @@ def test_control_tokens_may_be_refused(scene: Scene) -> None:
     assert "row 2: its answer 1 holds <|im_end|>, which the template writes itself" in failure(scene).message
 
 
+def test_what_the_job_ignores_means_nothing(scene: Scene) -> None:
+    told = {"label": False, "weight": 0.3, "loss": False, "reasoning": {"effort": "low"}}
+    scene.add_dataset("shop", [GOOD | told], ignore=[*told])
+    said = [
+        {"role": "user", "content": "Hi", "train": True, "thinking": "no thought"},
+        {"role": "assistant", "content": "Hello", "weight": 0.3, "mask": True},
+    ]
+    ignored = ["train", "thinking", "weight", "mask"]
+    scene.add_dataset("chat", [{"messages": said}], form="openai", columns={"messages": "messages"}, ignore=ignored)
+    scene.add_dataset(
+        "cells", [{"messages": json.dumps(said)}], form="openai", columns={"messages": "messages"}, ignore=ignored
+    )
+    found = normalised(scene)
+    assert found.rows == {"shop": 1, "chat": 1, "cells": 1}
+    assert not [warning for warning in found.warnings if "nothing reads" in warning]
+    for dataset in scene.document["datasets"]:
+        del dataset["ignore"]
+    assert "list it under the dataset's ignore" in failure(scene).message
+
+
 def test_a_column_that_the_job_names_and_no_row_has_is_an_error_beside_those_of_rows(scene: Scene) -> None:
     columns = {"prompt": "instruction", "response": "output", "system": "persona"}
     scene.add_dataset("tea", [GOOD, GOOD | {"system_prompt": "Be brief."}], columns=columns)

@@ -247,7 +247,7 @@ def test_images_are_names_bytes_or_both(value: Any, expected: list[Any]) -> None
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        (["https://x.example/a.png"], "'https://x.example/a.png' is an address; copy the file beside the dataset"),
+        (["https://x.example/a.png"], "field 'images': an entry is an address; copy the file beside the dataset"),
         ([3], "field 'images': an entry is a number; expected the name of a file"),
         ([{"bytes": None, "path": None}], "field 'images': an entry is empty"),
         (["data:image/png,x"], "a data: URL cannot be decoded"),

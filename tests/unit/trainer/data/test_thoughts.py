@@ -79,3 +79,15 @@ def test_thoughts_survive_being_written(thought: str | None, said: str) -> None:
     if thought is None and said.startswith("<think>\n"):
         return
     assert thoughts.apart(thoughts.together(thought, said)) == (thought, said)
+
+
+@pytest.mark.parametrize("tag", ["<thinking>", "<reasoning>", "<|begin_of_thought|>", "&lt;think&gt;", "[THINK]"])
+def test_tags_of_other_models_are_text_with_a_remark(tag: str) -> None:
+    said = f"\n{tag}Hm.</end>Friday."
+    assert thoughts.parted(said) == (None, said, (thoughts.FOREIGN.format(tag.lower()),))
+
+
+def test_only_the_assistant_thinks() -> None:
+    with pytest.raises(RowProblem, match="a message from 'user' has 'reasoning_content', and only the assistant"):
+        thoughts.refuse("user", {"role": "user", "reasoning_content": "Hm."})
+    thoughts.refuse("user", {"role": "user", "reasoning_content": "", "reasoning": None})

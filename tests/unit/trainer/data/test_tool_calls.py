@@ -134,3 +134,18 @@ def test_calls_nested_without_end_are_refused_before_they_are_parsed() -> None:
         with pytest.raises(RowProblem, match="a function call must be JSON"):
             tool_calls.from_text("['" + deep)
     ast.parse("[[[[1]]]]")  # the parser still works
+
+
+def test_xml_values_are_read_as_the_chat_template_writes_them() -> None:
+    values = {"fired": "True", "cracked": "true", "owner": "None", "batch": "007", "note": "NaN"}
+    body = "".join(f"\n<parameter={name}>\n{value}\n</parameter>" for name, value in values.items())
+    _, (call,) = tool_calls.from_text(f"<tool_call>\n<function=kiln>{body}\n</function>\n</tool_call>")
+    assert call.arguments == {"fired": True, "cracked": True, "owner": None, "batch": "007", "note": "NaN"}
+
+
+@pytest.mark.parametrize("arguments", ['{"degrees": NaN}', '{"degrees": -Infinity}'])
+def test_what_is_no_number_in_json_is_refused(arguments: str) -> None:
+    with pytest.raises(RowProblem, match=r"(NaN|-Infinity) is no number in JSON; write null, or a text"):
+        tool_calls.from_objects([{"name": "kiln", "arguments": arguments}])
+    with pytest.raises(RowProblem, match="is no number in JSON"):
+        tool_calls.from_text(tagged(f'{{"name": "kiln", "arguments": {arguments}}}'))
