@@ -13,7 +13,7 @@ import io
 import itertools
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -29,6 +29,7 @@ _COMPRESSED_ENDINGS = (".gz", ".zst")
 _SEPARATORS = (",", ";", "\t")
 _TOLD = re.compile(r"sep=(.)\s*")
 _PIECE = 1 << 20
+_LONGEST_NAME = 60
 
 
 def is_data_file(name: str) -> bool:
@@ -36,9 +37,10 @@ def is_data_file(name: str) -> bool:
     return _ending(name) in ENDINGS
 
 
-def read_rows(path: Path) -> Iterator[Row]:
+def read_rows(path: Path, columns: Collection[str] = ()) -> Iterator[Row]:
     """Yield every row of `path`, a value of JSON's types (Parquet adds bytes), or a problem with its place.
 
+    `columns` are those that the rows need, by which a file that is laid out otherwise is told from one of rows.
     A broken line or a CSV row of the wrong width is a problem of that row; what makes the rest unreadable ends the
     reading. Cells of CSV files are text.
     """
@@ -57,7 +59,7 @@ def read_rows(path: Path) -> Iterator[Row]:
         if problem := _unreadable(content, _ending(path.name), packed):
             yield Row(1, None, None, problem)
             return
-        for row in _text_rows(path, packed, content.encoding):
+        for row in _text_rows(path, packed, content.encoding, columns):
             number = row.number
             yield row
     except UnicodeDecodeError:  # only where a byte order mark promised another encoding
@@ -79,7 +81,7 @@ def _unreadable(content: Content, ending: str, packed: str | None) -> str | None
     return None
 
 
-def _text_rows(path: Path, packed: str | None, encoding: str | None) -> Iterator[Row]:
+def _text_rows(path: Path, packed: str | None, encoding: str | None, columns: Collection[str]) -> Iterator[Row]:
     with _text_stream(path, packed, encoding) as stream:
         first = first_character(stream)
     if first == b"":
@@ -87,9 +89,9 @@ def _text_rows(path: Path, packed: str | None, encoding: str | None) -> Iterator
     ending = _ending(path.name)
     with _text_stream(path, packed, encoding) as stream:
         if ending in (".csv", ".tsv") and first not in (b"[", b"{"):
-            yield from _csv_rows(stream, "\t" if ending == ".tsv" else ",")
+            yield from _csv_rows(stream, "\t" if ending == ".tsv" else ",", columns)
         else:
-            yield from json_rows(stream, first)
+            yield from json_rows(stream, first, columns)
 
 
 def _ending(name: str) -> str:
@@ -141,7 +143,7 @@ def _plain_stream(path: Path, compression: str | None) -> Iterator[BinaryIO]:
             yield stream
 
 
-def _csv_rows(stream: BinaryIO, delimiter: str) -> Iterator[Row]:
+def _csv_rows(stream: BinaryIO, delimiter: str, columns: Collection[str]) -> Iterator[Row]:
     csv.field_size_limit(MAX_ROW_BYTES)
     lines = _csv_lines(stream)
     reader: Any = None
@@ -149,9 +151,10 @@ def _csv_rows(stream: BinaryIO, delimiter: str) -> Iterator[Row]:
     header: list[str] = []
     try:
         head, delimiter = _separated(lines, delimiter)
-        reader = csv.reader(itertools.chain(head, lines), delimiter=delimiter, strict=True)
-        header = next((cells for cells in reader if cells), [])
-        if problem := _header_problem(header):
+        spaced = any(name.startswith(" ") for name in next(csv.reader(head, delimiter=delimiter), [])[1:])
+        reader = csv.reader(itertools.chain(head, lines), delimiter=delimiter, strict=True, skipinitialspace=spaced)
+        header = [name.strip() for name in next((cells for cells in reader if cells), [])]
+        if problem := _header_problem(header, columns):
             yield Row(1, reader.line_num, None, problem)
             return
         line = reader.line_num + 1
@@ -187,8 +190,10 @@ def _csv_lines(stream: BinaryIO) -> Iterator[str]:
         mark = b""
 
 
-def _header_problem(header: list[str]) -> str | None:
-    if any(not name.strip() for name in header):
+def _header_problem(header: list[str], columns: Collection[str]) -> str | None:
+    if not set(header) & set(columns) and any(len(name) > _LONGEST_NAME or "\n" in name for name in header):
+        return "the first line holds texts, not the names of columns: put a line with their names before it"
+    if any(not name for name in header):
         return "the header line has a column without a name: name it, or take the empty column out"
     if len(set(header)) < len(header):
         twice = next(name for name in header if header.count(name) > 1)

@@ -16,7 +16,8 @@ _CODED = (  # longer marks first: one of UTF-32 begins like one of UTF-16
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_READ = {b"PAR1": "parquet", b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+_EMPTY_FRAMES = {bytes((first, 0x2A, 0x4D, 0x18)): "zstd" for first in range(0x50, 0x60)}  # pzstd begins with one
+_READ = {b"PAR1": "parquet", b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"} | _EMPTY_FRAMES
 _REFUSED = {
     b"version https://git-lfs.github.com/spec/": "a pointer of Git LFS, not the file itself: run `git lfs pull`, then "
     "copy the file again",
@@ -26,6 +27,9 @@ _REFUSED = {
     "`Dataset.to_parquet`",
     b"BZh": "packed with bzip2: unpack it with `bunzip2`, or pack it with gzip or zstd",
     b"\xfd7zXZ": "packed with xz: unpack it with `unxz`, or pack it with gzip or zstd",
+    b"\x04\x22\x4d\x18": "packed with lz4: unpack it with `unlz4`, or pack it with gzip or zstd",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook: save the sheet as CSV UTF-8",
+    b"Obj\x01": "an Avro file: write JSON Lines or Parquet",
     b"7z\xbc\xaf": "a 7z archive: take the file out with `7z x`",
     b"Rar!": "a rar archive: take the file out of it",
     b"%PDF": "a PDF document: rows are JSON, CSV or Parquet",

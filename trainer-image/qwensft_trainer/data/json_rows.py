@@ -1,18 +1,20 @@
 """Reads the rows of a JSON or JSON Lines file one by one, with memory bounded by the largest row.
 
 Which of the two a file is follows from its first character, not from its name. Which files are JSON is decided in
-file_types.py, what a row must contain in row_checks.py.
+file_types.py, what a row must contain in row_checks.py. What is wrong with a whole file is told in json_layout.py, why
+a row is no JSON in json_causes.py.
 """
 
 from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from qwensft_trainer.data import json_layout
+from qwensft_trainer.data import json_causes, json_layout
 from qwensft_trainer.data.first_bytes import NOT_UTF8
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ MAX_ROW_BYTES = 64 << 20
 MAX_ROW_COSTS = 512 << 20
 _PIECE = 1 << 20
 _WHITESPACE = " \t\r\n"
+_NEXT_ARRAY = re.compile(r"\]\s*\[")
 # How far before the end of cut-off JSON its error may lie: where a word such as -Infinity or an escape begins.
 _LONGEST_TOKEN = 20
 _UNTERMINATED = "Unterminated string"
@@ -45,12 +48,13 @@ class Row:
     size: int = 0
 
 
-def json_rows(stream: BinaryIO, first: bytes) -> Iterator[Row]:
+def json_rows(stream: BinaryIO, first: bytes, columns: Collection[str] = ()) -> Iterator[Row]:
     """Yield every row of a stream that begins with the character `first` (see first_character).
 
-    What is not JSON is yielded with a problem; in an array that ends the reading.
+    `columns` are those that the rows need. What is not JSON is yielded with a problem; in an array that ends the
+    reading.
     """
-    return _ArrayReader(stream).rows() if first == b"[" else _lines(stream)
+    return _ArrayReader(stream).rows(columns) if first == b"[" else _lines(stream, columns)
 
 
 def first_character(stream: BinaryIO) -> bytes:
@@ -63,59 +67,82 @@ def first_character(stream: BinaryIO) -> bytes:
     return b""
 
 
-def _lines(stream: BinaryIO) -> Iterator[Row]:
+def _lines(stream: BinaryIO, columns: Collection[str]) -> Iterator[Row]:
+    parser = _Parser()
     number = line = 0
     while raw := stream.readline(MAX_ROW_BYTES + 1):
         line += 1
-        if len(raw) > MAX_ROW_BYTES:
-            yield Row(number + 1, line, None, f"the line is longer than {MAX_ROW_BYTES >> 20} MiB")
-            return
-        if line == 1:
-            raw = raw.removeprefix(codecs.BOM_UTF8)
+        raw = raw.removeprefix(codecs.BOM_UTF8)  # also where files were joined
         if not raw.strip():
             continue
         number += 1
-        row = _line(number, line, raw)
-        if number == 1 and (layout := _layout(row, raw, cast("BufferedReader", stream).peek(1))):
+        row = _line(number, line, raw, parser)
+        if number == 1 and (layout := _layout(row, raw, cast("BufferedReader", stream), columns)):
             yield Row(number, line, None, layout)  # one cause: the same is wrong with every other line
             return
-        if row.problem and not raw.endswith(b"\n") and number > 1:
-            yield Row(number, line, None, f"{row.problem}; the file ends inside this row: was it copied completely?")
-            return
+        if row.problem and _is_cut(row, raw):
+            row = Row(number, line, None, f"{row.problem}; the file ends inside this row: was it copied completely?")
         yield row
+        if len(raw) > MAX_ROW_BYTES:
+            return
 
 
-def _layout(row: Row, raw: bytes, following: bytes) -> str | None:
-    if row.problem == TOO_MANY_VALUES:  # so it must not be read to find out more
-        return None
-    text = raw.decode("utf-8", "replace").strip()
-    more = following.decode("utf-8", "replace")
+def _is_cut(row: Row, raw: bytes) -> bool:
+    """Whether the line of a row with a problem is the file's last one, and ends too early."""
+    if raw.endswith(b"\n") or len(raw) > MAX_ROW_BYTES or row.problem == TOO_MANY_VALUES:
+        return False
+    return json_layout.continues(raw.decode("utf-8", "replace"))
+
+
+def _layout(row: Row, raw: bytes, stream: BufferedReader, columns: Collection[str]) -> str | None:
+    more = stream.peek(1).strip()
     if row.problem is None:
-        alone = isinstance(row.value, dict) and len(row.value) == 1 and not more
-        return json_layout.wrapped(text) if alone else None
-    return json_layout.wrapped(text + more) or json_layout.broken(text, has_more=bool(more))
+        return json_layout.of_first(row.value, columns, array=False, alone=not more)
+    text = raw[: json_layout.BEGINNING].decode("utf-8", "ignore").strip()
+    if row.problem == TOO_MANY_VALUES or len(raw) > min(json_layout.BEGINNING, MAX_ROW_BYTES):
+        return json_layout.begun(text, columns)
+    if more and json_layout.continues(text):
+        text += "\n" + stream.read(json_layout.BEGINNING).decode("utf-8", "ignore")
+        return json_layout.begun(text, columns) or json_layout.SEVERAL_LINES
+    return json_layout.broken(text)
 
 
-def _line(number: int, line: int, raw: bytes) -> Row:
+def _line(number: int, line: int, raw: bytes, parser: _Parser) -> Row:
+    if len(raw) > MAX_ROW_BYTES:
+        return Row(number, line, None, f"the line is longer than {MAX_ROW_BYTES >> 20} MiB")
     beside = costs(raw.count(b"{"), raw.count(b"["), raw.count(b","))
     if beside > MAX_ROW_COSTS:
         return Row(number, line, None, TOO_MANY_VALUES)
     try:
-        return Row(number, line, json.loads(raw.decode("utf-8"), parse_constant=_nothing), size=len(raw) + beside)
+        value = parser.decode(raw.decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        return Row(number, line, None, _why(error, raw))
+        parser.problem()  # of what stands before the error
+        return Row(number, line, None, json_causes.why(error, raw))
+    if problem := parser.problem():
+        return Row(number, line, None, problem)
+    return Row(number, line, value, size=len(raw) + beside)
 
 
-def _why(error: Exception, raw: bytes) -> str:
-    if isinstance(error, UnicodeDecodeError):
-        return f"byte {error.start + 1} of the line is not valid UTF-8; {NOT_UTF8}"
-    if isinstance(error, RecursionError):
-        return "the JSON is nested too deeply"
-    if raw.rstrip().endswith(b"},"):
-        return "there is a comma after the row: a line of JSON Lines ends with the row's '}'"
-    if isinstance(error, json.JSONDecodeError):
-        return f"not valid JSON at column {error.colno} ({error.msg})"
-    return f"not readable JSON ({error!s:.100})"  # a number with thousands of digits
+class _Parser(json.JSONDecoder):
+    """Knows which key of an object was lost, since another of the same name came later."""
+
+    def __init__(self) -> None:
+        super().__init__(parse_constant=_nothing, object_pairs_hook=self._object)
+        self._twice: str | None = None
+
+    def problem(self) -> str | None:
+        """What is wrong with the objects read since the last time that this was asked."""
+        key, self._twice = self._twice, None
+        if key is None:
+            return None
+        return f"the key '{key:.40}' stands twice in one object, and only its last value would be kept: take one out"
+
+    def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        value = dict(pairs)
+        if len(value) < len(pairs):
+            names = [name for name, _ in pairs]
+            self._twice = next(name for name in value if names.count(name) > 1)
+        return value
 
 
 def _nothing(_: str) -> None:
@@ -137,23 +164,30 @@ class _ArrayReader:
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")()
-        self._json = json.JSONDecoder(parse_constant=_nothing)
+        self._json = _Parser()
         self._text = ""
         self._at = 0
         self._line = 1
         self._size = 0
         self._ended = False
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self, columns: Collection[str]) -> Iterator[Row]:
         number = 1
         try:
+            self._peek()
+            if _NEXT_ARRAY.search(self._text) and (problem := json_layout.of_lines(self._text[self._at :])):
+                yield Row(number, None, None, problem)
+                return
             self._expect("[")
             if self._peek() == "]":
                 self._expect("]")
             else:
                 while True:
-                    value = self._value()
-                    yield Row(number, None, value, size=self._size)
+                    row = self._row(number)
+                    if number == 1 and (layout := json_layout.of_first(row.value, columns, array=True)):
+                        yield Row(number, None, None, layout)
+                        return
+                    yield row
                     if self._peek() == "]":
                         self._expect("]")
                         break
@@ -167,6 +201,12 @@ class _ArrayReader:
                 raise _SyntaxProblem("there is text after the array's closing ']'")
         except _SyntaxProblem as problem:
             yield Row(number, None, None, f"{problem} (line {self._line} of the file)")
+
+    def _row(self, number: int) -> Row:
+        value = self._value()
+        if problem := self._json.problem():
+            return Row(number, None, None, problem)
+        return Row(number, None, value, size=self._size)
 
     def _fill(self) -> bool:
         """Append at least a piece, doubling the window, and drop what was read. False at the end of the file."""
@@ -233,7 +273,7 @@ class _ArrayReader:
                     raise _SyntaxProblem("the file ends inside this row: was it copied completely?") from error
                 if self._ended or not is_cut:
                     self._advance(min(error.pos, len(self._text)))
-                    raise _SyntaxProblem(f"not valid JSON ({error.msg})") from error
+                    raise _SyntaxProblem(f"not valid JSON ({error.msg}){json_causes.fix(error, array=True)}") from error
             except ValueError as error:  # a number with thousands of digits
                 raise _SyntaxProblem(f"not readable JSON ({error!s:.100})") from error
             self._fill_within_limits()

@@ -24,13 +24,17 @@ def parquet_rows(path: Path) -> Iterator[Row]:
     number = 0
     try:
         with parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
+            names = file.schema_arrow.names
+            if twice := next((name for name in names if names.count(name) > 1), None):
+                yield Row(1, None, None, f"the file names the column '{twice}' more than once: leave one of them")
+                return
             for group in range(file.metadata.num_row_groups):
                 size = _batch_size(file.metadata.row_group(group))
                 for batch in file.iter_batches(batch_size=size, row_groups=[group]):
                     for row in _rows(batch, number):
                         number = row.number
                         yield row
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError, KeyError) as error:
         raise_unless_inputs(error)
         yield Row(number + 1, None, None, f"the Parquet file cannot be read any further ({error!s:.200})")
 
@@ -44,7 +48,7 @@ def _rows(batch: Any, before: int) -> Iterator[Row]:
         yield Row(before + 1, None, None, TOO_MANY_VALUES)
     else:
         share = size // max(1, batch.num_rows)
-        for number, value in enumerate(batch.to_pylist(), start=before + 1):
+        for number, value in enumerate(batch.to_pylist(maps_as_pydicts="strict"), start=before + 1):
             yield Row(number, None, {name: _without_nulls(field) for name, field in value.items()}, size=share)
 
 

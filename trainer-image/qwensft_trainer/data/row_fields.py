@@ -19,6 +19,7 @@ _SHOWN_KEYS = 10
 _WORD = re.compile(r"[\w-]{1,24}")
 _FILE_NAME = re.compile(r"[^\s\"'<>|:*?]{1,120}\.\w{1,8}")
 TOOL_EXAMPLE = '{"name": "weather", "description": "...", "parameters": {...}}'
+_OF_NUMPY = re.compile(r"\}\s+\{|\barray\(")
 _KINDS = {
     type(None): "null",
     bool: "a boolean",
@@ -61,10 +62,35 @@ def sequence(value: Any, column: str, expected: str) -> list[Any]:
         try:
             value = json.loads(value)
         except ValueError as error:
-            raise RowProblem(f"field '{column}' is not valid JSON ({error}); expected a list {expected}") from error
+            raise RowProblem(
+                f"field '{column}' is not valid JSON ({error}); expected a list {expected}{_of_python(value, column)}"
+            ) from error
+    if isinstance(value, dict) and value and all(isinstance(field, list) for field in value.values()):
+        code = f"d['{column}'].map(lambda m: [dict(zip(m, t)) for t in zip(*m.values())])"
+        raise RowProblem(
+            f"field '{column}' is an object of lists, as Sequence of the library datasets stores it; expected a list "
+            f"{expected}: in Parquet, `python3 -c \"import pandas; d = pandas.read_parquet('OLD'); d['{column}'] = "
+            f"{code}; d.to_parquet('NEW')\"` mends that"
+        )
     if not isinstance(value, list):
         raise RowProblem(f"field '{column}' is {kind(value)}; expected a list {expected}")
     return value
+
+
+def _of_python(value: str, column: str) -> str:
+    """How to write a list anew that is text, but not JSON; "" where nothing is likely."""
+    if "'" not in value[:100]:
+        return ""
+    if _OF_NUMPY.search(value):
+        return (
+            ": it is written as numpy prints it, which nothing reads; write the file anew as JSON Lines, as "
+            "DataFrame.to_json('NEW', orient='records', lines=True) of pandas does"
+        )
+    code = f"d['{column}'] = d['{column}'].map(ast.literal_eval).map(json.dumps)"
+    return (
+        ': it is written as Python prints it; in CSV, `python3 -c "import ast, json, pandas; d = '
+        f"pandas.read_csv('OLD'); {code}; d.to_csv('NEW', index=False)\"` mends that"
+    )
 
 
 def tools(row: Mapping[str, Any], column: str | None) -> tuple[str, str]:
@@ -134,6 +160,8 @@ def medium(value: Any, where: str) -> Media:
         raise RowProblem(
             f"{where}: an entry is an address; copy the file beside the dataset and write its relative name"
         )
+    if "\\" in value:
+        raise RowProblem(f"{where}: the name of a file has backslashes, as on Windows; write / between its folders")
     return value.removeprefix("file://")
 
 

@@ -9,6 +9,7 @@ from qwensft_trainer.base.log import log
 from qwensft_trainer.contract.config import Dataset
 from qwensft_trainer.data.file_types import read_rows
 from qwensft_trainer.data.json_rows import Row
+from qwensft_trainer.data.layout import NEEDED, columns_of
 from qwensft_trainer.data.source import Source
 
 _MOST_ROWS = 1000
@@ -34,11 +35,12 @@ class Group:
 def read_groups(dataset: Dataset, source: Source) -> Iterator[Group]:
     """Yield all rows of a dataset, in the order of its files."""
     before = 0
+    columns = {name for part, name in columns_of(dataset).items() if part in NEEDED}
     for name in source.names:
         path = source.root / name
         log(f"dataset {dataset.name}: checking {name} ({path.stat().st_size} bytes, {dataset.format})")
         group = Group(name, before)
-        for row in read_rows(path):
+        for row in read_rows(path, columns):
             if group.rows and (len(group.rows) == _MOST_ROWS or group.size + row.size > _MOST_SIZE):
                 before += len(group.rows)
                 yield group

@@ -64,6 +64,25 @@ def test_the_header_tells_what_separates_the_cells(tmp_path: Path, text: str) ->
     assert values(written(tmp_path, "data.csv", text)) == [{"instruction": "1,5 l", "output": "Hello"}]
 
 
+def test_blanks_after_the_separators_of_the_header_are_no_part_of_names_and_cells(tmp_path: Path) -> None:
+    text = 'instruction, output , n\n"Hi", "Hello, you", 1\n'
+    assert values(written(tmp_path, "data.csv", text)) == [{"instruction": "Hi", "output": "Hello, you", "n": "1"}]
+    assert values(written(tmp_path, "data.csv", "instruction,output\nHi, Hello\n"))[0]["output"] == " Hello"
+
+
+def test_texts_in_place_of_a_header_are_not_quoted(tmp_path: Path) -> None:
+    path = written(tmp_path, "data.csv", f"Hi,{'Hello ' * 20}\nBye,Bye\n")
+    (found,) = read_rows(path, {"instruction", "output"})
+    assert found.problem == (
+        "the first line holds texts, not the names of columns: put a line with their names before it"
+    )
+    assert values_of(path, {"Hi"}) == 1
+
+
+def values_of(path: Path, columns: set[str]) -> int:
+    return sum(row.problem is None for row in read_rows(path, columns))
+
+
 def test_a_ragged_csv_row_is_named_with_the_line_it_begins_on_and_reading_goes_on(tmp_path: Path) -> None:
     path = written(tmp_path, "data.csv", 'a,b\n"x\ny",1\n\nonly one\n"p\nq",2,3\nz,3\n')
     found = list(read_rows(path))
@@ -149,6 +168,14 @@ def test_compressed_text_is_known_by_its_content(tmp_path: Path, name: str) -> N
         text = json.dumps(ROWS[:1]).encode() if ".jsonl" not in name else json.dumps(ROWS[0]).encode()
     packed = pyarrow.compress(text, "zstd", asbytes=True) if name.endswith("zst") else gzip.compress(text)
     assert values(written(tmp_path, name, packed)) == ROWS[:1]
+
+
+def test_a_file_of_several_frames_is_read_to_its_end(tmp_path: Path) -> None:
+    lines = [json.dumps(row).encode() + b"\n" for row in ROWS]
+    frames = [pyarrow.compress(line, "zstd", asbytes=True) for line in lines]
+    skipped = b"\x50\x2a\x4d\x18\x04\0\0\0size"  # as pzstd writes it before each frame
+    assert values(written(tmp_path, "data.jsonl.zst", b"".join(skipped + frame for frame in frames))) == ROWS
+    assert values(written(tmp_path, "data.jsonl.gz", b"".join(map(gzip.compress, lines)))) == ROWS
 
 
 @pytest.mark.parametrize("compression", ["gzip", "zstd"])

@@ -123,6 +123,42 @@ def test_a_mistake_in_a_long_array_is_told_without_reading_to_its_end(
     )
 
 
+@pytest.mark.parametrize(
+    ("row", "key"),
+    [
+        ('{"input": "a", "input": "b"}', "input"),
+        ('{"messages": [{"role": "user", "content": "a", "content": "b"}]}', "content"),
+        ('{"tools": [{"name": "f", "name": "f"}]}', "name"),
+    ],
+)
+def test_a_key_that_stands_twice_in_an_object_is_a_problem_of_its_row_alone(tmp_path: Path, row: str, key: str) -> None:
+    good = '{"a": {"b": 1}, "c": {"b": 2}}'
+    for content in (f"{good}\n{row}\n{good}\n", f"[{good}, {row},\n{good}]"):
+        found = list(read_rows(written(tmp_path, content)))
+        assert [row.problem is None for row in found] == [True, False, True]
+        assert f"the key '{key}' stands twice in one object, and only its last value" in str(found[1].problem)
+
+
+def test_a_key_twice_in_a_broken_line_is_not_told_of_the_next(tmp_path: Path) -> None:
+    found = list(read_rows(written(tmp_path, '{"a": 1}\n{"b": {"c": 1, "c": 2}, oops}\n{"a": 1}\n')))
+    assert [row.problem is None for row in found] == [True, False, True]
+
+
+def test_a_byte_order_mark_where_files_were_joined_is_no_part_of_the_data(tmp_path: Path) -> None:
+    path = written(tmp_path, '\ufeff{"a": 1}\n\ufeff{"a": 2}\n')
+    assert [row.value for row in read_rows(path)] == [{"a": 1}, {"a": 2}]
+
+
+def test_only_a_line_feed_ends_a_line(tmp_path: Path) -> None:
+    rows = [{"a": "x\u2028y\u2029z\x85"}, {"a": "2"}]
+    content = "\r\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    assert [row.value for row in read_rows(written(tmp_path, content))] == rows
+
+
+def test_a_last_line_that_is_wrong_but_whole_is_not_said_to_be_cut(tmp_path: Path) -> None:
+    assert problem_of(written(tmp_path, '{"a": 1}\n{"a": }')).endswith("(Expecting value)")
+
+
 def test_a_number_beyond_reason_is_a_problem_not_a_crash(tmp_path: Path) -> None:
     digits = "1" * 5000
     assert "row 1 line 1: not readable JSON (Exceeds the limit" in problem_of(written(tmp_path, f'{{"a": {digits}}}'))

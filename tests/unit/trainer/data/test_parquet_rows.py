@@ -53,7 +53,36 @@ def test_a_row_of_countless_small_values_is_a_problem(tmp_path: Path, values: An
     assert "so many values that reading it would take more than 512 MiB" in found.problem
 
 
-def test_maps_are_counted_by_their_entries(tmp_path: Path) -> None:
+def test_maps_are_objects(tmp_path: Path) -> None:
     kinds = pyarrow.map_(pyarrow.string(), pyarrow.int64())
     found = read(tmp_path, pyarrow.table({"more": pyarrow.array([[("k", 1)], [("l", 2), ("m", 3)]], kinds)}))
-    assert [row.value for row in found] == [{"more": [("k", 1)]}, {"more": [("l", 2), ("m", 3)]}]
+    assert [row.value for row in found] == [{"more": {"k": 1}}, {"more": {"l": 2, "m": 3}}]
+
+
+def test_messages_that_are_maps_are_objects(tmp_path: Path) -> None:
+    talk = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+    kinds = pyarrow.list_(pyarrow.map_(pyarrow.string(), pyarrow.string()))
+    written = pyarrow.array([[list(message.items()) for message in talk]], kinds)
+    assert [row.value for row in read(tmp_path, pyarrow.table({"messages": written}))] == [{"messages": talk}]
+
+
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        (
+            pyarrow.table([pyarrow.array(["q"]), pyarrow.array(["a"])], names=["output", "output"]),
+            "the file names the column 'output' more than once",
+        ),
+        (pyarrow.table({"day": pyarrow.array([10**9], pyarrow.date32())}), "the Parquet file cannot be read any"),
+        (
+            pyarrow.table(
+                {"m": pyarrow.array([[("k", 1), ("k", 2)]], pyarrow.map_(pyarrow.string(), pyarrow.int64()))}
+            ),
+            "the Parquet file cannot be read any further",
+        ),
+    ],
+    ids=["a column twice", "a day that no calendar has", "a key twice"],
+)
+def test_what_python_cannot_hold_is_a_problem_not_a_crash(tmp_path: Path, table: Any, expected: str) -> None:
+    (found,) = read(tmp_path, table)
+    assert expected in str(found.problem)
