@@ -20,15 +20,28 @@ _TURNS = re.compile(
     r"|vision_start|vision_end|vision_pad|image_pad|video_pad|audio_start|audio_end|audio_pad)\|>"
 )
 _PADS = ("<|image_pad|>", "<|video_pad|>")
-# Of other models' templates (Llama 2 and 3, Mistral, Gemma, Phi, Zephyr, DeepSeek), and what ms-swift fills in from a
-# column of objects. "</s>" ends a text, else it is HTML.
+# Of other models' templates (Llama 2 to 4, Mistral, Gemma, Phi, Zephyr, DeepSeek, gpt-oss) and their images (Qwen-VL,
+# Phi, InternLM), and what ms-swift fills in from a column of objects. "</s>" ends a text, else it is HTML.
 _FOREIGN = re.compile(
-    r"<\|(?:eot_id|end_of_text|begin_of_text|start_header_id|end_header_id|assistant|user|system|end)\|>"
+    r"<\|(?:eot_id|eot|eom_id|end_of_text|begin_of_text|start_header_id|end_header_id|header_start|header_end"
+    r"|assistant|user|system|end|channel|message|return|image_[0-9]+)\|>"
     r"|\[/INST\]|<(?:start|end)_of_turn>|<\uff5c(?:User|Assistant|end\u2581of\u2581sentence)\uff5c>"
-    r"|</s>\s*\Z|<bbox>|<ref-object>"
+    r"|</s>\s*\Z|<eos>\s*\Z|<bbox>|<ref-object>|<img>|<ImageHere>"
 )
 # Every token holds one of these, most rows hold none, and looking for them is many times faster than the patterns.
-_HINTS = ("<|", "\\u003c", "[/INST]", "_of_turn>", "<\uff5c", "</s>", "<bbox>", "<ref-object>")
+_HINTS = (
+    "<|",
+    "\\u003c",
+    "[/INST]",
+    "_of_turn>",
+    "<\uff5c",
+    "</s>",
+    "<eos>",
+    "<bbox>",
+    "<ref-object>",
+    "<img>",
+    "<ImageHere>",
+)
 
 _OWN = "control tokens in their texts, which end or nest turns (the template writes its own; take them out)"
 _OTHERS = "marks of another model's template or trainer in their texts, which are learned as text (take them out)"

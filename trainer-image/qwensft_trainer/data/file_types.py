@@ -161,7 +161,7 @@ def _csv_rows(stream: BinaryIO, delimiter: str, columns: Collection[str]) -> Ite
         for cells in reader:
             if any(cells):  # spreadsheets leave rows of nothing
                 number += 1
-                yield _csv_row(number, line, header, cells)
+                yield _csv_row(number, line, header, cells, delimiter)
             line = reader.line_num + 1
     except csv.Error as error:
         yield Row(number + 1, line or 1, None, f"not valid CSV ({error}); a quote inside a quoted cell is doubled")
@@ -201,7 +201,7 @@ def _header_problem(header: list[str], columns: Collection[str]) -> str | None:
     return None
 
 
-def _csv_row(number: int, line: int, header: list[str], cells: list[str]) -> Row:
+def _csv_row(number: int, line: int, header: list[str], cells: list[str], separator: str) -> Row:
     if len(cells) != len(header):
         return Row(
             number,
@@ -209,6 +209,14 @@ def _csv_row(number: int, line: int, header: list[str], cells: list[str]) -> Row
             None,
             f"{len(cells)} cells, but the header line names {len(header)} columns; a cell that holds a separator or a "
             "line break must be quoted",
+        )
+    if separator == "\t" and any("\t" in cell and "\n" in cell for cell in cells):
+        return Row(
+            number,
+            line,
+            None,
+            "a cell holds line breaks and tabs, so a quote at its beginning takes in the "
+            "rows that follow: double the quotes in it and put the cell in quotes",
         )
     size = sum(map(len, cells)) + costs(objects=1, values=len(cells))
     return Row(number, line, dict(zip(header, cells, strict=True)), size=size)

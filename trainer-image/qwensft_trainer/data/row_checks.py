@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from qwensft_trainer.contract.config import Dataset
-from qwensft_trainer.data import loss_keys, openai_messages, preference, thoughts, tool_calls
+from qwensft_trainer.data import loss_keys, odd_texts, openai_messages, preference, thoughts, tool_calls
 from qwensft_trainer.data.layout import columns_of, keys_of, misfit
 from qwensft_trainer.data.row_fields import Media, RowProblem, kind, media, sequence, text, tools, word
 from qwensft_trainer.data.turns import (
@@ -46,6 +46,7 @@ _ROLE_TAGS = {tag: role for tag, role in NORMAL_TAGS.items() if tag not in ("rol
 
 # Remarks: what is no problem but should be told.
 PLAIN_TOOLS = "have tool descriptions that are no JSON: they became part of the system prompt"
+EMPTY_QUESTION = "have an empty question"
 EMPTY_ANSWER = "have an empty answer: they teach to be silent"
 COLUMN_OF_THOUGHTS = "have '{}', which was read as the thoughts before the answer"
 
@@ -106,8 +107,7 @@ def _conversation(dataset: Dataset, columns: Mapping[str, str], row: Mapping[str
     descriptions, plain = tools(row, columns.get("tools"))
     remarks = [PLAIN_TOOLS] if plain else []
     remarks += remarks_of(turns)
-    if not turns[-1].content.strip() and not turns[-1].calls:
-        remarks.append(EMPTY_ANSWER)
+    remarks += _odd(system, plain, turns)
     return Conversation(
         messages=[turn.normal for turn in turns],
         system="\n\n".join(part for part in (system, plain) if part),
@@ -116,6 +116,16 @@ def _conversation(dataset: Dataset, columns: Mapping[str, str], row: Mapping[str
         videos=_one_source("videos", media(row, columns.get("videos")), [one for turn in turns for one in turn.videos]),
         remarks=tuple(remarks),
     )
+
+
+def _odd(system: str, plain: str, turns: list[Turn]) -> Iterator[str]:
+    """Texts that are empty, or look as if nobody had written them."""
+    said = [turn for turn in turns if not turn.calls]
+    if any(turn.role in ANSWERS and turn.learnt and not turn.content.strip() for turn in said):
+        yield EMPTY_ANSWER
+    if any(turn.role == USER and not turn.content.strip() for turn in said):
+        yield EMPTY_QUESTION
+    yield from dict.fromkeys(odd_texts.remarks([system, plain, *(turn.content for turn in said)]))
 
 
 def _has_media(columns: Mapping[str, str], row: Mapping[str, Any]) -> bool:
@@ -138,12 +148,7 @@ def _alpaca(columns: Mapping[str, str], row: Mapping[str, Any]) -> Iterator[Turn
 
 def _last_answer(row: Mapping[str, Any], response: str, named: set[str]) -> Turn:
     """An alpaca row's thoughts may stand in a column of their own, one that is not named as something else."""
-    unnamed = {
-        key: row[key]
-        for key in thoughts.KEYS
-        # A single word, as in Nemotron's reasoning: "off", is no thought.
-        if key not in named and isinstance(row.get(key), str) and len(row[key].split()) > 1
-    }
+    unnamed = {key: row[key] for key in thoughts.KEYS if key not in named and not thoughts.is_setting(row.get(key))}
     turn = answer(Turn(ASSISTANT, response), thoughts.of_keys(unnamed))
     return replace(turn, remarks=(*turn.remarks, *(COLUMN_OF_THOUGHTS.format(key) for key in unnamed)))
 

@@ -120,6 +120,9 @@ def _described(tool: dict[str, Any], where: str) -> dict[str, Any]:
     function = tool["function"]
     if not isinstance(function, dict) or not isinstance(name := function.get("name"), str) or not name:
         raise RowProblem(f"{where} has no name; expected an object such as {TOOL_EXAMPLE}")
+    if "input_schema" in function and "parameters" not in function:  # Anthropic's name
+        function = {"parameters" if key == "input_schema" else key: value for key, value in function.items()}
+        tool = tool | {"function": function}
     if isinstance(parameters := function.get("parameters"), str):
         tool = tool | {"function": function | {"parameters": _schema(parameters, where)}}
     return tool if "type" in tool else {"type": "function"} | tool

@@ -22,9 +22,13 @@ LATER = "have <think> tags after the beginning of an answer: these are trained a
 _OPEN = re.compile(r"<\s*think\s*>", re.IGNORECASE)
 _CLOSE = re.compile(r"<\s*/\s*think\s*>", re.IGNORECASE)
 _FOREIGN = re.compile(
-    r"\s*(<(?:thinking|thought|thoughts|reasoning|reflection|scratchpad|seed:think)>|<\|begin_of_thought\|>|"
+    r"\s*(<(?:thinking|thought|thoughts|reasoning|reflection|scratchpad|analysis|seed:think|\|think\|)>|\*\*thinking:?\*\*|<\|begin_of_thought\|>|"
     r"<\|channel\|>analysis|&lt;think&gt;|\[THINK\]|\u25c1think\u25b7)",
     re.IGNORECASE,
+)
+# Nemotron's reasoning: "off", and the efforts of later models.
+_SETTINGS = frozenset(
+    ("", "on", "off", "true", "false", "yes", "no", "none", "auto", "minimal", "low", "medium", "high", "[]", "{}")
 )
 _GAP = re.compile(r"\A(?:[ \t]*\r?\n)+|\A[ \t]+")
 _END_GAP = re.compile(r"(?:\r?\n[ \t]*)+\Z|[ \t]+\Z")
@@ -42,6 +46,11 @@ def of_keys(message: Mapping[str, Any]) -> str | None:
     if len({str(value).strip() for value in found.values()}) > 1:
         raise RowProblem(f"{' and '.join(repr(key) for key in found)} hold different thoughts; leave one of them")
     return next((str(value).strip("\r\n") for value in found.values()), None)
+
+
+def is_setting(value: Any) -> bool:
+    """Whether what stands under a name of thoughts is none: missing, a flag or a word for how much to think."""
+    return value is None or isinstance(value, bool | int | float) or str(value).strip().lower() in _SETTINGS
 
 
 def refuse(role: str, message: Mapping[str, Any]) -> None:

@@ -152,7 +152,7 @@ def _numbered(calls: list[Any]) -> tuple[Call, ...]:
 
 def _json(text: str) -> Any:
     try:
-        return json.loads(text, parse_constant=_no_number)
+        return _loads(text)
     except ValueError as error:
         if text.lstrip()[:1] in ("{", "[") and (value := _python(text)) is not None:
             return value
@@ -170,6 +170,17 @@ def _python(text: str) -> Any:
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return None
     return value
+
+
+def _loads(text: str) -> Any:
+    return json.loads(text, parse_constant=_no_number, object_pairs_hook=_object)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise RowProblem("in a function call a key stands twice in one object, and only its last value would be kept")
+    return found
 
 
 def _no_number(name: str) -> float:
@@ -218,13 +229,13 @@ def _call(number: int, call: Any) -> Call:
 def _arguments(number: int, function: dict[str, Any]) -> dict[str, Any]:
     given = [key for key in _ARGUMENTS if function.get(key) is not None]
     unknown = [key for key, value in function.items() if key not in _KNOWN and value not in (None, "", [], {})]
-    if len(given) > 1 or (not given and unknown):
-        named = ", ".join(f"'{key}'" for key in given or unknown)
+    if len(given) > 1 or (unknown and not any(function[key] not in ("", "{}", {}) for key in given)):
+        named = ", ".join(f"'{key}'" for key in (given if len(given) > 1 else unknown))
         raise RowProblem(f"function call {number} has {named}; its arguments stand under 'arguments' alone")
     value = function[given[0]] if given else None
     if isinstance(value, str):
         try:
-            value = json.loads(value, parse_constant=_no_number) if value.strip() else {}
+            value = _loads(value) if value.strip() else {}
         except ValueError as error:
             raise RowProblem(f"function call {number}: the arguments are not valid JSON ({error})") from error
     if value is None:

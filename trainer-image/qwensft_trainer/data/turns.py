@@ -22,6 +22,7 @@ JOINED_QUESTIONS = "have user messages in a row: they became one, with a line br
 UNASKED = "have results whose tool_call_id is that of no call before them: they are taken in their order"
 MISSING_RESULTS = "have fewer results than calls: chat templates tell by their order alone which result is whose"
 TWO_RESULTS = "have two results for one call: both are trained as its result"
+RESULT_OF_NOTHING = "have a tool's result after an answer that calls nothing: is the call written as text?"
 TAGS_AS_TEXT = "have <tool_call> tags in an answer that cannot be read as calls: they are trained as text"
 
 
@@ -121,6 +122,8 @@ def _results_in_order(turns: list[Turn]) -> list[Turn]:
                 following.sort(key=lambda turn: asked.index(turn.call_ids[0]))
             else:
                 following[0] = _remarked(following[0], UNASKED)
+        if role == OBSERVATION and ordered and ordered[-1].role == ASSISTANT:
+            following[0] = _remarked(following[0], RESULT_OF_NOTHING)
         if role == OBSERVATION and len(following) < len(asked):  # without ids, one result may be of all calls
             following[0] = _remarked(following[0], MISSING_RESULTS)
         ordered += following

@@ -6,6 +6,7 @@ ADR 0025 says why.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -15,7 +16,17 @@ from .base import ApiModel, Rule, argument
 
 Method = Literal["full", "freeze", "lora", "qlora", "dora"]
 ADAPTER_METHODS = ("lora", "qlora", "dora")
-ModuleName = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_.]+$")]
+_NAME = r"^[A-Za-z0-9_.]+$"
+ModuleName = Annotated[
+    str,
+    Field(min_length=1, max_length=128),
+    Rule(
+        cel=f"self.matches(r'{_NAME}')",
+        message="a name of a module is letters, digits, _ and ., such as q_proj: write each as an entry of its own; "
+        "the single name all stands for every linear layer (all-linear elsewhere)",
+        check=lambda name: re.fullmatch(_NAME, name) is not None,
+    ),
+]
 
 
 def _all_stands_alone(attribute: str, meaning: str) -> Rule:

@@ -93,3 +93,9 @@ def test_the_arguments_of_calls_are_looked_through_as_they_will_be_written() -> 
     tokens = ControlTokens("qwen3")
     tokens.add("file a.json, row 1", row)
     assert "1 times <|im_end|>" in tokens.warnings("d", 1)[0]
+
+
+@pytest.mark.parametrize("mark", ["<|eot|>", "<|channel|>", "<|image_1|>", "<img>", "<ImageHere>"])
+def test_marks_of_other_models_are_told(mark: str) -> None:
+    (found,) = warnings(row(answer=f"{mark} Green."))
+    assert f"1 times {mark}" in found

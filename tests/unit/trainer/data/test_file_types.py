@@ -254,3 +254,16 @@ def test_text_called_parquet_is_a_problem_with_the_fix(tmp_path: Path) -> None:
 
 def test_json_called_csv_is_read_as_what_it_is(tmp_path: Path) -> None:
     assert values(written(tmp_path, "data.csv", TEXT)) == [{"instruction": "钟表", "output": "é"}]
+
+
+def test_a_quote_that_takes_in_the_rows_that_follow_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "rows.tsv"
+    path.write_text(
+        'instruction\toutput\nWho?\t"Yes, said the lead.\nWhere?\tOn the rack.\nWhen?\tFriday."\nWhat?\tClay.\n'
+    )
+    first, second = read_rows(path)
+    assert first.problem == (
+        "a cell holds line breaks and tabs, so a quote at its beginning takes in the rows that follow: double the "
+        "quotes in it and put the cell in quotes"
+    )
+    assert second.value == {"instruction": "What?", "output": "Clay."}

@@ -12,6 +12,7 @@ from qwensft_trainer.contract.config import Dataset
 from qwensft_trainer.data.row_checks import (
     COLUMN_OF_THOUGHTS,
     EMPTY_ANSWER,
+    EMPTY_QUESTION,
     PLAIN_TOOLS,
     Conversation,
     conversation,
@@ -331,3 +332,31 @@ def test_one_result_without_ids_may_be_of_all_calls() -> None:
         ("human", "Weather?"), ("function_call", f"[{CALL}, {CALL}]"), ("observation", "all"), ("gpt", "Mixed.")
     )
     assert conversation(SHAREGPT, row).remarks == ()
+
+
+def test_empty_texts_are_told_wherever_they_stand() -> None:
+    row = {"instruction": "Hi", "output": "Hello", "history": [["Who?", ""], ["", "Me."]]}
+    assert conversation(ALPACA, row).remarks == (EMPTY_ANSWER, EMPTY_QUESTION)
+
+
+@pytest.mark.parametrize("thoughts", [["The log says so."], {"text": "The log says so."}])
+def test_thoughts_that_are_no_text_are_refused(thoughts: object) -> None:
+    assert "'reasoning' is a" in problem(ALPACA, {"instruction": "Hi", "output": "Hello", "reasoning": thoughts})
+
+
+def test_thoughts_without_blanks_are_thoughts() -> None:
+    row = {"instruction": "窑要冷却多久?", "output": "十一个小时。", "reasoning_content": "日志写着十一个小时"}
+    assert conversation(ALPACA, row).messages[1]["content"].startswith("<think>\n日志写着十一个小时\n</think>")
+
+
+def test_a_schema_has_the_name_that_models_know() -> None:
+    tool = {"name": "kiln", "description": "Fires.", "input_schema": {"type": "object"}}
+    found = conversation(ALPACA, {"instruction": "Hi", "output": "Hello", "tools": [tool]})
+    function = {"name": "kiln", "description": "Fires.", "parameters": {"type": "object"}}
+    assert json.loads(found.tools) == [{"type": "function", "function": function}]
+
+
+@pytest.mark.parametrize("tool", [{}, {"description": "Fires."}, {"function": "kiln"}])
+def test_a_tool_needs_a_name(tool: object) -> None:
+    row = {"instruction": "Hi", "output": "Hello", "tools": [{"name": "kiln"}, tool]}
+    assert "field 'tools', tool 2 has no name" in problem(ALPACA, row)

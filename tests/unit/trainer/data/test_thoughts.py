@@ -81,7 +81,9 @@ def test_thoughts_survive_being_written(thought: str | None, said: str) -> None:
     assert thoughts.apart(thoughts.together(thought, said)) == (thought, said)
 
 
-@pytest.mark.parametrize("tag", ["<thinking>", "<reasoning>", "<|begin_of_thought|>", "&lt;think&gt;", "[THINK]"])
+@pytest.mark.parametrize(
+    "tag", ["<thinking>", "<reasoning>", "<|begin_of_thought|>", "&lt;think&gt;", "[THINK]", "<analysis>", "<|think|>"]
+)
 def test_tags_of_other_models_are_text_with_a_remark(tag: str) -> None:
     said = f"\n{tag}Hm.</end>Friday."
     assert thoughts.parted(said) == (None, said, (thoughts.FOREIGN.format(tag.lower()),))
@@ -91,3 +93,13 @@ def test_only_the_assistant_thinks() -> None:
     with pytest.raises(RowProblem, match="a message from 'user' has 'reasoning_content', and only the assistant"):
         thoughts.refuse("user", {"role": "user", "reasoning_content": "Hm."})
     thoughts.refuse("user", {"role": "user", "reasoning_content": "", "reasoning": None})
+
+
+@pytest.mark.parametrize("value", [None, True, 3, "", "off", "High", [], {}])
+def test_what_says_how_much_to_think_is_no_thought(value: object) -> None:
+    assert thoughts.is_setting(value)
+
+
+@pytest.mark.parametrize("value", ["日志写着十一个小时", "By the list.", ["One.", "Two."], {"text": "Hm."}])
+def test_what_is_a_thought_or_an_error(value: object) -> None:
+    assert not thoughts.is_setting(value)

@@ -149,3 +149,14 @@ def test_what_is_no_number_in_json_is_refused(arguments: str) -> None:
         tool_calls.from_objects([{"name": "kiln", "arguments": arguments}])
     with pytest.raises(RowProblem, match="is no number in JSON"):
         tool_calls.from_text(tagged(f'{{"name": "kiln", "arguments": {arguments}}}'))
+
+
+def test_a_key_that_stands_twice_is_refused() -> None:
+    with pytest.raises(RowProblem, match="a key stands twice"):
+        tool_calls.from_text('{"name": "kiln", "arguments": {"cone": 6, "cone": 9}}')
+
+
+@pytest.mark.parametrize("arguments", [{}, "{}", ""])
+def test_arguments_beside_empty_ones_are_refused(arguments: object) -> None:
+    with pytest.raises(RowProblem, match="has 'colour'; its arguments stand under 'arguments' alone"):
+        tool_calls.from_objects([{"name": "glaze_stock", "arguments": arguments, "colour": "white"}])

@@ -10,6 +10,7 @@ from qwensft_trainer.data.turns import (
     ASSISTANT,
     FUNCTION,
     OBSERVATION,
+    RESULT_OF_NOTHING,
     TAGS_AS_TEXT,
     TWO_RESULTS,
     USER,
@@ -112,3 +113,8 @@ def test_two_results_of_one_call_are_told() -> None:
     results = [Turn(OBSERVATION, said, 3, call_ids=("a",)) for said in ("sunny", "rainy")]
     [*_, result] = joined([ASK, call, *results])
     assert result.remarks == (TWO_RESULTS,)
+
+
+def test_a_result_after_an_answer_without_calls_is_told() -> None:
+    [*_, result] = joined([ASK, Turn(ASSISTANT, "Action: weather"), Turn(OBSERVATION, "sunny")])
+    assert result.remarks == (RESULT_OF_NOTHING,)
