@@ -67,7 +67,10 @@ class Lease:
                 seen, changed = (number, content), now
             is_free = (content is not None and content.get("released")) or now - changed >= self._lease
             if is_free and self._take(number + 1):
-                return True
+                if not unless():
+                    return True
+                self.release()  # the holder before has finished between our look at the work and that at the lease
+                return False
             if not is_free and now - reported >= _REPORT_SECONDS:
                 reported = now
                 log(f"waiting for {_holder(content)}")

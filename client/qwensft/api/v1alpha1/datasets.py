@@ -276,8 +276,9 @@ class Dataset(ApiModel):
         description="What becomes of rows whose texts hold control tokens of the template, such as <|im_end|>: Warn "
         "trains on them and says how many there are, Refuse ends the preparation. Default: Warn.",
     )
-    ignore: Annotated[list[Column], Field(min_length=1, max_length=32)] = Field(
+    ignore: list[Column] = Field(
         [],
+        max_length=32,
         description="Columns, and keys of messages, that nothing shall read, whatever their names mean elsewhere: such "
         "as weight, where it is that of a product, or label. Default: what docs/data.md says of each name.",
     )

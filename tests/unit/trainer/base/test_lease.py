@@ -77,6 +77,14 @@ def test_nobody_waits_when_there_is_nothing_left_to_do(tmp_path: Path) -> None:
     assert numbers(tmp_path) == []
 
 
+def test_work_that_was_finished_just_before_the_lease_was_taken_is_not_done_again(tmp_path: Path) -> None:
+    looks = iter([False, True])
+    with make(tmp_path) as lease:
+        assert not lease.acquire(lambda: next(looks))
+    with make(tmp_path, "team/b") as other:
+        assert other.acquire(never)
+
+
 def test_those_who_wait_learn_who_is_at_it_and_how_far(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = Lease(tmp_path / ".model.lock", "team/a", note=lambda: "3.1 of 16.4 GiB", beat=0.01, lease=LONG, poll=0.02)
     with first:
