@@ -153,24 +153,37 @@ def _mlp(prefix: str, width: int, inner: int) -> Shapes:
     yield prefix + "down_proj.weight", (width, inner)
 
 
+def _layer(prefix: str, config: Config, *, bias: bool) -> Shapes:
+    width = config["hidden_size"]
+    yield prefix + "input_layernorm.weight", (width,)
+    yield from _attention(prefix + "self_attn.", config, bias=bias)
+    yield prefix + "post_attention_layernorm.weight", (width,)
+    if experts := config.get("num_experts"):
+        yield prefix + "mlp.gate.weight", (experts, width)
+        for expert in range(experts):
+            yield from _mlp(f"{prefix}mlp.experts.{expert}.", width, config["moe_intermediate_size"])
+    else:
+        yield from _mlp(prefix + "mlp.", width, config["intermediate_size"])
+
+
 def _language(config: Config, *, bias: bool = False, base: str = "model.") -> Shapes:
     """The language model, dense or of experts, under the names transformers gives it."""
     width = config["hidden_size"]
     yield base + "embed_tokens.weight", (config["vocab_size"], width)
     for layer in range(config["num_hidden_layers"]):
-        prefix = f"{base}layers.{layer}."
-        yield prefix + "input_layernorm.weight", (width,)
-        yield from _attention(prefix + "self_attn.", config, bias=bias)
-        yield prefix + "post_attention_layernorm.weight", (width,)
-        if experts := config.get("num_experts"):
-            yield prefix + "mlp.gate.weight", (experts, width)
-            for expert in range(experts):
-                yield from _mlp(f"{prefix}mlp.experts.{expert}.", width, config["moe_intermediate_size"])
-        else:
-            yield from _mlp(prefix + "mlp.", width, config["intermediate_size"])
+        yield from _layer(f"{base}layers.{layer}.", config, bias=bias)
     yield base + "norm.weight", (width,)
     if not config["tie_word_embeddings"]:
         yield "lm_head.weight", (config["vocab_size"], width)
+
+
+def mtp(config: Config) -> Shapes:
+    """Qwen3.5's part that predicts one token more: transformers neither loads nor saves it."""
+    width = config["hidden_size"]
+    yield "mtp.fc.weight", (width, 2 * width)
+    yield from _layer("mtp.layers.0.", config, bias=False)
+    for norm in ("norm", "pre_fc_norm_embedding", "pre_fc_norm_hidden"):
+        yield f"mtp.{norm}.weight", (width,)
 
 
 def _linear(name: str, rows: int, columns: int) -> Shapes:
@@ -228,6 +241,11 @@ def _qwen3_vl(config: Config) -> Shapes:
         yield f"{base}{merger}.norm.bias", (normed,)
         yield from _linear(f"{base}{merger}.linear_fc1", merged, merged)
         yield from _linear(f"{base}{merger}.linear_fc2", vision["out_hidden_size"], merged)
+
+
+def language_of(config: Config) -> Config:
+    """The part of a configuration that describes the language model."""
+    return config.get("text_config", config)  # type: ignore[no-any-return]
 
 
 def _processor(patch: int, kind: str, mean: list[float], deviation: list[float]) -> dict[str, Config]:
