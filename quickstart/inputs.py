@@ -5,7 +5,7 @@ The namespace and the names are those of examples/quickstart.yaml.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,14 +50,17 @@ def provide(ready: Ready, namespace: str) -> None:
 
 
 def make_model(
-    kubectl: Kubectl, namespace: str, image: str, *, path: str = MODEL_PATH, architecture: str = "qwen3"
+    kubectl: Kubectl, namespace: str, image: str, *, path: str = MODEL_PATH, options: Sequence[str] = ()
 ) -> None:
-    """Let a tiny model be written to the volume; nothing to do when this image has done so already."""
+    """Let a tiny model be written to the volume; nothing to do when this image has done so already.
+
+    `options` are those of trainer-image/tools/make_tiny_model.py.
+    """
     name = f"make-model-{path.replace('_', '-')}"
     existing = kubectl.get("job", name, "-n", namespace)
     if existing.get("status", {}).get("succeeded"):
         container = existing["spec"]["template"]["spec"]["containers"][0]
         if container["image"] == image:
             return
-    container = {"image": image, "args": [f"/volume/{path}", "--architecture", architecture]}
+    container = {"image": image, "args": [f"/volume/{path}", *options]}
     run_job(kubectl, job_manifest(name, namespace, container, {"/volume": MODEL_CLAIM}, writable=True))

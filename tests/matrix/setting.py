@@ -20,7 +20,16 @@ from tests.matrix.rows import DATA, DIRECTORY
 
 NAMESPACE = "qwensft-matrix"
 MODELS, DATA_CLAIM, RUNS, CACHE = inputs.MODEL_CLAIM, "matrix-data", "matrix-runs", "matrix-cache"
-ARCHITECTURES = ("qwen3", "qwen2", "qwen3_moe", "qwen2_5_vl", "qwen3_vl")
+# The models of rows.yaml: how trainer-image/tools/make_tiny_model.py is told to write each.
+TINY_MODELS = {
+    "qwen3": "",
+    "qwen2": "--architecture qwen2",
+    "qwen3_moe": "--architecture qwen3_moe",
+    "qwen2_5_vl": "--architecture qwen2_5_vl",
+    "qwen3_vl": "--architecture qwen3_vl",
+    "qwen3_base": "--base --stored-head --shards 3",
+    "qwen2_yarn": "--architecture qwen2 --yarn --mtp --dtype bfloat16 --shards 3",
+}
 HUBS = REPOSITORY / "tests" / "hubs"
 PORTS = {"huggingface": 8001, "modelscope": 8002, "s3": 8003, "files": 8004}
 # Dataset repositories of the hubs: the file that each consists of.
@@ -63,7 +72,7 @@ def provide(ready: Ready, cluster: Cluster) -> Setting:
     texts = {path.name: path.read_text() for path in sorted(DATA.iterdir())}
     kubectl.apply(inputs.rows("matrix-data", NAMESPACE, texts), _secret("s3", S3_KEYS))
     images: list[str] = []
-    models = {f"model {name}": functools.partial(_model, ready, name) for name in ARCHITECTURES}
+    models = {f"model {name}": functools.partial(_model, ready, name) for name in TINY_MODELS}
     together(
         {
             "data": lambda _: _data(ready, texts),
@@ -76,8 +85,9 @@ def provide(ready: Ready, cluster: Cluster) -> Setting:
     return Setting(kubectl, images[0])
 
 
-def _model(ready: Ready, architecture: str, _: Begin) -> None:
-    inputs.make_model(ready.kubectl, NAMESPACE, ready.images.tiny_model, path=architecture, architecture=architecture)
+def _model(ready: Ready, name: str, _: Begin) -> None:
+    options = TINY_MODELS[name].split()
+    inputs.make_model(ready.kubectl, NAMESPACE, ready.images.tiny_model, path=name, options=options)
 
 
 def _data(ready: Ready, texts: dict[str, str]) -> None:
@@ -116,7 +126,7 @@ def hub_pod(image: str) -> dict[str, Any]:
     """Return the pod of the hub servers: one container for each, all reading the same volumes."""
     mounts = [{"name": "hubs", "mountPath": "/hubs", "readOnly": True}]
     for hub in ("huggingface", "modelscope"):
-        mounts += [_part("models", f"/serve/{hub}/models/tiny/{name}", name) for name in ARCHITECTURES]
+        mounts += [_part("models", f"/serve/{hub}/models/tiny/{name}", name) for name in TINY_MODELS]
         mounts += [_part("data", f"/serve/{hub}/datasets/tiny/{name}", f"repositories/{name}") for name in REPOSITORIES]
     mounts += [_part("data", "/serve/s3/matrix", ""), _part("data", "/serve/files", "")]
     containers = [

@@ -11,8 +11,8 @@ from tests.matrix import rows
 from tests.matrix.rows import Row
 from tests.matrix.runner import Matrix, Result
 
-# Relative error of the logits. The tiny models are float32: merging changes nothing but the order of sums.
-TOLERANCE = 1e-4
+# Relative error of the logits, by the base's dtype. In float32 merging changes nothing but the order of sums.
+TOLERANCES = {"torch.float32": 1e-4, "torch.bfloat16": 2e-2}
 # Relative error of the first loss. The closest two that must be told apart, int8 and no quantisation, differ by 7e-4.
 LOSS_TOLERANCE = 3e-4
 
@@ -113,8 +113,9 @@ def test_the_merged_model_loads_with_plain_transformers_and_computes_what_was_tr
     row: Row, result: Result, matrix: Matrix
 ) -> None:
     found = matrix.checked(row.name)
-    assert found["trained_to_merged"] <= TOLERANCE
-    assert found["base_to_merged"] > 10 * TOLERANCE, "base and merged are so close that the comparison shows nothing"
+    tolerance = TOLERANCES[found["base_dtype"]]
+    assert found["trained_to_merged"] <= tolerance
+    assert found["base_to_merged"] > 10 * tolerance, "base and merged are so close that the comparison shows nothing"
     assert found["chat"], "the merged model formats a conversation differently from its base"
 
 

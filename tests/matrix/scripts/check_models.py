@@ -71,6 +71,8 @@ def tensors(directory: Path) -> dict[str, torch.Tensor]:
 def differing(base: Path, merged: Path) -> dict[str, list[str]]:
     """Names of the tensors that only one of the models has, and of those that are not equal bit by bit."""
     before, after = tensors(base), tensors(merged)
+    if "lm_head.weight" not in after and AutoConfig.from_pretrained(merged).tie_word_embeddings:
+        before.pop("lm_head.weight", None)  # a second copy of the input embeddings, which readers do not need
     return {
         "missing": sorted(set(before) - set(after)),
         "extra": sorted(set(after) - set(before)),
@@ -90,6 +92,7 @@ def look_at(job: dict[str, str]) -> dict[str, Any]:
     base_model = load(base)
     base_logits = logits(base_model, prompts)
     found: dict[str, Any] = {
+        "base_dtype": str(AutoConfig.from_pretrained(base).dtype),
         "base_to_merged": difference(base_logits, merged_logits),
         "tensors": differing(base, merged),
         "chat": tokenizer.apply_chat_template(CHAT, tokenize=False)

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.matrix import rows
+import yaml
+from tests.matrix import rows, setting
 
 from qwensft.api.v1alpha1 import parse_job
 
@@ -46,6 +47,11 @@ def count(dataset: dict[str, Any]) -> int:
 
 def test_names_are_unique() -> None:
     assert len({row.name for row in ROWS}) == len(ROWS)
+
+
+def test_every_model_of_the_file_is_written() -> None:
+    document = yaml.safe_load((rows.DIRECTORY / "rows.yaml").read_text())
+    assert set(document["models"]) == set(setting.TINY_MODELS)
 
 
 @every_row
