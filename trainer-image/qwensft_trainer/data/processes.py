@@ -7,13 +7,13 @@ there are follows from the pod's CPUs and its memory; ADR 0090 has the sums.
 from __future__ import annotations
 
 import multiprocessing
-import pickle
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar, cast
 
 from qwensft_trainer.base.environment import cpu_limit, memory_limit
+from qwensft_trainer.contract.child import sendable
 from qwensft_trainer.contract.errors import StageError
 
 Item = TypeVar("Item")
@@ -128,14 +128,5 @@ def _serve(work: Callable[[Any], Any], connection: Connection) -> None:
         try:
             answer = (False, work(item))
         except BaseException as error:  # it is raised again where the stage can tell it
-            answer = (True, _sendable(error))
+            answer = (True, sendable(error))
         connection.send(answer)
-
-
-def _sendable(error: BaseException) -> BaseException:
-    """The error, or one with its words: libraries raise what cannot be pickled, or is not the same afterwards."""
-    try:
-        pickle.loads(pickle.dumps(error))  # noqa: S301  # written right here
-    except Exception:
-        return RuntimeError(f"{type(error).__name__}: {error!s:.1000}")
-    return error

@@ -2,7 +2,7 @@
 
 Published checkpoints name tensors as older releases of transformers did ("visual.blocks.0...", "model.layers.0..."),
 an adapter names the modules of today's ("model.visual...", "model.language_model..."), a saved model is in between.
-ADR 0058 says why.
+ADR 0092 says why.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+
+from qwensft_trainer.model import source as model_source
 
 
 def model_class(config: Any) -> Any:
@@ -24,16 +26,26 @@ def model_class(config: Any) -> Any:
 def module_names(directory: Path, *, trust: bool) -> Callable[[str], str]:
     """A function from a name in a checkpoint of this model to the parameter that transformers loads it into.
 
-    The model is built without memory for its weights. Several tensors may belong to one parameter: a MoE's experts.
+    Several tensors may belong to one parameter: a MoE's experts.
     """
+    return names_in(model_without_weights(directory, trust=trust))
+
+
+def model_without_weights(directory: Path, *, trust: bool) -> Any:
+    """The model of a configuration, without memory for its weights."""
     import torch
     from transformers import AutoConfig
-    from transformers.conversion_mapping import get_model_conversion_mapping
-    from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
 
     config = AutoConfig.from_pretrained(str(directory), trust_remote_code=trust)
     with torch.device("meta"):
-        model = model_class(config).from_config(config, trust_remote_code=trust)
+        return model_class(config).from_config(config, trust_remote_code=trust)
+
+
+def names_in(model: Any) -> Callable[[str], str]:
+    """`module_names` of a model that there is."""
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key
+
     parameters = dict(model.state_dict())
     mapping = get_model_conversion_mapping(model)
     renamings = [entry for entry in mapping if isinstance(entry, WeightRenaming)]
@@ -47,6 +59,17 @@ def module_names(directory: Path, *, trust: bool) -> Callable[[str], str]:
         return str(renamed)
 
     return name_of
+
+
+def rows_of_embeddings(adapter: Path) -> int | None:
+    """Rows of the embeddings that an adapter file brings along, None where it has none."""
+    header, _ = model_source.read_header(adapter)
+    rows = [
+        entry["shape"][0]
+        for name, entry in header.items()
+        if name.endswith(("embed_tokens.weight", "lm_head.weight")) and ".lora_" not in name
+    ]
+    return max(rows, default=None)
 
 
 def unique(names: Iterable[str], name_of: Callable[[str], str]) -> dict[str, str]:
