@@ -54,7 +54,9 @@ def test_the_index_names_every_decision_once_by_its_title() -> None:
     assert len(indexed) == len(titles)
 
 
-@pytest.mark.parametrize("number", DECISIONS)
+@pytest.mark.parametrize(
+    "number", [number for number, path in DECISIONS.items() if "Status: accepted" in path.read_text(encoding="utf-8")]
+)
 def test_a_decision_is_cited_by_what_it_explains(number: str) -> None:
     assert any(FOLDER not in path.parents for path in CITATIONS.get(number, ()))
 

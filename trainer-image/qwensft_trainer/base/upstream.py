@@ -15,7 +15,7 @@ def mend(*, deepspeed: bool = False) -> None:
         _leave_cpu_collectives_to_gloo()
     _restore_optimizers_on_cpu()
     _allow_dora_on_bitsandbytes()
-    _compute_experts_without_cuda()
+    compute_experts_without_cuda()
 
 
 def _leave_cpu_collectives_to_gloo() -> None:
@@ -44,7 +44,7 @@ def _allow_dora_on_bitsandbytes() -> None:
     adapter.QuantizationMethod = SimpleNamespace(BNB=QuantizationMethod.BITS_AND_BYTES)
 
 
-def _compute_experts_without_cuda() -> None:
+def compute_experts_without_cuda() -> None:
     """By default transformers 5.5.4 takes grouped_mm for the experts of a MoE; torch 2.8 has it for CUDA only."""
     import torch
     from transformers import PreTrainedModel
