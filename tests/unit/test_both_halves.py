@@ -20,7 +20,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from qwensft.api.v1alpha1 import METRICS_PORT, DatasetStatus, Progress, Reason, Stage
+from qwensft.api.v1alpha1 import METRICS_PORT, DatasetStatus, Progress, Reason, Stage, StageStatus
 from qwensft.api.v1alpha1.common import RESERVED_ENVIRONMENT
 from qwensft.api.v1alpha1.constants import DEFAULT_MERGE_DIRECTORY
 from qwensft.api.v1alpha1.datasets import ControlTokens, DatasetSource, Format, UrlSource
@@ -42,15 +42,21 @@ from qwensft_operator.render.names import CONFIG, WORKSPACE, child_name, service
 from qwensft_operator.render.run import COLUMNS, TAGS
 from qwensft_operator.runtime.scrape import parse
 from qwensft_trainer import cli
+from qwensft_trainer.base import metrics_server
 from qwensft_trainer.contract import arguments, config, credentials, termination, workspace
 from qwensft_trainer.contract.config import load_run
 from qwensft_trainer.data import duplicates, layout, row_checks
 from qwensft_trainer.data import lengths as statistics
 from qwensft_trainer.data import url as dataset_url
 from qwensft_trainer.merging import export
+from qwensft_trainer.merging import figures as merge_figures
+from qwensft_trainer.merging.plan import Plan, Shard, Step
+from qwensft_trainer.merging.streaming import write_and_tell
+from qwensft_trainer.merging.weights import Tensor
 from qwensft_trainer.model import architecture, families
 from qwensft_trainer.stages import prepare
-from qwensft_trainer.training import failures, metrics_server, progress
+from qwensft_trainer.training import failures, progress
+from qwensft_trainer.training import figures as training_figures
 from qwensft_trainer.training.peers import Peers
 from qwensft_trainer.training.torchrun import Gang
 
@@ -287,6 +293,7 @@ def test_a_field_of_run_yaml_takes_the_values_of_the_api() -> None:
         "Quantization.method": get_args(Quantization.model_fields["method"].annotation),
         "Tuning.method": tuple(dict.fromkeys(Tuning(method=m).finetuning_type for m in get_args(Method))),
         "Prepare.preview": get_args(Prepare.model_fields["preview"].annotation),
+        "Merge.engine": get_args(Merge.model_fields["engine"].annotation),
         "Merge.verify": get_args(Merge.model_fields["verify"].annotation),
         "Merge.dtype": get_args(Merge.model_fields["dtype"].annotation),
         "Run.on_existing": get_args(OnExisting),
@@ -356,13 +363,26 @@ def test_a_report_is_never_longer_than_what_is_read() -> None:
 
 def test_the_operator_reads_the_figures_that_the_trainer_serves(tmp_path: Path) -> None:
     known = progress.Progress(7, 10, 0.5, 1.5, 2.5, 1.25, 1.0, 4, 1e-4, 100.0, 30.0, 1e9, non_finite_loss=True)
-    progress.write(tmp_path / "progress.json", known)
-    read = parse(metrics_server.render(tmp_path / "progress.json").decode())
+    path = tmp_path / "progress.json"
+    progress.write(path, known)
+    read = parse(metrics_server.render(training_figures.figures(path)).decode())
     assert read == Scrape(7, 10, 0.5, 1.5, 2.5, 1.25, 1.0, 4, 1e-4, 100.0, 30, non_finite_loss=True)
+
+
+def test_the_operator_reads_the_bytes_that_a_merge_tells(tmp_path: Path) -> None:
+    path, base, merged = tmp_path / "progress.json", tmp_path / "base", tmp_path / "merged"
+    base.write_bytes(bytes(8))
+    merged.mkdir()
+    tensor = Tensor(path=base, name="weight", dtype="F32", shape=(2,), start=0, size=8)
+    step = Step(name="weight", dtype="F32", shape=(2,), source=tensor)
+    plan = Plan(shards=(Shard(name="model.safetensors", steps=(step,), metadata={}),))
+    write_and_tell(plan, merged, digest="", progress=path)
+    assert parse(metrics_server.render(merge_figures.figures(path)).decode()) == Scrape(bytes_done=8, bytes_total=8)
 
 
 def test_the_status_has_a_field_for_each_figure_of_a_finished_stage() -> None:
     assert progress.Progress().metrics().keys() <= _aliases(Progress)
+    assert merge_figures.final(6).keys() <= _aliases(StageStatus)
     of_files = {duplicates.DUPLICATES, duplicates.SHARED}
     assert statistics.Lengths().metrics().keys() | {"evalSamples"} | of_files == _aliases(DatasetStatus)
 

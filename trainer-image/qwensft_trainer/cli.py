@@ -124,7 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--workspace", type=Path, default=Path("/workspace"), help="root of the run's volume")
     parser.add_argument("--scratch", type=Path, default=Path("/tmp/qwensft"), help="caches and temporary files")  # noqa: S108
     parser.add_argument("--termination-log", type=Path, default=Path("/dev/termination-log"))
-    parser.add_argument("--metrics-port", type=int, default=9400, help="where node rank 0 serves /metrics in training")
+    parser.add_argument("--metrics-port", type=int, default=9400, help="of /metrics, in train and merge")
     return parser
 
 

@@ -92,7 +92,8 @@ def page() -> str:
                 ("argument", "in the guide", "set by", "default here"),
                 (_of_command(name, value) for name, value in EXPORT_COMMAND.items()),
             ),
-            "`CUDA_VISIBLE_DEVICES=0` of the guide is `spec.merge.device: auto`; by default the merge needs no GPU.\n",
+            "`CUDA_VISIBLE_DEVICES=0` of the guide is `spec.merge: {engine: llamafactory, device: auto}`; by default "
+            "the merge needs no GPU.\n",
             *_section(
                 "Every field that sets an argument",
                 ("field", "argument", "default of the field"),

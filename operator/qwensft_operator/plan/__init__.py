@@ -4,7 +4,7 @@ No I/O, no clock, no kopf and no Kubernetes client in here. Start reading at `de
 """
 
 from qwensft_operator.plan.decide import decide
-from qwensft_operator.plan.needs import Needs, needs_events, needs_of
+from qwensft_operator.plan.needs import SCRAPED, Needs, needs_events, needs_of
 from qwensft_operator.plan.raw_status import invalid_spec, operator_error
 from qwensft_operator.plan.types import Observed, Plan
 from qwensft_operator.plan.views import (
@@ -16,6 +16,7 @@ from qwensft_operator.plan.views import (
 )
 
 __all__ = [
+    "SCRAPED",
     "Needs",
     "Observed",
     "Plan",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from qwensft.api.v1alpha1 import ConditionType, Phase, Reason, Status
+from qwensft.api.v1alpha1 import ConditionType, Phase, Reason, Stage, Status
 from qwensft_operator.plan import estimate, progress
 from qwensft_operator.plan.conditions import OURS, conditions_of
 from qwensft_operator.plan.policies import POLICIES
@@ -39,11 +39,12 @@ def decide(observed: Observed, now: datetime) -> Plan:
 def _status(run: Run, step: Step, now: datetime) -> Status:
     ended = step.phase in (Phase.SUCCEEDED, Phase.FAILED)
     figures, policy = step.status.progress, run.job.spec.run_policy
+    trains = step.poll and run.current_stage is Stage.TRAIN
     return step.status.replace(
         observed_generation=run.job.metadata.generation,
         phase=step.phase,
         estimate=estimate.estimate_of(run),
-        progress=figures if step.poll else progress.paused(figures),
+        progress=figures if trains else progress.paused(figures),
         start_time=step.status.start_time or now,
         completion_time=step.status.completion_time or (now if ended else None),
         # Only a change after the failure asks for another try, so until the end each value is taken note of.

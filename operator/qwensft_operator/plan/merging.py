@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from qwensft.api.v1alpha1 import Phase, Reason, Stage
+from qwensft_operator.plan.merge_progress import UNWRITTEN
 from qwensft_operator.plan.run import CLEAN_SLATE, Run
 from qwensft_operator.plan.step import Step, reopened
 from qwensft_operator.plan.types import JobState
@@ -23,7 +24,7 @@ def merge_again(run: Run, now: datetime) -> Step | None:
     attempt = (run.record(Stage.MERGE).attempt or 0) + 1
     status = run.recorded(
         Stage.MERGE, **CLEAN_SLATE, attempt=attempt, job_name=None,
-        start_time=None, completion_time=None, spec_hash=run.merge_hash,
+        start_time=None, completion_time=None, spec_hash=run.merge_hash, **UNWRITTEN,
     )  # fmt: skip
     return Step(
         Phase.MERGING, Reason.MERGE_CHANGED, "spec.merge changed: merging again",

@@ -17,6 +17,9 @@ from qwensft_operator.plan.startup import STARTING
 from qwensft_operator.plan.types import ChildJob
 from qwensft_operator.plan.volumes import mounts
 
+SCRAPED = frozenset({Stage.TRAIN, Stage.MERGE})
+"""Stages whose first pod tells figures while it runs."""
+
 
 @dataclass(frozen=True, slots=True)
 class Needs:
@@ -26,7 +29,7 @@ class Needs:
     config_maps: tuple[str, ...] = ()  # names of those that the spec names, with their keys
     node_label: str | None = None  # of the nodes whose labels hold their accelerators' memory
     pods: ChildJob | None = None  # the child Job whose pods
-    figures: ChildJob | None = None  # the train Job whose rank 0 is scraped
+    figures: ChildJob | None = None  # the Job whose first pod is scraped
 
 
 def needs_of(run: Run) -> Needs:
@@ -40,7 +43,7 @@ def needs_of(run: Run) -> Needs:
         config_maps=_config_maps(run, stage),
         node_label=_node_label(run, stage),
         pods=None if up else _pods(run),
-        figures=child if up and stage is Stage.TRAIN else None,
+        figures=child if up and stage in SCRAPED else None,
     )
 
 

@@ -11,12 +11,13 @@ from dataclasses import replace
 from datetime import datetime
 
 from qwensft.api.v1alpha1 import Reason, Stage
-from qwensft_operator.plan import progress
+from qwensft_operator.plan import merge_progress, progress
 from qwensft_operator.plan.causes import Cause, classify, has_failed
 from qwensft_operator.plan.config_maps import config_map_unusable
 from qwensft_operator.plan.ending import finished, over_deadline, succeeded
 from qwensft_operator.plan.lost_nodes import lost_node
 from qwensft_operator.plan.merging import merge_again, merge_unrecorded
+from qwensft_operator.plan.needs import SCRAPED
 from qwensft_operator.plan.references import absent_hint
 from qwensft_operator.plan.retry import backing_off, retry_requested, stage_failed, stage_lost
 from qwensft_operator.plan.run import Run
@@ -148,7 +149,9 @@ def stage_running(run: Run, now: datetime) -> Step | None:
         return None
     status, repairs = adopted(run, stage, child), _repairs(run, stage, child)
     message = f"Job {child.name} runs"
-    step = Step(PHASE_OF[stage], Reason.RUNNING, message, status, repairs, poll=stage is Stage.TRAIN)
+    step = Step(PHASE_OF[stage], Reason.RUNNING, message, status, repairs, poll=stage in SCRAPED)
+    if stage is Stage.MERGE:
+        return _merging(run, step)
     scrape = run.observed.scrape
     if scrape is None:
         return step
@@ -180,6 +183,17 @@ POLICIES: tuple[Policy, ...] = (
     stage_starting,
     stage_running,
 )
+
+
+def _merging(run: Run, step: Step) -> Step:
+    """Tell how far a running merge is, as long as its pod has told so."""
+    record = merge_progress.live(Run(run.observed, status=step.status).record(Stage.MERGE), run.observed.scrape)
+    doing = merge_progress.doing(record)
+    return replace(
+        step,
+        message=f"{step.message}: {doing}" if doing else step.message,
+        status=step.status.replace(stages=step.status.stages.replace(merge=record)),
+    )
 
 
 def _repairs(run: Run, stage: Stage, child: ChildJob) -> tuple[Action, ...]:

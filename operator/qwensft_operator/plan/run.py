@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from qwensft.api.v1alpha1 import ConditionType, DatasetStatus, Output, Outputs, QwenSFTJob, Stage, StageStatus, Status
-from qwensft_operator.plan import progress
+from qwensft_operator.plan import merge_progress, progress
 from qwensft_operator.plan.types import ChildJob, JobState, Observed, Report
 
 DONE_CONDITION = {
@@ -131,7 +131,8 @@ class Run:
 
     def reserved(self, stage: Stage, **changes: Any) -> Status:
         """The status with the stage's next attempt reserved: a number that no Job has yet."""
-        return self.recorded(stage, attempt=(self.record(stage).attempt or 1) + 1, job_name=None, **changes)
+        attempt = (self.record(stage).attempt or 1) + 1
+        return self.recorded(stage, attempt=attempt, job_name=None, **merge_progress.UNWRITTEN, **changes)
 
     def child(self, stage: Stage, attempt: int) -> ChildJob | None:
         """The child Job of an attempt, if it exists."""
@@ -172,7 +173,10 @@ def harvest(run: Run, now: datetime) -> Run:
         update["progress"] = final = progress.final(status.progress, metrics, now)
         message = progress.summary(final)
     else:
-        message = f"the merged model passed the verification ({run.job.spec.merge.verify})"
+        merged = merge_progress.final(Run(run.observed, status=status).record(stage), metrics)
+        update["stages"] = status.stages.replace(merge=merged)
+        passed = f"the merged model passed the verification ({run.job.spec.merge.verify})"
+        message = "; ".join(filter(None, [passed, report.message]))
     if outputs:
         update["outputs"] = (status.outputs or Outputs()).replace(**outputs)
         message += "; " + ", ".join(f"{name} at {output.path}" for name, output in sorted(outputs.items()))

@@ -93,7 +93,7 @@ class PodView:
 
 @dataclass(frozen=True, slots=True)
 class Scrape:
-    """Live training figures from node rank 0. Unknown or non-finite numbers are None."""
+    """Live figures from a pod: of a training, or the bytes of a merge. Unknown or non-finite numbers are None."""
 
     step: int | None = None
     total_steps: int | None = None
@@ -106,6 +106,8 @@ class Scrape:
     learning_rate: float | None = None
     tokens_per_second: float | None = None
     estimated_remaining_seconds: int | None = None
+    bytes_done: int | None = None
+    bytes_total: int | None = None
     non_finite_loss: bool = False
 
 
@@ -210,4 +212,4 @@ class Plan:
     status: dict[str, Any] | None = None  # all that this version knows of the new one; None = leave it as it is
     events: tuple[Event, ...] = ()
     requeue_after: float | None = None  # seconds
-    poll: bool = False  # training runs: come back after the scrape interval
+    poll: bool = False  # a stage with figures runs: come back after the scrape interval

@@ -6,15 +6,20 @@ whole gang as the next attempt.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from qwensft.api.v1alpha1 import EXIT_PERMANENT, INTERFACE_ENVIRONMENT, METRICS_PORT, QwenSFTJob, Stage
+from qwensft.estimate.architectures import known
+from qwensft.estimate.merging import merge_memory
 from qwensft_operator.render.names import child_name, metadata, service_name
 from qwensft_operator.render.pod import Defaults, Placement, pod_template
 from qwensft_operator.render.volumes import stage_volumes
 
 STOP_SECONDS = 30
 CHECKPOINT_SECONDS = 300  # a training pod saves a checkpoint between SIGTERM and its end
+# On the host's network the scheduler keeps two training pods off one node by it: the second could not listen.
+_METRICS = [{"name": "metrics", "containerPort": METRICS_PORT}]
 
 
 def stage_job(job: QwenSFTJob, stage: Stage, attempt: int, *, defaults: Defaults) -> dict[str, Any]:
@@ -91,25 +96,35 @@ def _train(job: QwenSFTJob, attempt: int, defaults: Defaults) -> dict[str, Any]:
         job, Stage.TRAIN, attempt,
         defaults=defaults, placement=_placement(job, resources, accelerated=True), env=env,
         volumes=stage_volumes(job, Stage.TRAIN, attempt),
-        # On the host's network the scheduler keeps two such pods off one node by it: the second could not listen.
-        ports=[{"name": "metrics", "containerPort": METRICS_PORT}],
+        ports=_METRICS,
         grace_period_seconds=CHECKPOINT_SECONDS, subdomain=service_name(job), host_network=worker.host_network,
     )  # fmt: skip
 
 
 def _merge(job: QwenSFTJob, attempt: int, defaults: Defaults) -> dict[str, Any]:
     merge = job.spec.merge
-    chosen = merge.resources or job.spec.worker.resources
-    resources = chosen.document() if chosen else {}
-    accelerated = merge.device == "auto" and job.spec.worker.accelerator.count > 0
+    resources = _merge_resources(job)
+    by_llamafactory = merge.engine == "llamafactory"
+    accelerated = by_llamafactory and merge.device == "auto" and job.spec.worker.accelerator.count > 0
     if accelerated:
         resources = _with_devices(resources, job, count=1)
     return pod_template(
         job, Stage.MERGE, attempt,
         defaults=defaults, placement=_placement(job, resources, accelerated=accelerated),
-        env=_env(job, Stage.MERGE, attempt), volumes=stage_volumes(job, Stage.MERGE, attempt), ports=[],
+        env=_env(job, Stage.MERGE, attempt), volumes=stage_volumes(job, Stage.MERGE, attempt), ports=_METRICS,
         grace_period_seconds=STOP_SECONDS,
     )  # fmt: skip
+
+
+def _merge_resources(job: QwenSFTJob) -> dict[str, Any]:
+    """What the spec says; else what the streaming engine needs, or, for LLaMA-Factory's, what the worker has."""
+    merge = job.spec.merge
+    if merge.resources is not None:
+        return merge.resources.document()
+    if merge.engine == "llamafactory":
+        return job.spec.worker.resources.document() if job.spec.worker.resources else {}
+    needed = merge_memory(known(job.spec.model.name), logits=merge.verify == "full")
+    return {"requests": {"cpu": "1", "memory": f"{math.ceil(needed / 2**30)}Gi"}}
 
 
 def _placement(job: QwenSFTJob, resources: dict[str, Any], *, accelerated: bool = False) -> Placement:

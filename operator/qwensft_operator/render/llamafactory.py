@@ -22,6 +22,8 @@ _EXPONENT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+")
 DTYPE = {"auto": "auto", "bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 _EMBEDDINGS = ("embed_tokens", "lm_head")  # of every Qwen model
 
+_EXPORT_SIZE = 2  # GB, as in Qwen's example; the trainer lays the files out as spec.merge says
+
 
 def train_arguments(job: QwenSFTJob) -> dict[str, Any]:
     """Return the arguments that prepare (tokenising) and train share, the same for every attempt."""
@@ -49,7 +51,7 @@ def export_arguments(job: QwenSFTJob) -> dict[str, Any]:
     return {
         **_model(job),
         "finetuning_type": job.spec.tuning.finetuning_type,
-        "export_size": merge.shard_size_gb,
+        "export_size": merge.shard_size_gb or _EXPORT_SIZE,
         "export_device": merge.device,
         "export_legacy_format": False,
         # Without it LLaMA-Factory loads a bf16 model as fp32 where there is no GPU. The trainer resolves auto.

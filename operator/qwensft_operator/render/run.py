@@ -79,7 +79,15 @@ def run_document(job: QwenSFTJob, stage: Stage) -> dict[str, Any]:
         run["deepspeed"] = deepspeed
     if stage is Stage.MERGE:
         directory = f"{run_directory(job)}/{spec.merge.effective_path}"
-        run["merge"] = {"directory": directory, "verify": spec.merge.verify, "dtype": spec.merge.dtype}
+        run["merge"] = _given(
+            {
+                "directory": directory,
+                "engine": spec.merge.engine,
+                "shardSize": spec.merge.shard_size_gb,
+                "verify": spec.merge.verify,
+                "dtype": spec.merge.dtype,
+            }
+        )
     else:
         run["mergePlanned"] = spec.merge.enabled  # prepare refuses what trains but cannot be merged
     return run

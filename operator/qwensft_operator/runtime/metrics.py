@@ -1,4 +1,4 @@
-"""The operator's own Prometheus metrics. A run's training figures are served by its node rank 0, not here."""
+"""The operator's own Prometheus metrics. A run's figures are served by its own pods, not here."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ class Observer:
             self._named_config_maps(namespace, needs.config_maps),
             self._labelled_nodes(needs.node_label),
             self._pods(run, needs.pods),
-            self._best_effort.attempt("training figures", self._scrape(namespace, needs.figures), None),
+            self._best_effort.attempt("figures", self._scrape(namespace, needs.figures), None),
         )
         own = None if claims is None else claims.get(job.workspace_claim)
         observed = Observed(
@@ -201,9 +201,11 @@ class Observer:
         return scrape
 
     async def _find_address(self, namespace: str, child: ChildJob) -> str | None:
-        selector = f"{LABEL_CONTROLLER_UID}={child.uid},{LABEL_INDEX}=0"
+        selector = f"{LABEL_CONTROLLER_UID}={child.uid}"
+        if child.stage is Stage.TRAIN:  # of the others, no pod has an index
+            selector += f",{LABEL_INDEX}=0"
         for pod in await self._kube.list(PODS, namespace, label_selector=selector):
-            address = rank_zero_address(pod)
+            address = running_address(pod)
             if address is not None:
                 self._addresses.set(child.uid, pod["metadata"]["uid"], address)
                 return address
@@ -216,7 +218,7 @@ class Observer:
             return None
 
 
-def rank_zero_address(pod: Manifest) -> str | None:
+def running_address(pod: Manifest) -> str | None:
     """Return the IP address of a running pod, else None."""
     status = pod.get("status") or {}
     running = status.get("phase") == "Running" and "deletionTimestamp" not in pod["metadata"]

@@ -1,4 +1,4 @@
-"""Reads live training figures from a run's node rank 0, over HTTP, with narrow limits.
+"""Reads live figures from a run's pod, node rank 0 of a training or the one of a merge, over HTTP, with narrow limits.
 
 A pod is not trusted: size, time and redirects are bounded, and whatever fails is None. Figures are only shown; what a
 run achieved comes from its termination message.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import math
+import re
 
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
@@ -18,8 +19,8 @@ from qwensft_operator.plan.types import LARGEST_NUMBER, Scrape
 
 _LIMIT_BYTES = 64 * 1024
 _LIMIT_SECONDS = 2.0
-_PREFIX = "qwensft_train_"
-_INTEGERS = ("step", "total_steps", "estimated_remaining_seconds")
+_PREFIX = re.compile(r"qwensft_(train|merge)_")
+_INTEGERS = ("step", "total_steps", "estimated_remaining_seconds", "bytes_done", "bytes_total")
 _NUMBERS = (
     *("epoch", "loss", "initial_loss", "eval_loss", "best_eval_loss", "best_step"),
     *("learning_rate", "tokens_per_second"),
@@ -78,8 +79,8 @@ def parse(text: str) -> Scrape:
     try:
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
-                if sample.name.startswith(_PREFIX):
-                    found[sample.name.removeprefix(_PREFIX)] = sample.value
+                if prefix := _PREFIX.match(sample.name):
+                    found[sample.name[prefix.end() :]] = sample.value
     except LookupError as error:  # the parser's answer to some broken lines
         raise ValueError("not Prometheus text") from error
     usable = {name: value for name, value in found.items() if abs(value) <= LARGEST_NUMBER}  # NaN is not
@@ -90,6 +91,8 @@ def parse(text: str) -> Scrape:
         step=integers["step"],
         total_steps=integers["total_steps"],
         estimated_remaining_seconds=integers["estimated_remaining_seconds"],
+        bytes_done=integers["bytes_done"],
+        bytes_total=integers["bytes_total"],
         epoch=numbers["epoch"],
         loss=numbers["loss"],
         initial_loss=numbers["initial_loss"],
@@ -103,7 +106,7 @@ def parse(text: str) -> Scrape:
 
 
 class PodAddresses:
-    """Where node rank 0 of each training Job answers, as the pod watch last saw it. A hint: it may be outdated."""
+    """Where the first pod of a Job answers, as the pod watch last saw it. A hint: it may be outdated."""
 
     def __init__(self) -> None:
         self._by_job: dict[str, tuple[str, str]] = {}

@@ -14,9 +14,10 @@ from typing import Any
 
 import kopf
 
-from qwensft.api.v1alpha1 import LABEL_JOB, LABEL_MANAGED_BY, LABEL_STAGE, MANAGED_BY, Stage
+from qwensft.api.v1alpha1 import LABEL_JOB, LABEL_MANAGED_BY, LABEL_STAGE, MANAGED_BY
+from qwensft_operator import plan
 from qwensft_operator.runtime.kube import JOBS, PODS, QWENSFTJOBS, Kube, Resource, TransientError
-from qwensft_operator.runtime.observe import LABEL_CONTROLLER_UID, LABEL_INDEX, Key, rank_zero_address
+from qwensft_operator.runtime.observe import LABEL_CONTROLLER_UID, LABEL_INDEX, Key, running_address
 from qwensft_operator.runtime.queue import WorkQueue
 from qwensft_operator.runtime.scrape import PodAddresses
 from qwensft_operator.runtime.watch_health import Streams
@@ -166,8 +167,8 @@ class Watcher:
     async def _on_pod(self, namespace: str | None, event: kopf.RawEvent, labels: kopf.Labels, **_: Any) -> None:
         pod: Any = event["object"]
         job_uid = labels.get(LABEL_CONTROLLER_UID)
-        if job_uid and labels.get(LABEL_STAGE) == Stage.TRAIN and labels.get(LABEL_INDEX) == "0":
-            address = None if event["type"] == "DELETED" else rank_zero_address(pod)
+        if job_uid and labels.get(LABEL_STAGE) in plan.SCRAPED and labels.get(LABEL_INDEX, "0") == "0":
+            address = None if event["type"] == "DELETED" else running_address(pod)
             if address is None:
                 self._addresses.drop(job_uid, pod["metadata"]["uid"])
             else:

@@ -35,6 +35,8 @@ from qwensft_operator.runtime.reconcile import Reconciler
 from qwensft_operator.runtime.scrape import PodAddresses, Scraper
 from qwensft_operator.runtime.status import Reporter
 from qwensft_trainer import cli
+from qwensft_trainer.merging.engines import Made
+from qwensft_trainer.merging.plan import Plan
 from qwensft_trainer.stages import merge, prepare
 
 from .releases import VERSIONS, install
@@ -158,20 +160,19 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     (rows / "f.json").write_text(json.dumps([{"instruction": "Hi", "output": "Hello"}]))
     (tmp_path / "workspace").mkdir()
 
-    def tokenise(_stage: Any, run: Any, *_: Any) -> tuple[dict[str, Any], list[str]]:
+    def tokenise(_stage: Any, run: Any, *_: Any) -> tuple[dict[str, Any], list[str], dict[str, Any]]:
         run.tokenized_directory.mkdir(parents=True)
-        return {"samples": 1, "tokens": 12}, []
+        return {"samples": 1, "tokens": 12}, [], {}
 
-    def export(completed: dict[str, Any]) -> None:
-        Path(completed["export_dir"]).mkdir()
-        (Path(completed["export_dir"]) / "model.safetensors").write_text("merged weights")
+    def make(*_: Any, directory: Path, **__: Any) -> Made:
+        (directory / "model.safetensors").write_text("merged weights")
+        return Made("streaming", Plan(shards=()), {})
 
     for module in (prepare, merge):
         monkeypatch.setattr(module, "forbid_hub_access", lambda: None)
     monkeypatch.setattr(prepare, "tokenise", tokenise)
-    monkeypatch.setattr("qwensft_trainer.merging.export.export", export)
+    monkeypatch.setattr("qwensft_trainer.merging.engines.make", make)
     monkeypatch.setattr(merge, "_verify", lambda *_, **__: {"tensors": 1})
-    monkeypatch.setattr("qwensft_trainer.merging.files.untie_embeddings", lambda _: None)
     program = tmp_path / "bin" / "torchrun"
     program.parent.mkdir()
     text = textwrap.dedent(TORCHRUN).lstrip().format(python=sys.executable, calls=str(tmp_path / "trainings"))

@@ -42,6 +42,17 @@ def prepare_environment(scratch: Path) -> None:
     )
 
 
+def reuse_memory() -> None:
+    """Have processes started from now on keep what they free, and take large arrays in huge pages.
+
+    glibc returns arrays of some MiB at once, and to get them back page by page takes longer than what is computed
+    there. Arrays of 256 MiB and more are still returned: what is kept of those would be in pieces.
+    """
+    os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(1 << 28))
+    os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(1 << 36))
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch's
+
+
 def forbid_hub_access() -> None:
     """Everything is on the volume by now: a lookup at a hub would only hang in a cluster without egress."""
     os.environ.update({"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"})

@@ -31,7 +31,7 @@ _TORCH_DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 def training_arguments(arguments: Mapping[str, Any], run: Run, *, output: Path, resume: Path | None) -> Arguments:
     """train.yaml for one attempt. `resume` is the checkpoint to go on from; without it training starts afresh."""
     completed = _common(arguments, run, output)
-    completed["template"] = _template(arguments, run)
+    completed["template"] = template_of(arguments, run)
     completed["include_num_input_tokens_seen"] = completed.get("include_num_input_tokens_seen", "all")
     if resume is not None:
         completed["resume_from_checkpoint"] = str(resume)
@@ -70,7 +70,7 @@ def export_arguments(
         raise invalid_config("export_legacy_format: true is not supported: transformers 5 writes safetensors only.")
     completed = {name: value for name, value in arguments.items() if name not in _QUANTIZATION}
     completed |= {
-        "template": _template(arguments, run),
+        "template": template_of(arguments, run),
         "export_dir": str(export_to),
         "infer_dtype": _TORCH_DTYPES[dtype],
         "finetuning_type": run.tuning.method,
@@ -81,7 +81,7 @@ def export_arguments(
     return completed | {"model_name_or_path": str(trained)}
 
 
-def _template(arguments: Mapping[str, Any], run: Run) -> str:
+def template_of(arguments: Mapping[str, Any], run: Run) -> str:
     """The template that the spec names, or that prepare has found in the model's files."""
     template = arguments.get("template") or (files.read_json_object(run.prepare_result) or {}).get("template")
     if not isinstance(template, str):

@@ -147,7 +147,11 @@ class Prepare(_Section):
 
 
 class Merge(_Section):
+    """`shard_size` is the largest size of a weight file in GB, None for the base's own files."""
+
     directory: Path
+    engine: Literal["streaming", "llamafactory"] = "streaming"
+    shard_size: int | None = None
     verify: Literal["full", "tensors"] = "full"
     dtype: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
 

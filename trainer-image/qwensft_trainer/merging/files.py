@@ -2,52 +2,29 @@
 
 from __future__ import annotations
 
-import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from qwensft_trainer.base import files
-from qwensft_trainer.base.log import log
 from qwensft_trainer.contract.config import Run
 from qwensft_trainer.contract.errors import PermanentError, invalid_config
-from qwensft_trainer.model import source as model_source
+from qwensft_trainer.merging.streaming import JOURNAL
 
 # SHA-256 and size of every file of the merged model. The digest in the status is this file's own SHA-256.
 MANIFEST = "qwensft-manifest.json"
 
-# transformers 5 saves tokenizer.json and processor_config.json; servers and converters still look for the older files.
-_COMPANIONS = (
-    *("vocab.json", "merges.txt", "chat_template.jinja", "chat_template.json", "generation_config.json"),
-    *("preprocessor_config.json", "video_preprocessor_config.json"),
-)
 _RESERVED = ("data", "train", "model")
 
 
-def copy_companions(base: Path, merged: Path) -> None:
-    """Copy the base's files that the export leaves out and other readers look for."""
-    for name in _COMPANIONS:
-        if not (merged / name).exists() and (base / name).is_file():
-            shutil.copyfile(base / name, merged / name)
+def write_manifest(merged: Path, known: Mapping[str, dict[str, Any]]) -> None:
+    """List every file with size and SHA-256. Written last, it is the sign that a merge has made the others.
 
-
-def untie_embeddings(merged: Path) -> None:
-    """Tell in config.json that the output embeddings are tensors of their own, where training has made them so.
-
-    An additional target lm_head or embed_tokens takes the two apart. transformers 5 notices, servers trust the config.
+    `known` are entries of files that were hashed while they were written.
     """
-    path = merged / "config.json"
-    config = files.read_json_object(path) or {}
-    parts = [part for part in (config, config.get("text_config")) if part and part.get("tie_word_embeddings")]
-    if parts and "lm_head.weight" in model_source.tensors_of(merged):
-        for part in parts:
-            part["tie_word_embeddings"] = False
-        files.write_json(path, config)
-        log("the output embeddings are no longer tied to the input embeddings: training changed one of them")
-
-
-def write_manifest(merged: Path) -> None:
-    """List every file with size and SHA-256. Written last, it is the sign that a merge has made the others."""
-    files.write_json(merged / MANIFEST, files.manifest_of(merged))
+    beside = files.manifest_of(merged, exclude=(*known, JOURNAL))
+    (merged / JOURNAL).unlink(missing_ok=True)
+    files.write_json(merged / MANIFEST, {**beside, **known})
 
 
 def output_of(directory: Path, workspace: Path) -> dict[str, Any] | None:

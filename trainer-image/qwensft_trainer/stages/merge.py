@@ -1,27 +1,32 @@
 """The merge stage: trained weights become a plain Hugging Face model directory, verified before it appears.
 
-LLaMA-Factory exports into a hidden directory; only a verified result is renamed into place, so a reader of the merged
+The model is made in a hidden directory; only a verified result is renamed into place, so a reader of the merged
 directory never sees half a model, and an older one stays until the new one is complete.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from qwensft_trainer.base import files
-from qwensft_trainer.base.environment import forbid_hub_access
+from qwensft_trainer.base import files, metrics_server
+from qwensft_trainer.base.environment import cpu_limit, forbid_hub_access, reuse_memory
 from qwensft_trainer.base.log import log
 from qwensft_trainer.contract import arguments, workspace
+from qwensft_trainer.contract.child import call
 from qwensft_trainer.contract.config import Merge, Run, load_arguments, load_run
 from qwensft_trainer.contract.errors import PermanentError, invalid_config
-from qwensft_trainer.contract.stage import Result, StageContext
-from qwensft_trainer.merging import export
+from qwensft_trainer.contract.stage import PROGRESS_FILE, Result, StageContext
+from qwensft_trainer.merging import beside, engines, figures
 from qwensft_trainer.merging import files as merged_files
+from qwensft_trainer.merging.engines import Made
 from qwensft_trainer.model import source as model_source
 from qwensft_trainer.model.checks import chain as model_checks
+
+_LITTLE_KEPT = 0.5
 
 
 def main(context: StageContext) -> Result:
@@ -39,9 +44,12 @@ def main(context: StageContext) -> Result:
     model_checks.require_mergeable(run)
     trained = run.run_directory / recorded["directory"]
     merged_files.check_target(run, merge.directory)
-    dtype = merge.dtype if merge.dtype != "auto" else export.base_dtype(run.model.path)
     inputs = files.sha256_of_json(
-        {"trained": recorded["outputs"], "export": export_arguments, "dtype": dtype, "verify": merge.verify}
+        {
+            "trained": recorded["outputs"],
+            "export": export_arguments,
+            "merge": merge.model_dump(mode="json", exclude={"directory"}),
+        }
     )
     files.restore_directory(merge.directory)
     done = files.read_json_object(run.merge_result)
@@ -51,34 +59,108 @@ def main(context: StageContext) -> Result:
         and merged_files.output_of(merge.directory, context.workspace) == done["output"]
     ):
         log("merged already")
-        return Result(outputs={"merged": done["output"]})
-    partial = merge.directory.with_name(f".{merge.directory.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.parent.mkdir(parents=True, exist_ok=True)
+        return Result(done.get("message", ""), done.get("metrics", {}), {"merged": done["output"]})
     forbid_hub_access()
+    reuse_memory()
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the engine has threads of its own, and one way to sum
+    os.environ.setdefault("OMP_NUM_THREADS", str(cpu_limit()))  # PyTorch, which verifies, counts the node's CPUs
+    partial = merge.directory.with_name(f".{merge.directory.name}.partial")
+    partial.mkdir(parents=True, exist_ok=True)
+    progress = context.scratch / PROGRESS_FILE
+    progress.unlink(missing_ok=True)
+    metrics_server.start(context.metrics_port, figures.figures(progress))
+    trust = bool(export_arguments.get("trust_remote_code"))
     try:
-        export.export(
-            arguments.export_arguments(export_arguments, run, trained=trained, export_to=partial, dtype=dtype)
+        made = engines.make(
+            run,
+            merge,
+            export_arguments,
+            trained=trained,
+            directory=partial,
+            digest=inputs,
+            progress=progress,
         )
-        merged_files.untie_embeddings(partial)
-        merged_files.copy_companions(run.model.path, partial)
-        checks = _verify(run, merge, trained, partial, dtype=dtype, export_arguments=export_arguments)
-        merged_files.write_manifest(partial)
-        files.replace_directory(partial, merge.directory)
-    finally:
+        told = beside.write(run.model.path, partial, _changed(run, merge, export_arguments, made, trained))
+        for line in told:
+            log(line)
+        checks = _verify(run, merge, trained, partial, made, trust=trust)
+    except PermanentError:
         shutil.rmtree(partial, ignore_errors=True)  # a refused model is of no use and as large as the base
+        raise
+    merged_files.write_manifest(partial, made.written)
+    files.replace_directory(partial, merge.directory)
     output = merged_files.output_of(merge.directory, context.workspace) or {}
-    files.write_json(run.merge_result, {"inputs": inputs, "dtype": dtype, "verification": checks, "output": output})
+    parity = (files.read_json_object(run.prepare_result) or {}).get("templateParity", {})
+    message, metrics = _message(made, checks, parity), figures.final(made.plan.size)
+    files.write_json(
+        run.merge_result,
+        {
+            "inputs": inputs,
+            "engine": made.engine,
+            "differs": told,
+            "verification": checks,
+            "templateParity": parity,
+            "message": message,
+            "metrics": metrics,
+            "output": output,
+        },
+    )
     log(f"merged model in {merge.directory}: {output['sizeBytes']} bytes, {output['digest']}")
-    return Result(outputs={"merged": output})
+    return Result(message, metrics, {"merged": output})
 
 
-def _verify(
-    run: Run, merge: Merge, trained: Path, merged: Path, *, dtype: str, export_arguments: Mapping[str, Any]
-) -> dict[str, Any]:
-    from qwensft_trainer.base import upstream
+def _changed(run: Run, merge: Merge, export_arguments: Mapping[str, Any], made: Made, trained: Path) -> beside.Changed:
+    prepared = files.read_json_object(run.prepare_result) or {}
+    return beside.Changed(
+        dtype=None if merge.dtype == "auto" else merge.dtype,
+        untied=made.plan.untied,
+        rows=made.plan.rows,
+        template=arguments.template_of(export_arguments, run),
+        thinking=export_arguments.get("enable_thinking") is not False,
+        tokenizer=trained if export_arguments.get("resize_vocab") else None,
+        system=prepared.get("system", ""),
+    )
+
+
+def _verify(run: Run, merge: Merge, trained: Path, merged: Path, made: Made, *, trust: bool) -> dict[str, Any]:
+    return call(
+        verified,
+        run.model.path,
+        trained,
+        merged,
+        lora=run.tuning.method == "lora",
+        dtype=None if merge.dtype == "auto" else merge.dtype,
+        untied=made.plan.untied,
+        rows=made.plan.rows,
+        level=merge.verify,
+        data=run.data_directory,
+        trust=trust,
+    )
+
+
+def verified(*arguments: Any, **named: Any) -> dict[str, Any]:
+    """Verify in the process that is made for it: PyTorch is imported there alone."""
     from qwensft_trainer.merging import verification
 
-    upstream.mend()
-    trust, resized = bool(export_arguments.get("trust_remote_code")), bool(export_arguments.get("resize_vocab"))
-    return verification.verify(run, merge, trained, merged, dtype=dtype, trust=trust, resized=resized)
+    return verification.verify(*arguments, **named)
+
+
+def _message(made: Made, checks: Mapping[str, Any], parity: Mapping[str, int]) -> str:
+    """What the condition Merged says beside success: what a reader of the model should know."""
+    said = []
+    if parity.get("differ"):
+        said.append(
+            f"the chat template writes {parity['differ']} of {parity['compared']} sample rows otherwise than they were "
+            "trained"
+        )
+    elif parity.get("compared"):
+        said.append(f"trained as the chat template writes it, in all of {parity['compared']} sample rows")
+    if made.fallback:
+        said.append(f"merged by LLaMA-Factory, as the streaming engine does not know {made.fallback}")
+    kept = checks.get("kept")
+    if kept is not None and kept < _LITTLE_KEPT:
+        said.append(
+            f"only {kept:.0%} of what training added is left after rounding: train longer or at a higher rate, or set "
+            "spec.merge.dtype to fp32"
+        )
+    return "; ".join(said)

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from qwensft_trainer.base import files
+from qwensft_trainer.base import files, metrics_server
 from qwensft_trainer.base.environment import forbid_hub_access, training_environment
 from qwensft_trainer.base.log import log
 from qwensft_trainer.contract import arguments, termination, workspace
@@ -30,7 +30,7 @@ from qwensft_trainer.training import (
     accelerators,
     checkpoints,
     failures,
-    metrics_server,
+    figures,
     pissa,
     progress,
     rendezvous,
@@ -92,7 +92,7 @@ class _Attempt:
         if run.accelerator.count > 0:
             accelerators.require(self.gang.processes_per_node)
         if self.gang.leads:
-            metrics_server.start(self.context.metrics_port, self.context.scratch / PROGRESS_FILE)
+            metrics_server.start(self.context.metrics_port, figures.figures(self.context.scratch / PROGRESS_FILE))
         peers = Peers(self.gang.master_address, self.gang.nodes)
         rendezvous.wait_for_gang(peers.names, self.gang.node_rank, self.gang.master_port)
         output = run.attempt_directory(self.context.attempt)

@@ -24,16 +24,29 @@ class Merge(ApiModel):
             check=lambda merge: merge.path is None or merge.path.split("/")[0] not in _TAKEN,
             field=".path",
         ),
+        Rule(
+            cel="self.?device.orDefault() == 'cpu' || self.?engine.orDefault() == 'llamafactory'",
+            message="device is where engine llamafactory computes, and streaming needs no accelerator: remove device, "
+            "or set engine: llamafactory",
+            check=lambda merge: merge.device == "cpu" or merge.engine == "llamafactory",
+            field=".device",
+        ),
     )
 
     enabled: bool = Field(True, description="Merge after the training. May be turned on later.")
-    shard_size_gb: int = Field(
-        2,
+    engine: Literal["streaming", "llamafactory"] = Field(
+        "streaming",
+        description="What computes the merge. streaming replaces the trained tensors in copies of the base's files, in "
+        "less than 1 GiB of memory for any model, and leaves to LLaMA-Factory what it does not know. llamafactory is "
+        "LLaMA-Factory's export, which holds the whole model in memory. The files are laid out alike.",
+    )
+    shard_size_gb: int | None = Field(
+        None,
         ge=1,
         le=1000,
         validation_alias="shardSizeGB",
         serialization_alias="shardSizeGB",
-        description="Largest size of one weight file, in GB (10^9 bytes).",
+        description="Largest size of one weight file, in GB (10^9 bytes). Default: the files are those of the base.",
         json_schema_extra=argument("export_size"),
     )
     dtype: Literal["auto", "bf16", "fp16", "fp32"] = Field(
@@ -43,8 +56,8 @@ class Merge(ApiModel):
     )
     device: Literal["cpu", "auto"] = Field(
         "cpu",
-        description="Where the merge computes: cpu needs memory of 1.35 times the bf16 model; auto asks for one "
-        "accelerator.",
+        description="Where engine llamafactory computes: cpu needs memory of 1.35 times the bf16 model; auto asks for "
+        "one accelerator. Engine streaming needs none.",
         json_schema_extra=argument("export_device"),
     )
     path: FilePath | None = Field(
@@ -54,11 +67,14 @@ class Merge(ApiModel):
     )
     verify: Literal["full", "tensors"] = Field(
         "full",
-        description="full: every tensor is present and finite, the model loads, and its answers agree with base plus "
-        "adapter. tensors: only the files and tensors, for models that do not fit the merge pod's memory twice.",
+        description="full: every tensor is what peft computes of base and adapter, or the base's bit by bit, and the "
+        "model's logits, computed layer by layer, are those of base plus adapter. tensors: the tensors only.",
     )
     resources: ResourceRequirements | None = Field(
-        None, description="CPU and memory of the merge pod. Default: the worker's resources, without the accelerator."
+        None,
+        description="CPU and memory of the merge pod. Default: a request of one CPU and of what the streaming engine "
+        "and its verification need (docs/memory.md); with engine llamafactory the worker's resources, without the "
+        "accelerator.",
     )
     retries: int = Field(
         2, ge=0, le=20, description="Further attempts after a failure that may pass. They never train again."

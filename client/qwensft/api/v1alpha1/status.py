@@ -93,6 +93,10 @@ class StageStatus(StatusModel):
     spec_hash: str | None = Field(
         None, max_length=64, description="Hash of the settings that the stage was started with."
     )
+    bytes_done: Count | None = Field(
+        None, description="merge only: bytes of the merged weights that the latest attempt has written."
+    )
+    bytes_total: Count | None = Field(None, description="merge only: bytes of all merged weights.")
 
 
 class Stages(StatusModel):

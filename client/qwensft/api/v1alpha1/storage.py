@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from .base import ApiModel, argument, exactly_one_of
+from .base import ApiModel, Rule, argument, exactly_one_of
 from .common import FilePath, ObjectName
 from .quantities import Bytes
 
@@ -40,8 +41,21 @@ class StorageVolume(ApiModel):
     claim_template: ClaimTemplate | None = Field(None, description="A claim that the operator makes for this job.")
 
 
+_MEANT_OTHERWISE = r"[,\[\]{}*?]|::"
+
+
 class Storage(ApiModel):
     """Where the run keeps its files."""
+
+    rules = (
+        Rule(
+            cel=f"!has(self.path) || !self.path.matches(r'{_MEANT_OTHERWISE}')",
+            message="path has one of , [ ] { } * ? or ::, which LLaMA-Factory and its libraries read as lists and "
+            "patterns: use other characters",
+            check=lambda storage: storage.path is None or re.search(_MEANT_OTHERWISE, storage.path) is None,
+            field=".path",
+        ),
+    )
 
     volume: StorageVolume = Field(description="The volume: exactly one member.")
     path: FilePath | None = Field(

@@ -79,9 +79,11 @@ def test_pods_are_read_only_when_there_is_something_to_ask() -> None:
     assert needs(new_run().job, ()).pods is None
 
 
-def test_only_a_training_that_is_up_is_scraped() -> None:
+def test_only_a_training_or_a_merge_that_is_up_is_scraped() -> None:
     assert needs(scene(TRAIN).job, (child(TRAIN),)).figures == child(TRAIN)
     assert needs(scene(TRAIN).job, (child(TRAIN, ready=1),)).figures is None
+    assert needs(scene(MERGE).job, (child(MERGE),)) == Needs(figures=child(MERGE))
+    assert needs(scene(MERGE).job, (child(MERGE, ready=0),)).figures is None
     assert needs(scene(PREPARE).job, (child(PREPARE, RUNNING),)).figures is None
 
 

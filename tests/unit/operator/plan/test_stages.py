@@ -204,10 +204,10 @@ def test_a_pod_that_failed_is_told_before_kubernetes_fails_the_job() -> None:
     assert seen.message.endswith("disk full; waiting for the other pods to stop")
 
 
-def test_only_training_is_polled() -> None:
+def test_training_and_merge_are_polled() -> None:
     assert look(scene(TRAIN)).plan.poll
+    assert look(scene(MERGE)).plan.poll
     assert not look(scene(PREPARE)).plan.poll
-    assert not look(scene(MERGE)).plan.poll
 
 
 def test_a_scrape_becomes_progress() -> None:

@@ -80,7 +80,13 @@ SPECS: dict[str, dict[str, Any]] = {
         "tuning": {"method": "full"},
         "worker": {"accelerator": {"count": 2}, "resources": {"limits": {"memory": "128Gi"}}},
         "storage": _CLAIM,
-        "merge": {"device": "auto", "verify": "tensors", "dtype": "bf16", "path": "export/hf"},
+        "merge": {
+            "engine": "llamafactory",
+            "device": "auto",
+            "verify": "tensors",
+            "dtype": "bf16",
+            "path": "export/hf",
+        },
     },
     "model-and-data-on-a-volume": {
         "model": {"name": "Qwen/Qwen3-4B", "source": {"volume": {"claimName": "team-data", "path": "models/qwen3"}}},

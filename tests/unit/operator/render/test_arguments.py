@@ -339,7 +339,7 @@ def test_the_number_format_of_the_merge_is_always_written(dtype: str, name: str)
 
 
 def test_the_export_follows_the_merge_block() -> None:
-    arguments = export("full-1-node-2-gpus", merge={"device": "auto", "shardSizeGB": 5})
+    arguments = export("full-1-node-2-gpus", merge={"engine": "llamafactory", "device": "auto", "shardSizeGB": 5})
     assert (arguments["export_device"], arguments["export_size"]) == ("auto", 5)
     assert arguments["finetuning_type"] == "full"
 

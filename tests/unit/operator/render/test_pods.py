@@ -91,10 +91,18 @@ def test_preparing_never_holds_an_accelerator() -> None:
     assert "resources" not in container(job("full-1-node-2-gpus"), "prepare")
 
 
-def test_a_merge_takes_the_workers_resources_without_the_accelerator() -> None:
+def test_a_merge_asks_for_what_streaming_and_its_verification_need() -> None:
     worker = {"resources": {"limits": {"memory": "64Gi"}}}
-    assert container(job(worker=worker), "merge")["resources"] == {"limits": {"memory": "64Gi"}}
+    assert container(job(worker=worker), "merge")["resources"] == {"requests": {"cpu": "1", "memory": "8Gi"}}
+    tensors = container(job(worker=worker, merge={"verify": "tensors"}), "merge")["resources"]["requests"]
+    assert tensors == {"cpu": "1", "memory": "7Gi"}
     assert container(job(EVERYTHING), "merge")["resources"] == {"limits": {"memory": "32Gi"}}
+
+
+def test_a_merge_by_llamafactory_takes_the_workers_resources_without_the_accelerator() -> None:
+    worker = {"resources": {"limits": {"memory": "64Gi"}}}
+    merge = {"engine": "llamafactory"}
+    assert container(job(worker=worker, merge=merge), "merge")["resources"] == {"limits": {"memory": "64Gi"}}
 
 
 def test_a_merge_on_the_accelerator_asks_for_one() -> None:
@@ -103,12 +111,13 @@ def test_a_merge_on_the_accelerator_asks_for_one() -> None:
 
 
 def test_a_merge_on_the_accelerator_takes_as_many_as_were_asked_for() -> None:
-    merge = {"device": "auto", "resources": {"limits": {"nvidia.com/gpu": 2}}}
+    merge = {"engine": "llamafactory", "device": "auto", "resources": {"limits": {"nvidia.com/gpu": 2}}}
     assert container(job(merge=merge), "merge")["resources"]["limits"] == {"nvidia.com/gpu": "2"}
 
 
 def test_a_merge_without_accelerators_in_the_job_asks_for_none() -> None:
-    assert "resources" not in container(job(merge={"device": "auto"}, worker={"accelerator": {"count": 0}}), "merge")
+    merge = {"engine": "llamafactory", "device": "auto"}
+    assert "resources" not in container(job(merge=merge, worker={"accelerator": {"count": 0}}), "merge")
 
 
 def test_prepare_runs_where_its_workers_run_unless_it_is_told_otherwise() -> None:
@@ -127,7 +136,7 @@ def test_prepare_runs_where_its_workers_run_unless_it_is_told_otherwise() -> Non
 def test_only_pods_with_accelerators_need_their_runtime() -> None:
     rendered = job(EVERYTHING)
     assert [pod_spec(rendered, stage).get("runtimeClassName") for stage in STAGES] == [None, "rocm", None]
-    accelerated = job(EVERYTHING, merge={"device": "auto"})
+    accelerated = job(EVERYTHING, merge={"engine": "llamafactory", "device": "auto"})
     assert pod_spec(accelerated, "merge")["runtimeClassName"] == "rocm"
 
 

@@ -43,6 +43,7 @@ def test_a_model_is_downloaded_unless_it_is_mounted(source: dict[str, Any] | Non
 def test_only_the_merge_is_told_where_to_merge_to() -> None:
     assert run("full-1-node-2-gpus", "merge")["merge"] == {
         "directory": "/workspace/support-0f1e2d3c/export/hf",
+        "engine": "llamafactory",
         "verify": "tensors",
         "dtype": "bf16",
     }

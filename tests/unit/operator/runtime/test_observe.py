@@ -102,6 +102,11 @@ def training(**more: Any) -> dict[str, Any]:
     return {"status": {"stages": stages, **more}}
 
 
+def merging() -> dict[str, Any]:
+    done = {"attempt": 1, "completionTime": "2026-01-01T00:00:00Z"}
+    return training(stages={"prepare": done, "train": done, "merge": {"attempt": 1, "jobName": "demo-merge-1"}})
+
+
 async def test_a_run_that_does_not_exist_or_is_being_deleted_is_none_of_our_business(world: World) -> None:
     assert await world.observer.manifest(KEY) is None
     leaving = job_manifest()
@@ -234,6 +239,26 @@ async def test_an_unknown_or_outdated_address_is_looked_up(world: World) -> None
     assert (await world.observe()).observed.scrape is None
     assert (await world.observe()).observed.scrape == Scrape(step=5)
     assert world.scraper.asked == ["10.0.0.9", "10.0.0.1"]
+
+
+async def test_the_pod_of_a_merge_has_no_index_and_is_scraped(world: World) -> None:
+    world.kube.put(QWENSFTJOBS, "team", job_manifest() | merging())
+    world.kube.put(JOBS, "team", child("merge", 1, active=1, ready=1))
+    merge_pod = pod(phase="Running", podIP="10.0.0.1")
+    del merge_pod["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"]
+    world.kube.put(PODS, "team", merge_pod)
+    assert (await world.observe()).observed.scrape == Scrape(step=5)
+
+
+@pytest.mark.parametrize("stage", ["train", "merge"])
+async def test_an_image_that_serves_nothing_stops_no_run(world: World, unused_tcp_port: int, stage: str) -> None:
+    world.kube.put(QWENSFTJOBS, "team", job_manifest() | (training() if stage == "train" else merging()))
+    world.kube.put(JOBS, "team", child(stage, 1, active=1, ready=1))
+    world.kube.put(PODS, "team", pod(phase="Running", podIP="127.0.0.1"))
+    scraper = Scraper(unused_tcp_port)
+    world.observer = Observer(world.kube, scraper, world.addresses, Nodes(world.kube, enabled=False))
+    assert (await world.observe()).observed.scrape is None
+    await scraper.close()
 
 
 @pytest.mark.parametrize(

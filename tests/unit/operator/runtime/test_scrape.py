@@ -1,4 +1,4 @@
-"""Figures from a training pod: all of them, only numbers, and within narrow limits."""
+"""Figures from a pod: all of them, only numbers, and within narrow limits."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -12,7 +12,8 @@ from aiohttp.test_utils import TestServer
 from qwensft.api.v1alpha1 import Progress
 from qwensft_operator.plan.types import Scrape
 from qwensft_operator.runtime.scrape import PodAddresses, Scraper, parse
-from qwensft_trainer.training import metrics_server, progress
+from qwensft_trainer.base import metrics_server
+from qwensft_trainer.training import figures, progress
 
 FULL = """
 # HELP qwensft_train_step Optimiser steps done.
@@ -46,6 +47,11 @@ def test_all_figures_are_read() -> None:
     )
 
 
+def test_the_bytes_of_a_merge_are_read() -> None:
+    text = "qwensft_merge_bytes_done 3.1e9\nqwensft_merge_bytes_total 6.2e9\nqwensft_other_bytes_done 1\n"
+    assert parse(text) == Scrape(bytes_done=3_100_000_000, bytes_total=6_200_000_000)
+
+
 def test_a_figure_that_is_absent_is_unknown() -> None:
     assert parse("qwensft_train_step 3\n") == Scrape(step=3)
 
@@ -63,9 +69,9 @@ def test_another_non_finite_figure_is_left_out_silently() -> None:
     assert parse("qwensft_train_estimated_remaining_seconds +Inf\n") == Scrape()
 
 
-@pytest.mark.parametrize("name", ["step", "total_steps", "estimated_remaining_seconds", "loss"])
+@pytest.mark.parametrize("name", ["train_step", "train_total_steps", "train_loss", "merge_bytes_done"])
 def test_a_figure_that_no_status_can_hold_is_left_out(name: str) -> None:
-    assert parse(f"qwensft_train_{name} 1e300\n") == Scrape()
+    assert parse(f"qwensft_{name} 1e300\n") == Scrape()
 
 
 class Pod:
@@ -149,7 +155,7 @@ def test_an_address_is_forgotten_only_with_its_own_pod() -> None:
 def test_every_figure_that_the_trainer_serves_and_the_status_shows_is_read(tmp_path: Path) -> None:
     numbers = {figure.name: number for number, figure in enumerate(fields(progress.Progress), start=1)}
     progress.write(tmp_path / "progress.json", progress.Progress(**numbers))  # type: ignore[arg-type]
-    scrape = parse(metrics_server.render(tmp_path / "progress.json").decode())
+    scrape = parse(metrics_server.render(figures.figures(tmp_path / "progress.json")).decode())
     shared = {name: number for name, number in numbers.items() if name in Progress.model_fields}
     assert len(shared) > 7
     assert {name: getattr(scrape, name, None) for name in shared} == shared

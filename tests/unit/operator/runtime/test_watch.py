@@ -1,4 +1,4 @@
-"""What is heard becomes a key, and pods tell where training can be scraped."""
+"""What is heard becomes a key, and pods tell where they can be scraped."""
 
 import asyncio
 from typing import Any
@@ -21,13 +21,15 @@ class World:
         kube = Kube(Configuration(host="http://127.0.0.1:1"), 1)
         self.watcher = Watcher(kube, self.queue, self.addresses, (), timeout=1, patience=60)
 
-    async def pod(self, type_: str | None, uid: str = "pod-1", *, index: str = "0", **status: Any) -> None:
+    async def pod(
+        self, type_: str | None, uid: str = "pod-1", *, stage: str = "train", index: str = "0", **status: Any
+    ) -> None:
         labels = {
             "qwensft.io/job": "demo",
-            "qwensft.io/stage": "train",
+            "qwensft.io/stage": stage,
             "batch.kubernetes.io/controller-uid": "job-uid",
-            "batch.kubernetes.io/job-completion-index": index,
         }
+        labels |= {"batch.kubernetes.io/job-completion-index": index} if stage == "train" else {}
         event: Any = {"type": type_, "object": {"metadata": {"uid": uid}, "status": status}}
         await self.watcher._on_pod(namespace="team", event=event, labels=labels)
 
@@ -53,6 +55,13 @@ async def test_the_first_training_pod_is_scraped_while_it_runs(world: World) -> 
     assert world.addresses.get("job-uid") == "10.0.0.1"
     await world.pod("MODIFIED", phase="Failed", podIP="10.0.0.1")
     assert world.addresses.get("job-uid") is None
+
+
+async def test_the_pod_of_a_merge_is_scraped_and_none_of_prepare(world: World) -> None:
+    await world.pod("ADDED", stage="prepare", phase="Running", podIP="10.0.0.1")
+    assert world.addresses.get("job-uid") is None
+    await world.pod("ADDED", stage="merge", phase="Running", podIP="10.0.0.2")
+    assert world.addresses.get("job-uid") == "10.0.0.2"
 
 
 async def test_a_pod_that_is_deleted_late_does_not_hide_its_successor(world: World) -> None:

@@ -1,172 +1,313 @@
-"""A merged model appears complete and verified, or not at all; LLaMA-Factory and the verification are stood in for."""
+"""A merged model appears complete and verified, or not at all.
+
+The streaming engine is the real one, in this process; transformers' names, LLaMA-Factory and the verification are stood
+in for.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
+from qwensft_trainer.base import files
 from qwensft_trainer.contract import workspace
-from qwensft_trainer.contract.errors import PermanentError
+from qwensft_trainer.contract.errors import PermanentError, StageError
 from qwensft_trainer.contract.stage import Result
-from qwensft_trainer.merging.files import MANIFEST, untie_embeddings
+from qwensft_trainer.merging import adapter, engines, streaming, tensor_names
+from qwensft_trainer.merging.files import MANIFEST
+from qwensft_trainer.model import source
 from qwensft_trainer.stages import merge
 
-from ..conftest import Scene, safetensors
+from ..conftest import Scene
+from ..merging.safetensors import load, save
+
+QUERY, KEY, NORM = (f"model.layers.0.{name}.weight" for name in ("q_proj", "k_proj", "norm"))
+NAMES = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+BASE: dict[str, dict[str, Any]] = {
+    NAMES[0]: {QUERY: np.ones((4, 6)), NORM: np.ones(6)},
+    NAMES[1]: {KEY: np.ones((4, 6))},
+}
 
 
-class Export:
-    """Writes a model of one file; `asked` holds the arguments of every export."""
+class Call:
+    """Calls in this process; `asked` holds the function and the arguments by name of every call."""
 
     def __init__(self) -> None:
-        self.asked: list[Mapping[str, Any]] = []
-        self.weights = "merged weights"
+        self.asked: list[tuple[str, Mapping[str, Any]]] = []
 
-    def __call__(self, completed: Mapping[str, Any]) -> None:
-        self.asked.append(completed)
-        directory = Path(completed["export_dir"])
-        directory.mkdir()
-        (directory / "model.safetensors").write_text(self.weights)
+    def __call__(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        self.asked.append((function.__name__, named))
+        return function(*arguments, **named)
 
 
 @pytest.fixture
-def export(monkeypatch: pytest.MonkeyPatch) -> Export:
-    fake = Export()
-    monkeypatch.setattr("qwensft_trainer.merging.export.export", fake)
-    monkeypatch.setattr(merge, "_verify", lambda *_, **__: {"tensors": 1})
+def calls(monkeypatch: pytest.MonkeyPatch) -> Call:
+    fake = Call()
+    monkeypatch.setattr(engines, "call", fake)
+    monkeypatch.setattr(tensor_names, "module_names", lambda *_, **__: str)
+    verifies(monkeypatch, {"tensors": 3, "kept": 0.9})
     return fake
 
 
 @pytest.fixture
 def trained(scene: Scene) -> Scene:
     workspace.claim(scene.run)
-    (scene.run_directory / "train" / "1").mkdir(parents=True)
+    model = scene.root / "model"
+    (model / source.SINGLE).unlink()
+    for name, tensors in BASE.items():
+        save(model / name, tensors)
+    places = {tensor: name for name, tensors in BASE.items() for tensor in tensors}
+    (model / source.INDEX).write_text(json.dumps({"metadata": {"total_size": 216}, "weight_map": places}))
+    directory = scene.run_directory / "train" / "1"
+    module = f"base_model.model.{QUERY.removesuffix('.weight')}"
+    matrices = {f"{module}.lora_A.weight": np.ones((1, 6)), f"{module}.lora_B.weight": np.ones((4, 1))}
+    save(directory / adapter.WEIGHTS, matrices)
+    learns(scene)
     outputs = {"adapter": {"path": "support-1/train/1", "digest": "sha256:1", "sizeBytes": 1}}
     (scene.run_directory / "train.json").write_text(json.dumps({"directory": "train/1", "outputs": outputs}))
-    (scene.root / "model" / "vocab.json").write_text("{}")
     scene.document["merge"] = {"directory": str(scene.run_directory / "merged")}
     return scene
 
 
+def learns(scene: Scene, **config: Any) -> None:
+    plain = {"peft_type": "LORA", "r": 1, "lora_alpha": 2}
+    (scene.run_directory / "train" / "1" / adapter.CONFIG).write_text(json.dumps(plain | config))
+
+
+def verifies(monkeypatch: pytest.MonkeyPatch, checks: Mapping[str, Any] | Exception) -> None:
+    def verify(*_: Any, **__: Any) -> Mapping[str, Any]:
+        if isinstance(checks, Exception):
+            raise checks
+        return checks
+
+    monkeypatch.setattr(merge, "_verify", verify)
+
+
+def exports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LLaMA-Factory's export writes a model of its own layout."""
+
+    def export(completed: Mapping[str, Any]) -> None:
+        tensors = {name: values + 1 for part in BASE.values() for name, values in part.items()}
+        save(Path(completed["export_dir"]) / source.SINGLE, tensors)
+
+    monkeypatch.setattr("qwensft_trainer.merging.export.export", export)
+
+
 def run(scene: Scene, **export_arguments: Any) -> Result:
     context = scene.context
-    (context.config / "export.yaml").write_text(
-        yaml.safe_dump({"template": "qwen3", "export_size": 2} | export_arguments)
-    )
+    (context.config / "export.yaml").write_text(yaml.safe_dump({"template": "qwen3"} | export_arguments))
     return merge.main(context)
 
 
-def test_the_output_says_where_how_large_and_which(trained: Scene, export: Export) -> None:
+def rests(scene: Scene) -> list[str]:
+    return sorted(path.name for path in scene.run_directory.iterdir() if path.name.startswith(".merged"))
+
+
+def merged(scene: Scene) -> Path:
+    return scene.run_directory / "merged"
+
+
+def test_the_model_is_the_bases_files_with_what_was_trained(trained: Scene, calls: Call) -> None:
+    run(trained)
+    assert np.array_equal(load(merged(trained) / NAMES[0])[QUERY], np.full((4, 6), 3))
+    for name in (NAMES[1], source.INDEX, "tokenizer.json", "config.json"):
+        assert (merged(trained) / name).read_bytes() == (trained.root / "model" / name).read_bytes()
+    assert rests(trained) == []
+
+
+def test_the_manifest_lists_every_file(trained: Scene, calls: Call) -> None:
     output = run(trained).outputs["merged"]
-    directory = trained.run_directory / "merged"
-    manifest = (directory / MANIFEST).read_bytes()
-    assert output["path"] == "support-1/merged"
-    assert output["digest"] == f"sha256:{hashlib.sha256(manifest).hexdigest()}"
-    assert output["sizeBytes"] == sum(path.stat().st_size for path in directory.iterdir())
-    files = json.loads(manifest)
-    assert files["model.safetensors"]["sha256"] == hashlib.sha256(b"merged weights").hexdigest()
-    assert files.keys() == {path.name for path in directory.iterdir()} - {MANIFEST}
+    manifest = (merged(trained) / MANIFEST).read_bytes()
+    assert output == {
+        "path": "support-1/merged",
+        "digest": f"sha256:{hashlib.sha256(manifest).hexdigest()}",
+        "sizeBytes": sum(path.stat().st_size for path in merged(trained).iterdir()),
+    }
+    listed = json.loads(manifest)
+    assert listed.keys() == {path.name for path in merged(trained).iterdir()} - {MANIFEST}
+    assert streaming.JOURNAL not in listed
+    for name, entry in listed.items():
+        raw = (merged(trained) / name).read_bytes()
+        assert entry == {"sha256": hashlib.sha256(raw).hexdigest(), "sizeBytes": len(raw)}
 
 
-def test_tokenizer_files_the_export_leaves_out_come_from_the_base(trained: Scene, export: Export) -> None:
+def test_weights_are_hashed_while_they_are_written(
+    trained: Scene, calls: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[str] = []
+    digest = files.sha256_of_file
+
+    def sha256_of_file(path: Path) -> str:
+        hashed.append(path.name)
+        return digest(path)
+
+    monkeypatch.setattr(files, "sha256_of_file", sha256_of_file)
     run(trained)
-    assert (trained.run_directory / "merged" / "vocab.json").read_text() == "{}"
+    assert hashed
+    assert not set(hashed) & set(NAMES)
 
 
-def test_the_dtype_is_the_bases_unless_it_is_chosen(trained: Scene, export: Export) -> None:
-    run(trained)
-    (trained.root / "model" / "config.json").write_text('{"torch_dtype": "float16"}')
-    run(trained)
-    trained.document["merge"]["dtype"] = "fp32"
-    run(trained)
-    assert [asked["infer_dtype"] for asked in export.asked] == ["bfloat16", "float16", "float32"]
-
-
-def test_a_merge_done_for_the_same_inputs_is_not_done_again(trained: Scene, export: Export) -> None:
+def test_a_merge_done_for_the_same_inputs_is_not_done_again(trained: Scene, calls: Call) -> None:
     first = run(trained)
-    assert run(trained).outputs == first.outputs
-    assert len(export.asked) == 1
+    asked = len(calls.asked)
+    assert run(trained) == first
+    assert len(calls.asked) == asked
 
 
-def test_changed_arguments_replace_the_merged_model(trained: Scene, export: Export) -> None:
-    first = run(trained).outputs["merged"]
-    export.weights = "other weights"
-    second = run(trained, export_size=4).outputs["merged"]
-    assert second["digest"] != first["digest"]
-    assert (trained.run_directory / "merged" / "model.safetensors").read_text() == "other weights"
-
-
-def test_a_merged_model_that_was_deleted_is_made_again(trained: Scene, export: Export) -> None:
+def test_a_merged_model_that_was_deleted_is_made_again(trained: Scene, calls: Call) -> None:
     first = run(trained)
-    (trained.run_directory / "merged" / MANIFEST).unlink()
-    (trained.run_directory / "merged" / "model.safetensors").unlink()
-    (trained.run_directory / "merged" / "vocab.json").unlink()
-    assert run(trained).outputs == first.outputs
-    assert len(export.asked) == 2
+    for path in merged(trained).iterdir():
+        path.unlink()
+    assert run(trained) == first
+    assert (merged(trained) / NAMES[0]).is_file()
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "engine"),
+    [
+        ("dtype", "bf16", {"dtype": "bf16", "shard_bytes": None}),
+        ("shard_size", 2, {"dtype": None, "shard_bytes": 2 * 10**9}),
+    ],
+)
+def test_settings_reach_the_engine_and_make_another_model(
+    trained: Scene, calls: Call, setting: str, value: Any, engine: Mapping[str, Any]
+) -> None:
+    run(trained)
+    record = (trained.run_directory / "merge.json").read_bytes()
+    trained.document["merge"][setting] = value
+    run(trained)
+    name, asked = calls.asked[2]
+    assert name == "plan"
+    assert engine.items() <= asked.items()
+    assert json.loads(record)["inputs"] != json.loads((trained.run_directory / "merge.json").read_bytes())["inputs"]
+    assert json.loads(record)["output"]["digest"] != run(trained).outputs["merged"]["digest"]
+
+
+def test_llamafactorys_export_is_laid_out_as_the_base(
+    trained: Scene, calls: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exports(monkeypatch)
+    run(trained)
+    trained.document["merge"]["engine"] = "llamafactory"
+    result = run(trained)
+    assert [name for name, _ in calls.asked[2:]] == ["export", "plan", "write_and_tell"]
+    assert np.array_equal(load(merged(trained) / NAMES[1])[KEY], np.full((4, 6), 2))
+    assert json.loads((trained.run_directory / "merge.json").read_text())["engine"] == "llamafactory"
+    assert result.message == ""
+    assert rests(trained) == []
+
+
+def test_what_streaming_does_not_know_is_left_to_llamafactory_and_told(
+    trained: Scene, calls: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exports(monkeypatch)
+    learns(trained, bias="all")
+    result = run(trained)
+    assert result.message == ("merged by LLaMA-Factory, as the streaming engine does not know an adapter with bias")
+    assert json.loads((trained.run_directory / "merge.json").read_text())["engine"] == "llamafactory"
+    assert run(trained).message == result.message
+
+
+def test_llamafactory_does_not_merge_in_another_dtype(trained: Scene, calls: Call) -> None:
+    trained.document["merge"] |= {"engine": "llamafactory", "dtype": "fp32"}
+    with pytest.raises(PermanentError, match=r"set spec\.merge\.dtype to auto, or spec\.merge\.engine to streaming"):
+        run(trained)
+    assert not calls.asked
+    assert rests(trained) == []
+
+
+def test_little_that_is_left_of_training_is_told(trained: Scene, calls: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    verifies(monkeypatch, {"tensors": 3, "kept": 0.25})
+    assert run(trained).message.startswith("only 25% of what training added is left after rounding")
 
 
 def test_a_refused_merge_leaves_the_old_model_and_no_rest(
-    trained: Scene, export: Export, monkeypatch: pytest.MonkeyPatch
+    trained: Scene, calls: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(trained)
-
-    def refuse(*_: Any, **__: Any) -> None:
-        raise PermanentError("MergeVerificationFailed", "no")
-
-    monkeypatch.setattr(merge, "_verify", refuse)
-    export.weights = "bad weights"
+    before = (merged(trained) / NAMES[0]).read_bytes()
+    verifies(monkeypatch, PermanentError("MergeVerificationFailed", "no"))
+    learns(trained, lora_alpha=4)
+    trained.document["merge"]["shard_size"] = 1
     with pytest.raises(PermanentError):
-        run(trained, export_size=4)
-    assert (trained.run_directory / "merged" / "model.safetensors").read_text() == "merged weights"
-    assert not [path for path in trained.run_directory.iterdir() if path.name.startswith(".merged")]
+        run(trained)
+    assert (merged(trained) / NAMES[0]).read_bytes() == before
+    assert rests(trained) == []
 
 
-def test_a_directory_of_other_files_is_never_replaced(trained: Scene, export: Export) -> None:
-    (trained.run_directory / "merged").mkdir()
-    (trained.run_directory / "merged" / "thesis.docx").touch()
+def test_numbers_that_cannot_be_written_leave_no_rest(trained: Scene, calls: Call) -> None:
+    module = f"base_model.model.{QUERY.removesuffix('.weight')}"
+    matrices = {f"{module}.lora_A.weight": np.full((1, 6), np.nan), f"{module}.lora_B.weight": np.ones((4, 1))}
+    save(trained.run_directory / "train" / "1" / adapter.WEIGHTS, matrices)
+    with pytest.raises(PermanentError, match="training diverged"):
+        run(trained)
+    assert rests(trained) == []
+    assert not merged(trained).exists()
+
+
+def interrupted(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The verification is killed, when the weights are written."""
+    verifies(monkeypatch, StageError("OutOfMemory", "killed"))
+    with pytest.raises(StageError):
+        run(scene)
+    assert rests(scene) == [".merged.partial"]
+    assert not merged(scene).exists()
+    verifies(monkeypatch, {"tensors": 3})
+
+
+def test_an_interrupted_merge_goes_on(trained: Scene, calls: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupted(trained, monkeypatch)
+    partial = trained.run_directory / ".merged.partial"
+    written = {name: (partial / name).stat().st_mtime_ns for name in NAMES}
+    run(trained)
+    assert {name: (merged(trained) / name).stat().st_mtime_ns for name in NAMES} == written
+    assert rests(trained) == []
+
+
+def test_a_merge_of_other_inputs_begins_anew(trained: Scene, calls: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupted(trained, monkeypatch)
+    (trained.run_directory / ".merged.partial-export").mkdir()
+    trained.document["merge"]["shard_size"] = 1
+    run(trained)
+    assert [path.name for path in merged(trained).glob("*.safetensors")] == [source.SINGLE]
+    assert not (merged(trained) / source.INDEX).exists()
+    assert rests(trained) == []
+
+
+def test_a_directory_of_other_files_is_never_replaced(trained: Scene, calls: Call) -> None:
+    merged(trained).mkdir()
+    (merged(trained) / "thesis.docx").touch()
     with pytest.raises(PermanentError) as caught:
         run(trained)
     assert caught.value.reason == "OutputExists"
-    assert not export.asked
+    assert not calls.asked
 
 
 @pytest.mark.parametrize("name", ["", "data", "train"])
-def test_the_runs_own_directories_are_never_replaced(trained: Scene, export: Export, name: str) -> None:
+def test_the_runs_own_directories_are_never_replaced(trained: Scene, calls: Call, name: str) -> None:
     trained.document["merge"]["directory"] = str(trained.run_directory / name)
     with pytest.raises(PermanentError, match="choose another directory"):
         run(trained)
 
 
-def test_merging_before_training_is_refused(trained: Scene, export: Export) -> None:
+def test_merging_before_training_is_refused(trained: Scene, calls: Call) -> None:
     (trained.run_directory / "train.json").unlink()
     with pytest.raises(PermanentError) as caught:
         run(trained)
     assert caught.value.reason == "TrainingMissing"
 
 
-@pytest.mark.parametrize("nested", [False, True])
-def test_embeddings_that_training_took_apart_are_declared_so(tmp_path: Path, *, nested: bool) -> None:
-    tied: dict[str, Any] = {"tie_word_embeddings": True}
-    config = tied | ({"text_config": dict(tied)} if nested else {})
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    (tmp_path / "model.safetensors").write_bytes(safetensors({"model.embed_tokens.weight": (2, 2)}))
-    untie_embeddings(tmp_path)
-    assert json.loads((tmp_path / "config.json").read_text()) == config
-    both = {"model.embed_tokens.weight": (2, 2), "lm_head.weight": (2, 2)}
-    (tmp_path / "model.safetensors").write_bytes(safetensors(both))
-    untie_embeddings(tmp_path)
-    assert "true" not in (tmp_path / "config.json").read_text()
-
-
-def test_a_quantised_base_is_refused_before_the_export(trained: Scene, export: Export) -> None:
+def test_a_quantised_base_is_refused_before_the_merge(trained: Scene, calls: Call) -> None:
     config = {"model_type": "qwen3", "quantization_config": {"quant_method": "gptq", "bits": 4}}
     (trained.root / "model" / "config.json").write_text(json.dumps(config))
     with pytest.raises(PermanentError) as caught:
         run(trained)
     assert caught.value.reason == "InvalidModel"
-    assert not export.asked
+    assert not calls.asked

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from qwensft_trainer.base.metrics_server import render
 from qwensft_trainer.training import progress
-from qwensft_trainer.training.metrics_server import render
+from qwensft_trainer.training.figures import figures
 from qwensft_trainer.training.progress import Progress, Tracker
 
 
@@ -73,9 +74,9 @@ def test_progress_survives_the_file(tmp_path: Path) -> None:
 
 def test_metrics_have_the_operators_names_and_leave_out_the_unknown(tmp_path: Path) -> None:
     path = tmp_path / "progress.json"
-    assert render(path) == b""
+    assert render(figures(path)) == b""
     progress.write(path, Progress(step=120, total_steps=500, loss=0.25, last_update_timestamp_seconds=1.7e9))
-    lines = [line for line in render(path).decode().splitlines() if not line.startswith("#")]
+    lines = [line for line in render(figures(path)).decode().splitlines() if not line.startswith("#")]
     assert lines == [
         "qwensft_train_step 120.0",
         "qwensft_train_total_steps 500.0",

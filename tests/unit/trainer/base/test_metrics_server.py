@@ -1,4 +1,4 @@
-"""Training progress is served over HTTP while the worker writes it."""
+"""Figures are served over HTTP while another process writes them, those of a training and those of a merge."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from qwensft_trainer.training import metrics_server, progress
+from qwensft_trainer.base import metrics_server
+from qwensft_trainer.base.files import write_json
+from qwensft_trainer.merging import figures as merging
+from qwensft_trainer.training import figures, progress
 from qwensft_trainer.training.progress import Progress
 
 
@@ -20,7 +23,7 @@ def get(port: int, route: str) -> tuple[int, str]:
 @pytest.fixture
 def served(tmp_path: Path) -> tuple[int, Path]:
     path = tmp_path / "progress.json"
-    port = metrics_server.start(0, path)
+    port = metrics_server.start(0, figures.figures(path))
     assert port is not None
     return port, path
 
@@ -50,6 +53,16 @@ def test_other_routes_are_not_found(served: tuple[int, Path]) -> None:
     assert caught.value.code == 404
 
 
-def test_a_taken_port_does_not_stop_training(served: tuple[int, Path], capsys: pytest.CaptureFixture[str]) -> None:
-    assert metrics_server.start(served[0], served[1]) is None
+def test_a_taken_port_does_not_stop_the_stage(served: tuple[int, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert metrics_server.start(served[0], figures.figures(served[1])) is None
     assert "metrics are not served" in capsys.readouterr().out
+
+
+def test_the_bytes_of_a_merge_are_served_from_when_it_writes(tmp_path: Path) -> None:
+    path = tmp_path / "progress.json"
+    port = metrics_server.start(0, merging.figures(path))
+    assert port is not None
+    assert get(port, "/metrics") == (200, "")
+    write_json(path, {"bytesDone": 5, "bytesTotal": 6})
+    lines = [line for line in get(port, "/metrics")[1].splitlines() if not line.startswith("#")]
+    assert lines == ["qwensft_merge_bytes_done 5.0", "qwensft_merge_bytes_total 6.0"]

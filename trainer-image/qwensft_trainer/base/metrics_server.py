@@ -1,16 +1,14 @@
-"""Serves training progress as Prometheus text on /metrics, and /healthz, from a thread of the entrypoint.
+"""Serves a stage's progress as Prometheus text on /metrics, and /healthz, from a thread of the entrypoint.
 
-It lives beside the worker, not in it: a crashed or busy worker cannot take the last known numbers along.
+It lives beside the process that works, not in it: one that crashed or is busy cannot take the last known numbers along.
 """
 
 from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
-from dataclasses import fields
+from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily
@@ -18,46 +16,27 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from qwensft_trainer.base.log import log
-from qwensft_trainer.training import progress
 
-_HELP = {
-    "step": "Optimizer steps done.",
-    "total_steps": "Optimizer steps of the whole run.",
-    "epoch": "Passes over the data done.",
-    "loss": "Last finite training loss.",
-    "initial_loss": "First training loss of the run.",
-    "eval_loss": "Last evaluation loss.",
-    "best_eval_loss": "Lowest evaluation loss so far.",
-    "best_step": "Step of the lowest evaluation loss.",
-    "learning_rate": "Current learning rate.",
-    "tokens_per_second": "Tokens trained per second over all processes, in the last steps.",
-    "estimated_remaining_seconds": "Seconds until the last step at the current speed.",
-    "last_update_timestamp_seconds": "Unix time of the last step.",
-    "non_finite_loss": "1 while the last logged loss is NaN or infinite.",
-}
+Numbers = Callable[[], Mapping[str, float | None]]
 
 
-class ProgressCollector(Collector):
-    """Reads the progress file at every scrape. A number that is not known yet has no series."""
+class Figures(Collector):
+    """Gauges named `prefix` and their key in `help_texts`, read anew at every scrape; a number not known has none."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, prefix: str, help_texts: Mapping[str, str], read: Numbers) -> None:
+        self._prefix, self._help_texts, self._read = prefix, help_texts, read
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """One gauge for every number that is known."""
-        current = progress.read(self._path)
-        if current is None:
-            return
-        for field in fields(current):
-            value = getattr(current, field.name)
+        for name, value in self._read().items():
             if value is not None:
-                yield GaugeMetricFamily(f"qwensft_train_{field.name}", _HELP[field.name], value=float(value))
+                yield GaugeMetricFamily(f"{self._prefix}{name}", self._help_texts[name], value=float(value))
 
 
-def render(path: Path) -> bytes:
-    """The body of /metrics for the progress file at `path`."""
+def render(figures: Figures) -> bytes:
+    """The body of /metrics."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(ProgressCollector(path))
+    registry.register(figures)
     return generate_latest(registry)
 
 
@@ -66,8 +45,8 @@ class _Server(ThreadingHTTPServer):
     # A stage that is started again on the same node must not wait for old connections to time out.
     allow_reuse_address = True
 
-    def __init__(self, port: int, path: Path) -> None:
-        self.progress_file = path
+    def __init__(self, port: int, figures: Figures) -> None:
+        self.figures = figures
         if socket.has_dualstack_ipv6():
             self.address_family = socket.AF_INET6
         super().__init__(("", port), _Handler)
@@ -84,7 +63,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:  # the name is http.server's
         route = self.path.partition("?")[0]
         if route == "/metrics":
-            self._reply(200, CONTENT_TYPE_LATEST, render(self.server.progress_file))
+            self._reply(200, CONTENT_TYPE_LATEST, render(self.server.figures))
         elif route == "/healthz":
             self._reply(200, "text/plain; charset=utf-8", b"ok\n")
         else:
@@ -101,10 +80,10 @@ class _Handler(BaseHTTPRequestHandler):
         """Scrapes every few seconds are not worth a line each in the pod's log."""
 
 
-def start(port: int, progress_file: Path) -> int | None:
-    """Serve in a daemon thread; returns the port. A taken port is logged and None returned: training matters more."""
+def start(port: int, figures: Figures) -> int | None:
+    """Serve in a daemon thread; returns the port. A taken port is logged and None returned: the stage matters more."""
     try:
-        server = _Server(port, progress_file)
+        server = _Server(port, figures)
     except OSError as error:
         log(f"metrics are not served: port {port} is taken ({error.strerror})")
         return None
