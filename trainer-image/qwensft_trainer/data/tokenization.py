@@ -9,20 +9,22 @@ from __future__ import annotations
 import shutil
 import traceback
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from qwensft_trainer.base.causes import STORAGE_ADVICE, raise_unless_inputs
 from qwensft_trainer.base.log import log
 from qwensft_trainer.contract import arguments
 from qwensft_trainer.contract.config import Dataset, Run
 from qwensft_trainer.contract.errors import PermanentError, StageError, invalid_config, invalid_dataset, invalid_model
-from qwensft_trainer.data import fast_tokens, mixing, preview, processes, shards
+from qwensft_trainer.data import fast_tokens, mixing, parity, preview, processes, shards
 from qwensft_trainer.data import source as dataset_source
 from qwensft_trainer.data.chat_form import ChatForm, Defaults, defaults_of
 from qwensft_trainer.data.lengths import Lengths
 from qwensft_trainer.data.normalise import normalised_file
 from qwensft_trainer.data.normalised_rows import TEXT_SIZE
+from qwensft_trainer.data.parity import Parity
 from qwensft_trainer.data.preview import Sample
 from qwensft_trainer.data.turns import FUNCTION
 from qwensft_trainer.model import families
@@ -32,10 +34,20 @@ TRAIN, VALIDATION = "train", "validation"
 _ROWS_WORTH_A_PROCESS = 2000
 
 
-def tokenise(
-    run: Run, train_arguments: Mapping[str, Any], template: str, *, scratch: Path
-) -> tuple[dict[str, Lengths], list[str]]:
-    """Fill data/tokenized; return the lengths of each split (train, validation or validation_<dataset>) and warnings.
+class Tokenised(NamedTuple):
+    """Lengths of each split (train, validation or validation_<dataset>), and warnings.
+
+    `system` is what rows without a system prompt are trained with; `parity` tells of training and chat template.
+    """
+
+    lengths: dict[str, Lengths]
+    warnings: list[str]
+    system: str
+    parity: Parity
+
+
+def tokenise(run: Run, train_arguments: Mapping[str, Any], template: str, *, scratch: Path) -> Tokenised:
+    """Fill data/tokenized.
 
     Raises PermanentError: InvalidConfig for arguments LLaMA-Factory refuses, InvalidModel for a tokenizer that does not
     load, InvalidDataset when rows or parts of images were lost on the way.
@@ -47,8 +59,9 @@ def tokenise(
         dict(train_arguments) | {"template": template}, run, output=scratch / "prepare", cache=cache, tokenized=output
     )
     encoder = _load_encoder(completed, template)
-    _preview(run, encoder)
+    found = _preview(run, encoder)
     splits, warnings = _splits(run, encoder, cache)
+    warnings += filter(None, [found.warning()])
     lengths = {}
     for name, split in splits.items():
         lengths[name] = encoder.write(split, output / name)
@@ -57,24 +70,28 @@ def tokenise(
     shutil.rmtree(run.tokenized_directory, ignore_errors=True)
     output.rename(run.tokenized_directory)
     shutil.rmtree(work)
-    return lengths, warnings
+    return Tokenised(lengths, warnings, encoder.default_system, found)
 
 
-def _preview(run: Run, encoder: Encoder) -> None:
+def _preview(run: Run, encoder: Encoder) -> Parity:
     """Before all else is encoded, so that there is something to look at when that fails."""
     from pyarrow import parquet
 
     samples: list[Sample] = []
+    found = Parity()
     for dataset in dataset_source.all_datasets(run):
         with parquet.ParquetFile(normalised_file(run, dataset.name)) as file:
-            first = next(file.iter_batches(batch_size=preview.ROWS)).to_pydict()
-        samples += encoder.preview(first)
+            for number, batch in enumerate(islice(file.iter_batches(batch_size=1), parity.ROWS)):
+                row = batch.to_pydict()
+                samples += encoder.preview(row) if number < preview.ROWS else []
+                encoder.compare(found, row)
     path = preview.write(run.run_directory, samples)
     lengths = ", ".join(f"{one.tokens} tokens ({one.learnt} learnt)" for one in samples)
     log(f"the first rows as the model sees them are in {path}: {lengths}")
     if run.prepare.preview == "Log":
         for line in preview.whole_text(samples).splitlines():
             log(line)
+    return found
 
 
 def _splits(run: Run, encoder: Encoder, cache: Path) -> tuple[dict[str, Any], list[str]]:
@@ -157,18 +174,19 @@ def _load_encoder(completed: Mapping[str, Any], template: str) -> Encoder:
         fixed = get_template_and_fix_tokenizer(loaded["tokenizer"], data_args)
     except ValueError as error:
         raise invalid_config(f"spec.model.template: {error}") from error
-    shipped = _shipped_defaults(**loaded) if data_args.default_system is None else None
+    render = _shipped(**loaded)
+    shipped = defaults_of(render) if render and data_args.default_system is None else None
     form = ChatForm(fixed, template, shipped or Defaults.of(fixed), thinks=data_args.enable_thinking is not False)
     processor = _get_dataset_processor(data_args, "sft", fixed, **loaded)
-    return Encoder(processor, form, seed=int(training_args.seed))
+    return Encoder(processor, form, render, seed=int(training_args.seed))
 
 
-def _shipped_defaults(tokenizer: Any, processor: Any) -> Defaults | None:
-    """What the model's own chat template gives a row without a system prompt, None where nothing tells it."""
+def _shipped(tokenizer: Any, processor: Any) -> parity.Render | None:
+    """The model's own chat template, None where it has none."""
     shipped = next((one for one in (tokenizer, processor) if getattr(one, "chat_template", None)), None)
     if shipped is None:
         return None
-    return defaults_of(lambda messages, **more: str(shipped.apply_chat_template(messages, tokenize=False, **more)))
+    return lambda messages, **more: str(shipped.apply_chat_template(messages, tokenize=False, **more))
 
 
 def _no_processor(model_args: Any, template: str) -> PermanentError:
@@ -200,7 +218,7 @@ def _no_processor(model_args: Any, template: str) -> PermanentError:
 class Encoder:
     """LLaMA-Factory's processor for supervised fine-tuning, with a meter: called with groups of rows."""
 
-    def __init__(self, processor: Any, form: ChatForm, *, seed: int) -> None:
+    def __init__(self, processor: Any, form: ChatForm, render: parity.Render | None, *, seed: int) -> None:
         self.seed = seed
         self.each_evaluation_set = bool(processor.data_args.eval_on_each_dataset)
         # With packing LLaMA-Factory keeps a token of it for itself.
@@ -213,6 +231,8 @@ class Encoder:
         self._full: list[int] = []
         self._encode_row = processor._encode_data_example
         self._form = form
+        self.default_system = form.defaults.system
+        self._render = render
         processor._encode_data_example = self._measure_row
         processor.template.encode_multiturn = self._measure_turns
         plugin = processor.template.mm_plugin
@@ -274,6 +294,11 @@ class Encoder:
             full = self._measures[-1]["full"]
             samples.append(preview.sample(decode, dataset=dataset, place=place, encoded=encoded, full=full))
         return samples
+
+    def compare(self, found: Parity, rows: dict[str, list[Any]]) -> None:
+        """Count rows of the normal form that the model's chat template writes otherwise; none where it has none."""
+        if self._render is not None and not self._data_args.mask_history:
+            parity.Comparison(self._form, self._tokenizer, self._render).add(found, rows)
 
     def _measure_turns(self, _tokenizer: Any, *positional: Any, **named: Any) -> Any:
         pairs = self._form.encode(self._tokenizer, *positional, **named)

@@ -63,7 +63,7 @@ def main(context: StageContext) -> Result:
     deepspeed_config.install(run)
     clock.lap("checked " + ", ".join(f"{count} rows of {name}" for name, count in normalised.rows.items()))
     forbid_hub_access()
-    counts, limits = tokenise(context, run, train_arguments, template)
+    counts, limits, trained = tokenise(context, run, train_arguments, template)
     clock.lap(f"tokenised {counts['samples']} samples, {counts['tokens']} tokens")
     # Rows first: they are more often what is wrong, and only the first warnings are shown.
     warnings = normalised.warnings + of_the_model + limits
@@ -85,6 +85,7 @@ def main(context: StageContext) -> Result:
             "inputs": inputs,
             "configDigest": digest,
             "template": template,
+            **trained,
             "rows": normalised.rows,
             "warnings": warnings,
             "seconds": clock.total(),
@@ -96,11 +97,14 @@ def main(context: StageContext) -> Result:
 
 def tokenise(
     context: StageContext, run: Run, train_arguments: Mapping[str, Any], template: str
-) -> tuple[dict[str, Any], list[str]]:
-    """Counts and lengths of the tokenised data, and warnings. From here on torch and LLaMA-Factory are imported."""
+) -> tuple[dict[str, Any], list[str], dict[str, Any]]:
+    """Counts and lengths of the tokenised data, warnings, and what the merge will tell of the training's form.
+
+    From here on torch and LLaMA-Factory are imported.
+    """
     from qwensft_trainer.data import tokenization
 
-    lengths, warnings = tokenization.tokenise(run, train_arguments, template, scratch=context.scratch)
+    lengths, warnings, system, found = tokenization.tokenise(run, train_arguments, template, scratch=context.scratch)
     train = lengths.pop(tokenization.TRAIN)
     counts = train.metrics()
     if lengths:
@@ -110,7 +114,7 @@ def tokenise(
             f"{train.truncated} of {train.samples} samples are longer than spec.training.cutoffLen "
             f"({train_arguments.get('cutoff_len')} tokens) and are cut; the longest has {train.longest}"
         )
-    return counts, warnings
+    return counts, warnings, {"system": system, "templateParity": found.document()}
 
 
 def _refuse_other_results(run: Run, digest: str) -> None:

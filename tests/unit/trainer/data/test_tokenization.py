@@ -104,7 +104,7 @@ class Processor:
 def processor(monkeypatch: pytest.MonkeyPatch) -> Processor:
     chosen = Processor()
     form = ChatForm(chosen.template, "qwen", Defaults.of(chosen.template), thinks=True)
-    monkeypatch.setattr(tokenization, "_load_encoder", lambda *_: Encoder(chosen, form, seed=42))
+    monkeypatch.setattr(tokenization, "_load_encoder", lambda *_: Encoder(chosen, form, None, seed=42))
     return chosen
 
 
@@ -113,10 +113,10 @@ def rows(count: int, **more: Any) -> list[dict[str, Any]]:
 
 
 def tokenised(scene: Scene) -> dict[str, Lengths]:
-    return with_warnings(scene)[0]
+    return with_warnings(scene).lengths
 
 
-def with_warnings(scene: Scene) -> tuple[dict[str, Lengths], list[str]]:
+def with_warnings(scene: Scene) -> tokenization.Tokenised:
     run = scene.run
     write_normalised(run, dataset_source.provide(run), Thinking("qwen3"))
     return tokenization.tokenise(run, scene.train, "qwen3", scratch=scene.root / "scratch")
@@ -260,7 +260,7 @@ def test_evaluation_sets_are_joined_whole_however_the_training_data_is_mixed(sce
     evaluated(scene)
     scene.add_dataset("support", rows(6), weight=1)
     scene.add_dataset("manual", rows(9), weight=5)
-    lengths, (warning,) = with_warnings(scene)
+    lengths, (warning,), *_ = with_warnings(scene)
     assert lengths[VALIDATION].samples == 4 + 2
     lost = 6 + 9 - lengths[TRAIN].samples
     assert warning == (
@@ -284,7 +284,7 @@ def test_mixed_datasets_have_the_samples_their_strategy_promises(scene: Scene, s
     scene.document["mixing"] = {"strategy": strategy}
     scene.add_dataset("support", rows(20), sampleCount=6)
     scene.add_dataset("manual", rows(9))
-    lengths, warnings = with_warnings(scene)
+    lengths, warnings, *_ = with_warnings(scene)
     assert lengths[TRAIN].samples == samples
     assert bool(warnings) == (strategy == "interleave_under")
 

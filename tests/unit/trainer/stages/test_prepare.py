@@ -34,10 +34,10 @@ def tokenised(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The calls of tokenise, which leaves a directory as the real one does."""
     calls: list[Any] = []
 
-    def tokenise(*arguments: Any) -> tuple[dict[str, Any], list[str]]:
+    def tokenise(*arguments: Any) -> tuple[dict[str, Any], list[str], dict[str, Any]]:
         calls.append(arguments)
         (scene.run_directory / "data" / "tokenized").mkdir(parents=True, exist_ok=True)
-        return dict(COUNTS), ["2 of 3 samples are cut"]
+        return dict(COUNTS), ["2 of 3 samples are cut"], {}
 
     monkeypatch.setattr(prepare, "tokenise", tokenise)
     monkeypatch.setattr(prepare, "forbid_hub_access", lambda: None)
