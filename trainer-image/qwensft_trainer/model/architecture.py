@@ -96,7 +96,7 @@ class Architecture:
 
     @cached_property
     def linear_modules(self) -> frozenset[str]:
-        """Names of the linear layers that LoRA can reach, the output layer included."""
+        """Names of the linear layers that LoRA can reach, the output layer included where it is one of its own."""
         return frozenset(
             name
             for name in self.modules
@@ -104,6 +104,7 @@ class Architecture:
             and _EXPERTS not in name
             and not (self.experts and name.endswith(_ROUTER))
             and not _is_named(name, _EMBEDDINGS)
+            and not (self.tied and _is_named(name, _HEAD))
         )
 
     def is_vision(self, name: str) -> bool:

@@ -31,6 +31,12 @@ def _lora_targets(job: CheckedJob) -> Iterator[str]:
                 "weights of this model: transformers 5 keeps them out of LoRA's reach"
             )
         return
+    if job.model.tied and "lm_head" in targets:
+        raise invalid_config(
+            f"spec.tuning.lora.targets: lm_head of {job.run.model.name} is its input embeddings (tie_word_embeddings), "
+            "and an adapter of the one would change the other. Remove it from targets, or name lm_head and "
+            "embed_tokens in spec.tuning.lora.additionalTargets."
+        )
     unmatched = [target for target in targets if not any(_matches(job, name, target) for name in reachable)]
     if unmatched:
         reason = " (experts are out of LoRA's reach in transformers 5)" if job.model.experts else ""

@@ -8,63 +8,13 @@ from typing import Any
 
 import pytest
 
-from qwensft_trainer.contract.errors import PermanentError
-from qwensft_trainer.model.checks import chain as model_checks
-from qwensft_trainer.model.checks import checked_job
-
 from ... import models
 from ...conftest import Scene
+from .judging import model, refusal, warnings, zero
 
 GPTQ = {"quantization_config": {"quant_method": "gptq", "bits": 4}}
 FP8 = {"quantization_config": {"quant_method": "fp8"}}
 BNB = {"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}
-
-
-@pytest.fixture(autouse=True)
-def packages(monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    """The optional packages of the image; tests may add to them or take away."""
-    there = {"bitsandbytes", "liger_kernel"}
-    for module in (model_checks, checked_job):
-        monkeypatch.setattr(module, "has_package", lambda name: name in there)
-    monkeypatch.setattr("qwensft_trainer.model.checks.quantization.has_package", lambda name: name in there)
-    return there
-
-
-@pytest.fixture
-def job(scene: Scene) -> Scene:
-    """A LoRA run on Qwen3 on accelerators."""
-    models.write(scene.root / "model", "qwen3")
-    scene.document["accelerator"] = {"count": 8}
-    scene.document["model"]["template"] = None
-    scene.train |= {"finetuning_type": "lora", "lora_target": "q_proj,v_proj", "cutoff_len": 2048}
-    return scene
-
-
-def model(job: Scene, model_type: str, **options: Any) -> None:
-    for path in (job.root / "model").iterdir():
-        path.unlink()
-    models.write(job.root / "model", model_type, **options)
-
-
-def warnings(job: Scene) -> list[str]:
-    found = model_checks.check(job.run, job.train)
-    assert all(len(warning) <= 300 for warning in found)  # what a termination message has room for
-    return found
-
-
-def refusal(job: Scene, reason: str = "InvalidConfig") -> str:
-    with pytest.raises(PermanentError) as caught:
-        warnings(job)
-    assert caught.value.reason == reason
-    return caught.value.message
-
-
-def zero(job: Scene, stage: int) -> None:
-    job.document["deepspeed"] = {"stage": stage, "config": "/etc/qwensft/deepspeed.json"}
-
-
-def quantize(job: Scene, *, bits: int = 4, method: str = "bnb", **more: Any) -> None:
-    job.document["tuning"] = {"method": "lora", "quantization": {"bits": bits, "method": method}} | more
 
 
 def test_an_ordinary_job_passes_without_a_word(job: Scene) -> None:
@@ -127,114 +77,6 @@ class TestVision:
         assert "q_proj, v_proj matches no module" in refusal(job)
 
 
-class TestQuantisedBase:
-    @pytest.mark.parametrize("method", ["full", "freeze"])
-    def test_its_weights_are_not_trained(self, job: Scene, method: str) -> None:
-        model(job, "qwen3", **FP8)
-        job.document["tuning"] = {"method": method}
-        message = refusal(job, "InvalidModel")
-        assert "is quantised already (fp8, by config.json)" in message
-        assert "bf16 model" in message
-
-    def test_it_is_not_quantised_again(self, job: Scene) -> None:
-        model(job, "qwen3", **BNB)
-        quantize(job)
-        assert "cannot be quantised again" in refusal(job)
-
-    def test_an_adapter_trains_on_it_when_its_package_is_there(self, job: Scene, packages: set[str]) -> None:
-        model(job, "qwen3", **GPTQ)
-        message = refusal(job)
-        assert "needs gptqmodel and optimum, absent here" in message
-        assert "spec.worker.image" in message
-        packages.update({"gptqmodel", "optimum"})
-        assert warnings(job) == []
-
-    def test_awq_needs_what_llama_factory_and_what_transformers_ask_for(self, job: Scene, packages: set[str]) -> None:
-        model(job, "qwen3", quantization_config={"quant_method": "awq", "bits": 4})
-        packages.add("awq")
-        assert "needs gptqmodel, absent here" in refusal(job)
-        packages.add("gptqmodel")
-        assert warnings(job) == []
-
-    def test_it_is_not_merged_with_an_adapter(self, job: Scene) -> None:
-        model(job, "qwen3", **BNB)
-        assert warnings(job) == []
-        job.document["mergePlanned"] = True
-        message = refusal(job, "InvalidModel")
-        assert "bf16 base" in message
-        assert "spec.merge.enabled" in message
-        with pytest.raises(PermanentError, match="bf16 base"):
-            model_checks.require_mergeable(job.run)
-
-    def test_a_plain_base_is_mergeable(self, job: Scene) -> None:
-        job.document["mergePlanned"] = True
-        assert warnings(job) == []
-        model_checks.require_mergeable(job.run)
-
-    @pytest.mark.parametrize(
-        ("change", "expected"),
-        [
-            ({"tuning": {"method": "lora", "pissa": True}}, "pissa needs the bf16 model"),
-            ({"tuning": {"method": "lora", "dora": True}}, "DoRA needs a bf16 or bitsandbytes model"),
-            ({"deepspeed": {"stage": 3, "config": "/etc/ds.json"}}, "ZeRO-3 cannot shard"),
-        ],
-    )
-    def test_what_does_not_work_on_it_is_refused(self, job: Scene, change: dict[str, Any], expected: str) -> None:
-        model(job, "qwen3", **GPTQ)
-        job.document |= change
-        assert expected in refusal(job)
-
-    def test_its_vocabulary_does_not_grow(self, job: Scene) -> None:
-        model(job, "qwen3", **FP8)
-        job.train["resize_vocab"] = True
-        assert "spec.model.addTokens" in refusal(job)
-
-
-class TestQuantisation:
-    def test_bnb_passes(self, job: Scene) -> None:
-        quantize(job)
-        assert warnings(job) == []
-
-    @pytest.mark.parametrize(("method", "bits"), [("hqq", 4), ("eetq", 8)])
-    def test_a_package_that_the_image_lacks_is_named(
-        self, job: Scene, packages: set[str], method: str, bits: int
-    ) -> None:
-        quantize(job, bits=bits, method=method)
-        message = refusal(job)
-        for part in (f"needs {method}", "spec.tuning.quantization.method to bnb", "spec.worker.image"):
-            assert part in message
-        packages.update({method, "kernels"})
-        assert warnings(job) == []
-
-    @pytest.mark.parametrize("model_type", ["qwen2_moe", "qwen3_moe", "qwen3_next", "qwen3_vl_moe", "qwen3_5_moe"])
-    def test_mixtures_of_experts_gain_nothing(self, job: Scene, model_type: str) -> None:
-        model(job, model_type)
-        quantize(job)
-        message = refusal(job)
-        assert "mixture of experts" in message
-        assert "spec.tuning.method to lora" in message
-
-    @pytest.mark.parametrize(("method", "bits"), [("bnb", 8), ("hqq", 4), ("eetq", 8)])
-    def test_zero_3_takes_4_bit_bnb_only(self, job: Scene, method: str, bits: int) -> None:
-        quantize(job, bits=bits, method=method)
-        zero(job, 3)
-        assert f"not with {bits}-bit {method}" in refusal(job)
-        quantize(job)
-        assert warnings(job) == []
-
-    def test_dora_takes_bnb_only(self, job: Scene) -> None:
-        quantize(job, method="hqq", dora=True)
-        assert "set spec.tuning.quantization.method to bnb" in refusal(job)
-        quantize(job, dora=True)
-        assert warnings(job) == []
-
-    @pytest.mark.parametrize(("argument", "field"), [("fp8", "extraArguments.fp8"), ("resize_vocab", "addTokens")])
-    def test_what_does_not_go_with_it_is_refused(self, job: Scene, argument: str, field: str) -> None:
-        quantize(job)
-        job.train[argument] = True
-        assert field in refusal(job)
-
-
 class TestDeepSpeed:
     @pytest.mark.parametrize(
         ("argument", "field"),
@@ -285,72 +127,6 @@ class TestDeepSpeed:
         assert warnings(job) == []
         zero(job, 3)
         assert "ZeRO-2 is the safer choice" in warnings(job)[0]
-
-
-class TestModules:
-    def test_a_target_that_matches_nothing_is_named_with_what_there_is(self, job: Scene) -> None:
-        job.train["lora_target"] = "q_proj,query,W_pack"
-        message = refusal(job)
-        assert "spec.tuning.lora.targets: query, W_pack matches no module" in message
-        assert "down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj" in message
-
-    @pytest.mark.parametrize("target", ["all", "self_attn.q_proj", "gate_proj, o_proj"])
-    def test_targets_match_by_the_end_of_the_name(self, job: Scene, target: str) -> None:
-        job.train["lora_target"] = target
-        assert warnings(job) == []
-
-    def test_experts_are_out_of_reach(self, job: Scene) -> None:
-        model(job, "qwen3_moe")
-        job.train["lora_target"] = "q_proj,up_proj"
-        assert "up_proj matches no module" in refusal(job)
-        job.train["lora_target"] = "all"
-        (warning,) = warnings(job)
-        assert "k_proj, o_proj, q_proj, v_proj, but not the experts" in warning
-
-    def test_additional_targets_exist(self, job: Scene) -> None:
-        job.train["additional_target"] = "embed_token"
-        message = refusal(job)
-        assert "embed_token is no module" in message
-        assert "embed_tokens" in message
-
-    def test_additional_targets_on_tied_embeddings_are_a_warning(self, job: Scene) -> None:
-        job.train["additional_target"] = "embed_tokens,lm_head"
-        assert "additional target embed_tokens and lm_head" in warnings(job)[0]
-        model(job, "qwen3", head=True)
-        assert warnings(job) == []
-
-    def test_new_tokens_need_their_rows_trained(self, job: Scene) -> None:
-        model(job, "qwen3", head=True)
-        job.train |= {"resize_vocab": True, "additional_target": "norm"}
-        assert "contain embed_tokens and lm_head" in refusal(job)
-        job.train["additional_target"] = "norm,embed_tokens,lm_head"
-        assert warnings(job) == []
-
-    def test_no_more_layers_are_trained_than_there_are(self, job: Scene) -> None:
-        job.document["tuning"] = {"method": "freeze"}
-        for count in (2, -2):
-            job.train["freeze_trainable_layers"] = count
-            assert warnings(job) == []
-        job.train["freeze_trainable_layers"] = -3
-        message = refusal(job)
-        assert "trainableLayers is 3" in message
-        assert "has 2 layers" in message
-
-    @pytest.mark.parametrize(
-        ("argument", "good", "there"),
-        [
-            ("freeze_trainable_modules", "mlp,self_attn", "all, input_layernorm, mlp, self_attn"),
-            ("freeze_extra_modules", "embed_tokens", "embed_tokens, norm"),
-        ],
-    )
-    def test_modules_to_train_exist(self, job: Scene, argument: str, good: str, there: str) -> None:
-        job.document["tuning"] = {"method": "freeze"}
-        job.train[argument] = good
-        assert warnings(job) == []
-        job.train[argument] = f"{good},attention"
-        message = refusal(job)
-        assert "attention is no such module" in message
-        assert f"There are {there}." in message
 
 
 def test_samples_beyond_the_models_positions_are_a_warning(job: Scene) -> None:
