@@ -50,6 +50,7 @@ class RowEntry(Entry):
     core: bool = False
     shows: list[str]
     model: str
+    both_engines: bool = False
     spec: dict[str, Any]
     expect: Expected
 
@@ -64,6 +65,7 @@ class Row:
     model: str
     job: Job
     expected: Expected
+    both_engines: bool = False
 
     @property
     def method(self) -> str:
@@ -107,5 +109,11 @@ def _row(entry: RowEntry, base: Job, model: Job) -> Row:
     if not job["spec"]["model"]["source"]:
         job["spec"]["model"]["source"] = {"volume": {"claimName": "base-models", "path": entry.model}}
     return Row(
-        name=entry.name, core=entry.core, shows=tuple(entry.shows), model=entry.model, job=job, expected=entry.expect
+        name=entry.name,
+        core=entry.core,
+        shows=tuple(entry.shows),
+        model=entry.model,
+        job=job,
+        expected=entry.expect,
+        both_engines=entry.both_engines,
     )

@@ -26,12 +26,16 @@ RUN_TIMEOUT = CHECK_TIMEOUT = 1800.0
 
 @dataclass(frozen=True)
 class Result:
-    """How a row's run ended: the job as it was then, what its rank 0 wrote, and why it failed or hung if so."""
+    """How a row's run ended: the job as it was then, what its rank 0 wrote, and why it failed or hung if so.
+
+    `again` is the job after it was merged once more by the other engine, for rows of both.
+    """
 
     row: Row
     job: Job
     log: str
     failure: str
+    again: Job | None = None
 
     @property
     def status(self) -> dict[str, Any]:
@@ -82,7 +86,16 @@ class Matrix:
         if follow.condition(job, "Succeeded")["status"] != "True":
             return Result(row=row, job=job, log="", failure=follow.explain(self.runs.kubectl, job))
         pods = self.runs.pods(row.name, "train", attempt=job["status"]["stages"]["train"]["attempt"])
-        return Result(row=row, job=job, log=self.runs.log(pods[0]), failure="")
+        log = self.runs.log(pods[0])
+        try:
+            again = self._merged_again(row) if row.both_engines else None
+        except QuickstartError as hung:
+            return Result(row=row, job=job, log=log, failure=str(hung))
+        return Result(row=row, job=job, log=log, failure="", again=again)
+
+    def _merged_again(self, row: Row) -> Job:
+        self.runs.patch(row.name, {"merge": {"engine": "llamafactory", "path": "by-llamafactory"}})
+        return self.runs.to_the_end(row.name, RUN_TIMEOUT).last
 
     def _check(self, results: Iterable[Result]) -> dict[str, Any]:
         jobs = []
@@ -91,7 +104,10 @@ class Matrix:
             run = outputs["merged"].removesuffix("/merged")
             base = f"/model/{result.row.model}"
             tokens = json.dumps(result.row.expected.tokens)
-            jobs.append({"name": result.row.name, "base": base, "run": run, "tokens": tokens, **outputs})
+            again = f"{run}/by-llamafactory" if result.again else ""
+            jobs.append(
+                {"name": result.row.name, "base": base, "run": run, "tokens": tokens, "again": again, **outputs}
+            )
         printed = run_script(
             self.ready.kubectl,
             self.runs.namespace,

@@ -132,6 +132,24 @@ def test_exactly_the_tensors_that_were_to_be_trained_have_changed(row: Row, resu
     assert [name for name in found["changed"] if not anything.search(name)] == []
 
 
+@for_rows(lambda row: not row.both_engines)
+def test_what_stands_beside_the_weights_is_the_bases_but_for_what_is_said(
+    row: Row, result: Result, matrix: Matrix
+) -> None:
+    # The indexes of files that hold more or other tensors follow from these.
+    assert set(matrix.checked(row.name)["unsaid"]) <= {"model.safetensors.index.json"}
+
+
+@for_rows(lambda row: row.both_engines)
+def test_both_engines_make_the_same_of_one_training(row: Row, result: Result, matrix: Matrix) -> None:
+    assert result.again is not None
+    assert follow.condition(result.again, "Succeeded")["status"] == "True", result.again["status"]
+    found = matrix.checked(row.name)["engines"]
+    assert (found["engine"], found["files"], found["tensors"]) == ("llamafactory", True, [])
+    # LLaMA-Factory adds in the base's own format, and rounds twice.
+    assert found["furthest"] <= (1e-5 if matrix.checked(row.name)["base_dtype"] == "torch.float32" else 2**-7)
+
+
 @for_rows(lambda row: row.expected.adapter)
 def test_the_adapter_is_the_one_asked_for(row: Row, result: Result, matrix: Matrix) -> None:
     configuration = matrix.checked(row.name)["adapter"]

@@ -81,6 +81,35 @@ def differing(base: Path, merged: Path) -> dict[str, list[str]]:
     }
 
 
+def unsaid(base: Path, merged: Path) -> list[str]:
+    """Files beside the weights that are not the base's, though the record of the merge does not name them."""
+    record = json.loads((merged.parent / "merge.json").read_text())
+    told = {line.partition(":")[0] for line in record["differs"]} | {"qwensft-manifest.json"}
+    beside = [path for path in merged.iterdir() if path.suffix != ".safetensors" and path.name not in told]
+    return sorted(
+        path.name
+        for path in beside
+        if not (base / path.name).is_file() or path.read_bytes() != (base / path.name).read_bytes()
+    )
+
+
+def engines(one: Path, other: Path) -> dict[str, Any]:
+    """How far the results of the two engines are apart: files, and the largest difference relative to a tensor's."""
+    before, after = tensors(one), tensors(other)
+    furthest = {
+        name: float((tensor.float() - after[name].float()).abs().max() / tensor.float().abs().max().clamp_min(1e-30))
+        for name, tensor in before.items()
+        if name in after and after[name].shape == tensor.shape
+    }
+    names = [sorted(path.name for path in directory.iterdir()) for directory in (one, other)]
+    return {
+        "files": names[0] == names[1],
+        "engine": json.loads((other.parent / "merge.json").read_text())["engine"],
+        "tensors": sorted(set(before) ^ set(furthest) | set(after) ^ set(furthest)),
+        "furthest": max(furthest.values()),
+    }
+
+
 def look_at(job: dict[str, str]) -> dict[str, Any]:
     base, merged = Path(job["base"]), Path(job["merged"])
     tokenizer = AutoTokenizer.from_pretrained(merged)
@@ -101,6 +130,10 @@ def look_at(job: dict[str, str]) -> dict[str, Any]:
         "files": sorted(str(path) for path in (Path(job["run"]) / "train").rglob("*") if path.is_file()),
         "prepared": json.loads((Path(job["run"]) / "prepare.json").read_text()),
     }
+    if job["again"]:
+        found["engines"] = engines(merged, Path(job["again"]))
+    else:
+        found["unsaid"] = unsaid(base, merged)
     if "adapter" in job:
         if base_model.get_input_embeddings().num_embeddings != words:
             base_model.resize_token_embeddings(words)
