@@ -65,10 +65,20 @@ test-templates: setup ## trained tokens against the chat templates that the mode
 	@$(CLUSTER_ENV)
 	$(BIN)/pytest tests/templates
 
+.PHONY: test-readers
+test-readers: setup ## merged models in transformers 4, 5 and llama.cpp (built once, which takes some 10 min)
+	@$(CLUSTER_ENV)
+	$(BIN)/pytest tests/readers
+
 .PHONY: bench-prepare
 bench-prepare: setup ## the prepare stage beside LLaMA-Factory's own preprocessing: rows/s, MB/s, peak memory
 	@$(CLUSTER_ENV)
 	$(BIN)/python -m benchmarks.prepare $(BENCH_OPTIONS)
+
+.PHONY: bench-merge
+bench-merge: setup ## merge engines and verification beside llamafactory-cli export: wall time, peak memory, bytes
+	@$(CLUSTER_ENV)
+	$(BIN)/python -m benchmarks.merge $(BENCH_OPTIONS)
 
 .PHONY: lint
 lint: venv generate-check ## ruff, mypy, import-linter, shellcheck, hadolint, gofmt, helm lint, CRD drift
