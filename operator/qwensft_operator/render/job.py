@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from qwensft.api.v1alpha1 import EXIT_PERMANENT, INTERFACE_ENVIRONMENT, METRICS_PORT, QwenSFTJob, Stage
+from qwensft.api.v1alpha1 import EXIT_PERMANENT, INTERFACE_ENVIRONMENT, METRICS_PORT, QwenSFTJob, Stage, parse_quantity
 from qwensft.estimate.architectures import known
 from qwensft.estimate.merging import merge_memory
 from qwensft_operator.render.names import child_name, metadata, service_name
@@ -124,7 +124,13 @@ def _merge_resources(job: QwenSFTJob) -> dict[str, Any]:
     if merge.engine == "llamafactory":
         return job.spec.worker.resources.document() if job.spec.worker.resources else {}
     needed = merge_memory(known(job.spec.model.name), logits=merge.verify == "full")
-    return {"requests": {"cpu": "1", "memory": f"{math.ceil(needed / 2**30)}Gi"}}
+    resources: dict[str, Any] = {"requests": {"cpu": "1", "memory": f"{math.ceil(needed / 2**30)}Gi"}}
+    worker = job.spec.worker.resources
+    limit = (worker.limits or {}).get("memory") if worker else None
+    # Where quotas ask for limits, the worker has one; an image of an earlier version takes what the worker has.
+    if limit is not None and parse_quantity(limit) >= needed:
+        resources["limits"] = {"memory": limit}
+    return resources
 
 
 def _placement(job: QwenSFTJob, resources: dict[str, Any], *, accelerated: bool = False) -> Placement:

@@ -93,10 +93,16 @@ def test_preparing_never_holds_an_accelerator() -> None:
 
 def test_a_merge_asks_for_what_streaming_and_its_verification_need() -> None:
     worker = {"resources": {"limits": {"memory": "64Gi"}}}
-    assert container(job(worker=worker), "merge")["resources"] == {"requests": {"cpu": "1", "memory": "8Gi"}}
+    assert container(job(), "merge")["resources"] == {"requests": {"cpu": "1", "memory": "8Gi"}}
     tensors = container(job(worker=worker, merge={"verify": "tensors"}), "merge")["resources"]["requests"]
     assert tensors == {"cpu": "1", "memory": "7Gi"}
     assert container(job(EVERYTHING), "merge")["resources"] == {"limits": {"memory": "32Gi"}}
+
+
+@pytest.mark.parametrize(("limit", "taken"), [("64Gi", {"memory": "64Gi"}), ("4Gi", None)])
+def test_a_merge_may_take_as_much_memory_as_a_worker(limit: str, taken: Any) -> None:
+    worker = {"resources": {"limits": {"memory": limit}}}
+    assert container(job(worker=worker), "merge")["resources"].get("limits") == taken
 
 
 def test_a_merge_by_llamafactory_takes_the_workers_resources_without_the_accelerator() -> None:
