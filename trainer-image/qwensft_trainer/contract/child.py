@@ -78,6 +78,6 @@ def _ended(exit_code: int | None) -> StageError:
         return StageError(
             "OutOfMemory",
             "The process that merges or verifies was killed, mostly for want of memory: raise memory in "
-            "spec.merge.resources.limits.",
+            "requests and limits of spec.merge.resources.",
         )
     return StageError("MergeFailed", f"The process that merges or verifies ended with exit code {exit_code}.")

@@ -14,6 +14,13 @@ _SPECIAL = "additional_special_tokens"
 Token = Mapping[str, Any]  # an entry of "added_tokens" in tokenizer.json: id, content, special, ...
 
 
+def are_listed(base: Path) -> bool:
+    """Whether any of the base's files lists added tokens: vocab.json and merges.txt alone do not."""
+    config = files.read_json_object(base / "tokenizer_config.json") or {}
+    alone = isinstance(config.get("added_tokens_decoder"), dict) or (base / "added_tokens.json").is_file()
+    return alone or (base / "tokenizer.json").is_file()
+
+
 def added(base: Path, trained: Path) -> list[Token]:
     """The tokens, in the order of their ids, that `trained` has and `base` has not.
 

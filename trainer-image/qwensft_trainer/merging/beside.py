@@ -23,6 +23,7 @@ _NOTICES = ("LICENSE", "NOTICE")
 _INDEX = ".index.json"
 _WEIGHTS = (".safetensors", ".bin", ".gguf", ".pt", ".pth", _INDEX)
 _TEMPLATE = "chat_template.jinja"
+_TOKENIZER = "tokenizer.json"
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,9 @@ class Changed:
     """What training and the merge have changed beside the weights.
 
     `dtype` is bf16, fp16 or fp32 where spec.merge.dtype names one, `rows` the number of the embeddings' where there
-    are others than in the base. `template` is LLaMA-Factory's name, `system` the system prompt of conversations
-    without one. `tokenizer` is the directory of the trained tokenizer where tokens were added.
+    are others than in the base. `template` is LLaMA-Factory's name. `system` is the system prompt of conversations
+    without one, None where it is not known. `tokenizer` is the directory of the trained tokenizer, where tokens were
+    added.
     """
 
     dtype: str | None
@@ -40,7 +42,7 @@ class Changed:
     template: str
     thinking: bool
     tokenizer: Path | None
-    system: str = ""
+    system: str | None = ""
 
     @property
     def answers_at_once(self) -> bool:
@@ -60,8 +62,15 @@ def write(base: Path, merged: Path, changed: Changed) -> list[str]:
         if why:
             edited[_TEMPLATE] = text
             told.append(_line(_TEMPLATE, why))
-    run_by_ollama = modelfile.modelfile(changed.template, thinking=changed.thinking, system=changed.system)
+    run_by_ollama = (
+        None
+        if changed.system is None
+        else modelfile.modelfile(changed.template, thinking=changed.thinking, system=changed.system)
+    )
     _clear(merged)
+    if changed.tokenizer is not None and not added_tokens.are_listed(base):
+        shutil.copyfile(changed.tokenizer / _TOKENIZER, merged / _TOKENIZER)
+        told.append(_line(_TOKENIZER, ["added tokens; the base has no list of any"]))
     for path in _companions(base):
         if path.name in edited:
             (merged / path.name).write_bytes(edited[path.name])
@@ -71,6 +80,11 @@ def write(base: Path, merged: Path, changed: Changed) -> list[str]:
         (merged / modelfile.FILE_NAME).write_text(run_by_ollama, encoding="utf-8")
         told.append(_line(modelfile.FILE_NAME, ["for Ollama"]))
     return told
+
+
+def missing(base: Path, merged: Path) -> list[str]:
+    """Names of files of the base that should stand beside the weights and do not, as when somebody took them away."""
+    return [path.name for path in _companions(base) if not (merged / path.name).is_file()]
 
 
 def _edits(base: Path, changed: Changed) -> Mapping[str, list[Edit]]:
@@ -92,7 +106,8 @@ def _edits(base: Path, changed: Changed) -> Mapping[str, list[Edit]]:
     if changed.answers_at_once:
         edits["tokenizer_config.json"].append(thinking.in_json)
         edits["chat_template.json"].append(thinking.in_json)
-    tokens = added_tokens.added(base, changed.tokenizer) if changed.tokenizer else []
+    listed = changed.tokenizer is not None and added_tokens.are_listed(base)
+    tokens = added_tokens.added(base, changed.tokenizer) if changed.tokenizer and listed else []
     if tokens:
         edits["tokenizer.json"].append(partial(added_tokens.in_tokenizer, tokens=tokens))
         edits["tokenizer_config.json"].append(partial(added_tokens.in_config, tokens=tokens))

@@ -9,7 +9,9 @@ ADR 0092 says why.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
+import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -38,6 +40,7 @@ _COPIED = 2 << 20
 _WRITTEN_BACK = 64 << 20
 """Bytes after which the disk is to begin writing: what the system still holds at the end is waited for."""
 _MOST_THREADS = 6
+_OF_NFS = ".nfs"  # a file that is deleted while somebody holds it open
 _AHEAD = 2  # blocks of each thread
 
 Written = dict[str, dict[str, Any]]
@@ -103,7 +106,9 @@ def _kept(directory: Path, digest: str, names: set[str]) -> Written:
         entry = completed.get(path.name) if path.name in names else None
         if entry is not None and files.sha256_of_file(path) == entry["sha256"]:
             kept[path.name] = entry
-        elif path.name != JOURNAL or not completed:
+        elif path.is_dir():
+            shutil.rmtree(path)
+        elif (path.name != JOURNAL or not completed) and not path.name.startswith(_OF_NFS):
             path.unlink()
     return kept
 
@@ -128,17 +133,10 @@ def _of_step(step: Step, source: _Source) -> Iterator[Block]:
         for start in range(0, step.size, _COPIED):
             yield partial(source.read, step.source, start, min(_COPIED, step.size - start))
         return
-    rows, columns = (step.shape[0], _columns(step.shape)) if step.shape else (1, 1)
+    rows, columns = step.shape if step.change is not None else (math.prod(step.shape), 1)
     at_once = max(1, _BLOCK_NUMBERS // max(1, columns))
     for first in range(0, rows, at_once):
         yield partial(_computed, step, source, first, min(rows, first + at_once), columns)
-
-
-def _columns(shape: tuple[int, ...]) -> int:
-    count = 1
-    for length in shape[1:]:
-        count *= length
-    return count
 
 
 def _computed(step: Step, source: _Source, first: int, end: int, columns: int) -> memoryview:

@@ -6,6 +6,7 @@ directory never sees half a model, and an older one stays until the new one is c
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from qwensft_trainer.base.log import log
 from qwensft_trainer.contract import arguments, workspace
 from qwensft_trainer.contract.child import call
 from qwensft_trainer.contract.config import Merge, Run, load_arguments, load_run
-from qwensft_trainer.contract.errors import PermanentError, invalid_config
+from qwensft_trainer.contract.errors import PermanentError, StageError, invalid_config
 from qwensft_trainer.contract.stage import PROGRESS_FILE, Result, StageContext
 from qwensft_trainer.merging import beside, engines, figures
 from qwensft_trainer.merging import files as merged_files
@@ -69,24 +70,14 @@ def main(context: StageContext) -> Result:
     progress = context.scratch / PROGRESS_FILE
     progress.unlink(missing_ok=True)
     metrics_server.start(context.metrics_port, figures.figures(progress))
-    trust = bool(export_arguments.get("trust_remote_code"))
-    try:
-        made = engines.make(
-            run,
-            merge,
-            export_arguments,
-            trained=trained,
-            directory=partial,
-            digest=inputs,
-            progress=progress,
+    made, told, checks = _verified_files(
+        run, merge, export_arguments, trained=trained, partial=partial, inputs=inputs, progress=progress
+    )
+    if lost := beside.missing(run.model.path, partial):
+        raise StageError(
+            "MergeFailed",
+            f"{', '.join(lost[:3])} vanished from {partial}: another pod writes there, perhaps on a lost node.",
         )
-        told = beside.write(run.model.path, partial, _changed(run, merge, export_arguments, made, trained))
-        for line in told:
-            log(line)
-        checks = _verify(run, merge, trained, partial, made, trust=trust)
-    except PermanentError:
-        shutil.rmtree(partial, ignore_errors=True)  # a refused model is of no use and as large as the base
-        raise
     merged_files.write_manifest(partial, made.written)
     files.replace_directory(partial, merge.directory)
     output = merged_files.output_of(merge.directory, context.workspace) or {}
@@ -109,6 +100,35 @@ def main(context: StageContext) -> Result:
     return Result(message, metrics, {"merged": output})
 
 
+def _verified_files(
+    run: Run,
+    merge: Merge,
+    export_arguments: Mapping[str, Any],
+    *,
+    trained: Path,
+    partial: Path,
+    inputs: str,
+    progress: Path,
+) -> tuple[Made, list[str], dict[str, Any]]:
+    """Make and verify the model in `partial`; what differs from the base's files, and what was found, too."""
+    try:
+        made = engines.make(
+            run, merge, export_arguments, trained=trained, directory=partial, digest=inputs, progress=progress
+        )
+        told = beside.write(run.model.path, partial, _changed(run, merge, export_arguments, made, trained))
+        for line in told:
+            log(line)
+        checks = _verify(run, merge, trained, partial, made, trust=bool(export_arguments.get("trust_remote_code")))
+    except PermanentError:
+        shutil.rmtree(partial, ignore_errors=True)  # a refused model is of no use and as large as the base
+        raise
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            shutil.rmtree(partial, ignore_errors=True)  # others need the room until there is enough
+        raise
+    return made, told, checks
+
+
 def _changed(run: Run, merge: Merge, export_arguments: Mapping[str, Any], made: Made, trained: Path) -> beside.Changed:
     prepared = files.read_json_object(run.prepare_result) or {}
     return beside.Changed(
@@ -118,7 +138,7 @@ def _changed(run: Run, merge: Merge, export_arguments: Mapping[str, Any], made: 
         template=arguments.template_of(export_arguments, run),
         thinking=export_arguments.get("enable_thinking") is not False,
         tokenizer=trained if export_arguments.get("resize_vocab") else None,
-        system=prepared.get("system", ""),
+        system=prepared.get("system"),
     )
 
 

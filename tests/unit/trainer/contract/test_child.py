@@ -54,7 +54,7 @@ def test_an_error_that_cannot_be_sent_is_told_by_its_words() -> None:
 
 
 def test_a_killed_process_wants_memory() -> None:
-    with pytest.raises(StageError, match=r"spec\.merge\.resources\.limits") as caught:
+    with pytest.raises(StageError, match=r"requests and limits of spec\.merge\.resources") as caught:
         call(child_functions.kill, signal.SIGKILL)
     assert caught.value.reason == "OutOfMemory"
     assert not isinstance(caught.value, PermanentError)

@@ -126,3 +126,12 @@ def test_a_trained_tokenizer_must_tell_ids(tmp_path: Path) -> None:
     changed = Changed(dtype=None, untied=False, rows=None, template="qwen", thinking=True, tokenizer=tmp_path)
     with pytest.raises(PermanentError, match="tells the added tokens' ids"):
         write(base, merged, changed)
+
+
+def test_a_base_that_lists_no_tokens_gets_the_trained_vocabulary(tmp_path: Path) -> None:
+    base = published.write(tmp_path / "base", tokenizer_config={"eos_token": "<|im_end|>"})
+    (base / "tokenizer.json").unlink()
+    merged, told = grown(base)
+    assert (merged / "tokenizer.json").read_bytes() == (tmp_path / "trained" / "tokenizer.json").read_bytes()
+    assert (merged / "tokenizer_config.json").read_bytes() == (base / "tokenizer_config.json").read_bytes()
+    assert told == ["tokenizer.json: added tokens; the base has no list of any"]

@@ -14,6 +14,7 @@ import pytest
 from qwensft_trainer.contract.child import call
 from qwensft_trainer.contract.errors import PermanentError, StageError
 from qwensft_trainer.merging import adapter, streaming
+from qwensft_trainer.merging.numbers import from_float32
 from qwensft_trainer.merging.plan import Plan
 from qwensft_trainer.merging.planning import assemble
 from qwensft_trainer.merging.weights import File
@@ -165,3 +166,26 @@ def test_numbers_that_are_none_are_never_written(tmp_path: Path) -> None:
     what = plan(tmp_path, extra={"base_model.model.model.embed_tokens.weight": head})
     with pytest.raises(PermanentError, match=r"model\.embed_tokens\.weight cannot be written: it holds NaN"):
         merged(tmp_path, what)
+
+
+def test_tensors_of_any_shape_are_converted_in_small_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    experts = random.normal(size=(3, 50, 40))
+    file = File.read(save(tmp_path / "base" / "model.safetensors", {"experts": ("BF16", bf16(experts))}))
+    largest: list[int] = []
+
+    def written(values: Any, dtype: str) -> memoryview:
+        largest.append(values.size)
+        return from_float32(values, dtype)
+
+    monkeypatch.setattr(streaming, "from_float32", written)
+    merged(tmp_path, assemble([file], {}, lambda name: name, dtype="F32"))
+    assert max(largest) <= 16 * COLUMNS
+    assert np.array_equal(load(tmp_path / "merged" / "model.safetensors")["experts"], load(file.path)["experts"])
+
+
+def test_directories_that_others_have_left_go(tmp_path: Path) -> None:
+    (tmp_path / "merged" / "additional_chat_templates").mkdir(parents=True)
+    (tmp_path / "merged" / ".nfs000001").write_text("held open")
+    merged(tmp_path, plan(tmp_path))
+    assert not (tmp_path / "merged" / "additional_chat_templates").exists()
+    assert (tmp_path / "merged" / ".nfs000001").exists()

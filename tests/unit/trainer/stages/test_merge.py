@@ -281,6 +281,19 @@ def test_a_merge_of_other_inputs_begins_anew(trained: Scene, calls: Call, monkey
     assert rests(trained) == []
 
 
+def test_a_model_whose_files_another_pod_took_away_is_not_published(
+    trained: Scene, calls: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def verify(_run: Any, _merge: Any, _trained: Any, merged: Path, *_: Any, **__: Any) -> dict[str, Any]:
+        (merged / "config.json").unlink()
+        return {"tensors": 1}
+
+    monkeypatch.setattr(merge, "_verify", verify)
+    with pytest.raises(StageError, match=r"config\.json vanished from .*: another pod writes there"):
+        run(trained)
+    assert not (trained.run_directory / "merged").exists()
+
+
 def test_a_directory_of_other_files_is_never_replaced(trained: Scene, calls: Call) -> None:
     merged(trained).mkdir()
     (merged(trained) / "thesis.docx").touch()

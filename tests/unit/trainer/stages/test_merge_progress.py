@@ -52,6 +52,7 @@ def test_the_bytes_are_served_while_it_writes_and_reported_at_the_end(
     monkeypatch.setattr(metrics_server, "start", lambda _, figures: served.append(figures))
     monkeypatch.setattr(engines, "make", make)
     monkeypatch.setattr(beside, "write", lambda *_: [])
+    monkeypatch.setattr(beside, "missing", lambda *_: [])
     monkeypatch.setattr(merge, "_verify", lambda *_, **__: {"tensors": 1})
     write_json(trained.context.scratch / PROGRESS_FILE, {"bytesDone": 1, "bytesTotal": 1})
 
