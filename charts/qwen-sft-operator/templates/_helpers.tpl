@@ -57,8 +57,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
   resources: [pods]
   verbs: [list, watch]
 - apiGroups: [""]
-  resources: [services, configmaps, persistentvolumeclaims]
+  resources: [configmaps, persistentvolumeclaims]
   verbs: [get, create]
+# patch: to let the Service of a run that began under an earlier version select by the run's UID.
+- apiGroups: [""]
+  resources: [services]
+  verbs: [get, create, patch]
 # list: why a Job could not create pods (quota, Pod Security), a claim has no volume or a pod cannot mount one stands
 # nowhere but in events.
 - apiGroups: [""]

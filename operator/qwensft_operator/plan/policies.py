@@ -85,7 +85,7 @@ def stage_unstarted(run: Run, now: datetime) -> Step | None:
     actions: list[Action] = []
     if run.job.spec.storage.volume.claim_template is not None and not run.observed.claim_exists:
         actions.append(EnsureClaim())
-    if stage is Stage.TRAIN and not run.observed.service_exists:
+    if stage is Stage.TRAIN and not (run.observed.service_exists and run.observed.service_by_uid):
         actions.append(EnsureService())
     actions += [EnsureConfigMap(stage, attempt), CreateJob(stage, attempt)]
     name = run.child_name(stage, attempt)
@@ -200,7 +200,7 @@ def _repairs(run: Run, stage: Stage, child: ChildJob) -> tuple[Action, ...]:
     """Bring back what somebody deleted under a running attempt, and stop what must not run beside it."""
     repairs: list[Action] = []
     if stage is Stage.TRAIN and not run.observed.service_exists:
-        repairs.append(EnsureService())
+        repairs.append(EnsureService(by_uid=child.by_uid))
     if child.name not in run.observed.config_maps:
         repairs.append(EnsureConfigMap(stage, child.attempt))
     return (*repairs, *deletions(c for c in run.active_children() if c != child))

@@ -41,6 +41,7 @@ class ChildJob:
     ready: int = 0
     succeeded: int = 0  # pods that ended well, also those that Kubernetes has not counted yet
     deleting: bool = False
+    by_uid: bool = True  # whether its pods carry the run's UID, by which the Service selects
     reason: str = ""  # of the Failed (or FailureTarget) condition
     message: str = ""
 
@@ -148,6 +149,7 @@ class Observed:
     pods: tuple[PodView, ...] = ()  # of the child that `Needs.pods` names
     creation_failures: tuple[str, ...] = ()  # why the Job controller could not create pods (quota, Pod Security)
     service_exists: bool = False
+    service_by_uid: bool = True  # whether it selects by the run's UID; earlier versions wrote one that does not
     config_maps: frozenset[str] = frozenset()  # names of the run's ConfigMaps that exist
     claim_exists: bool = False  # the storage claim, and it is the run's own
     claims: tuple[ClaimView, ...] | None = None  # those of `Needs.claims` that exist; None = nothing was read
@@ -165,7 +167,12 @@ class EnsureClaim:
 
 @dataclass(frozen=True, slots=True)
 class EnsureService:
-    """Create the headless Service that gives training pods their names."""
+    """Create the headless Service that gives training pods their names, or let an older one select by the run's UID.
+
+    `by_uid=False` creates one as earlier versions did, for pods that do not carry the UID.
+    """
+
+    by_uid: bool = True
 
 
 @dataclass(frozen=True, slots=True)

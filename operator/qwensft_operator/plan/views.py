@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from qwensft.api.v1alpha1 import LABEL_ATTEMPT, LABEL_STAGE, Stage
+from qwensft.api.v1alpha1 import LABEL_ATTEMPT, LABEL_JOB_UID, LABEL_STAGE, Stage
 from qwensft_operator.plan.times import parse_time
 from qwensft_operator.plan.types import (
     LARGEST_NUMBER,
@@ -56,6 +56,7 @@ def child_job(manifest: dict[str, Any], owner_uid: str) -> ChildJob | None:
         succeeded=(status.get("succeeded") or 0)
         + len((status.get("uncountedTerminatedPods") or {}).get("succeeded") or ()),
         deleting="deletionTimestamp" in meta,
+        by_uid=LABEL_JOB_UID in labels,
         reason=condition.get("reason", ""),
         message=_text(condition.get("message", "")),
     )

@@ -1,4 +1,7 @@
-"""Names, labels, owners and in-pod paths that several manifests share."""
+"""Names, labels, owners and in-pod paths that several manifests share.
+
+ADR 0098 says why children carry the UID of their run.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from qwensft.api.v1alpha1 import (
     KIND,
     LABEL_ATTEMPT,
     LABEL_JOB,
+    LABEL_JOB_UID,
     LABEL_MANAGED_BY,
     LABEL_STAGE,
     MANAGED_BY,
@@ -77,6 +81,7 @@ def labels(job: QwenSFTJob, stage: Stage | None = None, attempt: int | None = No
         "app.kubernetes.io/name": "qwen-sft",
         LABEL_MANAGED_BY: MANAGED_BY,
         LABEL_JOB: job.metadata.name,
+        LABEL_JOB_UID: job.metadata.uid,
     }
     if stage is not None:
         common |= {"app.kubernetes.io/component": stage.value, LABEL_STAGE: stage.value}
@@ -94,7 +99,9 @@ def metadata(
         "namespace": job.metadata.namespace,
         "labels": labels(job, stage, attempt),
     }
-    if owned:
+    if not owned:
+        del meta["labels"][LABEL_JOB_UID]  # it goes over to the next run of that name
+    else:
         owner = {"apiVersion": API_VERSION, "kind": KIND, "name": job.metadata.name, "uid": job.metadata.uid}
         meta["ownerReferences"] = [owner | {"controller": True}]
     return meta

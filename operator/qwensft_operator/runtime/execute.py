@@ -1,4 +1,4 @@
-"""Carries out the actions of a plan: creates and deletes objects, never updates one.
+"""Carries out the actions of a plan: creates and deletes objects, and updates none but an older version's Service.
 
 An object that exists already is fine when it belongs to the run, a matter of waiting when its owner is going away, and
 an obstacle to report otherwise. Every action may be repeated: a crash after any of them is harmless.
@@ -66,8 +66,8 @@ class Executor:
             match action:
                 case EnsureClaim():
                     await self._ensure(job, CLAIMS, render.claim(job))
-                case EnsureService():
-                    await self._ensure(job, SERVICES, render.service(job))
+                case EnsureService(by_uid):
+                    await self._ensure_service(job, by_uid=by_uid)
                 case EnsureConfigMap(stage, attempt):
                     await self._ensure(job, CONFIG_MAPS, await self._config_map(job, stage, attempt))
                 case CreateJob(stage, attempt):
@@ -81,16 +81,26 @@ class Executor:
         except InvalidError as error:
             raise ObstacleError(Obstacle(Reason.INVALID_OBJECT, error.message)) from error
 
-    async def _ensure(self, job: QwenSFTJob, resource: Resource, manifest: Manifest) -> None:
+    async def _ensure_service(self, job: QwenSFTJob, *, by_uid: bool) -> None:
+        wanted = render.service(job, by_uid=by_uid)
+        stored = await self._ensure(job, SERVICES, wanted)
+        if by_uid and stored["spec"]["selector"] != wanted["spec"]["selector"]:
+            meta = {"resourceVersion": stored["metadata"]["resourceVersion"], "labels": wanted["metadata"]["labels"]}
+            patch = {"metadata": meta, "spec": {"selector": wanted["spec"]["selector"]}}
+            await self._kube.merge(SERVICES, job.metadata.namespace, stored["metadata"]["name"], patch)
+
+    async def _ensure(self, job: QwenSFTJob, resource: Resource, manifest: Manifest) -> Manifest:
+        """Create an object unless it exists and is the run's; return it as stored."""
         namespace, name = job.metadata.namespace, manifest["metadata"]["name"]
         try:
-            await self._kube.create(resource, namespace, manifest)
+            return await self._kube.create(resource, namespace, manifest)
         except AlreadyExistsError:
             try:
                 existing = await self._kube.get(resource, namespace, name)
             except NotFoundError as error:
                 raise NotYetError(f"{manifest['kind']} {name} has just been deleted") from error
             await self._check_owner(job, manifest, existing)
+            return existing
 
     async def _check_owner(self, job: QwenSFTJob, wanted: Manifest, existing: Manifest) -> None:
         what = f"{wanted['kind']} {existing['metadata']['name']}"

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from qwensft.api.v1alpha1 import LABEL_JOB, InvalidJobError, QwenSFTJob, Stage, parse_job
+from qwensft.api.v1alpha1 import LABEL_JOB, LABEL_JOB_UID, InvalidJobError, QwenSFTJob, Stage, parse_job
 from qwensft_operator import plan, render
 from qwensft_operator.plan.run import Run
 from qwensft_operator.plan.types import ChildJob, ClaimView, JobState, NodeView, Observed, PodView, Scrape
@@ -110,6 +110,7 @@ class Observer:
             creation_failures=failures,
             # A stranger's object of that name does not count: creating ours then tells of the conflict.
             service_exists=service is not None and is_ours(job, render.service(job), service),
+            service_by_uid=service is None or LABEL_JOB_UID in (service["metadata"].get("labels") or {}),
             config_maps=frozenset([config_map["metadata"]["name"]] if config_map else []),
             claim_exists=own is not None and _is_usable(job, own),
             claims=None if claims is None else await self._claim_views(namespace, claims),

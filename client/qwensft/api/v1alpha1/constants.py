@@ -14,6 +14,7 @@ SINGULAR: Final = "qwensftjob"
 SHORT_NAME: Final = "qsft"
 
 LABEL_JOB: Final = f"{GROUP}/job"
+LABEL_JOB_UID: Final = f"{GROUP}/job-uid"
 LABEL_STAGE: Final = f"{GROUP}/stage"
 LABEL_ATTEMPT: Final = f"{GROUP}/attempt"
 LABEL_MANAGED_BY: Final = "app.kubernetes.io/managed-by"

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from qwensft.api.v1alpha1 import Reason
-from qwensft_operator.plan.types import ClaimView, Obstacle, Report, Scrape
+from qwensft_operator.plan.types import ClaimView, EnsureService, Obstacle, Report, Scrape
 
 from .builders import COMPLETE, MERGE, NOW, PREPARE, RUNNING, TRAIN, child, failed, later, look, new_run, pod, scene
 
@@ -160,6 +160,22 @@ def test_a_finished_job_on_its_way_out_holds_nothing_up() -> None:
 def test_service_and_config_map_come_back_under_a_running_training() -> None:
     seen = look(scene(TRAIN, observed={"service_exists": False, "config_maps": frozenset()}))
     assert seen.actions == ["EnsureService", "EnsureConfigMap train-1"]
+
+
+def test_a_service_of_an_earlier_version_is_mended_between_attempts_and_not_under_one() -> None:
+    older: dict[str, Any] = {"service_by_uid": False}
+    assert look(scene(TRAIN, child_fields={"by_uid": False}, observed=older)).actions == []
+    again = look(scene(TRAIN, None, attempt=2, recorded=False, observed=older))
+    assert again.actions == ["EnsureService", "EnsureConfigMap train-2", "CreateJob train-2"]
+    assert again.plan.actions[0] == EnsureService(by_uid=True)
+
+
+def test_a_lost_service_comes_back_as_the_running_pods_need_it() -> None:
+    gone: dict[str, Any] = {"service_exists": False}
+    assert look(scene(TRAIN, child_fields={"by_uid": False}, observed=gone)).plan.actions == (
+        EnsureService(by_uid=False),
+    )
+    assert look(scene(TRAIN, observed=gone)).plan.actions == (EnsureService(by_uid=True),)
 
 
 def test_a_claim_that_cannot_serve_is_reported_before_pods_hang_on_it() -> None:

@@ -90,6 +90,14 @@ def test_a_retained_claim_still_tells_whose_it_is() -> None:
     assert claim(job())["metadata"]["labels"]["qwensft.io/job"] == "support"
 
 
+@pytest.mark.parametrize("case", SPECS)
+def test_all_that_goes_with_a_run_carries_its_uid_and_what_outlives_it_does_not(case: str) -> None:
+    for made in manifests(job(case)):
+        assert made["metadata"]["labels"].get("qwensft.io/job-uid") == (UID if owners(made) else None)
+        if made["kind"] == "Job":
+            assert made["spec"]["template"]["metadata"]["labels"]["qwensft.io/job-uid"] == UID
+
+
 def test_a_claim_that_outlives_its_run_is_kept_by_argo_cd_too() -> None:
     kept = claim(job("lora-1-gpu-hub"))["metadata"]["annotations"]["argocd.argoproj.io/sync-options"]
     assert set(kept.split(",")) == {"Prune=false", "Delete=false"}
@@ -182,6 +190,18 @@ def test_the_subdomain_of_training_pods_is_the_service() -> None:
     spec = rendered_job("train")["template"]["spec"]
     assert spec["subdomain"] == service(job())["metadata"]["name"]
     assert "subdomain" not in rendered_job("merge")["template"]["spec"]
+
+
+def test_two_runs_of_one_name_have_no_pod_in_common_with_the_others_service() -> None:
+    other = job().replace(metadata=job().metadata.replace(uid="another"))
+    assert not service(other)["spec"]["selector"].items() <= pod_labels("train", 1).items()
+
+
+def test_pods_that_began_without_the_uid_are_found_by_a_service_without_it() -> None:
+    older = {key: value for key, value in pod_labels("train", 1).items() if key != "qwensft.io/job-uid"}
+    made = service(job(), by_uid=False)
+    assert made["spec"]["selector"].items() <= older.items()
+    assert "qwensft.io/job-uid" not in made["metadata"]["labels"], "the next attempt would take it for a new one"
 
 
 def pod_labels(stage: str, attempt: int) -> dict[str, str]:

@@ -114,6 +114,17 @@ async def test_our_own_object_that_is_being_deleted_is_waited_for(world: World) 
         await world.execute(EnsureService())
 
 
+async def test_a_service_of_an_earlier_version_is_made_to_select_by_the_runs_uid(world: World) -> None:
+    await world.execute(EnsureService(by_uid=False))
+    older = world.kube.objects["services", "team", "demo-train"]
+    assert older["spec"]["selector"] == {"qwensft.io/job": "demo", "qwensft.io/stage": "train"}
+    await world.execute(EnsureService())
+    mended = world.kube.objects["services", "team", "demo-train"]
+    assert mended["spec"] == older["spec"] | {"selector": mended["spec"]["selector"]}
+    assert mended["spec"]["selector"]["qwensft.io/job-uid"] == mended["metadata"]["labels"]["qwensft.io/job-uid"]
+    assert mended["metadata"]["uid"] == older["metadata"]["uid"]
+
+
 async def test_a_later_run_of_the_same_name_uses_the_claim_that_was_kept(world: World) -> None:
     await world.execute(EnsureClaim(), parse_job(job_manifest(uid="00000000-0000")))
     await world.execute(EnsureClaim())

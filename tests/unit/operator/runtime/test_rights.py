@@ -32,8 +32,14 @@ def test_no_rule_has_a_wildcard_or_reaches_secrets() -> None:
 
 @pytest.mark.parametrize(
     ("resource", "verbs"),
-    [("nodes", {"list"}), ("persistentvolumeclaims", {"get", "create"}), ("events", {"list", "create", "patch"})],
+    [
+        ("nodes", {"list"}),
+        ("persistentvolumeclaims", {"get", "create"}),
+        ("configmaps", {"get", "create"}),
+        ("services", {"get", "create", "patch"}),
+        ("events", {"list", "create", "patch"}),
+    ],
 )
-def test_what_is_only_looked_at_cannot_be_changed(resource: str, verbs: set[str]) -> None:
+def test_what_is_not_the_operators_to_change_cannot_be_changed(resource: str, verbs: set[str]) -> None:
     granted = [set(rule["verbs"]) for rule in rules() if resource in rule["resources"]]
     assert granted == [verbs]
