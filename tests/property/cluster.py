@@ -15,6 +15,7 @@ from typing import Any
 
 from qwensft.api.v1alpha1 import Phase, Reason, Stage, Status, parse_job
 from qwensft_operator.plan import Observed, Plan, decide, needs_of
+from qwensft_operator.plan.leftovers import job_names, leftovers, unread_jobs
 from qwensft_operator.plan.run import DONE_CONDITION, Run
 from qwensft_operator.plan.types import (
     Action,
@@ -26,6 +27,7 @@ from qwensft_operator.plan.types import (
     EnsureConfigMap,
     EnsureService,
     JobState,
+    Leftover,
     Obstacle,
     PodView,
     Report,
@@ -34,6 +36,34 @@ from qwensft_operator.plan.types import (
 NAME = "support"
 NODES = 2
 OVER = (Phase.SUCCEEDED, Phase.FAILED)
+
+
+@dataclass
+class SimulatedPod:
+    """A pod that has not ended."""
+
+    job: str
+    job_uid: str
+    run: str
+    owned: bool = True
+    going: bool = False
+    lost: bool = False  # on a node that no longer answers
+    bare_of: str = ""  # the label that somebody has taken off
+
+    @property
+    def name(self) -> str:
+        return f"{self.job}-{self.job_uid}"
+
+    def manifest(self) -> dict[str, Any]:
+        """Its metadata."""
+        labels = {"qwensft.io/job": NAME, "qwensft.io/job-uid": self.run, "batch.kubernetes.io/job-name": self.job}
+        meta: dict[str, Any] = {"name": self.name, "uid": f"pod-{self.job_uid}"}
+        meta["labels"] = {key: value for key, value in labels.items() if key != self.bare_of}
+        if self.owned:
+            meta["ownerReferences"] = [{"kind": "Job", "name": self.job, "uid": self.job_uid, "controller": True}]
+        if self.going:
+            meta["deletionTimestamp"] = "2026-01-02T00:00:00Z"
+        return {"metadata": meta}
 
 
 @dataclass
@@ -54,6 +84,20 @@ class SimulatedJob:
     reason: str = ""
     message: str = ""
     pods: tuple[PodView, ...] = ()
+    run: str = ""  # UID of the run that owns it, "" when somebody has taken that off
+    labelled: bool = True
+    pod: SimulatedPod | None = None  # stands for all of them, as long as they have not ended
+
+    def manifest(self) -> dict[str, Any]:
+        """The Job as the API server has it, as far as its owner matters."""
+        labels = {"qwensft.io/job": NAME, "qwensft.io/stage": str(self.stage), "qwensft.io/attempt": str(self.attempt)}
+        meta: dict[str, Any] = {"name": self.name, "uid": self.uid, "creationTimestamp": self.created_at.isoformat()}
+        meta["labels"] = labels if self.labelled else {}
+        if self.run:
+            meta["ownerReferences"] = [{"kind": "QwenSFTJob", "name": NAME, "uid": self.run, "controller": True}]
+        if self.deleting:
+            meta["deletionTimestamp"] = "2026-01-02T00:00:00Z"
+        return {"metadata": meta, "status": {"conditions": [{"type": str(self.state), "status": "True"}]}}
 
     def view(self) -> ChildJob:
         """The Job as the operator reads it."""
@@ -84,7 +128,10 @@ class Cluster:
     version: int = 1
     generation: int = 1
     now: datetime = datetime(2026, 1, 2, tzinfo=UTC)
+    uid: str = "run-0"
     jobs: dict[str, SimulatedJob] = field(default_factory=dict)
+    strays: list[SimulatedPod] = field(default_factory=list)  # pods that have not ended, and whose Job is gone
+    foreign_maps: set[str] = field(default_factory=set)  # ConfigMaps that an earlier run has left
     config_maps: dict[str, Any] = field(default_factory=dict)  # name -> the spec.merge that it was made from
     service: bool = False
     claim: bool = False
@@ -113,15 +160,24 @@ class Cluster:
         jobs = self.jobs.values()
         return [j for j in jobs if j.state in (JobState.RUNNING, JobState.FAILING) and stage in (None, j.stage)]
 
+    def children(self) -> list[SimulatedJob]:
+        """Jobs that the operator finds to be the run's own."""
+        return [job for job in self.jobs.values() if job.labelled and job.run == self.uid]
+
+    def alive(self) -> list[SimulatedPod]:
+        """One pod for each Job, of whatever run, whose pods have not all ended."""
+        return [*(job.pod for job in self.active() if job.pod is not None), *self.strays]
+
     def observe(self) -> Observed:
         """Read everything, as the runtime does."""
         document = {
-            "metadata": {"name": NAME, "namespace": "team", "uid": "0f1e2d3c", "generation": self.generation},
+            "metadata": {"name": NAME, "namespace": "team", "uid": self.uid, "generation": self.generation},
             "spec": self.spec,
         }
         job = parse_job(document | ({"status": self.status} if self.status else {}))
-        children = tuple(j.view() for j in self.jobs.values())
-        needs = needs_of(Run(Observed(job=job, children=children)))
+        children = tuple(j.view() for j in self.children())
+        run = Run(Observed(job=job, children=children))
+        needs = needs_of(run)
         claims = tuple(
             ClaimView(name, "Lost" if self.claim_lost else "Bound", frozenset({"ReadWriteMany"}))
             for name in needs.claims
@@ -136,7 +192,17 @@ class Cluster:
             claim_exists=self.claim,
             claims=claims if needs.claims else None,
             named_config_maps=self._named_config_maps(needs.config_maps),
+            leftovers=self._leftovers(run) if needs.leftovers else None,
         )
+
+    def _leftovers(self, run: Run) -> tuple[Leftover, ...]:
+        names = job_names(run)
+        alive = [p for p in self.alive() if p.bare_of != "qwensft.io/job" or p.job in names]
+        pods = [pod.manifest() for pod in alive]
+        jobs = [job.manifest() for job in self.jobs.values() if job.labelled]
+        jobs += [self.jobs[name].manifest() for name in unread_jobs(run, pods, jobs) if name in self.jobs]
+        lost = {p.name: PodView(p.name, phase="Running", node="gone", unreachable=True) for p in alive if p.lost}
+        return leftovers(run, pods, jobs, lost)
 
     def _named_config_maps(self, names: tuple[str, ...]) -> dict[str, frozenset[str]] | None:
         keys = frozenset(dataset["source"]["configMap"]["key"] for dataset in self.spec["datasets"] if self.rows)
@@ -161,8 +227,8 @@ class Cluster:
                 self._execute(observed, action)
             except _NotYetError:
                 return done
-            except _RefusedError:
-                obstacle = Obstacle(Reason.QUOTA_EXCEEDED, "exceeded quota")
+            except _RefusedError as refusal:
+                obstacle = Obstacle(refusal.reason, "no")
                 blocked = replace(observed, obstacle=obstacle)
                 done = Pass(blocked, replace(_decided(blocked, self.now), requeue_after=None))
                 self.passes[-1] = done
@@ -214,10 +280,13 @@ class Cluster:
                 self.service = True
             case EnsureConfigMap(stage, attempt):
                 merge = {k: v for k, v in observed.job.spec.merge.document().items() if k != "enabled"}
-                self.config_maps.setdefault(f"{NAME}-{stage}-{attempt}", merge)
+                name = f"{NAME}-{stage}-{attempt}"
+                if name in self.foreign_maps:
+                    raise _RefusedError(Reason.NAME_CONFLICT)
+                self.config_maps.setdefault(name, merge)
             case CreateJob(stage, attempt):
                 self._create(stage, attempt)
-            case DeleteJob(name, uid):
+            case DeleteJob(name, uid):  # in the foreground: it goes with its pods
                 if name in self.jobs and self.jobs[name].uid == uid:
                     self.jobs[name].deleting = True
 
@@ -226,15 +295,17 @@ class Cluster:
         if name in self.jobs:
             if self.jobs[name].deleting:
                 raise _NotYetError
+            if self.jobs[name].run != self.uid:
+                raise _RefusedError(Reason.NAME_CONFLICT)
             return
         if self.refused:
-            raise _RefusedError
+            raise _RefusedError(Reason.QUOTA_EXCEEDED)
         assert name in self.config_maps, "pods would wait for their ConfigMap"
         assert self.claim, "pods would wait for their claim"
         if stage is Stage.TRAIN:
             assert self.service, "pods would not find each other"
         assert self.phase not in OVER, "a start after the end"
-        assert not self.active(), "an earlier attempt still has pods"
+        assert not self.alive(), "pods of another attempt or run are alive"
         assert not self.claim_lost, "pods would hang on their claim"
         assert self.rows or stage is not Stage.PREPARE, "the pod would hang on its ConfigMap"
         stored = Status.model_validate(self.status)
@@ -243,7 +314,9 @@ class Cluster:
         record = getattr(stored.stages, stage)
         early = record is not None and record.retry_time is not None and self.now < record.retry_time
         assert not early, "a start before the wait is over"
-        self.jobs[name] = SimulatedJob(name, f"uid-{next(self._uids)}", stage, attempt, self.now)
+        uid = f"uid-{next(self._uids)}"
+        pod = SimulatedPod(name, uid, self.uid)
+        self.jobs[name] = SimulatedJob(name, uid, stage, attempt, self.now, run=self.uid, pod=pod)
         before = self.newest.get(stage, 0)
         # Nobody can know of a Job that was created just before a crash and deleted by hand before the next pass.
         unknown = attempt == before and name not in self.recorded
@@ -294,11 +367,15 @@ class Cluster:
     def lose_node(self, job: SimulatedJob) -> None:
         """The node of a pod no longer answers: the pod never ends, whatever is asked of it."""
         job.lost = True
+        if job.pod is not None:
+            job.pod.lost = True
         job.pods = (*job.pods, PodView("pod-9", index=9, phase="Running", node="gone", unreachable=True))
 
     def delete_node(self, job: SimulatedJob) -> None:
         """Somebody deletes the node object, and Kubernetes the pod."""
         job.lost = False
+        if job.pod is not None:
+            job.pod.lost = False
         if job.state is JobState.RUNNING and not job.deleting:
             self.fail(job, "uncounted")
             job.pods = tuple(replace(p, disrupted="DeletionByPodGC") if p.disrupted else p for p in job.pods)
@@ -314,8 +391,40 @@ class Cluster:
         elif job.state is JobState.FAILING:
             job.state, job.finished_at = JobState.FAILED, self.now
 
+    def remove(self, job: SimulatedJob, *, orphan: bool) -> None:
+        """A Job goes at once, its pods later: by garbage collection, or, orphaned, when their work is done."""
+        del self.jobs[job.name]
+        if job.state in (JobState.RUNNING, JobState.FAILING) and job.pod is not None:
+            job.pod.owned, job.pod.going = not orphan, not orphan
+            self.strays.append(job.pod)
+
+    def recreate(self, *, orphan: bool, collected: bool) -> None:
+        """The run is deleted and applied again. `collected`: garbage collection has been faster than the new run."""
+        before = list(self.jobs.values())
+        self.uid = f"run-{next(self._uids)}"
+        self.status, self.version = {}, self.version + 1
+        self.newest, self.recorded = {}, set()
+        self.foreign_maps = set(self.config_maps) | self.foreign_maps if orphan else set()
+        self.config_maps, self.service = {}, False
+        for job in before:
+            if orphan:
+                job.run = ""
+            elif collected and job.run:
+                self.remove(job, orphan=False)
+
+    def clean_up(self) -> None:
+        """A person does what the run's message says: puts labels back, removes what earlier runs have left."""
+        self.foreign_maps = set()
+        for job in list(self.jobs.values()):
+            job.labelled = True
+            if not job.run:
+                self.remove(job, orphan=False)
+
     def move_on(self) -> None:
         """Everything that Kubernetes would do by itself, given time."""
+        self.strays = [pod for pod in self.strays if pod.lost]
+        for job in [job for job in self.jobs.values() if job.run not in ("", self.uid)]:
+            self.remove(job, orphan=False)
         for job in list(self.jobs.values()):
             if job.lost:
                 continue
@@ -334,6 +443,10 @@ class _NotYetError(Exception):
 
 class _RefusedError(Exception):
     """The API server refuses a creation."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 def _decided(observed: Observed, now: datetime) -> Plan:

@@ -1,4 +1,4 @@
-"""Whatever happens to a run, at whatever moment: its attempts are counted right, and in the end it ends."""
+"""Whatever happens to a run, at whatever moment: it is alone, its attempts are counted right, in the end it ends."""
 
 from __future__ import annotations
 
@@ -29,6 +29,13 @@ _HAPPENINGS = {
     "change_merge": 3,
     "switch_merge": 1,
     "delete_by_hand": 2,
+    "delete_in_background": 3,
+    "orphan_pods": 2,
+    "take_off_labels": 2,
+    "take_off_owner": 1,
+    "apply_again": 2,
+    "strays_end": 3,
+    "clean_up": 1,
     "pods_start": 2,
     "complete": 1,
     "fail": 4,
@@ -45,7 +52,13 @@ _HAPPENINGS = {
     "time_passes": 2,
     "retry": 3,
 }
-_STANDSTILLS = (Reason.WAITING_FOR_PREVIOUS_ATTEMPT, Reason.SUSPENDING, Reason.PODS_STARTING, Reason.JOB_DELETED)
+_STANDSTILLS = (
+    Reason.WAITING_FOR_PREVIOUS_ATTEMPT,
+    Reason.WAITING_FOR_PREVIOUS_RUN,
+    Reason.SUSPENDING,
+    Reason.PODS_STARTING,
+    Reason.JOB_DELETED,
+)
 _AFTER_THE_END = 8  # happenings that a finished run must stand
 _SCRIPTS = st.lists(
     st.tuples(st.sampled_from([name for name, often in _HAPPENINGS.items() for _ in range(often)]), st.integers(0, 9)),
@@ -126,7 +139,42 @@ class Trial:
         for job in self._pick(list(self.cluster.jobs.values()), number):
             job.deleting = True
 
+    def delete_in_background(self, number: int) -> None:
+        """As kubectl does by default: the Job is gone before its pods."""
+        for job in self._pick(list(self.cluster.jobs.values()), number):
+            self.cluster.remove(job, orphan=False)
+
+    def orphan_pods(self, number: int) -> None:
+        for job in self._pick(list(self.cluster.jobs.values()), number):
+            self.cluster.remove(job, orphan=True)
+
+    def take_off_labels(self, number: int) -> None:
+        """From a Job, or one of them from a pod."""
+        if number % 3 == 0:
+            for job in self._pick(list(self.cluster.jobs.values()), number):
+                job.labelled = False
+        for pod in self.cluster.alive() if number % 3 else ():
+            pod.bare_of = ("qwensft.io/job", "batch.kubernetes.io/job-name")[number % 3 - 1]
+
+    def take_off_owner(self, number: int) -> None:
+        for job in self._pick(self.cluster.children(), number):
+            job.run = ""
+
+    def apply_again(self, number: int) -> None:
+        """The run is deleted, with its children or without, and applied again while they are still there."""
+        self.cluster.recreate(orphan=number % 3 == 0, collected=number % 2 == 0)
+        self.restarts = dict.fromkeys(Stage, 0)
+        self.active_seconds = 0
+
+    def clean_up(self, _: int) -> None:
+        self.cluster.clean_up()
+
     # The cluster.
+
+    def strays_end(self, number: int) -> None:
+        ending = [pod for pod in self.cluster.strays if not pod.lost]
+        if ending:
+            self.cluster.strays.remove(ending[number % len(ending)])
 
     def pods_start(self, number: int) -> None:
         for job in self._pick(self.cluster.active(), number):
@@ -167,6 +215,8 @@ class Trial:
     def delete_node(self, number: int) -> None:
         for job in self._pick([j for j in self.cluster.jobs.values() if j.lost], number):
             self.cluster.delete_node(job)
+        for pod in self.cluster.strays:
+            pod.lost = False
 
     def switch_claim(self, _: int) -> None:
         self.cluster.claim_lost = self.cluster.claim and not self.cluster.claim_lost
@@ -192,7 +242,8 @@ class Trial:
     # What must always hold.
 
     def check(self) -> None:
-        assert len(self.cluster.active()) <= 1, "two attempts at once"
+        alive = {(pod.run, pod.job, pod.job_uid) for pod in self.cluster.alive()}
+        assert len(alive) <= 1, f"pods of two lives at once: {alive}"
         status = Status.model_validate(self.cluster.status)
         if status.start_time is not None:
             assert seconds_active(status, self.cluster.now) == self.active_seconds, "time held counts"
@@ -204,16 +255,20 @@ class Trial:
         """With the faults over, every run comes to an end, and then to rest."""
         self.cluster.refused = self.cluster.claim_lost = False
         self.cluster.rows = True
+        self.cluster.clean_up()
         for job in list(self.cluster.jobs.values()):
             if job.lost:
                 self.cluster.delete_node(job)
+        for pod in self.cluster.strays:
+            pod.lost = False
         self.resume(0)
         for _ in range(80):
             done = self.cluster.reconcile()
             self._account(done)
             resting = not done.plan.actions and done.plan.status is None
             if resting and self.cluster.phase in OVER:
-                assert all(job.deleting for job in self.cluster.active()), "pods outlive the run"
+                mine = (job for job in self.cluster.children() if job in self.cluster.active())
+                assert all(job.deleting for job in mine), "pods outlive the run"
                 break
             if resting and not self.cluster.active():
                 assert done.plan.requeue_after, "nobody will look at the run again"
@@ -251,7 +306,8 @@ class Trial:
         headline = after.condition("Succeeded")
         assert headline is not None
         if headline.reason == Reason.WAITING_FOR_PREVIOUS_ATTEMPT:
-            assert all(job.deleting for job in self.cluster.active()), "waiting for pods that nobody stops"
+            mine = (job for job in self.cluster.children() if job in self.cluster.active())
+            assert all(job.deleting for job in mine), "waiting for pods that nobody stops"
         if known.start_time != after.start_time:
             self.active_seconds = 0
         if headline.reason == Reason.MERGE_CHANGED:
@@ -262,7 +318,9 @@ class Trial:
             self.restarts[undone] = 0
             return
         stands_still = done.plan.requeue_after != 0 and headline.reason in _STANDSTILLS
-        assert not (stands_still and any(p.unreachable for p in done.observed.pods)), "nobody tells of the lost node"
+        left = (leftover.view for leftover in done.observed.leftovers or () if leftover.view is not None)
+        seen = (*done.observed.pods, *left)
+        assert not (stands_still and any(pod.unreachable for pod in seen)), "nobody tells of the lost node"
         for stage in Stage:
             old, new = getattr(known.stages, stage) or StageStatus(), getattr(after.stages, stage) or StageStatus()
             if (new.attempt or 1) != (old.attempt or 1):

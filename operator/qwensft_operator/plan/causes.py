@@ -48,9 +48,9 @@ def has_failed(pod: PodView) -> bool:
     return bool(pod.exit_code) or pod.phase == "Failed"
 
 
-def pod_title(child: ChildJob, pod: PodView) -> str:
+def pod_title(child: ChildJob | None, pod: PodView) -> str:
     """Return how messages name a pod, in a gang with its node rank."""
-    if child.stage is not Stage.TRAIN:
+    if child is None or child.stage is not Stage.TRAIN:
         return f"pod {pod.name}"
     return f"pod {pod.name} (node rank {pod.index})"
 

@@ -13,8 +13,8 @@ from qwensft_operator.plan.types import ChildJob, PodView
 OVERDUE = timedelta(seconds=30)
 
 
-def lost_node(child: ChildJob, pods: Pods, now: datetime) -> Cause | None:
-    """Return that a node of the Job no longer answers, and what lets the run go on.
+def lost_node(child: ChildJob | None, pods: Pods, now: datetime) -> Cause | None:
+    """Return that a node of the Job (None: of pods without one) no longer answers, and what lets the run go on.
 
     The kubelet of a lost node confirms no end, so its pods exist until somebody vouches that the machine is gone.
     Deleting such a pod by force does not help: the Job controller's finalizer keeps it until its phase is Failed.

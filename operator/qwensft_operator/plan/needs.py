@@ -14,7 +14,7 @@ from qwensft_operator.plan.estimate import memory_label
 from qwensft_operator.plan.references import references
 from qwensft_operator.plan.run import Run
 from qwensft_operator.plan.startup import STARTING
-from qwensft_operator.plan.types import ChildJob
+from qwensft_operator.plan.types import ChildJob, JobState
 from qwensft_operator.plan.volumes import mounts
 
 SCRAPED = frozenset({Stage.TRAIN, Stage.MERGE})
@@ -30,6 +30,7 @@ class Needs:
     node_label: str | None = None  # of the nodes whose labels hold their accelerators' memory
     pods: ChildJob | None = None  # the child Job whose pods
     figures: ChildJob | None = None  # the Job whose first pod is scraped
+    leftovers: bool = False  # whether an attempt may start, beside which nothing else of the run's name may be alive
 
 
 def needs_of(run: Run) -> Needs:
@@ -44,6 +45,7 @@ def needs_of(run: Run) -> Needs:
         node_label=_node_label(run, stage),
         pods=None if up else _pods(run),
         figures=child if up and stage in SCRAPED else None,
+        leftovers=_may_start(run),
     )
 
 
@@ -60,6 +62,12 @@ def _config_maps(run: Run, stage: Stage) -> tuple[str, ...]:
     if run.current_child is not None or run.job.spec.run_policy.suspend:
         return ()
     return tuple(dict.fromkeys(r.name for r in references(run.job, stage) if r.kind == "ConfigMap"))
+
+
+def _may_start(run: Run) -> bool:
+    """Whether this pass may start an attempt; that of the next stage follows in the pass that sees one complete."""
+    child = run.current_child
+    return not run.job.spec.run_policy.suspend and (child is None or child.state is JobState.COMPLETE)
 
 
 def _node_label(run: Run, stage: Stage) -> str | None:

@@ -15,6 +15,7 @@ from qwensft_operator.plan import merge_progress, progress
 from qwensft_operator.plan.causes import Cause, classify, has_failed
 from qwensft_operator.plan.config_maps import config_map_unusable
 from qwensft_operator.plan.ending import finished, over_deadline, succeeded
+from qwensft_operator.plan.leftovers import leftovers_alive
 from qwensft_operator.plan.lost_nodes import lost_node
 from qwensft_operator.plan.merging import merge_again, merge_unrecorded
 from qwensft_operator.plan.needs import SCRAPED
@@ -171,6 +172,7 @@ POLICIES: tuple[Policy, ...] = (
     stage_failed,  # before suspended: what has failed is counted, and only reserves the next attempt
     suspended,  # before everything that could start or restart a pod
     over_deadline,
+    leftovers_alive,  # before a lost Job is given up: somebody may put back what makes it ours
     claim_unusable,
     stage_lost,
     job_going,

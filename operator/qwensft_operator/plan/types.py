@@ -141,6 +141,20 @@ class NodeView:
 
 
 @dataclass(frozen=True, slots=True)
+class Leftover:
+    """A Job or pod under the run's name that may be alive, and that no child Job answers for."""
+
+    kind: str  # Job or pod
+    name: str
+    own: bool  # of this run; else of an earlier one of its name
+    stopping: bool = False  # it goes by itself: it is being deleted, or its owner is gone
+    labelled: bool = True  # carries the run's name
+    hidden: bool = False  # of a Job that has its owner still, but lacks the labels by which children are found
+    job: str = ""  # of a pod: the Job for which it was made, as its label says
+    view: PodView | None = None  # of a few pods
+
+
+@dataclass(frozen=True, slots=True)
 class Observed:
     """Everything that a decision may depend on."""
 
@@ -158,6 +172,7 @@ class Observed:
     nodes: tuple[NodeView, ...] = ()  # those that label the memory of the accelerator that the run asks for
     scrape: Scrape | None = None
     obstacle: Obstacle | None = None
+    leftovers: tuple[Leftover, ...] | None = None  # None = not read: this pass starts nothing
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,7 @@ def child_job(manifest: dict[str, Any], owner_uid: str) -> ChildJob | None:
     if not owned or labels.get(LABEL_STAGE) not in set(Stage) or not str(labels.get(LABEL_ATTEMPT, "")).isdigit():
         return None
     status = manifest.get("status") or {}
-    state, condition = _job_state(status)
+    state, condition = job_state(status)
     return ChildJob(
         name=meta["name"],
         uid=meta["uid"],
@@ -139,7 +139,8 @@ def parse_report(text: str) -> Report | None:
     )
 
 
-def _job_state(status: dict[str, Any]) -> tuple[JobState, dict[str, Any]]:
+def job_state(status: dict[str, Any]) -> tuple[JobState, dict[str, Any]]:
+    """Return how far a Job is by its status, and the condition that says so, {} while it runs."""
     true = {c["type"]: c for c in status.get("conditions") or () if c.get("status") == "True"}
     for type_, state in (
         ("Failed", JobState.FAILED),

@@ -38,6 +38,7 @@ from qwensft_operator.runtime.kube import (
     NotFoundError,
     Resource,
 )
+from qwensft_operator.runtime.leftovers import read_leftovers
 from qwensft_operator.runtime.nodes import Nodes
 from qwensft_operator.runtime.scrape import PodAddresses, Scraper
 
@@ -117,6 +118,7 @@ class Observer:
             named_config_maps=named,
             nodes=nodes,
             scrape=scrape,
+            leftovers=await read_leftovers(self._kube, run, jobs) if needs.leftovers else None,
         )
         return Observation(manifest, observed)
 

@@ -28,6 +28,7 @@ class Reason(StrEnum):
     # under way
     STARTING = "Starting"
     WAITING_FOR_PREVIOUS_ATTEMPT = "WaitingForPreviousAttempt"
+    WAITING_FOR_PREVIOUS_RUN = "WaitingForPreviousRun"
     PODS_STARTING = "PodsStarting"
     RUNNING = "Running"
     SUSPENDING = "Suspending"

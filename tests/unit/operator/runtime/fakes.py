@@ -4,6 +4,7 @@ import asyncio
 import copy
 import functools
 import itertools
+import re
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Literal
 
@@ -113,9 +114,20 @@ class FakeKube(Kube):
 
 
 def _selects(selector: str, value_of: Callable[[str], Any]) -> bool:
-    """Whether all parts of a selector hold: `key=value`, or `key` alone for any value."""
-    parts = [part.partition("=") for part in selector.split(",") if part]
-    return all(value_of(key) == value if equal else value_of(key) is not None for key, equal, value in parts)
+    """Whether all parts of a selector hold: `key=value`, `key!=value`, `key in (a,b)`, or `key` alone for any value."""
+    parts = re.findall(r"([^,!= ]+)(!=| in |=)?(\([^)]*\)|[^,]*)", selector)
+    return all(_holds(operator, value_of(key), value) for key, operator, value in parts)
+
+
+def _holds(operator: str, found: Any, value: str) -> bool:
+    match operator:
+        case "!=":
+            return bool(found != value)
+        case " in ":
+            return found in value.strip("()").split(",")
+        case "=":
+            return bool(found == value)
+    return found is not None
 
 
 def _field(manifest: Manifest, path: str) -> Any:
