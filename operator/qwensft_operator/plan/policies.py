@@ -43,7 +43,8 @@ def obstructed(run: Run, _: datetime) -> Step | None:
     obstacle = run.observed.obstacle
     if obstacle is None or run.finished:
         return None
-    return Step(held_phase(run), obstacle.reason, obstacle.message[:LONGEST_TEXT], run.status, warning=True)
+    going = obstacle.reason is Reason.WAITING_FOR_PREVIOUS_RUN
+    return Step(held_phase(run), obstacle.reason, obstacle.message[:LONGEST_TEXT], run.status, warning=not going)
 
 
 def job_going(run: Run, now: datetime) -> Step | None:

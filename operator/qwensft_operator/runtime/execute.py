@@ -1,15 +1,26 @@
 """Carries out the actions of a plan: creates and deletes objects, and updates none but an older version's Service.
 
-An object that exists already is fine when it belongs to the run, a matter of waiting when its owner is going away, and
-an obstacle to report otherwise. Every action may be repeated: a crash after any of them is harmless.
+An object that exists already is fine when it belongs to the run, and an obstacle to report otherwise: one to wait for
+when its owner is going away. Every action may be repeated: a crash after any of them is harmless.
 """
 
 from __future__ import annotations
 
 import contextlib
 
-from qwensft.api.v1alpha1 import API_VERSION, KIND, LABEL_JOB, QwenSFTJob, Reason, Stage
+from qwensft.api.v1alpha1 import (
+    API_VERSION,
+    KIND,
+    LABEL_JOB,
+    LABEL_JOB_UID,
+    LABEL_MANAGED_BY,
+    MANAGED_BY,
+    QwenSFTJob,
+    Reason,
+    Stage,
+)
 from qwensft_operator import render
+from qwensft_operator.plan.leftovers import removal
 from qwensft_operator.plan.types import (
     Action,
     CreateJob,
@@ -110,7 +121,12 @@ class Executor:
             return
         owner = next(iter(existing["metadata"].get("ownerReferences") or ()), None)
         if owner is not None and await self._is_leaving(job.metadata.namespace, owner):
-            raise NotYetError(f"{what} still belongs to {owner['kind']} {owner['name']}, which is gone")
+            message = f"{what} still belongs to an earlier {KIND} {owner['name']} and is going with it"
+            raise ObstacleError(Obstacle(Reason.WAITING_FOR_PREVIOUS_RUN, message))
+        if owner is None and wanted["metadata"].get("ownerReferences") and _is_left_behind(job, existing):
+            command = removal(job.metadata.name, job.metadata.namespace, job.metadata.uid)
+            message = f"{what} is of an earlier {KIND} {job.metadata.name}, which was deleted without it"
+            raise ObstacleError(Obstacle(Reason.NAME_CONFLICT, f"{message}; remove all that it left: {command}"))
         whose = f"belongs to {owner['kind']} {owner['name']}" if owner else "was made by somebody else"
         message = f"{what} exists and {whose}; delete it, or give this {KIND} another name"
         raise ObstacleError(Obstacle(Reason.NAME_CONFLICT, message))
@@ -156,3 +172,11 @@ def is_ours(job: QwenSFTJob, wanted: Manifest, existing: Manifest) -> bool:
     labels = existing["metadata"].get("labels") or {}
     outlives = not wanted["metadata"].get("ownerReferences")
     return outlives and not owners and labels.get(LABEL_JOB) == job.metadata.name
+
+
+def _is_left_behind(job: QwenSFTJob, existing: Manifest) -> bool:
+    """Whether an object without an owner was made for an earlier run of the name, and would be removed as such."""
+    labels = existing["metadata"].get("labels") or {}
+    made_for = labels.get(LABEL_JOB), labels.get(LABEL_MANAGED_BY)
+    named = made_for == (job.metadata.name, MANAGED_BY)
+    return named and existing["kind"] != "PersistentVolumeClaim" and labels.get(LABEL_JOB_UID) != job.metadata.uid

@@ -103,8 +103,36 @@ async def test_an_object_of_a_namesake_on_its_way_out_is_waited_for(
         leaving["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
         world.kube.put(QWENSFTJOBS, "team", leaving)
     world.kube.put(resource, "team", {"metadata": {"name": name, "ownerReferences": [owner]}})
-    with pytest.raises(NotYetError):
+    with pytest.raises(ObstacleError, match=f"{name} still belongs to an earlier QwenSFTJob") as caught:
         await world.execute(action)
+    assert caught.value.obstacle.reason == "WaitingForPreviousRun"
+
+
+@CREATIONS
+@pytest.mark.parametrize("uid", ["99999999-old", None], ids=["with its UID", "by an earlier version"])
+async def test_an_object_that_an_earlier_run_left_is_told_with_one_command_and_never_adopted_but_for_the_claim(
+    world: World, action: Action, resource: Resource, name: str, uid: str | None
+) -> None:
+    labels = {"qwensft.io/job": "demo", "app.kubernetes.io/managed-by": "qwen-sft-operator"}
+    labels |= {"qwensft.io/job-uid": uid} if uid else {}
+    kind = {"configmaps": "ConfigMap", "jobs": "Job", "services": "Service"}.get(
+        resource.plural, "PersistentVolumeClaim"
+    )
+    world.kube.put(resource, "team", {"kind": kind, "metadata": {"name": name, "labels": labels}})
+    if resource is CLAIMS:
+        await world.execute(action)
+        return
+    with pytest.raises(ObstacleError, match=f"{kind} {name} is of an earlier QwenSFTJob demo") as caught:
+        await world.execute(action)
+    assert caught.value.obstacle.reason == "NameConflict"
+    assert "'qwensft.io/job=demo,qwensft.io/job-uid!=11111111-aaaa'" in caught.value.obstacle.message
+
+
+async def test_a_kept_claim_is_not_taken_by_a_run_that_would_delete_it_at_its_end(world: World) -> None:
+    await world.execute(EnsureClaim(), parse_job(job_manifest(uid="00000000-0000")))
+    storage = {"volume": {"claimTemplate": {"size": "1Gi"}}, "retain": False}
+    with pytest.raises(ObstacleError, match="exists and was made by somebody else"):
+        await world.execute(EnsureClaim(), parse_job(job_manifest(storage=storage)))
 
 
 async def test_our_own_object_that_is_being_deleted_is_waited_for(world: World) -> None:
