@@ -1,7 +1,8 @@
 """The immutable ConfigMap of an attempt: what the trainer reads under /etc/qwensft.
 
 `run.yaml` is the trainer's own configuration, `train.yaml` and `export.yaml` are LLaMA-Factory's, `deepspeed.json` is
-DeepSpeed's.
+DeepSpeed's, and `image` tells the operator by which trainer image the run has begun.
+ADR 0099 says why.
 """
 
 from __future__ import annotations
@@ -18,12 +19,21 @@ from qwensft_operator.render.llamafactory import export_arguments, train_argumen
 from qwensft_operator.render.names import child_name, metadata
 from qwensft_operator.render.run import run_document
 
+IMAGE = "image"  # name of a file that no pod reads
+EDITABLE = ("prepare", "mergePlanned", "merge")
+"""Sections of run.yaml that say what the spec says now; the others say what it said when the run began."""
+
 # libyaml's emitter is ten times as fast; PyYAML is built without it on some platforms.
 _Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 def config_map(
-    job: QwenSFTJob, stage: Stage, attempt: int, *, begun: Mapping[str, str] | None = None
+    job: QwenSFTJob,
+    stage: Stage,
+    attempt: int,
+    *,
+    image: str | None = None,
+    begun: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Return the manifest of the ConfigMap that the attempt's pods mount.
 
@@ -31,15 +41,17 @@ def config_map(
         job: the custom resource.
         stage: whose ConfigMap.
         attempt: counted from 1.
+        image: the trainer image of the run; None where the job names its own.
         begun: the files by which the run has begun, as another version of the operator may have written them. A run
-            goes on as it began: training gets these files, the merge their run.yaml with its own section.
+            goes on as it began: later attempts get these files, and their run.yaml the sections that may be edited.
     """
+    files = _files(job, stage) if begun is None else _continued(job, stage, begun)
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": metadata(job, child_name(job, stage, attempt), stage=stage, attempt=attempt),
         "immutable": True,
-        "data": _files(job, stage) if begun is None else _continued(job, stage, begun),
+        "data": files if image is None else files | {IMAGE: image},
     }
 
 
@@ -55,12 +67,14 @@ def _files(job: QwenSFTJob, stage: Stage) -> dict[str, str]:
 
 
 def _continued(job: QwenSFTJob, stage: Stage, begun: Mapping[str, str]) -> dict[str, str]:
-    if stage is not Stage.MERGE:
+    if stage is Stage.TRAIN:
         return dict(begun)
-    run = yaml.safe_load(begun["run.yaml"])
-    run.pop("mergePlanned", None)
-    run["merge"] = run_document(job, stage)["merge"]
-    return _files(job, stage) | {"run.yaml": _yaml(run)}
+    before, now = yaml.safe_load(begun["run.yaml"]), run_document(job, stage)
+    run = {key: value for key, value in before.items() if key not in EDITABLE}
+    run |= {key: now[key] for key in EDITABLE if key in now}
+    if run == before:
+        return dict(begun)
+    return (_files(job, stage) if stage is Stage.MERGE else dict(begun)) | {"run.yaml": _yaml(run)}
 
 
 def _yaml(content: dict[str, Any]) -> str:

@@ -29,7 +29,7 @@ def stage_job(job: QwenSFTJob, stage: Stage, attempt: int, *, defaults: Defaults
         job: the custom resource.
         stage: whose Job.
         attempt: counted from 1, across suspensions and restarts.
-        defaults: the installation's image settings.
+        defaults: the installation's image settings, with the image by which the run has begun.
     """
     template = {Stage.PREPARE: _prepare, Stage.TRAIN: _train, Stage.MERGE: _merge}[stage](job, attempt, defaults)
     nodes = job.spec.distribution.nodes if stage is Stage.TRAIN else 1

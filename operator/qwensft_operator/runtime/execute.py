@@ -7,6 +7,7 @@ when its owner is going away. Every action may be repeated: a crash after any of
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 
 from qwensft.api.v1alpha1 import (
     API_VERSION,
@@ -17,7 +18,6 @@ from qwensft.api.v1alpha1 import (
     MANAGED_BY,
     QwenSFTJob,
     Reason,
-    Stage,
 )
 from qwensft_operator import render
 from qwensft_operator.plan.leftovers import removal
@@ -30,6 +30,7 @@ from qwensft_operator.plan.types import (
     EnsureService,
     Obstacle,
 )
+from qwensft_operator.runtime.begun import BegunLostError, begun_config_map, begun_image
 from qwensft_operator.runtime.kube import (
     CLAIMS,
     CONFIG_MAPS,
@@ -80,15 +81,19 @@ class Executor:
                 case EnsureService(by_uid):
                     await self._ensure_service(job, by_uid=by_uid)
                 case EnsureConfigMap(stage, attempt):
-                    await self._ensure(job, CONFIG_MAPS, await self._config_map(job, stage, attempt))
+                    image = self._defaults.trainer_image
+                    await self._ensure(job, CONFIG_MAPS, await begun_config_map(self._kube, job, stage, attempt, image))
                 case CreateJob(stage, attempt):
-                    manifest = render.stage_job(job, stage, attempt, defaults=self._defaults)
-                    await self._ensure(job, JOBS, manifest)
+                    begun = await begun_image(self._kube, job, stage, attempt)
+                    defaults = replace(self._defaults, trainer_image=begun) if begun else self._defaults
+                    await self._ensure(job, JOBS, render.stage_job(job, stage, attempt, defaults=defaults))
                 case DeleteJob(name, uid):
                     await self._delete_job(job, name, uid)
         except ForbiddenError as error:
             reason = Reason.QUOTA_EXCEEDED if error.quota else Reason.FORBIDDEN
             raise ObstacleError(Obstacle(reason, error.message)) from error
+        except BegunLostError as error:
+            raise ObstacleError(Obstacle(Reason.CONFIG_MAP_UNAVAILABLE, str(error))) from error
         except InvalidError as error:
             raise ObstacleError(Obstacle(Reason.INVALID_OBJECT, error.message)) from error
 
@@ -139,21 +144,6 @@ class Executor:
         except NotFoundError:
             return True
         return current["metadata"]["uid"] != owner["uid"] or "deletionTimestamp" in current["metadata"]
-
-    async def _config_map(self, job: QwenSFTJob, stage: Stage, attempt: int) -> Manifest:
-        manifest = render.config_map(job, stage, attempt)
-        if stage is Stage.PREPARE:
-            return manifest
-        # An upgraded operator may render differently, and the image may be pinned: a run goes on as it began.
-        prepared = job.status.stages.prepare
-        for name in (render.child_name(job, Stage.TRAIN, 1), prepared.job_name if prepared else None):
-            if name is None or name == manifest["metadata"]["name"]:
-                continue
-            with contextlib.suppress(NotFoundError):
-                begun = await self._kube.get(CONFIG_MAPS, job.metadata.namespace, name)
-                if is_ours(job, manifest, begun):
-                    return render.config_map(job, stage, attempt, begun=begun["data"])
-        return manifest
 
     async def _delete_job(self, job: QwenSFTJob, name: str, uid: str) -> None:
         # Gone already, or another Job of that name: either way this one is deleted.

@@ -23,6 +23,7 @@ from qwensft_operator import plan, render
 from qwensft_operator.plan.run import Run
 from qwensft_operator.plan.types import ChildJob, ClaimView, JobState, NodeView, Observed, PodView, Scrape
 from qwensft_operator.render.names import service_name
+from qwensft_operator.runtime.begun import ANNOTATION_CONFIGURATION
 from qwensft_operator.runtime.best_effort import BestEffort
 from qwensft_operator.runtime.execute import is_ours
 from qwensft_operator.runtime.kube import (
@@ -113,6 +114,7 @@ class Observer:
             service_exists=service is not None and is_ours(job, render.service(job), service),
             service_by_uid=service is None or LABEL_JOB_UID in (service["metadata"].get("labels") or {}),
             config_maps=frozenset([config_map["metadata"]["name"]] if config_map else []),
+            configuration=_configuration(config_map),
             claim_exists=own is not None and _is_usable(job, own),
             claims=None if claims is None else await self._claim_views(namespace, claims),
             named_config_maps=named,
@@ -242,6 +244,11 @@ def _stored_job(manifest: Manifest) -> QwenSFTJob:
 
 def _is_usable(job: QwenSFTJob, claim: Manifest) -> bool:
     return job.spec.storage.volume.claim_name is not None or is_ours(job, render.claim(job), claim)
+
+
+def _configuration(config_map: Manifest | None) -> str | None:
+    annotations = (config_map["metadata"].get("annotations") or {}) if config_map else {}
+    return annotations.get(ANNOTATION_CONFIGURATION)
 
 
 async def _nothing() -> None:

@@ -76,10 +76,11 @@ class World:
         self.kube.put(CONFIG_MAPS, "team", {"metadata": {"name": "facts"}, "data": {"f.json": "[]"}})
         queue: WorkQueue[Key] = WorkQueue(StillTimers(), Backoff(base=1, jitter=lambda: 0))
         moments = (datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=10 * n) for n in itertools.count())
+        self._executor = Executor(self.kube, Defaults("trainer:1"))
         self._reconciler = Reconciler(
             queue,
             Observer(self.kube, Scraper(), PodAddresses(), Nodes(self.kube, enabled=False)),
-            Executor(self.kube, Defaults("trainer:1")),
+            self._executor,
             Reporter(self.kube, "me"),
             Metrics(),
             scrape_interval=10,
@@ -96,6 +97,25 @@ class World:
         status: Manifest = self.kube.objects["qwensftjobs", *KEY]["status"]
         return status
 
+    def install_image(self, image: str) -> None:
+        """The operator is installed with another default image for its pods."""
+        self._executor.__init__(self.kube, Defaults(image))  # type: ignore[misc]
+
+    def as_made_before_there_were_uids(self) -> None:
+        """Take off the stored objects what operators have written since ADR 0098 and 0099."""
+        for manifest in self.kube.objects.values():
+            for meta in (manifest["metadata"], manifest.get("spec", {}).get("template", {}).get("metadata", {})):
+                meta.get("labels", {}).pop("qwensft.io/job-uid", None)
+                meta.get("annotations", {}).pop("qwensft.io/configuration", None)
+            manifest.get("spec", {}).get("selector", {}).pop("qwensft.io/job-uid", None)
+            manifest.get("data", {}).pop("image", None)
+            manifest.get("status", {}).pop("configuration", None)
+
+    def images(self) -> set[str]:
+        """The images of all Jobs."""
+        jobs = (self.kube.objects["jobs", "team", name] for name in self.kube.named(JOBS))
+        return {job["spec"]["template"]["spec"]["containers"][0]["image"] for job in jobs}
+
     async def passes_until_there_is(self, name: str) -> Manifest:
         """Let the operator work until it has made a Job."""
         for _ in range(12):
@@ -104,6 +124,10 @@ class World:
             if name in self.kube.named(JOBS):
                 return self.kube.objects["jobs", "team", name]
         pytest.fail(f"no Job {name}; the status says {self.status}")
+
+    async def one_pass(self) -> None:
+        """Let the operator look at the run once."""
+        await self._reconciler.handle(KEY)
 
     async def passes_until_the_end(self) -> None:
         """Let the operator work until the run has ended."""
@@ -192,6 +216,7 @@ async def test_a_run_goes_on_under_another_version(world: World, first: str, rep
     for name, code in JOBS_OF_THE_RUN.items():
         if name == replaced_before:
             version = next(other for other in VERSIONS if other != first)
+            world.install_image("trainer:2")
         with pytest.MonkeyPatch.context() as patch:
             install(version, patch)
             job = await world.passes_until_there_is(name)
@@ -226,6 +251,30 @@ async def test_a_run_goes_on_under_another_version(world: World, first: str, rep
     for name in JOBS_OF_THE_RUN:
         run = yaml.safe_load(world.kube.objects["configmaps", "team", name]["data"]["run.yaml"])
         assert ("note" in run["tuning"], "audit" in run, run["version"]) == (first == "newer", first == "newer", 1)
+    assert world.images() == {"trainer:1"}
+    first_files = world.kube.objects["configmaps", "team", "demo-prepare-1"]
+    assert status["configuration"] == first_files["metadata"]["annotations"]["qwensft.io/configuration"]
+
+
+@pytest.mark.parametrize("upgraded_after", ["demo-prepare-1", "demo-train-1", "demo-train-2"])
+async def test_a_run_goes_on_that_began_before_its_uid_and_image_were_written_down(
+    world: World, upgraded_after: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, code in JOBS_OF_THE_RUN.items():
+        job = await world.passes_until_there_is(name)
+        if name == upgraded_after:
+            world.as_made_before_there_were_uids()
+            world.install_image("trainer:2")
+            await world.one_pass()
+            service = world.kube.objects.get(("services", *KEY[:1], "demo-train"), {"spec": {"selector": {}}})
+            assert "qwensft.io/job-uid" not in service["spec"]["selector"], "changed under pods that lack the label"
+            assert world.status["stages"]["train" if "train" in name else "prepare"]["jobName"] == name
+        assert world.run_pod(job, monkeypatch) == code
+    await world.passes_until_the_end()
+    assert (world.status["phase"], world.status["restarts"]) == ("Succeeded", 1)
+    assert world.images() == {"trainer:1"}
+    selects_by_uid = "qwensft.io/job-uid" in world.kube.objects["services", "team", "demo-train"]["spec"]["selector"]
+    assert selects_by_uid == (upgraded_after != "demo-train-2"), "mended before the next training attempt"
 
 
 async def test_a_run_that_has_begun_goes_on_against_a_rule_of_a_newer_version(

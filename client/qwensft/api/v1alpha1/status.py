@@ -178,6 +178,12 @@ class Status(StatusModel):
     dataset: DatasetStatus | None = Field(None, description="Size of the prepared data.")
     estimate: Estimate | None = Field(None, description="Memory that the training is expected to need.")
     outputs: Outputs | None = Field(None, description="Results of the run.")
+    configuration: str | None = Field(
+        None,
+        max_length=128,
+        description="Digest (sha256:<16 hex digits>) of what the run has begun with and goes on with: trainer image, "
+        "run.yaml and LLaMA-Factory's arguments, as they stand in ConfigMap <name>-prepare-1.",
+    )
     restarts: Count | None = Field(
         None, description="Restarts of the training that counted against runPolicy.maxRestarts."
     )

@@ -1,9 +1,8 @@
 """Actions are safe to repeat, and never touch what belongs to somebody else."""
 
 import pytest
-import yaml
 
-from qwensft.api.v1alpha1 import QwenSFTJob, Stage, Stages, StageStatus, Status, parse_job
+from qwensft.api.v1alpha1 import QwenSFTJob, Stage, parse_job
 from qwensft_operator.plan.types import Action, CreateJob, DeleteJob, EnsureClaim, EnsureConfigMap, EnsureService
 from qwensft_operator.render import Defaults
 from qwensft_operator.runtime.execute import Executor, NotYetError, ObstacleError
@@ -41,6 +40,8 @@ class World:
         self._executor = Executor(self.kube, Defaults("trainer:1"))
 
     async def execute(self, action: Action, job: QwenSFTJob | None = None) -> None:
+        if isinstance(action, CreateJob):  # a Job follows its ConfigMap
+            await self._executor.execute(job or self.job, EnsureConfigMap(action.stage, action.attempt))
         await self._executor.execute(job or self.job, action)
 
 
@@ -164,42 +165,6 @@ async def test_a_claim_with_the_labels_of_an_older_version_is_used_too(world: Wo
     world.kube.put(CLAIMS, "team", {"metadata": {"name": "demo-workspace", "labels": old}})
     await world.execute(EnsureClaim())
     assert world.kube.named(CLAIMS) == {"demo-workspace"}
-
-
-async def test_later_training_attempts_read_the_configuration_of_the_first(world: World) -> None:
-    await world.execute(EnsureConfigMap(Stage.TRAIN, 1))
-    world.kube.objects["configmaps", "team", "demo-train-1"]["data"] = {"train.yaml": "as an older operator wrote it"}
-    await world.execute(EnsureConfigMap(Stage.TRAIN, 2))
-    assert world.kube.objects["configmaps", "team", "demo-train-2"]["data"] == {
-        "train.yaml": "as an older operator wrote it"
-    }
-
-
-async def test_a_run_trains_and_merges_as_it_was_prepared(world: World) -> None:
-    await world.execute(EnsureConfigMap(Stage.PREPARE, 1))
-    prepared = world.kube.objects["configmaps", "team", "demo-prepare-1"]["data"]
-    # The operator was upgraded since: what it had written before has no version, and a key that is gone.
-    old = {key: value for key, value in yaml.safe_load(prepared["run.yaml"]).items() if "ersion" not in key}
-    prepared |= {"run.yaml": yaml.safe_dump(old | {"relic": 1}), "train.yaml": "as an older operator wrote it"}
-    job = world.job.replace(status=Status(stages=Stages(prepare=StageStatus(job_name="demo-prepare-1"))))
-    await world.execute(EnsureConfigMap(Stage.TRAIN, 1), job)
-    assert world.kube.objects["configmaps", "team", "demo-train-1"]["data"] == prepared
-    await world.execute(EnsureConfigMap(Stage.MERGE, 1), job)
-    files = world.kube.objects["configmaps", "team", "demo-merge-1"]["data"]
-    merge = yaml.safe_load(files["run.yaml"])
-    assert merge.pop("merge")["verify"] == "full"
-    assert merge | {"mergePlanned": True} == old | {"relic": 1}
-    assert files.keys() == {"run.yaml", "export.yaml"}
-
-
-@pytest.mark.parametrize("first", [None, {"metadata": {"name": "demo-train-1"}, "data": {"train.yaml": "foreign"}}])
-async def test_a_training_attempt_is_rendered_anew_when_the_first_configuration_is_lost_or_foreign(
-    world: World, first: Manifest | None
-) -> None:
-    if first is not None:
-        world.kube.put(CONFIG_MAPS, "team", first)
-    await world.execute(EnsureConfigMap(Stage.TRAIN, 2))
-    assert "model_name_or_path" in world.kube.objects["configmaps", "team", "demo-train-2"]["data"]["train.yaml"]
 
 
 async def test_a_job_is_deleted_only_if_it_is_the_one_that_was_observed(world: World) -> None:

@@ -1,0 +1,113 @@
+"""What a run has begun with, the trainer image and the files, and goes on with: also under another operator.
+
+They stand in its first ConfigMap, which is immutable, and every later attempt and stage gets a copy. A digest of them
+is an annotation of each copy, and part of the status.
+ADR 0099 says why.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import yaml
+
+from qwensft.api.v1alpha1 import KIND, QwenSFTJob, Stage
+from qwensft_operator import render
+from qwensft_operator.runtime.kube import CONFIG_MAPS, JOBS, Kube, Manifest, NotFoundError, Resource
+
+ANNOTATION_CONFIGURATION = "qwensft.io/configuration"
+_VARIABLE = (*render.EDITABLE, "operatorVersion")  # of run.yaml: may differ without another training
+
+
+class BegunLostError(Exception):
+    """Nobody knows any more by what the run has begun, and this version of the operator would go on by other files."""
+
+
+async def begun_config_map(kube: Kube, job: QwenSFTJob, stage: Stage, attempt: int, default_image: str) -> Manifest:
+    """Return the ConfigMap of an attempt: the run's first one, or a copy with what may be edited.
+
+    Raises:
+        BegunLostError: No copy is left, and the status tells that the run has begun by other files.
+        KubeError: A read failed.
+    """
+    begun = await _earlier(kube, job, stage, attempt)
+    named = job.spec.worker.image is not None
+    data = begun["data"] if begun else {}
+    image = None if named else data.get(render.IMAGE) or await _image_of_job(kube, job) or default_image
+    manifest = render.config_map(job, stage, attempt, image=image, begun=data or None)
+    annotations = (begun or manifest)["metadata"].get("annotations") or {}
+    configuration = annotations.get(ANNOTATION_CONFIGURATION)
+    if configuration is None:
+        configuration = _digest(data or render.config_map(job, Stage.PREPARE, 1, image=image)["data"])
+    if begun is None and job.status.configuration not in (None, configuration):
+        first = render.child_name(job, Stage.PREPARE, 1)
+        message = (
+            f"ConfigMap {first}, by which the run has begun, is gone with all its copies, and this version of the "
+            f"operator would go on by other files or another image ({configuration}, not {job.status.configuration}); "
+            f"restore it, install the operator by which the run has begun, or create a new {KIND}"
+        )
+        raise BegunLostError(message)
+    manifest["metadata"]["annotations"] = {ANNOTATION_CONFIGURATION: configuration}
+    return manifest
+
+
+async def begun_image(kube: Kube, job: QwenSFTJob, stage: Stage, attempt: int) -> str | None:
+    """Return the trainer image of an attempt whose ConfigMap exists; None where neither it nor an earlier Job tells.
+
+    Raises:
+        NotFoundError: There is no such ConfigMap (any more).
+        KubeError: A read failed.
+    """
+    if job.spec.worker.image is not None:
+        return job.spec.worker.image
+    config_map = await kube.get(CONFIG_MAPS, job.metadata.namespace, render.child_name(job, stage, attempt))
+    return (config_map.get("data") or {}).get(render.IMAGE) or await _image_of_job(kube, job)
+
+
+async def _earlier(kube: Kube, job: QwenSFTJob, stage: Stage, attempt: int) -> Manifest | None:
+    """Return a ConfigMap by which the run has begun: one of its preparation or training, since all are copies."""
+    wanted = render.child_name(job, stage, attempt)
+    for name in _names(job, stage):
+        if name != wanted and (found := await _own(kube, job, CONFIG_MAPS, name)) is not None:
+            return found
+    return None
+
+
+def _names(job: QwenSFTJob, stage: Stage) -> tuple[str, ...]:
+    """Return where to look, the best place first: earlier versions wrote a new one for every attempt to prepare."""
+    stages = job.status.stages
+    first = (Stage.PREPARE if stage is Stage.PREPARE else Stage.TRAIN, 1)
+    last = [
+        (of, number)
+        for of, record in ((Stage.PREPARE, stages.prepare), (Stage.TRAIN, stages.train))
+        for number in ((record.attempt or 1, (record.attempt or 1) - 1) if record else ())
+    ]
+    places = (first, *last, (Stage.PREPARE, 1))
+    return tuple(dict.fromkeys(render.child_name(job, of, number) for of, number in places if number > 0))
+
+
+async def _image_of_job(kube: Kube, job: QwenSFTJob) -> str | None:
+    """Return the image of the Job that prepared: earlier versions did not write it down."""
+    prepared = job.status.stages.prepare
+    if prepared is None or prepared.job_name is None:
+        return None
+    made = await _own(kube, job, JOBS, prepared.job_name)
+    image: str | None = None if made is None else made["spec"]["template"]["spec"]["containers"][0]["image"]
+    return image
+
+
+async def _own(kube: Kube, job: QwenSFTJob, resource: Resource, name: str) -> Manifest | None:
+    try:
+        found = await kube.get(resource, job.metadata.namespace, name)
+    except NotFoundError:
+        return None
+    owners = found["metadata"].get("ownerReferences") or ()
+    return found if any(owner["uid"] == job.metadata.uid for owner in owners) else None
+
+
+def _digest(data: Manifest) -> str:
+    """Identify a beginning by all that decides about the training, 16 hex digits long."""
+    run = {key: value for key, value in yaml.safe_load(data["run.yaml"]).items() if key not in _VARIABLE}
+    text = json.dumps({**data, "run.yaml": run}, sort_keys=True)
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()[:16]}"
