@@ -5,7 +5,7 @@ No I/O, no clock, no kopf and no Kubernetes client in here. Start reading at `de
 
 from qwensft_operator.plan.decide import decide
 from qwensft_operator.plan.needs import SCRAPED, Needs, needs_events, needs_of
-from qwensft_operator.plan.raw_status import invalid_spec, operator_error
+from qwensft_operator.plan.raw_status import api_server_error, invalid_spec, operator_error, waiting_for_deletion
 from qwensft_operator.plan.types import Observed, Plan
 from qwensft_operator.plan.views import (
     child_job,
@@ -20,6 +20,7 @@ __all__ = [
     "Needs",
     "Observed",
     "Plan",
+    "api_server_error",
     "child_job",
     "claim_view",
     "config_map_keys",
@@ -30,4 +31,5 @@ __all__ = [
     "needs_of",
     "operator_error",
     "pod_view",
+    "waiting_for_deletion",
 ]

@@ -1,4 +1,4 @@
-"""What to say of a run that cannot be decided about: its document is not understood, or the operator itself failed.
+"""What to say of a run that cannot be decided about: its document is not understood, or passes over it fail.
 
 Built on the raw document, and on nothing of it but metadata and the status, which keeps all that it says already.
 """
@@ -14,6 +14,7 @@ from qwensft_operator.plan.types import Event, Plan
 from qwensft_operator.plan.views import LONGEST_TEXT
 
 _LONGEST_ERROR = 500  # characters of an exception's message
+_FAILED_PASSES = frozenset({Reason.OPERATOR_ERROR, Reason.API_SERVER_ERROR, Reason.WAITING_FOR_DELETION})
 
 
 def invalid_spec(manifest: dict[str, Any], problem: str, now: datetime) -> Plan:
@@ -23,17 +24,33 @@ def invalid_spec(manifest: dict[str, Any], problem: str, now: datetime) -> Plan:
 
 
 def operator_error(manifest: dict[str, Any], error: Exception, now: datetime) -> Plan:
-    """Return the plan after passes that failed for a reason that is not the run's: it is told once, until one succeeds.
-
-    Only the first error of a row is told: each write of the status wakes the next pass.
-    """
-    conditions = (manifest.get("status") or {}).get("conditions") or ()
-    generation = manifest["metadata"]["generation"]
-    if any(c.get("reason") == Reason.OPERATOR_ERROR and c.get("observedGeneration") == generation for c in conditions):
-        return Plan()
+    """Return the plan after passes that failed for a reason that is not the run's."""
     problem = _text(f"{type(error).__name__}: {error}", _LONGEST_ERROR)
     message = f"the operator failed and tries again; its log tells more: {problem}"
-    return _condition_plan(manifest, Reason.OPERATOR_ERROR, message, stalled=False, now=now)
+    return _failure_plan(manifest, Reason.OPERATOR_ERROR, message, now)
+
+
+def api_server_error(manifest: dict[str, Any], answer: str, now: datetime) -> Plan:
+    """Return the plan after passes that the API server has kept from succeeding for a while. `answer`: its words."""
+    message = (
+        f"the API server does not do what the run needs, and is asked again and again: {_text(answer, _LONGEST_ERROR)}"
+    )
+    return _failure_plan(manifest, Reason.API_SERVER_ERROR, message, now)
+
+
+def waiting_for_deletion(manifest: dict[str, Any], what: str, now: datetime) -> Plan:
+    """Return the plan for a run whose next object has the name of one that does not go away."""
+    message = f"{_text(what, _LONGEST_ERROR)}; the run goes on when it is gone"
+    return _failure_plan(manifest, Reason.WAITING_FOR_DELETION, message, now)
+
+
+def _failure_plan(manifest: dict[str, Any], reason: Reason, message: str, now: datetime) -> Plan:
+    """Tell the first failure of a row, until a pass succeeds: each write of the status wakes the next pass."""
+    conditions = (manifest.get("status") or {}).get("conditions") or ()
+    generation = manifest["metadata"]["generation"]
+    if any(c.get("reason") in _FAILED_PASSES and c.get("observedGeneration") == generation for c in conditions):
+        return Plan()
+    return _condition_plan(manifest, reason, message, stalled=False, now=now)
 
 
 def _condition_plan(manifest: dict[str, Any], reason: Reason, message: str, *, stalled: bool, now: datetime) -> Plan:

@@ -116,7 +116,7 @@ class Scrape:
 class Obstacle:
     """Why the API server would not let the operator do its last action; the run waits and tries again."""
 
-    reason: Reason  # NameConflict, WaitingForPreviousRun, QuotaExceeded, Forbidden or InvalidObject
+    reason: Reason  # NameConflict, WaitingForPreviousRun, QuotaExceeded, Forbidden, InvalidObject, WebhookUnavailable
     message: str
 
 

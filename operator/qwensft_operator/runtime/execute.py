@@ -7,6 +7,7 @@ when its owner is going away. Every action may be repeated: a crash after any of
 from __future__ import annotations
 
 import contextlib
+import re
 from dataclasses import replace
 
 from qwensft.api.v1alpha1 import (
@@ -45,7 +46,10 @@ from qwensft_operator.runtime.kube import (
     Manifest,
     NotFoundError,
     Resource,
+    TransientError,
 )
+
+_WEBHOOK_FAILURE = re.compile(r'failed calling webhook "(?P<name>[^"]*)"(?P<cause>.*)', re.DOTALL)
 
 
 class ObstacleError(Exception):
@@ -96,6 +100,11 @@ class Executor:
             raise ObstacleError(Obstacle(Reason.CONFIG_MAP_UNAVAILABLE, str(error))) from error
         except InvalidError as error:
             raise ObstacleError(Obstacle(Reason.INVALID_OBJECT, error.message)) from error
+        except TransientError as error:
+            failure = _WEBHOOK_FAILURE.search(error.message)
+            if failure is None:
+                raise
+            raise ObstacleError(_webhook_obstacle(failure["name"], failure["cause"])) from error
 
     async def _ensure_service(self, job: QwenSFTJob, *, by_uid: bool) -> None:
         wanted = render.service(job, by_uid=by_uid)
@@ -121,7 +130,9 @@ class Executor:
     async def _check_owner(self, job: QwenSFTJob, wanted: Manifest, existing: Manifest) -> None:
         what = f"{wanted['kind']} {existing['metadata']['name']}"
         if "deletionTimestamp" in existing["metadata"]:
-            raise NotYetError(f"{what} is being deleted")
+            finalizers = existing["metadata"].get("finalizers") or ()
+            held = f", held by its finalizers ({', '.join(finalizers)})" if finalizers else ""
+            raise NotYetError(f"{what} is being deleted{held}")
         if is_ours(job, wanted, existing):
             return
         owner = next(iter(existing["metadata"].get("ownerReferences") or ()), None)
@@ -149,6 +160,16 @@ class Executor:
         # Gone already, or another Job of that name: either way this one is deleted.
         with contextlib.suppress(NotFoundError, ConflictError):
             await self._kube.delete(JOBS, job.metadata.namespace, name, uid=uid, propagation="Foreground")
+
+
+def _webhook_obstacle(name: str, cause: str) -> Obstacle:
+    # Of the error's chain only the last link says what is wrong; the others hold ports, which are new ones each time.
+    words = cause.rpartition(": ")[2].strip() or "no reason given"
+    message = (
+        f"the API server cannot call the admission webhook {name}, and refuses what the run needs next: {words}. Mend "
+        "the webhook's service, or have its configuration leave this namespace out; the run goes on within a minute"
+    )
+    return Obstacle(Reason.WEBHOOK_UNAVAILABLE, message)
 
 
 def is_ours(job: QwenSFTJob, wanted: Manifest, existing: Manifest) -> bool:

@@ -35,7 +35,7 @@ class Timers(Protocol):
 class Backoff(Generic[K]):
     """Exponential delays per key: `base` seconds, doubled with every failure up to `cap`, halved at most by jitter."""
 
-    def __init__(self, base: float = 0.5, cap: float = 120.0, jitter: Callable[[], float] = random.random) -> None:
+    def __init__(self, base: float = 0.5, cap: float = 30.0, jitter: Callable[[], float] = random.random) -> None:
         self._base, self._cap, self._jitter = base, cap, jitter
         self._failures: dict[K, int] = {}
 

@@ -1,6 +1,7 @@
 """The loop for one run: observe, decide, execute, write the status, tell, and say when to look again.
 
 Judgement lives in `plan`. Whatever happens in here, the key is looked at again: at once, later, or after a back-off.
+ADR 0104 says which failures are told, and when.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from qwensft_operator.runtime.queue import WorkQueue
 from qwensft_operator.runtime.status import Reporter
 
 _LIMIT_SECONDS = 120.0  # a pass makes about ten requests; one that takes longer hangs
+_PATIENCE_SECONDS = 20.0  # for failures that mostly pass by themselves; longer, and the user hears of them
 
 logger = logging.getLogger(__name__)
 
@@ -50,14 +52,17 @@ class Reconciler:
         *,
         scrape_interval: float,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._queue, self._observer, self._executor, self._reporter = queue, observer, executor, reporter
-        self._metrics, self._scrape_interval, self._now = metrics, scrape_interval, now
+        self._metrics, self._scrape_interval = metrics, scrape_interval
+        self._now, self._monotonic = now, monotonic
         self._best_effort = BestEffort()
+        self._failing_since: dict[Key, float] = {}  # the first of the passes that failed in a row
 
     async def handle(self, key: Key) -> None:
         """Reconcile a run. Never raises but on cancellation: an error means a later try."""
-        started = time.monotonic()
+        started = self._monotonic()
         with about(key):
             try:
                 async with asyncio.timeout(_LIMIT_SECONDS):
@@ -65,9 +70,11 @@ class Reconciler:
             except (ConflictError, NotFoundError, NamespaceTerminatingError, NotYetError) as error:
                 logger.debug("has moved on: %s", error)
                 self._retry(key, "moved-on")
+                await self._report_delay(key, started, error)
             except (TransientError, TimeoutError) as error:
                 delay = self._retry(key, "transient")
-                logger.warning("trying again in %.1f s: %s", delay, str(error) or "the pass took too long")
+                logger.warning("trying again in %.1f s: %s", delay, _words(error))
+                await self._report_delay(key, started, error)
             except KubeError as error:
                 delay = self._retry(key, "refused")
                 logger.error("trying again in %.1f s: %s", delay, error)
@@ -77,9 +84,10 @@ class Reconciler:
                 logger.exception("trying again in %.1f s: the operator failed", delay)
                 await self._report_error(key, error)
             else:
+                self._failing_since.pop(key, None)
                 if wait is not None:
                     self._queue.add_after(key, wait)
-        self._metrics.reconciled(time.monotonic() - started)
+        self._metrics.reconciled(self._monotonic() - started)
 
     async def _reconcile(self, key: Key) -> float | None:
         """Make one pass; return the seconds until the next one, None for not before something happens."""
@@ -124,18 +132,39 @@ class Reconciler:
 
     async def _report_error(self, key: Key, error: Exception) -> None:
         """Tell the user of an error that nobody foresaw; one that has passed by the next try is not worth it."""
-
-        async def report() -> None:
-            manifest = await self._observer.manifest(key)
-            if manifest is not None:
-                await self._report(manifest, plan.operator_error(manifest, error, self._now()))
-
         if self._queue.failures(key) > 1:
-            await self._best_effort.attempt("a condition that tells of an error", report(), None)
+            await self._tell(key, lambda manifest: plan.operator_error(manifest, error, self._now()))
+
+    async def _report_delay(self, key: Key, started: float, error: Exception) -> None:
+        """Tell the user of what mostly passes by itself, once it has not for a while."""
+        since = self._failing_since.setdefault(key, started)
+        # Nothing can be told, or done, in a namespace that goes away.
+        if self._monotonic() - since < _PATIENCE_SECONDS or isinstance(error, NamespaceTerminatingError):
+            return
+        tell = plan.waiting_for_deletion if isinstance(error, NotYetError) else plan.api_server_error
+        await self._tell(key, lambda manifest: tell(manifest, _words(error), self._now()))
+
+    async def _tell(self, key: Key, words: Callable[[Manifest], plan.Plan]) -> None:
+        async def tell() -> None:
+            manifest = await self._observer.manifest(key)
+            if manifest is None:
+                return
+            decision = words(manifest)
+            try:
+                await self._report(manifest, decision)
+            except KubeError:
+                await self._reporter.emit(manifest, decision.events)  # what refuses the status may let events pass
+                raise
+
+        await self._best_effort.attempt("a condition that tells of an error", tell(), None)
 
     def _retry(self, key: Key, kind: str) -> float:
         self._metrics.failed(kind)
         return self._queue.add_rate_limited(key)
+
+
+def _words(error: Exception) -> str:
+    return str(error) or "the pass took too long"
 
 
 def _message(action: Action) -> str:

@@ -66,6 +66,11 @@ class Reason(StrEnum):
     QUOTA_EXCEEDED = "QuotaExceeded"
     FORBIDDEN = "Forbidden"
     INVALID_OBJECT = "InvalidObject"
+    WEBHOOK_UNAVAILABLE = "WebhookUnavailable"
+
+    # what the operator has to do does not succeed for a while; it tries again
+    API_SERVER_ERROR = "ApiServerError"
+    WAITING_FOR_DELETION = "WaitingForDeletion"
 
     # the operator itself failed, by a fault of its own or of its installation; it tries again
     OPERATOR_ERROR = "OperatorError"

@@ -197,3 +197,24 @@ async def test_what_may_pass_by_itself_is_no_obstacle(world: World) -> None:
     world.kube.refuse["create", "jobs"] = TransientError(503, "ServiceUnavailable", "etcd has no leader")
     with pytest.raises(TransientError):
         await world.execute(CreateJob(Stage.PREPARE, 1))
+
+
+@CREATIONS
+async def test_a_webhook_that_cannot_be_called_is_an_obstacle_that_names_it(
+    world: World, action: Action, resource: Resource, name: str
+) -> None:
+    words = 'Internal error occurred: failed calling webhook "check.example": no endpoints available'
+    world.kube.refuse["create", resource.plural] = TransientError(500, "InternalError", words)
+    with pytest.raises(ObstacleError, match=r"webhook check\.example.*: no endpoints available") as caught:
+        await world.execute(action)
+    assert caught.value.obstacle.reason == "WebhookUnavailable"
+    assert name not in world.kube.named(resource)
+
+
+async def test_what_is_on_its_way_out_is_named_with_what_holds_it(world: World) -> None:
+    meta = {"name": "demo-workspace", "deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["pvc-protection"]}
+    world.kube.put(CLAIMS, "team", {"metadata": meta})
+    with pytest.raises(
+        NotYetError, match=r"demo-workspace is being deleted, held by its finalizers \(pvc-protection\)"
+    ):
+        await world.execute(EnsureClaim())

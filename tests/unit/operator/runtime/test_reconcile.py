@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from qwensft_operator.render import Defaults
-from qwensft_operator.runtime.execute import Executor
+from qwensft_operator.runtime.execute import Executor, NotYetError
 from qwensft_operator.runtime.kube import (
     CONFIG_MAPS,
     EVENTS,
@@ -19,6 +19,7 @@ from qwensft_operator.runtime.kube import (
     InvalidError,
     KubeError,
     Manifest,
+    NamespaceTerminatingError,
     Resource,
     TransientError,
 )
@@ -55,6 +56,7 @@ class StillTimers:
 class World:
     def __init__(self, kube: FakeKube | None = None) -> None:
         self.kube, self.timers = kube or FakeKube(), StillTimers()
+        self.clock, self.seconds_per_look = 0.0, 0.0
         self.kube.put(CONFIG_MAPS, "team", {"metadata": {"name": "facts"}, "data": {"f.json": "[]"}})
         self.queue: WorkQueue[Key] = WorkQueue(self.timers, Backoff(base=1, jitter=lambda: 0))
         moments = (datetime(2026, 1, 1, 0, 0, second, tzinfo=UTC) for second in itertools.count())
@@ -66,7 +68,12 @@ class World:
             Metrics(),
             scrape_interval=10,
             now=lambda: next(moments),
+            monotonic=self._look_at_the_clock,
         )
+
+    def _look_at_the_clock(self) -> float:
+        self.clock += self.seconds_per_look
+        return self.clock
 
     @property
     def run(self) -> Manifest:
@@ -237,13 +244,79 @@ async def test_a_pass_that_fails_again_and_again_is_told_once(world: World, erro
     assert world.run["status"]["phase"] == "Preparing"
 
 
-async def test_an_error_that_cannot_be_told_is_logged_and_tried_again(world: World) -> None:
+async def test_an_error_that_the_status_cannot_tell_is_told_by_an_event(world: World) -> None:
     world.kube.refuse["list", "jobs"] = RuntimeError("a bug")
     world.kube.refuse["patch/status", "qwensftjobs"] = ForbiddenError(403, "Forbidden", "cannot patch status")
-    for _ in range(2):
+    for _ in range(3):
         await world.reconciler.handle(KEY)
-    assert world.queue.failures(KEY) == 2
-    assert world.kube.named(EVENTS) == set()
+    assert world.queue.failures(KEY) == 3
+    (event,) = world.kube.named(EVENTS)
+    assert world.kube.objects["events", "team", event]["reason"] == "OperatorError"
+
+
+WEBHOOK = TransientError(
+    500,
+    "InternalError",
+    'Internal error occurred: failed calling webhook "check.policy.example": failed to call webhook: Post '
+    '"https://policy.team.svc:443/check?timeout=10s": dial tcp 10.96.7.1:443: connect: connection refused',
+)
+
+
+async def test_a_webhook_that_does_not_answer_is_named_at_once_and_the_run_goes_on_within_half_a_minute_after_it_does(
+    world: World,
+) -> None:
+    world.kube.refuse["create", "jobs"] = WEBHOOK
+    for _ in range(12):
+        await world.reconciler.handle(KEY)
+        assert reasons(world) == {"WebhookUnavailable"}
+    told = world.run["status"]["conditions"][0]["message"]
+    assert "admission webhook check.policy.example" in told
+    assert "connection refused" in told
+    assert "10.96.7.1" not in told, "addresses and ports differ from try to try, and each would be a write"
+    assert world.writes().count(("patch/status", "qwensftjobs")) == 1
+    assert max(world.timers.waits) <= 30
+
+    world.kube.refuse.clear()
+    await world.reconciler.handle(KEY)
+    assert reasons(world) == {"Starting"}
+
+
+@pytest.mark.parametrize(
+    ("verb", "plural", "error", "reason"),
+    [
+        ("create", "jobs", TransientError(429, "TooManyRequests", "try later"), "ApiServerError"),
+        ("list", "jobs", TransientError(504, "Timeout", "etcd is slow"), "ApiServerError"),
+        ("list", "jobs", ConflictError(409, "Conflict", "it has been modified"), "ApiServerError"),
+        ("create", "jobs", NotYetError("Job demo-prepare-1 is being deleted"), "WaitingForDeletion"),
+    ],
+)
+async def test_what_mostly_passes_by_itself_is_told_once_it_lasts(
+    world: World, verb: str, plural: str, error: Exception, reason: str
+) -> None:
+    world.seconds_per_look = 4
+    world.kube.refuse[verb, plural] = error
+    await world.reconciler.handle(KEY)
+    assert reasons(world) == set(), "a hitch is no news"
+    for _ in range(4):
+        await world.reconciler.handle(KEY)
+    assert reasons(world) == {reason}
+    assert str(error) in world.run["status"]["conditions"][0]["message"]
+    assert world.writes().count(("patch/status", "qwensftjobs")) == 1
+
+    world.kube.refuse.clear()
+    await world.reconciler.handle(KEY)
+    assert reasons(world) == {"Starting"}
+    world.kube.refuse["list", "jobs"] = error
+    await world.reconciler.handle(KEY)
+    assert reasons(world) == {"Starting"}, "the next failure has all the patience again"
+
+
+async def test_nothing_is_told_in_a_namespace_that_goes_away(world: World) -> None:
+    world.seconds_per_look = 60
+    world.kube.refuse["create", "jobs"] = NamespaceTerminatingError(403, "Forbidden", "it is being terminated")
+    for _ in range(3):
+        await world.reconciler.handle(KEY)
+    assert reasons(world) == set()
 
 
 class StrictKube(FakeKube):
