@@ -250,18 +250,20 @@ class Cluster:
             record, condition = getattr(read.stages, stage), read.condition(type_)
             recorded = record is not None and record.completion_time is not None
             assert (condition is not None and condition.status == "True") == recorded, f"{type_} contradicts the record"
-        self._check_history(observed.job.status, read)
+        self._check_history(observed, read)
         records = (read.stages.prepare, read.stages.train, read.stages.merge)
         self.recorded |= {record.job_name for record in records if record and record.job_name}
         self.status, self.version = status, self.version + 1
 
-    def _check_history(self, before: Status, after: Status) -> None:
+    def _check_history(self, observed: Observed, after: Status) -> None:
         """What is over stays over, and what is done stays done, unless the user asks for something."""
-        said = after.condition("Succeeded")
+        before, said = observed.job.status, after.condition("Succeeded")
         assert said is not None
         anew = said.reason in (Reason.MERGE_CHANGED, Reason.RETRY_REQUESTED)
         if before.phase in OVER and after.phase not in OVER:
             assert anew, "only a merge or a retry opens a finished run again"
+            edited = observed.job.metadata.generation > before.observed_generation
+            assert edited, "a finished run begins again, and nobody has edited it"
             assert said.reason != Reason.RETRY_REQUESTED or before.phase == Phase.FAILED, "success is not retried"
             assert after.start_time == self.now, "an old deadline ends new work"
         for done in (c.type for c in before.conditions if c.type in ("Prepared", "Trained", "Merged")):

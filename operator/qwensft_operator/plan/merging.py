@@ -37,13 +37,9 @@ def merge_unrecorded(run: Run, _: datetime) -> Step | None:
     """Record what the merge is about to be asked for, before it is: an edit at any later moment is then seen."""
     if run.current_stage is not Stage.MERGE or run.current_child is not None:
         return None
-    record = run.record(Stage.MERGE)
-    if record.spec_hash == run.merge_hash:
+    if run.record(Stage.MERGE).spec_hash == run.merge_hash:
         return None
-    attempt = record.attempt or 1
-    # The attempt's ConfigMap is immutable: one that exists says what spec.merge said before.
-    stale = run.child_name(Stage.MERGE, attempt) in run.observed.config_maps
-    attempt = attempt + 1 if stale else attempt
-    status = run.recorded(Stage.MERGE, attempt=attempt, job_name=None, spec_hash=run.merge_hash)
+    status = run.merge_noted()
+    attempt = Run(run.observed, status=status).record(Stage.MERGE).attempt or 1
     message = f"starting Job {run.child_name(Stage.MERGE, attempt)}"
     return Step(Phase.MERGING, Reason.STARTING, message, status, requeue_after=0)

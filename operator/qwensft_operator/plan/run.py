@@ -134,6 +134,19 @@ class Run:
         attempt = (self.record(stage).attempt or 1) + 1
         return self.recorded(stage, attempt=attempt, job_name=None, **merge_progress.UNWRITTEN, **changes)
 
+    def merge_noted(self) -> Status:
+        """The status with what spec.merge asks for now in the merge's record, under a number that asks nothing else."""
+        record = self.record(Stage.MERGE)
+        if record.spec_hash == self.merge_hash:
+            return self.status
+        attempt = record.attempt or 1
+        # The attempt's ConfigMap is immutable: one that exists says what spec.merge said before.
+        stale = self.child_name(Stage.MERGE, attempt) in self.observed.config_maps
+        stale = stale or self.child(Stage.MERGE, attempt) is not None
+        return self.recorded(
+            Stage.MERGE, attempt=attempt + 1 if stale else attempt, job_name=None, spec_hash=self.merge_hash
+        )
+
     def child(self, stage: Stage, attempt: int) -> ChildJob | None:
         """The child Job of an attempt, if it exists."""
         return next((c for c in self.observed.children if c.stage is stage and c.attempt == attempt), None)

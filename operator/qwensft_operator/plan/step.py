@@ -35,6 +35,8 @@ Policy = Callable[[Run, datetime], Step | None]
 def fail(run: Run, cause: Cause) -> Step:
     """End the run for good, with its cause as the last words of the current stage."""
     stage = run.current_stage
+    if stage is Stage.MERGE:  # only what is asked for after the end opens the run again
+        run = Run(run.observed, status=run.merge_noted(), just_done=run.just_done, report=run.report)
     status = run.recorded(stage, reason=cause.reason, message=cause.message) if stage else run.status
     return end(run, Phase.FAILED, cause.reason, cause.message, status)
 

@@ -112,3 +112,31 @@ def test_nothing_is_started_after_the_end_whatever_is_observed(stage: Stage, sta
     seen = look(scene(stage, state, status={"phase": Phase.FAILED, "completion_time": NOW}))
     assert seen.status.phase == "Failed"
     assert [a for a in seen.actions if not a.startswith("DeleteJob")] == []
+
+
+def test_a_deadline_between_the_training_and_the_merge_ends_the_run_until_somebody_edits_it() -> None:
+    over = look(scene(TRAIN, COMPLETE, **DEADLINE), later(hours=1))
+    assert over.headline == ("Failed", "DeadlineExceeded")
+    assert over.condition("Trained").status == "True"
+    rest = look(over.then(), later(hours=2))
+    assert (rest.plan.actions, rest.plan.status) == ((), None)
+    edited = look(over.then(spec={"merge": {"shardSizeGB": 4}}), later(hours=2))
+    assert edited.headline == ("Merging", "MergeChanged")
+
+
+def test_a_run_that_its_deadline_ended_before_the_merge_merges_when_it_is_retried() -> None:
+    over = look(scene(TRAIN, COMPLETE, **DEADLINE), later(hours=1))
+    again = look(over.then(spec={"runPolicy": {"retry": 1}}), later(hours=2))
+    assert again.headline == ("Merging", "RetryRequested")
+    assert look(again.then(), later(hours=2)).actions == ["EnsureConfigMap merge-1", "CreateJob merge-1"]
+
+
+def test_an_edit_of_the_merge_just_before_the_deadline_is_followed_when_the_run_is_retried() -> None:
+    edited = look(scene(MERGE, **DEADLINE)).then(spec={"merge": {"shardSizeGB": 4}, **DEADLINE})
+    over = look(edited, later(hours=1))
+    assert over.headline == ("Failed", "DeadlineExceeded")
+    stopped = look(over.then(), later(hours=1))
+    assert (stopped.plan.status, stopped.actions) == (None, ["DeleteJob support-merge-1"])
+    retry = {"merge": {"shardSizeGB": 4}, "runPolicy": {"retry": 1}}
+    again = look(stopped.then(spec=retry, children=(), config_maps=frozenset({"support-merge-1"})), later(hours=2))
+    assert look(again.then(), later(hours=2)).actions == ["EnsureConfigMap merge-2", "CreateJob merge-2"]
