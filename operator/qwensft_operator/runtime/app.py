@@ -1,6 +1,7 @@
 """Puts the parts together in one event loop, watches over them, and takes them down in order.
 
 A part that ends by itself ends the process: the kubelet restarts it, and everything can be derived from the cluster.
+A Lease that is lost does not: the process stands by (ADR 0105).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import contextlib
 import logging
 import random
 import signal
+import time
 
 from qwensft_operator.render import Defaults
 from qwensft_operator.runtime.execute import Executor
@@ -64,7 +66,7 @@ class App:
             identity=settings.identity,
             duration=settings.lease_duration_seconds,
         )
-        self._acting = False
+        self._acting_since: float | None = None
         self._stop = asyncio.Event()
         self._health = HealthServer(self._live, self._ready, self._metrics.registry)
 
@@ -81,8 +83,8 @@ class App:
         logger.log(logging.INFO if asked else logging.ERROR, "stopping%s", "" if asked else ": a part has ended")
 
         self._queue.close()
-        if not asked or not self._acting:
-            act.cancel()  # after a failure the Lease may be lost; a stand-by must not take office now
+        if not asked or self._acting_since is None:
+            act.cancel()  # a stand-by must not take office now
         ended = [await _end(act, _DRAIN_SECONDS)]
         if self._settings.leader_election:
             await self._leader.release()
@@ -94,23 +96,29 @@ class App:
         return 0 if asked and all(ended) else 1
 
     async def _act(self) -> None:
-        """Do the work, as long as this process leads, until the queue is closed."""
-        elected = self._settings.leader_election
-        if elected:
-            await self._leader.acquire()
-        self._acting = True
-        try:
-            async with asyncio.TaskGroup() as group:
-                beside = [group.create_task(self._resync(), name="resync")]
-                if elected:
-                    beside.append(group.create_task(self._leader.hold(), name="hold"))
-                await self._queue.run(self._reconciler.handle, self._settings.workers)
-                for task in beside:
-                    task.cancel()
-        except* LeaderLostError as lost:
-            logger.error("no longer leading: %s", lost.exceptions[0])
-        finally:
-            self._acting = False
+        """Do the work, whenever this process leads, until the queue is closed."""
+        while not self._stop.is_set():
+            if self._settings.leader_election:
+                await self._leader.acquire()
+            self._acting_since = time.monotonic()
+            try:
+                await self._work()
+            except* LeaderLostError as lost:
+                logger.error("no longer leading, standing by: %s", lost.exceptions[0])
+            else:
+                return
+            finally:
+                self._acting_since = None
+
+    async def _work(self) -> None:
+        """Bring runs forward until the queue is closed; a lost Lease cancels the passes under way."""
+        async with asyncio.TaskGroup() as group:
+            beside = [group.create_task(self._resync(), name="resync")]
+            if self._settings.leader_election:
+                beside.append(group.create_task(self._leader.hold(), name="hold"))
+            await self._queue.run(self._reconciler.handle, self._settings.workers)
+            for task in beside:
+                task.cancel()
 
     async def _resync(self) -> None:
         """Have every run looked at: now, and again every `resync_seconds`, spread over a tenth of that."""
@@ -135,8 +143,12 @@ class App:
             loop.add_signal_handler(number, self._stop.set)
 
     def _live(self) -> str:
-        waited, limit = self._queue.oldest_wait(), self._settings.stuck_after_seconds
-        return f"a run has waited {waited:.0f} s for a worker" if self._acting and waited > limit else ""
+        if self._acting_since is None:
+            return ""
+        # What has waited for a leader has waited for no worker.
+        waited = min(self._queue.oldest_wait(), time.monotonic() - self._acting_since)
+        limit = self._settings.stuck_after_seconds
+        return f"a run has waited {waited:.0f} s for a worker" if waited > limit else ""
 
     def _ready(self) -> str:
         closed = self._watcher.not_ready()
@@ -146,7 +158,7 @@ class App:
         gauge, queue = self._metrics.gauge, self._queue
         gauge("qwensft_queue_depth", "Runs that wait for a worker.", lambda: queue.depth)
         gauge("qwensft_queue_oldest_seconds", "How long the oldest of them has waited.", queue.oldest_wait)
-        gauge("qwensft_leading", "1 while this process acts.", lambda: float(self._acting))
+        gauge("qwensft_leading", "1 while this process acts.", lambda: float(self._acting_since is not None))
 
 
 async def _end(task: asyncio.Task[object], patience: float) -> bool:

@@ -1,7 +1,7 @@
 """Leader election on a Lease: only the holder acts.
 
 Our own, because `kubernetes.aio.leaderelection` writes local time as UTC, lets a hanging request outlive its deadline,
-and does not release the Lease on exit. The protocol is client-go's; ADR 0042 has the details.
+and does not release the Lease on exit. The protocol is client-go's; ADR 0042 has the details, ADR 0105 the times.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ class LeaderLostError(Exception):
 
 
 class Leader:
-    """A candidate for the Lease.
+    """A candidate for the Lease. It may acquire it again after it has lost it.
 
     Others take over once they have seen no renewal for `duration` seconds by their own clocks, so the holder gives up
-    after two thirds of that: no two lead at a time, whatever the clocks of their nodes say.
+    after two thirds of that, counted from when the request was sent that made or kept it the holder: no two lead at a
+    time, whatever the clocks of their nodes say, and however late answers come.
     """
 
     def __init__(
@@ -42,16 +43,22 @@ class Leader:
     ) -> None:
         self._kube, self._namespace, self._name, self._identity = kube, namespace, name, identity
         self._duration, self._monotonic = duration, monotonic
-        self._retry = duration / 5
+        self._renewal = duration / 5
+        self._retry = duration / 15
+        self._poll = duration / 10  # how often a candidate asks: a Lease that was released is taken within two seconds
         self._deadline = duration * 2 / 3
         self._seen: tuple[tuple[Any, ...], float] | None = None  # the holder's last sign of life, and when we saw it
-        self._renewed = float("-inf")  # when the request was sent that made or kept us the holder
+        self._expiry = float("inf")  # when that will be too old
+        self._stored: Manifest | None = None  # the Lease as our last write left it
+        self._renewed = float("-inf")  # when that write was sent
         self.leading = False
 
     async def acquire(self) -> None:
         """Return once this candidate holds the Lease."""
-        while not await self._try():  # noqa: ASYNC110 - it asks a server, there is no event to wait for
-            await asyncio.sleep(self._retry * random.uniform(1, 1.2))  # noqa: S311 - spreads candidates
+        while not await self._try():
+            left = self._expiry - self._monotonic()
+            pause = min(self._poll, left + self._poll / 10) if left > 0 else self._poll
+            await asyncio.sleep(pause * random.uniform(1, 1.2))  # noqa: S311 - spreads candidates
         self.leading = True
         logger.info("leading: holding Lease %s/%s as %s", self._namespace, self._name, self._identity)
 
@@ -61,28 +68,19 @@ class Leader:
         Raises:
             LeaderLostError: Another holds the Lease, or it was not renewed for two thirds of its duration.
         """
-        while True:
-            await asyncio.sleep(self._retry)
-            attempt = self._monotonic()
-            try:
-                async with asyncio.timeout(max(0.0, self._renewed + self._deadline - attempt)):
-                    held = await self._acquire_or_renew()
-            except KubeError as error:
-                # A conflict is no loss: a write of ours that seemed to time out may have landed.
-                logger.warning("Lease %s/%s was not renewed: %s", self._namespace, self._name, error)
-            except TimeoutError:
-                logger.warning("Lease %s/%s was not renewed: no answer in time", self._namespace, self._name)
-            else:
-                self._renewed = attempt if held else float("-inf")
-            if self._monotonic() - self._renewed > self._deadline:
-                self.leading = False
-                raise LeaderLostError(f"Lease {self._namespace}/{self._name} is lost")
+        try:
+            while True:
+                await asyncio.sleep(self._renewed + self._renewal - self._monotonic())
+                while not await self._renew():  # noqa: ASYNC110 - it asks a server
+                    await asyncio.sleep(min(self._retry, self._left()))
+        finally:
+            self.leading = False
 
     async def release(self) -> None:
         """Let the next candidate in at once, also if `acquire` was cancelled. Failing to is harmless: it expires."""
         self.leading = False
         try:
-            async with asyncio.timeout(self._retry):
+            async with asyncio.timeout(self._renewal):
                 lease = await self._kube.get(LEASES, self._namespace, self._name)
                 if lease["spec"].get("holderIdentity") == self._identity:
                     lease["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _now()}
@@ -93,33 +91,67 @@ class Leader:
             logger.warning("the Lease was not released: %s", error)
 
     async def _try(self) -> bool:
-        self._renewed = self._monotonic()
+        """Take the Lease if it is free, expired or our own; return whether we hold it now."""
         try:
+            lease = await self._read()
+            spec = (lease or {}).get("spec") or {}
+            if (spec.get("holderIdentity") or "") not in ("", self._identity) and not self._expired(spec):
+                return False
             # What others go by is when the request was carried out: an answer that comes later is worth nothing.
             async with asyncio.timeout(self._deadline):
-                return await self._acquire_or_renew()
+                await self._write(lease)
         except (KubeError, TimeoutError) as error:
             problem = str(error) or "no answer in time"
             logger.info("Lease %s/%s is not to be had: %s", self._namespace, self._name, problem)
             return False
-
-    async def _acquire_or_renew(self) -> bool:
-        try:
-            lease = await self._kube.get(LEASES, self._namespace, self._name)
-        except NotFoundError:
-            meta = {"name": self._name, "namespace": self._namespace}
-            lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": meta}
-            lease["spec"] = self._spec({})
-            await self._kube.create(LEASES, self._namespace, lease)
-            return True
-        spec = lease.get("spec") or {}
-        holder = spec.get("holderIdentity") or ""
-        if holder not in ("", self._identity) and not self._expired(spec):
-            return False
-        lease["spec"] = self._spec(spec)
-        # replace carries the resourceVersion: of two candidates, one gets a conflict
-        await self._kube.replace(LEASES, self._namespace, lease)
         return True
+
+    async def _renew(self) -> bool:
+        """Try to renew the Lease; return whether that was done.
+
+        Raises:
+            LeaderLostError: It is too late for another try, or another has the Lease.
+        """
+        left = self._left()
+        if left <= 0:
+            raise LeaderLostError(f"Lease {self._namespace}/{self._name} was not renewed in time")
+        known, self._stored = self._stored, None
+        try:
+            # An answer that does not come may be a connection that is dead: leave time for a try on another one.
+            async with asyncio.timeout(left * 2 / 3 if left > self._retry else left):
+                if known is None:  # a write of ours that failed, or seemed to, may have landed
+                    known = await self._read()
+                holder = ((known or {}).get("spec") or {}).get("holderIdentity")
+                if known is not None and holder != self._identity:
+                    raise LeaderLostError(f"Lease {self._namespace}/{self._name} is held by {holder or 'nobody'}")
+                await self._write(known)
+        except (KubeError, TimeoutError) as error:
+            problem = str(error) or "no answer in time"
+            logger.warning("Lease %s/%s was not renewed: %s", self._namespace, self._name, problem)
+            return False
+        return True
+
+    def _left(self) -> float:
+        """Seconds for which nobody else can have taken the Lease from us."""
+        return self._renewed + self._deadline - self._monotonic()
+
+    async def _read(self) -> Manifest | None:
+        try:
+            return await self._kube.get(LEASES, self._namespace, self._name)
+        except NotFoundError:
+            return None
+
+    async def _write(self, lease: Manifest | None) -> None:
+        """Make the Lease ours. The resourceVersion goes with it: of two candidates, one gets a conflict."""
+        sent = self._monotonic()
+        if lease is None:
+            meta = {"name": self._name, "namespace": self._namespace}
+            new = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": meta, "spec": self._spec({})}
+            stored = await self._kube.create(LEASES, self._namespace, new)
+        else:
+            renewed = lease | {"spec": self._spec(lease.get("spec") or {})}
+            stored = await self._kube.replace(LEASES, self._namespace, renewed)
+        self._stored, self._renewed = stored, sent
 
     def _expired(self, spec: Manifest) -> bool:
         # Judged by when WE saw the record change, not by its timestamps: clocks of nodes differ.
@@ -127,7 +159,8 @@ class Leader:
         now = self._monotonic()
         if self._seen is None or self._seen[0] != record:
             self._seen = (record, now)
-        return now - self._seen[1] > float(spec.get("leaseDurationSeconds") or self._duration)
+        self._expiry = self._seen[1] + float(spec.get("leaseDurationSeconds") or self._duration)
+        return now > self._expiry
 
     def _spec(self, known: Manifest) -> Manifest:
         again = known.get("holderIdentity") == self._identity
