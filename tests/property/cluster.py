@@ -79,6 +79,8 @@ class SimulatedJob:
     ready: bool = False
     deleting: bool = False
     lost: bool = False  # its pods are on a node that no longer answers, and never end
+    kept: bool = False  # its trainers have ended, but sidecars keep its pods
+    stuck: bool = False  # its pods have ended, but their finalizers cannot be removed
     finished_at: datetime | None = None
     cause: str = ""  # counted, uncounted or permanent
     reason: str = ""
@@ -102,10 +104,11 @@ class SimulatedJob:
     def view(self) -> ChildJob:
         """The Job as the operator reads it."""
         pods = NODES if self.stage is Stage.TRAIN else 1
-        up = pods if self.ready and self.state is JobState.RUNNING and not self.lost else 0
+        through = self.kept or self.stuck
+        up = pods if self.ready and self.state is JobState.RUNNING and not self.lost and not through else 0
         return ChildJob(
             self.name, self.uid, self.stage, self.attempt, self.state, self.created_at, self.finished_at,
-            active=pods if self.state is JobState.RUNNING else 0, ready=up,
+            active=pods if self.state is JobState.RUNNING else 0, ready=up, succeeded=pods if self.stuck else 0,
             deleting=self.deleting, reason=self.reason, message=self.message,
         )  # fmt: skip
 
@@ -332,15 +335,35 @@ class Cluster:
         job.ready = job.state is JobState.RUNNING and not job.deleting and not job.lost
 
     def complete(self, job: SimulatedJob) -> None:
-        """All pods end well."""
-        job.state, job.finished_at = JobState.COMPLETE, self.now
+        """All pods end well, and Kubernetes says so."""
+        job.state, job.finished_at, job.stuck = JobState.COMPLETE, self.now, False
+        job.pods = self._ended_pods(job)
+
+    def outlive(self, job: SimulatedJob, code: int) -> None:
+        """All trainers end, with that exit code; their sidecars run on."""
+        job.kept, job.cause = True, "counted" if code else ""
+        job.pods = tuple(
+            replace(pod, phase="Running", exit_code=code, sidecars=("proxy",), report=pod.report if code == 0 else None)
+            for pod in self._ended_pods(job)
+        )
+
+    def get_stuck(self, job: SimulatedJob) -> None:
+        """All pods end well, and Kubernetes cannot count them."""
+        job.stuck = True
+        job.pods = tuple(
+            replace(pod, finalizers=("batch.kubernetes.io/job-tracking",)) for pod in self._ended_pods(job)
+        )
+
+    def _ended_pods(self, job: SimulatedJob) -> tuple[PodView, ...]:
         metrics: dict[Stage, dict[str, float]] = {
             Stage.PREPARE: {"samples": 200, "tokens": 9000},
             Stage.TRAIN: {"step": 50, "totalSteps": 50},
         }
         outputs = {Stage.TRAIN: {"adapter": {"path": "a"}}, Stage.MERGE: {"merged": {"path": "m"}}}
         report = Report("Succeeded", metrics=metrics.get(job.stage), outputs=outputs.get(job.stage))
-        job.pods = (PodView("pod-0", phase="Succeeded", exit_code=0, report=report),)
+        ended = PodView("pod-0", phase="Succeeded", exit_code=0, report=report, finished_at=self.now)
+        peer = replace(ended, name="pod-1", index=1, report=Report("Succeeded"))
+        return (ended, peer) if job.stage is Stage.TRAIN else (ended,)
 
     def fail(self, job: SimulatedJob, cause: str) -> None:
         """A pod fails; its peer loses it, and the Job begins to fail."""
@@ -432,7 +455,9 @@ class Cluster:
                 continue
             if job.deleting or job.state is JobState.FAILING:
                 self.pods_stop(job)
-            elif job.ready:
+            elif job.kept:
+                continue  # until the operator stops it
+            elif job.ready or job.stuck:
                 self.complete(job)
             else:
                 self.pods_start(job)

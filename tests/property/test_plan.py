@@ -41,6 +41,8 @@ _HAPPENINGS = {
     "fail": 4,
     "evict": 3,
     "fail_for_good": 1,
+    "outlive": 2,
+    "get_stuck": 1,
     "pods_stop": 6,
     "pods_vanish": 1,
     "lose_node": 1,
@@ -182,12 +184,31 @@ class Trial:
 
     def complete(self, _: int) -> None:
         for job in self.cluster.active():
-            if job.ready and job.state is JobState.RUNNING and not job.lost:
+            if job.ready and job.state is JobState.RUNNING and not job.lost and not job.kept:
                 self.cluster.complete(job)
 
+    def outlive(self, number: int) -> None:
+        for job in self._going():
+            self.cluster.outlive(job, code=number % 2)
+
+    def get_stuck(self, _: int) -> None:
+        for job in self._going():
+            self.cluster.get_stuck(job)
+
+    def _going(self) -> list[SimulatedJob]:
+        """Jobs that are up."""
+        return [
+            job
+            for job in self.cluster.active()
+            if job.ready and job.state is JobState.RUNNING and not (job.lost or job.kept or job.stuck or job.deleting)
+        ]
+
     def fail(self, number: int, cause: str = "counted") -> None:
-        for job in self._pick([j for j in self.cluster.active() if j.state is JobState.RUNNING and not j.lost], number):
+        for job in self._pick([j for j in self._running() if not (j.kept or j.stuck)], number):
             self.cluster.fail(job, cause)
+
+    def _running(self) -> list[SimulatedJob]:
+        return [job for job in self.cluster.active() if job.state is JobState.RUNNING and not job.lost]
 
     def evict(self, number: int) -> None:
         self.fail(number, "uncounted")
@@ -209,7 +230,7 @@ class Trial:
             job.pods = ()
 
     def lose_node(self, number: int) -> None:
-        for job in self._pick([j for j in self.cluster.active() if not j.lost], number):
+        for job in self._pick([j for j in self.cluster.active() if not (j.lost or j.kept or j.stuck)], number):
             self.cluster.lose_node(job)
 
     def delete_node(self, number: int) -> None:
@@ -331,7 +352,10 @@ class Trial:
         child = next((c for c in done.observed.children if (c.stage, c.attempt) == (stage, attempt)), None)
         if child is None:  # deleted by hand, or not even started
             return given_up.job_name is not None and not done.observed.job.spec.run_policy.suspend
-        return child.state is JobState.FAILED and self.cluster.jobs[child.name].cause == "counted"
+        job = self.cluster.jobs[child.name]
+        ended = [pod.finished_at for pod in job.pods if pod.finished_at is not None]
+        kept = job.kept and self.cluster.now - max(ended, default=self.cluster.now) >= timedelta(seconds=30)
+        return (child.state is JobState.FAILED or kept) and job.cause == "counted"
 
 
 @settings(max_examples=200)

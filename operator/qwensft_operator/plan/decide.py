@@ -15,6 +15,7 @@ from qwensft_operator.plan.run import DONE_CONDITION, Run, harvest
 from qwensft_operator.plan.step import Step
 from qwensft_operator.plan.suspension import seconds_active, timed
 from qwensft_operator.plan.types import Event, Observed, Plan
+from qwensft_operator.plan.unclosed import without_sidecars
 
 
 def decide(observed: Observed, now: datetime) -> Plan:
@@ -22,7 +23,7 @@ def decide(observed: Observed, now: datetime) -> Plan:
     if observed.job.metadata.deletion_timestamp is not None:
         return Plan()  # garbage collection removes the children; the model stays
     now = now.replace(microsecond=0)
-    run = harvest(Run(observed), now)
+    run = harvest(without_sidecars(Run(observed), now), now)
     step = next(step for policy in POLICIES if (step := policy(run, now)) is not None)
     status = _status(run, step, now)
     ours = tuple(condition for condition in observed.job.status.conditions if condition.type in OURS)

@@ -1,4 +1,7 @@
-"""Which pods are on a node that no longer answers. Nobody confirms their end, so they hold up whatever waits for it."""
+"""Which pods are on a node that no longer answers. Nobody confirms their end, so they hold up whatever waits for it.
+
+Only what the node controller says is evidence: by time alone, a wrong clock would blame a sound node (ADR 0107).
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,9 @@ OVERDUE = timedelta(seconds=30)
 
 
 def lost_node(child: ChildJob | None, pods: Pods, now: datetime) -> Cause | None:
-    """Return that a node of the Job (None: of pods without one) no longer answers, and what lets the run go on.
+    """Return that a node of the Job no longer answers, and what lets the run go on; or that a pod does not stop.
+
+    Without a Job it is about pods that have none.
 
     The kubelet of a lost node confirms no end, so its pods exist until somebody vouches that the machine is gone.
     Deleting such a pod by force does not help: the Job controller's finalizer keeps it until its phase is Failed.
@@ -24,10 +29,11 @@ def lost_node(child: ChildJob | None, pods: Pods, now: datetime) -> Cause | None
         if over or not (pod.unreachable or _is_overdue(pod, now)):
             continue
         where = f"{pod_title(child, pod)} on node {pod.node}"
-        if pod.deleted_at is None:
-            message = f"{where}: the node no longer answers, or says that it is not ready"
-        else:
-            message = f"{where} was told to stop by {timestamp(pod.deleted_at)} and has not: the node no longer answers"
+        late = f" was told to stop by {timestamp(pod.deleted_at)} and has not" if pod.deleted_at else ""
+        if not pod.unreachable:
+            message = f"{where}{late}; kubectl get node {pod.node} tells whether the node answers"
+            return Cause(Reason.POD_NOT_STOPPING, message, counted=False)
+        message = f"{where}{late}: the node no longer answers, or says that it is not ready"
         fix = (
             f"If the machine is gone, delete its node object (kubectl delete node {pod.node}); if it is off for a "
             f"while, kubectl taint node {pod.node} node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"

@@ -38,7 +38,7 @@ def needs_of(run: Run) -> Needs:
     stage, child = run.current_stage, run.current_child
     if stage is None:
         return Needs()
-    up = child is not None and run.is_up(child)
+    up = child is not None and run.is_up(child) and not run.is_through(child)
     return Needs(
         claims=() if up else tuple(dict.fromkeys(mount.claim for mount in mounts(run))),
         config_maps=_config_maps(run, stage),

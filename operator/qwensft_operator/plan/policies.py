@@ -16,7 +16,6 @@ from qwensft_operator.plan.causes import Cause, classify, has_failed
 from qwensft_operator.plan.config_maps import config_map_unusable
 from qwensft_operator.plan.ending import finished, over_deadline, succeeded
 from qwensft_operator.plan.leftovers import leftovers_alive
-from qwensft_operator.plan.lost_nodes import lost_node
 from qwensft_operator.plan.merging import merge_again, merge_unrecorded
 from qwensft_operator.plan.needs import SCRAPED
 from qwensft_operator.plan.references import absent_hint
@@ -34,6 +33,7 @@ from qwensft_operator.plan.types import (
     EnsureService,
     JobState,
 )
+from qwensft_operator.plan.unclosed import all_over, hold_up, job_stuck, sidecar_left, sidecar_running
 from qwensft_operator.plan.views import LONGEST_TEXT
 from qwensft_operator.plan.volumes import claim_unusable, one_node_hint, storage_trouble
 
@@ -52,8 +52,9 @@ def job_going(run: Run, now: datetime) -> Step | None:
     stage, child = run.current_stage, run.current_child
     if stage is None or child is None or not child.deleting:
         return None
-    cause = Cause(Reason.JOB_DELETED, f"Job {child.name} is being deleted")
-    lost = lost_node(child, run.observed.pods, now)
+    held = f", held by its finalizers ({', '.join(child.held_by)})" if child.held_by else ""
+    cause = Cause(Reason.JOB_DELETED, f"Job {child.name} is being deleted{held}")
+    lost = hold_up(child, run.observed.pods, now)
     if lost is not None:
         cause = replace(lost, message=f"{cause.message}; {lost.message}")
     status = adopted(run, stage, child)
@@ -65,8 +66,9 @@ def previous_attempt_stopping(run: Run, now: datetime) -> Step | None:
     stage, leftover = run.current_stage, run.active_children()
     if stage is None or run.current_child is not None or not leftover:
         return None
-    cause = lost_node(leftover[0], run.observed.pods, now)
-    message = f"waiting for the pods of {', '.join(c.name for c in leftover)} to stop"
+    cause = hold_up(leftover[0], run.observed.pods, now)
+    held = "".join(f"; Job {c.name} is held by its finalizers ({', '.join(c.held_by)})" for c in leftover if c.held_by)
+    message = f"waiting for the pods of {', '.join(c.name for c in leftover)} to stop{held}"
     return Step(
         stage_phase(run, stage),
         cause.reason if cause else Reason.WAITING_FOR_PREVIOUS_ATTEMPT,
@@ -105,10 +107,10 @@ def stage_failing(run: Run, now: datetime) -> Step | None:
         return None
     cause = classify(child, pods)
     # Kubernetes declares a Job failed only once none of its pods is terminating; a lost node holds that up.
-    lost = lost_node(child, pods, now)
+    lost = hold_up(child, pods, now)
     if lost is not None:
         cause = replace(lost, message=f"{cause.message}; {lost.message}")
-    else:
+    elif run.pods_of(stage) > 1 and (len(pods) < run.pods_of(stage) or not all_over(pods)):
         cause = replace(cause, message=f"{cause.message}; waiting for the other pods to stop")
     status = adopted(run, stage, child)
     return Step(stage_phase(run, stage), cause.reason, cause.message, status, warning=True, requeue_after=LOOK_AGAIN)
@@ -171,6 +173,7 @@ POLICIES: tuple[Policy, ...] = (
     finished,
     succeeded,  # before suspended: a run with nothing left to do cannot be held
     stage_failed,  # before suspended: what has failed is counted, and only reserves the next attempt
+    sidecar_left,  # before everything that stops Jobs: what the attempt has achieved is written first
     suspended,  # before everything that could start or restart a pod
     over_deadline,
     leftovers_alive,  # before a lost Job is given up: somebody may put back what makes it ours
@@ -183,6 +186,8 @@ POLICIES: tuple[Policy, ...] = (
     config_map_unusable,  # the last hurdle: what was read is as new as the Job
     stage_unstarted,
     stage_failing,
+    sidecar_running,
+    job_stuck,
     stage_starting,
     stage_running,
 )

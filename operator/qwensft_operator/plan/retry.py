@@ -27,7 +27,10 @@ def stage_failed(run: Run, now: datetime) -> Step | None:
     stage, child = run.current_stage, run.current_child
     if stage is None or child is None or child.state is not JobState.FAILED:
         return None
-    return _retry_or_fail(run, stage, classify(child, run.observed.pods), child, now)
+    cause = classify(child, run.observed.pods)
+    if child.kept_by:
+        cause = replace(cause, message=f"{cause.message}; {child.kept_by}")
+    return _retry_or_fail(run, stage, cause, child, now)
 
 
 def stage_lost(run: Run, now: datetime) -> Step | None:
@@ -93,7 +96,7 @@ def _retry_or_fail(run: Run, stage: Stage, cause: Cause, child: ChildJob | None,
     reserved = Run(run.observed, status=status)
     return Step(
         stage_phase(reserved, stage), cause.reason, _message(reserved.record(stage)), status,
-        warning=True, requeue_after=wait.total_seconds(),
+        warning=True, requeue_after=0 if run.active_children() else wait.total_seconds(),
     )  # fmt: skip
 
 

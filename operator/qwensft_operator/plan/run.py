@@ -158,11 +158,16 @@ class Run:
     def active_children(self) -> tuple[ChildJob, ...]:
         """Child Jobs that may still have pods."""
         # Kubernetes calls a Job complete or failed only once all its pods have ended.
-        return tuple(c for c in self.observed.children if c.state in (JobState.RUNNING, JobState.FAILING))
+        active = (JobState.RUNNING, JobState.FAILING)
+        return tuple(c for c in self.observed.children if c.state in active or c.kept_by)
 
     def is_up(self, child: ChildJob) -> bool:
         """Whether all pods of a running child Job are ready, or done already."""
         return child.state is JobState.RUNNING and child.ready + child.succeeded >= self.pods_of(child.stage)
+
+    def is_through(self, child: ChildJob) -> bool:
+        """Whether all pods of a running child Job have ended well: Kubernetes is about to call it complete."""
+        return child.state is JobState.RUNNING and child.succeeded >= self.pods_of(child.stage)
 
 
 def harvest(run: Run, now: datetime) -> Run:

@@ -9,10 +9,10 @@ from datetime import datetime
 from typing import Any
 
 from qwensft.api.v1alpha1 import Phase, Reason, Stage, Status
-from qwensft_operator.plan.lost_nodes import lost_node
 from qwensft_operator.plan.run import UNTROUBLED, Run
 from qwensft_operator.plan.step import LOOK_AGAIN, Step, deletions
 from qwensft_operator.plan.types import JobState
+from qwensft_operator.plan.unclosed import hold_up
 
 
 def suspended(run: Run, now: datetime) -> Step | None:
@@ -29,7 +29,7 @@ def suspended(run: Run, now: datetime) -> Step | None:
         status = run.reserved(stage, **UNTROUBLED)
         return Step(Phase.SUSPENDED, Reason.SUSPENDING, message, status, requeue_after=0)
     if stopping:
-        cause = lost_node(child or stopping[0], run.observed.pods, now)
+        cause = hold_up(child or stopping[0], run.observed.pods, now)
         # A failing Job stops by itself, and then tells why.
         return Step(
             Phase.SUSPENDED,

@@ -44,6 +44,8 @@ class ChildJob:
     by_uid: bool = True  # whether its pods carry the run's UID, by which the Service selects
     reason: str = ""  # of the Failed (or FailureTarget) condition
     message: str = ""
+    held_by: tuple[str, ...] = ()  # finalizers of others, while it is being deleted
+    kept_by: str = ""  # it counts as ended but has pods: what keeps these, in a sentence
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,8 @@ class PodView:
     unschedulable: str = ""  # the scheduler's message
     waiting_reason: str = ""  # ImagePullBackOff, CreateContainerConfigError, …
     waiting_message: str = ""
+    sidecars: tuple[str, ...] = ()  # other containers that run; not those that Kubernetes itself ends with the trainer
+    finalizers: tuple[str, ...] = ()
     disrupted: str = ""  # reason of the DisruptionTarget condition
     disrupted_at: datetime | None = None
     unreachable: bool = False  # its node stopped reporting

@@ -30,6 +30,7 @@ MOST_WARNINGS = 5
 # Reasons of the events that tell why a volume or a pod does not come up. Not by their type: that a claim without any
 # storage class will never have a volume is a Normal event.
 _CLAIM_TROUBLES = frozenset({"FailedBinding", "ProvisioningFailed", "ExternalProvisioning"})
+_OF_KUBERNETES = {"foregroundDeletion", "orphan"}  # finalizers that go by themselves
 _POD_TROUBLES = frozenset({"FailedMount", "FailedAttachVolume", "FailedMapVolume", "FailedCreatePodSandBox"})
 
 
@@ -57,6 +58,9 @@ def child_job(manifest: dict[str, Any], owner_uid: str) -> ChildJob | None:
         + len((status.get("uncountedTerminatedPods") or {}).get("succeeded") or ()),
         deleting="deletionTimestamp" in meta,
         by_uid=LABEL_JOB_UID in labels,
+        held_by=tuple(sorted(set(meta.get("finalizers") or ()) - _OF_KUBERNETES))
+        if "deletionTimestamp" in meta
+        else (),
         reason=condition.get("reason", ""),
         message=_text(condition.get("message", "")),
     )
@@ -67,9 +71,8 @@ def pod_view(manifest: dict[str, Any], events: Iterable[dict[str, Any]] = ()) ->
     meta, status = manifest["metadata"], manifest.get("status") or {}
     conditions = {c["type"]: c for c in status.get("conditions") or ()}
     scheduled, disrupted = conditions.get("PodScheduled", {}), conditions.get("DisruptionTarget", {})
-    container: dict[str, Any] = next(
-        (c for c in status.get("containerStatuses") or () if c["name"] == TRAINER_CONTAINER), {}
-    )
+    containers = {c["name"]: c for c in status.get("containerStatuses") or ()}
+    container: dict[str, Any] = containers.pop(TRAINER_CONTAINER, {})
     state = container.get("state") or {}
     waiting, terminated = state.get("waiting") or {}, state.get("terminated") or {}
     report = parse_report(terminated.get("message", ""))
@@ -87,6 +90,8 @@ def pod_view(manifest: dict[str, Any], events: Iterable[dict[str, Any]] = ()) ->
         unschedulable=_text(scheduled.get("message", "")) if scheduled.get("reason") == "Unschedulable" else "",
         waiting_reason=waiting.get("reason", ""),
         waiting_message=_text(waiting.get("message", "")),
+        sidecars=tuple(name for name, c in containers.items() if "running" in (c.get("state") or {})),
+        finalizers=tuple(meta.get("finalizers") or ()),
         disrupted=disrupted.get("reason", "") if disrupted.get("status") == "True" else "",
         disrupted_at=parse_time(disrupted.get("lastTransitionTime")) if disrupted.get("status") == "True" else None,
         unreachable=status.get("reason") == "NodeLost" or _declared_not_ready(conditions),

@@ -60,6 +60,11 @@ class Reason(StrEnum):
     UNSCHEDULABLE = "Unschedulable"
     IMAGE_PULL_FAILED = "ImagePullFailed"
 
+    # pods do not end
+    POD_NOT_STOPPING = "PodNotStopping"
+    SIDECAR_RUNNING = "SidecarRunning"
+    JOB_STUCK = "JobStuck"
+
     # the API server refuses what the operator has to do
     INVALID_SPEC = "InvalidSpec"
     NAME_CONFLICT = "NameConflict"

@@ -133,7 +133,7 @@ def test_a_start_waits_for_the_pods_of_an_earlier_attempt() -> None:
 
 def test_a_start_that_a_lost_node_holds_up_names_it() -> None:
     reserved = scene(TRAIN, None, attempt=2, recorded=False)
-    overdue = pod(1, deleted_at=later(minutes=-1))
+    overdue = pod(1, unreachable=True, deleted_at=later(minutes=-1))
     seen = look(replace(reserved, children=(child(TRAIN, deleting=True),), pods=(overdue,)))
     assert seen.headline == ("Restarting", "NodeLost")
     assert seen.message.startswith("waiting for the pods of support-train-1 to stop; pod pod-1 (node rank 1)")

@@ -276,3 +276,21 @@ def test_a_message_of_any_length_fits_into_the_status() -> None:
     condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "x" * 40000}
     seen = pod_view({"metadata": {"name": "p"}, "status": {"conditions": [condition]}})
     assert len(look(scene(child_fields={"ready": 0}, pods=(seen,))).message) < 5000
+
+
+def test_a_pod_tells_which_other_containers_run_and_who_holds_it() -> None:
+    manifest = pod_manifest({"terminated": {"exitCode": 0, "finishedAt": "2026-01-02T12:00:00Z"}}, phase="Running")
+    others = {"proxy": {"running": {}}, "setup": {"terminated": {"exitCode": 0}}, "late": {"waiting": {}}}
+    manifest["status"]["containerStatuses"] += [{"name": name, "state": state} for name, state in others.items()]
+    manifest["metadata"]["finalizers"] = ["batch.kubernetes.io/job-tracking"]
+    seen = pod_view(manifest)
+    assert (seen.exit_code, seen.sidecars) == (0, ("proxy",))
+    assert seen.finalizers == ("batch.kubernetes.io/job-tracking",)
+
+
+def test_the_finalizers_of_others_are_told_while_a_job_is_being_deleted() -> None:
+    manifest = job_manifest()
+    manifest["metadata"]["finalizers"] = ["foregroundDeletion", "acme.io/audit"]
+    assert read(manifest).held_by == ()
+    manifest["metadata"]["deletionTimestamp"] = "2026-01-02T12:00:00Z"
+    assert read(manifest).held_by == ("acme.io/audit",)
