@@ -18,7 +18,7 @@ from .cluster import Cluster, SimulatedJob
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
-_TEXT = st.text(st.characters() | st.sampled_from("\ud83d\0\n"), max_size=20)  # halves of characters, too
+_TEXT = st.text(st.characters() | st.sampled_from("\ud83d\0\n\x1b\u202e"), max_size=20)  # halves of characters, too
 _NUMBERS = st.integers() | st.floats() | st.integers(-(10**30), 10**30)
 _JSON = st.recursive(
     st.none() | st.booleans() | _NUMBERS | _TEXT,
@@ -37,6 +37,10 @@ _COUNTS = (
     "step",
     "totalSteps",
     "loss",
+    "bestEvalLoss",
+    "bestStep",
+    "bytesDone",
+    "bytesTotal",
     "epoch",
     "estimatedRemainingSeconds",
     "percentage",  # these are the operator's own, and no trainer's
@@ -102,3 +106,5 @@ def test_no_report_stops_a_run(stage: Stage, state: JobState, report: dict[str, 
     assert Status.model_validate(plan.status).document() == plan.status
     json.dumps(plan.status, allow_nan=False).encode()
     assert all(event.message.encode() for event in plan.events)
+    told = [event.message for event in plan.events] + [c["message"] for c in plan.status["conditions"]]
+    assert not any(character in text for text in told for character in "\0\x1b\u202e"), "a terminal obeys these"

@@ -25,7 +25,7 @@ def decide(observed: Observed, now: datetime) -> Plan:
     now = now.replace(microsecond=0)
     run = harvest(without_sidecars(Run(observed), now), now)
     step = next(step for policy in POLICIES if (step := policy(run, now)) is not None)
-    status = _status(run, step, now)
+    status = _readable(_status(run, step, now))
     ours = tuple(condition for condition in observed.job.status.conditions if condition.type in OURS)
     changed = status != observed.job.status.replace(conditions=ours)
     return Plan(
@@ -54,6 +54,11 @@ def _status(run: Run, step: Step, now: datetime) -> Status:
         conditions=conditions_of(run, step, now),
         **timed(step.status, step.phase, now),
     )
+
+
+def _readable(status: Status) -> Status:
+    """Leave out what breaks the schema: the API server would refuse all for it, again and again."""
+    return Status.model_validate(status.document())
 
 
 def _events(run: Run, step: Step, status: Status) -> tuple[Event, ...]:

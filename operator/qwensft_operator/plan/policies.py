@@ -24,6 +24,7 @@ from qwensft_operator.plan.run import Run
 from qwensft_operator.plan.startup import diagnose
 from qwensft_operator.plan.step import LOOK_AGAIN, PHASE_OF, Policy, Step, adopted, deletions, held_phase, stage_phase
 from qwensft_operator.plan.suspension import suspended
+from qwensft_operator.plan.text import clean
 from qwensft_operator.plan.types import (
     Action,
     ChildJob,
@@ -34,7 +35,6 @@ from qwensft_operator.plan.types import (
     JobState,
 )
 from qwensft_operator.plan.unclosed import all_over, hold_up, job_stuck, sidecar_left, sidecar_running
-from qwensft_operator.plan.views import LONGEST_TEXT
 from qwensft_operator.plan.volumes import claim_unusable, one_node_hint, storage_trouble
 
 
@@ -44,7 +44,7 @@ def obstructed(run: Run, _: datetime) -> Step | None:
     if obstacle is None or run.finished:
         return None
     going = obstacle.reason is Reason.WAITING_FOR_PREVIOUS_RUN
-    return Step(held_phase(run), obstacle.reason, obstacle.message[:LONGEST_TEXT], run.status, warning=not going)
+    return Step(held_phase(run), obstacle.reason, clean(obstacle.message), run.status, warning=not going)
 
 
 def job_going(run: Run, now: datetime) -> Step | None:

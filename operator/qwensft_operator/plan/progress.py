@@ -13,9 +13,9 @@ from typing import Any
 from qwensft.api.v1alpha1 import Progress
 from qwensft_operator.plan.types import LARGEST_NUMBER, Scrape
 
-_COUNTS = ("step", "total_steps", "estimated_remaining_seconds")
+_COUNTS = ("step", "total_steps", "best_step", "estimated_remaining_seconds")
 _MEASURES = (
-    *("epoch", "loss", "initial_loss", "eval_loss", "best_eval_loss", "best_step"),
+    *("epoch", "loss", "initial_loss", "eval_loss", "best_eval_loss"),
     *("learning_rate", "tokens_per_second"),
 )
 _PACE = ("tokens_per_second", "estimated_remaining_seconds", "eta")

@@ -9,9 +9,9 @@ from datetime import datetime
 from typing import Any
 
 from qwensft.api.v1alpha1 import ConditionType, Phase, Reason
+from qwensft_operator.plan.text import one_line
 from qwensft_operator.plan.times import timestamp
 from qwensft_operator.plan.types import Event, Plan
-from qwensft_operator.plan.views import LONGEST_TEXT
 
 _LONGEST_ERROR = 500  # characters of an exception's message
 _FAILED_PASSES = frozenset({Reason.OPERATOR_ERROR, Reason.API_SERVER_ERROR, Reason.WAITING_FOR_DELETION})
@@ -19,28 +19,27 @@ _FAILED_PASSES = frozenset({Reason.OPERATOR_ERROR, Reason.API_SERVER_ERROR, Reas
 
 def invalid_spec(manifest: dict[str, Any], problem: str, now: datetime) -> Plan:
     """Return the plan for an object whose spec this version cannot read: stalled, until somebody changes something."""
-    message = f"this version of the operator does not understand the spec: {_text(problem, LONGEST_TEXT)}"
+    message = f"this version of the operator does not understand the spec: {one_line(problem)}"
     return _condition_plan(manifest, Reason.INVALID_SPEC, message, stalled=True, now=now)
 
 
 def operator_error(manifest: dict[str, Any], error: Exception, now: datetime) -> Plan:
     """Return the plan after passes that failed for a reason that is not the run's."""
-    problem = _text(f"{type(error).__name__}: {error}", _LONGEST_ERROR)
+    problem = one_line(f"{type(error).__name__}: {error}", _LONGEST_ERROR)
     message = f"the operator failed and tries again; its log tells more: {problem}"
     return _failure_plan(manifest, Reason.OPERATOR_ERROR, message, now)
 
 
 def api_server_error(manifest: dict[str, Any], answer: str, now: datetime) -> Plan:
     """Return the plan after passes that the API server has kept from succeeding for a while. `answer`: its words."""
-    message = (
-        f"the API server does not do what the run needs, and is asked again and again: {_text(answer, _LONGEST_ERROR)}"
-    )
+    words = one_line(answer, _LONGEST_ERROR)
+    message = f"the API server does not do what the run needs, and is asked again and again: {words}"
     return _failure_plan(manifest, Reason.API_SERVER_ERROR, message, now)
 
 
 def waiting_for_deletion(manifest: dict[str, Any], what: str, now: datetime) -> Plan:
     """Return the plan for a run whose next object has the name of one that does not go away."""
-    message = f"{_text(what, _LONGEST_ERROR)}; the run goes on when it is gone"
+    message = f"{one_line(what, _LONGEST_ERROR)}; the run goes on when it is gone"
     return _failure_plan(manifest, Reason.WAITING_FOR_DELETION, message, now)
 
 
@@ -77,8 +76,3 @@ def _condition_plan(manifest: dict[str, Any], reason: Reason, message: str, *, s
     status = {"phase": str(Phase.PENDING)} | before
     status |= {"observedGeneration": generation, "conditions": list(known.values())}
     return Plan() if status == before else Plan(status=status, events=(Event("Warning", reason, message),))
-
-
-def _text(text: str, limit: int) -> str:
-    """Return one line that the status can hold."""
-    return " ".join(text.encode(errors="replace").decode().split())[:limit]

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from qwensft.api.v1alpha1 import ConditionType, DatasetStatus, Output, Outputs, QwenSFTJob, Stage, StageStatus, Status
 from qwensft_operator.plan import merge_progress, progress
+from qwensft_operator.plan.text import clean
 from qwensft_operator.plan.types import ChildJob, JobState, Observed, Report
 
 DONE_CONDITION = {
@@ -232,5 +233,7 @@ def _outputs(run: Run, report: Report) -> dict[str, Output]:
     for name, value in (report.outputs or {}).items():
         if name in Outputs.model_fields and isinstance(value, dict):
             with contextlib.suppress(ValidationError):
-                found[name] = Output.model_validate({**value, "claimName": run.job.workspace_claim})
+                output = Output.model_validate({**value, "claimName": run.job.workspace_claim})
+                if output.path is not None and clean(output.path) == output.path:
+                    found[name] = output
     return found

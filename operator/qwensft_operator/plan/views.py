@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from qwensft.api.v1alpha1 import LABEL_ATTEMPT, LABEL_JOB_UID, LABEL_STAGE, Stage
+from qwensft_operator.plan.text import clean, one_line
 from qwensft_operator.plan.times import parse_time
 from qwensft_operator.plan.types import (
     LARGEST_NUMBER,
@@ -23,7 +24,6 @@ from qwensft_operator.plan.types import (
 )
 
 TRAINER_CONTAINER = "trainer"
-LONGEST_TEXT = 4096  # characters: a message of the status holds a few of them
 LONGEST_WARNING = 300
 MOST_WARNINGS = 5
 
@@ -62,7 +62,7 @@ def child_job(manifest: dict[str, Any], owner_uid: str) -> ChildJob | None:
         if "deletionTimestamp" in meta
         else (),
         reason=condition.get("reason", ""),
-        message=_text(condition.get("message", "")),
+        message=clean(condition.get("message", "")),
     )
 
 
@@ -86,10 +86,10 @@ def pod_view(manifest: dict[str, Any], events: Iterable[dict[str, Any]] = ()) ->
         exit_message="" if report else _last_line(terminated.get("message", "")),
         finished_at=parse_time(terminated.get("finishedAt")),
         report=report,
-        rejected=_text(": ".join(filter(None, (status.get("reason"), status.get("message"))))),
-        unschedulable=_text(scheduled.get("message", "")) if scheduled.get("reason") == "Unschedulable" else "",
+        rejected=clean(": ".join(filter(None, (status.get("reason"), status.get("message"))))),
+        unschedulable=clean(scheduled.get("message", "")) if scheduled.get("reason") == "Unschedulable" else "",
         waiting_reason=waiting.get("reason", ""),
-        waiting_message=_text(waiting.get("message", "")),
+        waiting_message=clean(waiting.get("message", "")),
         sidecars=tuple(name for name, c in containers.items() if "running" in (c.get("state") or {})),
         finalizers=tuple(meta.get("finalizers") or ()),
         disrupted=disrupted.get("reason", "") if disrupted.get("status") == "True" else "",
@@ -116,7 +116,7 @@ def claim_view(manifest: dict[str, Any], events: Iterable[dict[str, Any]] = ()) 
 def creation_failures(events: Iterable[dict[str, Any]]) -> tuple[str, ...]:
     """Return why a Job's pods could not be created, the newest first. `events`: FailedCreate ones about the Job."""
     latest_first = sorted(events, key=lambda event: _event_time(event, "lastTimestamp"), reverse=True)
-    return tuple(_text(event.get("message") or "") for event in latest_first)
+    return tuple(clean(event.get("message") or "") for event in latest_first)
 
 
 def config_map_keys(manifest: dict[str, Any]) -> frozenset[str]:
@@ -135,8 +135,8 @@ def parse_report(text: str) -> Report | None:
     metrics = data["metrics"] if isinstance(data.get("metrics"), dict) else None
     return Report(
         outcome=data["outcome"],
-        reason=_text(data.get("reason") or ""),
-        message=_text(data.get("message") or ""),
+        reason=clean(data.get("reason") or ""),
+        message=clean(data.get("message") or ""),
         metrics=None if metrics is None else _numbers(metrics),
         outputs=data["outputs"] if isinstance(data.get("outputs"), dict) else None,
         warnings=_warnings(metrics or {}),
@@ -174,7 +174,7 @@ def _trouble(events: Iterable[dict[str, Any]], reasons: frozenset[str]) -> Troub
         return None
     last = max(matching, key=lambda event: _event_time(event, "lastTimestamp"))
     since = min(_event_time(event, "firstTimestamp") for event in matching if event["reason"] == last["reason"])
-    return Trouble(last["reason"], _one_line(str(last.get("message") or "")), since)
+    return Trouble(last["reason"], one_line(last.get("message") or ""), since)
 
 
 def _event_time(event: dict[str, Any], field: str) -> datetime:
@@ -193,7 +193,7 @@ def _numbers(figures: dict[str, Any]) -> dict[str, float]:
 def _warnings(metrics: dict[str, Any]) -> tuple[str, ...]:
     """Keep what can be told in one line each."""
     warnings = metrics.get("warnings")
-    texts = [_one_line(text) for text in warnings if isinstance(text, str)] if isinstance(warnings, list) else []
+    texts = [one_line(text) for text in warnings if isinstance(text, str)] if isinstance(warnings, list) else []
     return tuple(dict.fromkeys(text[:LONGEST_WARNING] for text in texts if text))[:MOST_WARNINGS]
 
 
@@ -211,13 +211,4 @@ def _is_number(value: Any) -> bool:
 
 
 def _last_line(text: str) -> str:
-    return next((line.strip()[:500] for line in reversed(text.splitlines()) if line.strip()), "")
-
-
-def _one_line(text: str) -> str:
-    return " ".join(_text(text).split())
-
-
-def _text(value: Any) -> str:
-    """Return text that the status can hold: JSON in a report may have halves of characters, which no UTF-8 has."""
-    return str(value).encode(errors="replace").decode()[:LONGEST_TEXT]
+    return next((one_line(line, 500) for line in reversed(text.splitlines()) if line.strip()), "")

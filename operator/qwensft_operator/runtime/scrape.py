@@ -20,9 +20,9 @@ from qwensft_operator.plan.types import LARGEST_NUMBER, Scrape
 _LIMIT_BYTES = 64 * 1024
 _LIMIT_SECONDS = 2.0
 _PREFIX = re.compile(r"qwensft_(train|merge)_")
-_INTEGERS = ("step", "total_steps", "estimated_remaining_seconds", "bytes_done", "bytes_total")
+_INTEGERS = ("step", "total_steps", "best_step", "estimated_remaining_seconds", "bytes_done", "bytes_total")
 _NUMBERS = (
-    *("epoch", "loss", "initial_loss", "eval_loss", "best_eval_loss", "best_step"),
+    *("epoch", "loss", "initial_loss", "eval_loss", "best_eval_loss"),
     *("learning_rate", "tokens_per_second"),
 )
 
@@ -98,7 +98,7 @@ def parse(text: str) -> Scrape:
         initial_loss=numbers["initial_loss"],
         eval_loss=numbers["eval_loss"],
         best_eval_loss=numbers["best_eval_loss"],
-        best_step=None if numbers["best_step"] is None else int(numbers["best_step"]),
+        best_step=integers["best_step"],
         learning_rate=numbers["learning_rate"],
         tokens_per_second=numbers["tokens_per_second"],
         non_finite_loss=lost or found.get("non_finite_loss", 0.0) != 0,

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from qwensft.api.v1alpha1 import API_VERSION, KIND, Condition, Status
+from qwensft.api.v1alpha1 import API_VERSION, KIND, Condition, Reason, Status
 from qwensft.api.v1alpha1.base import nested_model
 from qwensft_operator.plan.types import Event
 from qwensft_operator.runtime.kube import (
@@ -22,12 +22,14 @@ from qwensft_operator.runtime.kube import (
     FIELD_MANAGER,
     QWENSFTJOBS,
     AlreadyExistsError,
+    InvalidError,
     Kube,
     KubeError,
     Manifest,
     NamespaceTerminatingError,
 )
 
+_FIGURES = frozenset({"progress", "estimate", "dataset", "outputs"})  # what only informs: no decision depends on it
 _EVENT_MESSAGE_LIMIT = 1024  # bytes; the API server rejects longer ones
 
 logger = logging.getLogger(__name__)
@@ -42,6 +44,8 @@ class Reporter:
     async def write_status(self, manifest: Manifest, status: Manifest) -> bool:
         """Make `status` what the object's status says, as far as this version knows it; return whether that is new.
 
+        Figures that the API server refuses are left out, and told by an event.
+
         Raises:
             ConflictError: The object changed since it was read.
             NotFoundError: It is gone.
@@ -50,9 +54,23 @@ class Reporter:
         if not patch:
             return False
         meta = manifest["metadata"]
+        try:
+            await self._merge(meta, patch)
+        except InvalidError as error:
+            needed = {key: value for key, value in patch.items() if key not in _FIGURES}
+            if needed == patch:
+                raise
+            logger.warning("the API server refuses figures of the status, which is written without them: %s", error)
+            if not needed:
+                return False
+            await self._merge(meta, needed)
+            message = f"the API server refuses figures of the status, which is written without them: {error.message}"
+            await self.emit(manifest, [Event("Warning", Reason.OPERATOR_ERROR, message)])
+        return True
+
+    async def _merge(self, meta: Manifest, patch: Manifest) -> None:
         body = {"metadata": {"resourceVersion": meta["resourceVersion"]}, "status": patch}
         await self._kube.merge(QWENSFTJOBS, meta["namespace"], meta["name"], body, subresource="status")
-        return True
 
     async def emit(self, manifest: Manifest, events: Iterable[Event]) -> None:
         """Tell people what happened. Events are a courtesy: one that is refused is logged and forgotten."""

@@ -60,7 +60,7 @@ class Progress(StatusModel):
     initial_loss: float | None = Field(None, description="Training loss of the first log line.")
     eval_loss: float | None = Field(None, description="Loss of the last evaluation.")
     best_eval_loss: float | None = Field(None, description="Lowest loss of an evaluation so far.")
-    best_step: int | None = Field(None, description="Step of the evaluation with the lowest loss.")
+    best_step: Count | None = Field(None, description="Step of the evaluation with the lowest loss.")
     learning_rate: float | None = Field(None, description="Learning rate of the last log line.")
     tokens_per_second: float | None = Field(None, description="Tokens trained per second, by all processes together.")
     estimated_remaining_seconds: Count | None = Field(None, description="Seconds to the end, at the present pace.")

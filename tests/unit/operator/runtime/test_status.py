@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 
 from qwensft.api.v1alpha1 import StatusModel
 from qwensft_operator.plan.types import Event
-from qwensft_operator.runtime.kube import EVENTS, QWENSFTJOBS, ConflictError, ForbiddenError
+from qwensft_operator.runtime.kube import (
+    EVENTS,
+    QWENSFTJOBS,
+    ConflictError,
+    ForbiddenError,
+    InvalidError,
+    Manifest,
+    Resource,
+)
 from qwensft_operator.runtime.status import Reporter, event_manifest, merge_patch, status_patch
 
 from .fakes import FakeKube, apply_merge_patch, job_manifest
@@ -120,3 +128,35 @@ def test_an_event_message_is_cut_to_what_the_api_server_takes_between_characters
     body = event_manifest(job_manifest(), Event("Normal", "X", "ü" * 2000), "me", NOW)
     assert len(body["message"].encode()) <= 1024
     assert body["message"].endswith("ü…")
+
+
+class PickyKube(FakeKube):
+    """Refuses any status with progress, as an API server does whose schema a figure breaks."""
+
+    async def merge(
+        self, resource: Resource, namespace: str, name: str, patch: Manifest, *, subresource: str = ""
+    ) -> Manifest:
+        if "progress" in patch.get("status", {}):
+            raise InvalidError(422, "Invalid", "status.progress.step: Invalid value")
+        return await super().merge(resource, namespace, name, patch, subresource=subresource)
+
+
+async def test_figures_that_the_api_server_refuses_do_not_keep_the_run_from_moving_and_are_told() -> None:
+    kube = PickyKube()
+    stored = kube.put(QWENSFTJOBS, "team", job_manifest() | {"status": {"phase": "Training", "progress": {"step": 1}}})
+    reporter = Reporter(kube, "me")
+    assert await reporter.write_status(stored, {"phase": "Merging", "restarts": 1, "progress": {"step": -1}})
+    written = kube.objects["qwensftjobs", "team", "demo"]
+    assert written["status"] == {"phase": "Merging", "restarts": 1, "progress": {"step": 1}}
+    (name,) = kube.named(EVENTS)
+    event = kube.objects["events", "team", name]
+    assert (event["reason"], "status.progress.step" in event["message"]) == ("OperatorError", True)
+    assert not await reporter.write_status(written, written["status"] | {"progress": {"step": -1}})
+
+
+async def test_a_refusal_of_what_the_run_needs_is_an_error() -> None:
+    kube = PickyKube()
+    kube.refuse["patch/status", "qwensftjobs"] = InvalidError(422, "Invalid", "status.phase: Unsupported value")
+    stored = kube.put(QWENSFTJOBS, "team", job_manifest())
+    with pytest.raises(InvalidError):
+        await Reporter(kube, "me").write_status(stored, {"phase": "Merging"})
