@@ -26,6 +26,7 @@ from qwensft_operator.plan.types import (
     EnsureClaim,
     EnsureConfigMap,
     EnsureService,
+    ForgetAttempt,
     JobState,
     Leftover,
     Obstacle,
@@ -294,6 +295,16 @@ class Cluster:
             case DeleteJob(name, uid):  # in the foreground: it goes with its pods
                 if name in self.jobs and self.jobs[name].uid == uid:
                     self.jobs[name].deleting = True
+            case ForgetAttempt(stage, attempt, uid):
+                self._forget(f"{NAME}-{stage}-{attempt}", attempt, uid)
+
+    def _forget(self, name: str, attempt: int, uid: str) -> None:
+        job = self.jobs.get(name)
+        assert job is None or job.state in (JobState.COMPLETE, JobState.FAILED), "an attempt that may run is forgotten"
+        if attempt > 1:
+            self.config_maps.pop(name, None)
+        if job is not None and job.uid == uid:
+            job.deleting = True
 
     def _create(self, stage: Stage, attempt: int) -> None:
         name = f"{NAME}-{stage}-{attempt}"

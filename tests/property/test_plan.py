@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qwensft.api.v1alpha1 import Phase, Reason, Stage, StageStatus, Status
+from qwensft_operator.plan.past import KEPT
 from qwensft_operator.plan.run import DONE_CONDITION
 from qwensft_operator.plan.suspension import seconds_active
 from qwensft_operator.plan.types import JobState
@@ -265,6 +266,8 @@ class Trial:
     def check(self) -> None:
         alive = {(pod.run, pod.job, pod.job_uid) for pod in self.cluster.alive()}
         assert len(alive) <= 1, f"pods of two lives at once: {alive}"
+        kept = [job.stage for job in self.cluster.jobs.values() if not job.deleting]
+        assert all(kept.count(stage) <= KEPT for stage in Stage), "past attempts pile up"
         status = Status.model_validate(self.cluster.status)
         if status.start_time is not None:
             assert seconds_active(status, self.cluster.now) == self.active_seconds, "time held counts"

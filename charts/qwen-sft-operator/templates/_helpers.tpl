@@ -57,8 +57,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
   resources: [pods]
   verbs: [list, watch]
 - apiGroups: [""]
-  resources: [configmaps, persistentvolumeclaims]
+  resources: [persistentvolumeclaims]
   verbs: [get, create]
+# delete: those of attempts that ended long ago.
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [get, create, delete]
 # patch: to let the Service of a run that began under an earlier version select by the run's UID.
 - apiGroups: [""]
   resources: [services]

@@ -18,6 +18,7 @@ from qwensft_operator.plan.ending import finished, over_deadline, succeeded
 from qwensft_operator.plan.leftovers import leftovers_alive
 from qwensft_operator.plan.merging import merge_again, merge_unrecorded
 from qwensft_operator.plan.needs import SCRAPED
+from qwensft_operator.plan.past import forgotten
 from qwensft_operator.plan.references import absent_hint
 from qwensft_operator.plan.retry import backing_off, retry_requested, stage_failed, stage_lost
 from qwensft_operator.plan.run import Run
@@ -91,7 +92,7 @@ def stage_unstarted(run: Run, now: datetime) -> Step | None:
         actions.append(EnsureClaim())
     if stage is Stage.TRAIN and not (run.observed.service_exists and run.observed.service_by_uid):
         actions.append(EnsureService())
-    actions += [EnsureConfigMap(stage, attempt), CreateJob(stage, attempt)]
+    actions += [*forgotten(run, stage, attempt), EnsureConfigMap(stage, attempt), CreateJob(stage, attempt)]
     name = run.child_name(stage, attempt)
     status = run.recorded(stage, attempt=attempt, job_name=name, start_time=record.start_time or now)
     return Step(stage_phase(run, stage), Reason.STARTING, f"created Job {name}", status, tuple(actions))

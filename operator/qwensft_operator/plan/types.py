@@ -219,7 +219,16 @@ class DeleteJob:
     uid: str
 
 
-Action = EnsureClaim | EnsureService | EnsureConfigMap | CreateJob | DeleteJob
+@dataclass(frozen=True, slots=True)
+class ForgetAttempt:
+    """Delete what an attempt that ended long ago has left: its Job and ConfigMap, but for the first, which all copy."""
+
+    stage: Stage
+    attempt: int
+    uid: str  # of its Job, "" if that is gone
+
+
+Action = EnsureClaim | EnsureService | EnsureConfigMap | CreateJob | DeleteJob | ForgetAttempt
 
 
 @dataclass(frozen=True, slots=True)

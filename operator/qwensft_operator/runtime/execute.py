@@ -7,6 +7,7 @@ when its owner is going away. Every action may be repeated: a crash after any of
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 from dataclasses import replace
 
@@ -19,6 +20,7 @@ from qwensft.api.v1alpha1 import (
     MANAGED_BY,
     QwenSFTJob,
     Reason,
+    Stage,
 )
 from qwensft_operator import render
 from qwensft_operator.plan.leftovers import removal
@@ -29,6 +31,7 @@ from qwensft_operator.plan.types import (
     EnsureClaim,
     EnsureConfigMap,
     EnsureService,
+    ForgetAttempt,
     Obstacle,
 )
 from qwensft_operator.runtime.begun import BegunLostError, begun_config_map, begun_image
@@ -43,11 +46,14 @@ from qwensft_operator.runtime.kube import (
     ForbiddenError,
     InvalidError,
     Kube,
+    KubeError,
     Manifest,
     NotFoundError,
     Resource,
     TransientError,
 )
+
+logger = logging.getLogger(__name__)
 
 _WEBHOOK_FAILURE = re.compile(r'failed calling webhook "(?P<name>[^"]*)"(?P<cause>.*)', re.DOTALL)
 
@@ -79,20 +85,7 @@ class Executor:
             KubeError: Anything that may pass by itself.
         """
         try:
-            match action:
-                case EnsureClaim():
-                    await self._ensure(job, CLAIMS, render.claim(job))
-                case EnsureService(by_uid):
-                    await self._ensure_service(job, by_uid=by_uid)
-                case EnsureConfigMap(stage, attempt):
-                    image = self._defaults.trainer_image
-                    await self._ensure(job, CONFIG_MAPS, await begun_config_map(self._kube, job, stage, attempt, image))
-                case CreateJob(stage, attempt):
-                    begun = await begun_image(self._kube, job, stage, attempt)
-                    defaults = replace(self._defaults, trainer_image=begun) if begun else self._defaults
-                    await self._ensure(job, JOBS, render.stage_job(job, stage, attempt, defaults=defaults))
-                case DeleteJob(name, uid):
-                    await self._delete_job(job, name, uid)
+            await self._carry_out(job, action)
         except ForbiddenError as error:
             reason = Reason.QUOTA_EXCEEDED if error.quota else Reason.FORBIDDEN
             raise ObstacleError(Obstacle(reason, error.message)) from error
@@ -105,6 +98,24 @@ class Executor:
             if failure is None:
                 raise
             raise ObstacleError(_webhook_obstacle(failure["name"], failure["cause"])) from error
+
+    async def _carry_out(self, job: QwenSFTJob, action: Action) -> None:
+        match action:
+            case EnsureClaim():
+                await self._ensure(job, CLAIMS, render.claim(job))
+            case EnsureService(by_uid):
+                await self._ensure_service(job, by_uid=by_uid)
+            case EnsureConfigMap(stage, attempt):
+                image = self._defaults.trainer_image
+                await self._ensure(job, CONFIG_MAPS, await begun_config_map(self._kube, job, stage, attempt, image))
+            case CreateJob(stage, attempt):
+                begun = await begun_image(self._kube, job, stage, attempt)
+                defaults = replace(self._defaults, trainer_image=begun) if begun else self._defaults
+                await self._ensure(job, JOBS, render.stage_job(job, stage, attempt, defaults=defaults))
+            case DeleteJob(name, uid):
+                await self._delete_job(job, name, uid)
+            case ForgetAttempt(stage, attempt, uid):
+                await self._forget(job, stage, attempt, uid)
 
     async def _ensure_service(self, job: QwenSFTJob, *, by_uid: bool) -> None:
         wanted = render.service(job, by_uid=by_uid)
@@ -155,6 +166,25 @@ class Executor:
         except NotFoundError:
             return True
         return current["metadata"]["uid"] != owner["uid"] or "deletionTimestamp" in current["metadata"]
+
+    async def _forget(self, job: QwenSFTJob, stage: Stage, attempt: int, uid: str) -> None:
+        name = render.child_name(job, stage, attempt)
+        try:
+            if attempt > 1:
+                await self._delete_config_map(job, name)
+            if uid:
+                await self._delete_job(job, name, uid)
+        except KubeError as error:  # a run must not wait for what is merely tidied up
+            logger.warning("what is left of attempt %d of %s was not removed: %s", attempt, stage, error)
+
+    async def _delete_config_map(self, job: QwenSFTJob, name: str) -> None:
+        namespace = job.metadata.namespace
+        with contextlib.suppress(NotFoundError, ConflictError):
+            existing = await self._kube.get(CONFIG_MAPS, namespace, name)
+            owners = existing["metadata"].get("ownerReferences") or ()
+            if any(owner["uid"] == job.metadata.uid for owner in owners):
+                uid = existing["metadata"]["uid"]
+                await self._kube.delete(CONFIG_MAPS, namespace, name, uid=uid, propagation="Foreground")
 
     async def _delete_job(self, job: QwenSFTJob, name: str, uid: str) -> None:
         # Gone already, or another Job of that name: either way this one is deleted.

@@ -3,7 +3,15 @@
 import pytest
 
 from qwensft.api.v1alpha1 import QwenSFTJob, Stage, parse_job
-from qwensft_operator.plan.types import Action, CreateJob, DeleteJob, EnsureClaim, EnsureConfigMap, EnsureService
+from qwensft_operator.plan.types import (
+    Action,
+    CreateJob,
+    DeleteJob,
+    EnsureClaim,
+    EnsureConfigMap,
+    EnsureService,
+    ForgetAttempt,
+)
 from qwensft_operator.render import Defaults
 from qwensft_operator.runtime.execute import Executor, NotYetError, ObstacleError
 from qwensft_operator.runtime.kube import (
@@ -218,3 +226,23 @@ async def test_what_is_on_its_way_out_is_named_with_what_holds_it(world: World) 
         NotYetError, match=r"demo-workspace is being deleted, held by its finalizers \(pvc-protection\)"
     ):
         await world.execute(EnsureClaim())
+
+
+async def test_what_an_old_attempt_has_left_is_removed_but_for_the_first_config_map(world: World) -> None:
+    for attempt in (1, 2, 3):
+        await world.execute(EnsureConfigMap(Stage.TRAIN, attempt))
+        await world.execute(CreateJob(Stage.TRAIN, attempt))
+    uids = {name: world.kube.objects["jobs", "team", name]["metadata"]["uid"] for name in world.kube.named(JOBS)}
+    for attempt in (1, 2):
+        for _ in range(2):
+            await world.execute(ForgetAttempt(Stage.TRAIN, attempt, uids[f"demo-train-{attempt}"]))
+    assert world.kube.named(CONFIG_MAPS) == {"demo-train-1", "demo-train-3"}
+    assert world.kube.named(JOBS) == {"demo-train-3"}
+
+
+async def test_tidying_up_touches_nothing_of_others_and_stops_no_run(world: World) -> None:
+    world.kube.put(CONFIG_MAPS, "team", {"metadata": {"name": "demo-train-2"}})
+    await world.execute(ForgetAttempt(Stage.TRAIN, 2, ""))
+    assert world.kube.named(CONFIG_MAPS) == {"demo-train-2"}
+    world.kube.refuse["get", "configmaps"] = ForbiddenError(403, "Forbidden", "no")
+    await world.execute(ForgetAttempt(Stage.TRAIN, 2, "uid"))
