@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from qwensft.api.v1alpha1 import Reason, Stage
+from qwensft.api.v1alpha1 import METRICS_PORT, ConditionType, Reason, Stage
 from qwensft_operator.plan import merge_progress, progress
 from qwensft_operator.plan.causes import Cause, classify, has_failed
 from qwensft_operator.plan.config_maps import config_map_unusable
@@ -34,9 +34,15 @@ from qwensft_operator.plan.types import (
     EnsureConfigMap,
     EnsureService,
     JobState,
+    Scrape,
 )
 from qwensft_operator.plan.unclosed import all_over, hold_up, job_stuck, sidecar_left, sidecar_running
 from qwensft_operator.plan.volumes import claim_unusable, one_node_hint, storage_trouble
+
+_UNREACHABLE = (
+    f", but its first pod does not answer on port {METRICS_PORT}, so its figures are not known; the run goes on. "
+    "Let the operator's pods reach that port: mostly a NetworkPolicy or a mesh keeps them out"
+)
 
 
 def obstructed(run: Run, _: datetime) -> Step | None:
@@ -155,9 +161,12 @@ def stage_running(run: Run, now: datetime) -> Step | None:
     status, repairs = adopted(run, stage, child), _repairs(run, stage, child)
     message = f"Job {child.name} runs"
     step = Step(PHASE_OF[stage], Reason.RUNNING, message, status, repairs, poll=stage in SCRAPED)
+    scrape = run.observed.scrape
+    if _is_unreachable(run, child, scrape):
+        message += _UNREACHABLE
+        return replace(step, reason=Reason.FIGURES_UNREACHABLE, message=message, warning=True)
     if stage is Stage.MERGE:
         return _merging(run, step)
-    scrape = run.observed.scrape
     if scrape is None:
         return step
     status = status.replace(progress=progress.live(status.progress, scrape, now))
@@ -192,6 +201,13 @@ POLICIES: tuple[Policy, ...] = (
     stage_starting,
     stage_running,
 )
+
+
+def _is_unreachable(run: Run, child: ChildJob, scrape: Scrape | None) -> bool:
+    """Whether the figures cannot be read; what was said before stays until they can, also after a restart of ours."""
+    said = run.status.condition(ConditionType.SUCCEEDED)
+    known = said is not None and said.reason == Reason.FIGURES_UNREACHABLE and f"Job {child.name} " in said.message
+    return known if scrape is None else scrape.unreachable
 
 
 def _merging(run: Run, step: Step) -> Step:

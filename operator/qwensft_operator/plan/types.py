@@ -114,6 +114,7 @@ class Scrape:
     bytes_done: int | None = None
     bytes_total: int | None = None
     non_finite_loss: bool = False
+    unreachable: bool = False  # the pod has not answered for minutes; nothing else is known
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ nodes, figures) is read with best effort: without it a run learns less, and goes
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -42,6 +41,7 @@ from qwensft_operator.runtime.kube import (
 from qwensft_operator.runtime.leftovers import read_leftovers
 from qwensft_operator.runtime.nodes import Nodes
 from qwensft_operator.runtime.scrape import PodAddresses, Scraper
+from qwensft_operator.runtime.together import together
 
 V = TypeVar("V", ClaimView, PodView)
 
@@ -96,7 +96,7 @@ class Observer:
 
         stage, attempt = run.current_stage, run.record(run.current_stage).attempt or 1
         needs = plan.needs_of(run)
-        (service, config_map), claims, named, nodes, (pods, failures), scrape = await asyncio.gather(
+        (service, config_map), claims, named, nodes, (pods, failures), scrape = await together(
             self._companions(run, stage, attempt),
             self._claims(namespace, needs.claims),
             self._named_config_maps(namespace, needs.config_maps),
@@ -126,14 +126,14 @@ class Observer:
 
     async def _companions(self, run: Run, stage: Stage, attempt: int) -> tuple[Manifest | None, Manifest | None]:
         job, namespace = run.job, run.job.metadata.namespace
-        return await asyncio.gather(
+        return await together(
             self._find(SERVICES, namespace, service_name(job)) if stage is Stage.TRAIN else _nothing(),
             self._find(CONFIG_MAPS, namespace, run.child_name(stage, attempt)),
         )
 
     async def _claims(self, namespace: str, names: tuple[str, ...]) -> dict[str, Manifest] | None:
         """Read claims; those that do not exist are left out. None when there was nothing to read."""
-        found = await asyncio.gather(*(self._find(CLAIMS, namespace, name) for name in names))
+        found = await together(*(self._find(CLAIMS, namespace, name) for name in names))
         return {claim["metadata"]["name"]: claim for claim in found if claim is not None} if names else None
 
     async def _named_config_maps(self, namespace: str, names: tuple[str, ...]) -> dict[str, frozenset[str]] | None:
@@ -146,7 +146,7 @@ class Observer:
         return found if names else None
 
     async def _claim_views(self, namespace: str, claims: dict[str, Manifest]) -> tuple[ClaimView, ...]:
-        return tuple(await asyncio.gather(*(self._claim_view(namespace, claim) for claim in claims.values())))
+        return tuple(await together(*(self._claim_view(namespace, claim) for claim in claims.values())))
 
     async def _claim_view(self, namespace: str, claim: Manifest) -> ClaimView:
         view = plan.claim_view(claim)
@@ -185,7 +185,7 @@ class Observer:
             )
             for pod in asked
         )
-        views |= {view.name: view for view in await asyncio.gather(*explained)}
+        views |= {view.name: view for view in await together(*explained)}
         return tuple(views.values())
 
     async def _with_events(

@@ -16,9 +16,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from qwensft.api.v1alpha1 import METRICS_PORT
 from qwensft_operator.plan.types import LARGEST_NUMBER, Scrape
+from qwensft_operator.runtime.silence import Silences
 
 _LIMIT_BYTES = 64 * 1024
 _LIMIT_SECONDS = 2.0
+_MOST_AT_A_TIME = 8  # half of the workers: pods that do not answer must not occupy all of them
 _PREFIX = re.compile(r"qwensft_(train|merge)_")
 _INTEGERS = ("step", "total_steps", "best_step", "estimated_remaining_seconds", "bytes_done", "bytes_total")
 _NUMBERS = (
@@ -34,14 +36,30 @@ class Scraper:
 
     def __init__(self, port: int = METRICS_PORT) -> None:
         self._port = port
+        self._silences, self._under_way = Silences(), 0
         self._session: aiohttp.ClientSession | None = None
 
     async def scrape(self, address: str) -> Scrape | None:
-        """Return the figures that the pod at that IP address tells, or None when it tells none within 2 s."""
+        """Return the figures that the pod at that IP address tells, or None when it tells none within 2 s.
+
+        A pod that has been silent for minutes is asked seldom, and answered for as unreachable.
+        """
+        if self._silences.may_ask(address) and self._under_way < _MOST_AT_A_TIME:
+            self._under_way += 1
+            try:
+                figures = await self._ask(address)
+            finally:
+                self._under_way -= 1
+            if figures is not None:
+                self._silences.answered(address)
+                return figures
+            self._silences.failed(address)
+        return Scrape(unreachable=True) if self._silences.is_lasting(address) else None
+
+    async def _ask(self, address: str) -> Scrape | None:
         host = f"[{address}]" if ipaddress.ip_address(address).version == 6 else address
         try:
-            text = await self._fetch(f"http://{host}:{self._port}/metrics")
-            return parse(text)
+            return parse(await self._fetch(f"http://{host}:{self._port}/metrics"))
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             logger.debug("no figures from %s: %s", address, str(error) or type(error).__name__)
             return None

@@ -31,6 +31,7 @@ class Reason(StrEnum):
     WAITING_FOR_PREVIOUS_RUN = "WaitingForPreviousRun"
     PODS_STARTING = "PodsStarting"
     RUNNING = "Running"
+    FIGURES_UNREACHABLE = "FiguresUnreachable"
     SUSPENDING = "Suspending"
     SUSPENDED = "Suspended"
     MERGE_CHANGED = "MergeChanged"

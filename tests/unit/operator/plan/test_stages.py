@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from qwensft.api.v1alpha1 import Reason
+from qwensft.api.v1alpha1 import Reason, Stage
 from qwensft_operator.plan.types import ClaimView, EnsureService, Obstacle, Report, Scrape
 
 from .builders import COMPLETE, MERGE, NOW, PREPARE, RUNNING, TRAIN, child, failed, later, look, new_run, pod, scene
@@ -276,3 +276,20 @@ def test_fractions_of_a_second_do_not_reach_the_status() -> None:
 def test_a_running_stage_keeps_its_start_time() -> None:
     first = look(scene(TRAIN, RUNNING))
     assert look(first.then(), later(minutes=5)).stage(TRAIN).start_time == first.stage(TRAIN).start_time
+
+
+@pytest.mark.parametrize("stage", [TRAIN, MERGE])
+def test_figures_that_cannot_be_read_are_told_once_and_change_nothing_else(stage: Stage) -> None:
+    silent: dict[str, Any] = {"scrape": Scrape(unreachable=True)}
+    seen = look(scene(stage, observed=silent))
+    assert seen.headline[1] == "FiguresUnreachable"
+    assert "does not answer on port 9400" in seen.message
+    assert seen.events == [("Warning", "FiguresUnreachable")]
+    assert (seen.actions, seen.plan.poll) == ([], True)
+    again = look(seen.then())
+    assert (again.plan.status, again.plan.events) == (None, ())
+    restarted = look(seen.then(scrape=None))
+    assert (restarted.plan.status, restarted.plan.events) == (None, ()), (
+        "an operator that restarts does not say it anew"
+    )
+    assert look(seen.then(scrape=Scrape(step=3))).headline[1] == "Running"

@@ -12,6 +12,7 @@ from aiohttp.test_utils import TestServer
 from qwensft.api.v1alpha1 import Progress
 from qwensft_operator.plan.types import Scrape
 from qwensft_operator.runtime.scrape import PodAddresses, Scraper, parse
+from qwensft_operator.runtime.silence import Silences
 from qwensft_trainer.base import metrics_server
 from qwensft_trainer.training import figures, progress
 
@@ -159,3 +160,47 @@ def test_every_figure_that_the_trainer_serves_and_the_status_shows_is_read(tmp_p
     shared = {name: number for name, number in numbers.items() if name in Progress.model_fields}
     assert len(shared) > 7
     assert {name: getattr(scrape, name, None) for name in shared} == shared
+
+
+async def test_pods_that_do_not_answer_occupy_half_of_the_workers_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    under_way, most = 0, 0
+
+    async def hang(_: str) -> str:
+        nonlocal under_way, most
+        under_way, most = under_way + 1, max(most, under_way + 1)
+        await asyncio.sleep(0.01)
+        under_way -= 1
+        raise TimeoutError
+
+    scraper = Scraper()
+    monkeypatch.setattr(scraper, "_fetch", hang)
+    addresses = [f"10.0.0.{number}" for number in range(80)]
+    assert await asyncio.gather(*map(scraper.scrape, addresses)) == [None] * 80
+    assert most == 8
+    started = asyncio.get_running_loop().time()
+    assert await scraper.scrape(addresses[0]) is None
+    assert asyncio.get_running_loop().time() - started < 0.01, "it is left alone for a while"
+
+
+async def test_a_pod_that_has_been_silent_for_minutes_is_called_unreachable_until_it_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    texts: list[str | Exception] = [OSError("unreachable"), OSError("unreachable"), "qwensft_train_step 3\n"]
+    clock = [0.0]
+
+    async def fetch(_: str) -> str:
+        text = texts.pop(0)
+        if isinstance(text, Exception):
+            raise text
+        return text
+
+    scraper = Scraper()
+    scraper._silences = Silences(lambda: clock[0])
+    monkeypatch.setattr(scraper, "_fetch", fetch)
+    assert await scraper.scrape("10.0.0.7") is None
+    clock[0] = 130
+    assert await scraper.scrape("10.0.0.7") == Scrape(unreachable=True)
+    assert await scraper.scrape("10.0.0.7") == Scrape(unreachable=True), "also while it is not asked"
+    clock[0] = 160
+    assert await scraper.scrape("10.0.0.7") == Scrape(step=3)
+    assert texts == []
