@@ -44,6 +44,7 @@ class ChildJob:
     by_uid: bool = True  # whether its pods carry the run's UID, by which the Service selects
     reason: str = ""  # of the Failed (or FailureTarget) condition
     message: str = ""
+    installation: str = ""  # of the operator that made it, "" if that did not say so
     held_by: tuple[str, ...] = ()  # finalizers of others, while it is being deleted
     kept_by: str = ""  # it counts as ended but has pods: what keeps these, in a sentence
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from qwensft.api.v1alpha1 import LABEL_ATTEMPT, LABEL_JOB_UID, LABEL_STAGE, Stage
+from qwensft.api.v1alpha1 import ANNOTATION_INSTALLATION, LABEL_ATTEMPT, LABEL_JOB_UID, LABEL_STAGE, Stage
 from qwensft_operator.plan.text import clean, one_line
 from qwensft_operator.plan.times import parse_time
 from qwensft_operator.plan.types import (
@@ -58,6 +58,7 @@ def child_job(manifest: dict[str, Any], owner_uid: str) -> ChildJob | None:
         + len((status.get("uncountedTerminatedPods") or {}).get("succeeded") or ()),
         deleting="deletionTimestamp" in meta,
         by_uid=LABEL_JOB_UID in labels,
+        installation=(meta.get("annotations") or {}).get(ANNOTATION_INSTALLATION, ""),
         held_by=tuple(sorted(set(meta.get("finalizers") or ()) - _OF_KUBERNETES))
         if "deletionTimestamp" in meta
         else (),

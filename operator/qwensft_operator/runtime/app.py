@@ -40,16 +40,19 @@ class App:
         self._settings, self._kube = settings, kube
         self._queue: WorkQueue[Key] = WorkQueue()
         self._scraper, self._addresses, self._metrics = Scraper(), PodAddresses(), Metrics()
+        installation = f"{settings.lease_namespace}/{settings.lease_name}"  # the same for all its replicas
         self._reconciler = Reconciler(
             self._queue,
             Observer(kube, self._scraper, self._addresses, Nodes(kube, enabled=settings.read_nodes)),
             Executor(
                 kube,
                 Defaults(trainer_image=settings.trainer_image, image_pull_policy=settings.image_pull_policy),
+                installation,
             ),
             Reporter(kube, settings.identity),
             self._metrics,
             scrape_interval=settings.scrape_interval_seconds,
+            installation=installation,
         )
         self._watcher = Watcher(
             kube,

@@ -35,6 +35,7 @@ from qwensft_operator.plan.types import (
     Obstacle,
 )
 from qwensft_operator.runtime.begun import BegunLostError, begun_config_map, begun_image
+from qwensft_operator.runtime.installation import signed
 from qwensft_operator.runtime.kube import (
     CLAIMS,
     CONFIG_MAPS,
@@ -73,8 +74,8 @@ class NotYetError(Exception):
 class Executor:
     """Carries out actions for runs."""
 
-    def __init__(self, kube: Kube, defaults: render.Defaults) -> None:
-        self._kube, self._defaults = kube, defaults
+    def __init__(self, kube: Kube, defaults: render.Defaults, installation: str = "") -> None:
+        self._kube, self._defaults, self._installation = kube, defaults, installation
 
     async def execute(self, job: QwenSFTJob, action: Action) -> None:
         """Carry out one action.
@@ -111,7 +112,8 @@ class Executor:
             case CreateJob(stage, attempt):
                 begun = await begun_image(self._kube, job, stage, attempt)
                 defaults = replace(self._defaults, trainer_image=begun) if begun else self._defaults
-                await self._ensure(job, JOBS, render.stage_job(job, stage, attempt, defaults=defaults))
+                manifest = render.stage_job(job, stage, attempt, defaults=defaults)
+                await self._ensure(job, JOBS, signed(manifest, self._installation))
             case DeleteJob(name, uid):
                 await self._delete_job(job, name, uid)
             case ForgetAttempt(stage, attempt, uid):

@@ -19,6 +19,7 @@ from qwensft_operator import plan
 from qwensft_operator.plan.types import Action
 from qwensft_operator.runtime.best_effort import BestEffort
 from qwensft_operator.runtime.execute import Executor, NotYetError, ObstacleError
+from qwensft_operator.runtime.installation import Overlap
 from qwensft_operator.runtime.kube import (
     ConflictError,
     KubeError,
@@ -51,13 +52,14 @@ class Reconciler:
         metrics: Metrics,
         *,
         scrape_interval: float,
+        installation: str = "",
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._queue, self._observer, self._executor, self._reporter = queue, observer, executor, reporter
         self._metrics, self._scrape_interval = metrics, scrape_interval
         self._now, self._monotonic = now, monotonic
-        self._best_effort = BestEffort()
+        self._best_effort, self._overlap = BestEffort(), Overlap(installation)
         self._failing_since: dict[Key, float] = {}  # the first of the passes that failed in a row
 
     async def handle(self, key: Key) -> None:
@@ -103,6 +105,8 @@ class Reconciler:
             return None
 
         decision = plan.decide(observation.observed, self._now())
+        overlaps = self._overlap.events(observation.observed.children)
+        decision = replace(decision, events=(*decision.events, *overlaps))
         for action in decision.actions:
             try:
                 await self._executor.execute(observation.observed.job, action)

@@ -7,6 +7,7 @@ from .base import ApiModel, Rule, StatusModel
 from .common import ConfigMapKeyRef, LocalObjectReference, ResourceRequirements, SecretKeyRef, VolumeFile, VolumePath
 from .conditions import ConditionType, Reason
 from .constants import (
+    ANNOTATION_INSTALLATION,
     API_VERSION,
     DEFAULT_EPOCHS,
     DEFAULT_MERGE_DIRECTORY,
@@ -43,6 +44,7 @@ from .tuning import Freeze, Lora, Quantization, Tuning, Vision
 from .worker import INTERFACE_ENVIRONMENT, Accelerator, PodSecurity, Prepare, Worker
 
 __all__ = [
+    "ANNOTATION_INSTALLATION",
     "API_VERSION",
     "DEFAULT_EPOCHS",
     "DEFAULT_MERGE_DIRECTORY",

@@ -46,6 +46,7 @@ class Reason(StrEnum):
     # events alone: the run goes on
     PREPARATION_WARNING = "PreparationWarning"
     ESTIMATED_OUT_OF_MEMORY = "EstimatedOutOfMemory"
+    OPERATORS_OVERLAP = "OperatorsOverlap"
 
     # an aspect that says nothing (yet)
     NOT_SUSPENDED = "NotSuspended"

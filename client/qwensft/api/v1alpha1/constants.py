@@ -19,6 +19,8 @@ LABEL_STAGE: Final = f"{GROUP}/stage"
 LABEL_ATTEMPT: Final = f"{GROUP}/attempt"
 LABEL_MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 MANAGED_BY: Final = "qwen-sft-operator"
+ANNOTATION_INSTALLATION: Final = f"{GROUP}/installation"
+"""On child Jobs: namespace and name of the Lease of the installation that made it."""
 
 EXIT_PERMANENT: Final = 78
 """Exit code (EX_CONFIG) by which the trainer says that another attempt would fail in the same way."""

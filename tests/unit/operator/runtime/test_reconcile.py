@@ -63,10 +63,11 @@ class World:
         self.reconciler = Reconciler(
             self.queue,
             Observer(self.kube, Scraper(), PodAddresses(), Nodes(self.kube, enabled=True)),
-            Executor(self.kube, Defaults("trainer:1")),
+            Executor(self.kube, Defaults("trainer:1"), "system/one"),
             Reporter(self.kube, "me"),
             Metrics(),
             scrape_interval=10,
+            installation="system/one",
             now=lambda: next(moments),
             monotonic=self._look_at_the_clock,
         )
@@ -317,6 +318,19 @@ async def test_nothing_is_told_in_a_namespace_that_goes_away(world: World) -> No
     for _ in range(3):
         await world.reconciler.handle(KEY)
     assert reasons(world) == set()
+
+
+async def test_a_job_that_another_installation_has_made_is_told_and_its_own_is_signed(world: World) -> None:
+    await world.reconciler.handle(KEY)
+    job = world.kube.objects["jobs", "team", "demo-prepare-1"]
+    assert job["metadata"]["annotations"]["qwensft.io/installation"] == "system/one"
+    job["metadata"]["annotations"]["qwensft.io/installation"] = "other/two"
+    job["metadata"]["creationTimestamp"] = "2999-01-01T00:00:00Z"
+    for _ in range(2):
+        await world.reconciler.handle(KEY)
+    told = [o["reason"] for (plural, _, _), o in world.kube.objects.items() if plural == "events"]
+    assert told.count("OperatorsOverlap") == 1
+    assert ("patch", "events") not in world.writes()
 
 
 class StrictKube(FakeKube):
