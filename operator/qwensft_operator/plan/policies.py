@@ -160,7 +160,8 @@ def stage_running(run: Run, now: datetime) -> Step | None:
         return None
     status, repairs = adopted(run, stage, child), _repairs(run, stage, child)
     message = f"Job {child.name} runs"
-    step = Step(PHASE_OF[stage], Reason.RUNNING, message, status, repairs, poll=stage in SCRAPED)
+    through = LOOK_AGAIN if run.is_through(child) else None  # Kubernetes is about to say so, or else `job_stuck`
+    step = Step(PHASE_OF[stage], Reason.RUNNING, message, status, repairs, poll=stage in SCRAPED, requeue_after=through)
     scrape = run.observed.scrape
     if _is_unreachable(run, child, scrape):
         message += _UNREACHABLE

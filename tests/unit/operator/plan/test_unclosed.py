@@ -90,6 +90,12 @@ def test_suspending_a_run_that_a_sidecar_keeps_loses_nothing() -> None:
     assert (stopping.headline, stopping.actions) == (("Suspended", "Suspending"), ["DeleteJob support-prepare-1"])
 
 
+def test_a_preparation_that_is_through_is_looked_at_again_although_nothing_happens_any_more() -> None:
+    pods = (ended(finalizers=(TRACKING,)),)
+    seen = look(scene(PREPARE, pods=pods, child_fields={"ready": 0, "succeeded": 1}), later(seconds=1))
+    assert (seen.headline, seen.plan.requeue_after) == (("Preparing", "Running"), 15)
+
+
 def through(**fields: Any) -> Observed:
     """All pods of a training have ended well, and its Job has not."""
     pods = (ended(0, finalizers=(TRACKING,)), ended(1))
@@ -97,7 +103,8 @@ def through(**fields: Any) -> Observed:
 
 
 def test_a_job_that_stays_although_all_pods_have_ended_is_told_with_the_usual_cause() -> None:
-    assert look(through(), later(seconds=29)).headline == ("Training", "Running")
+    early = look(through(), later(seconds=29))
+    assert (early.headline, early.plan.requeue_after) == (("Training", "Running"), 15)
     seen = look(through(), later(seconds=30))
     assert seen.headline == ("Training", "JobStuck")
     assert f"finalizer {TRACKING} off pod pod-0" in seen.message
