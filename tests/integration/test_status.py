@@ -17,6 +17,17 @@ NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("refused", [{"progress": {"steps": 7}}, {"progress": {"percentage": 250}}], ids=str)
+async def test_figures_that_are_refused_do_not_keep_the_rest_of_a_status_from_being_written(
+    lone_cluster: Cluster, refused: dict[str, Any]
+) -> None:
+    run = await lone_cluster.apply()
+    assert await Reporter(lone_cluster.kube, "test").write_status(run, {"phase": "Training", "restarts": 2, **refused})
+    status = await lone_cluster.reaches(phase="Training", restarts=2)
+    assert "progress" not in status
+    assert await lone_cluster.events() == [("Warning", "OperatorError")]
+
+
+@pytest.mark.parametrize("refused", [{"restarts": -1}, {"stages": {"prepare": {"attempt": "first"}}}], ids=str)
 async def test_a_status_that_is_refused_can_be_replaced_by_words_about_it(
     lone_cluster: Cluster, refused: dict[str, Any]
 ) -> None:
@@ -28,7 +39,7 @@ async def test_a_status_that_is_refused_can_be_replaced_by_words_about_it(
     assert said.status is not None
     assert await reporter.write_status(run, said.status)
     status = await lone_cluster.reaches(phase="Pending", reason="OperatorError", observedGeneration=1)
-    assert "status.progress." in condition(status, "Reconciling")["message"]
+    assert f"status.{next(iter(refused))}" in condition(status, "Reconciling")["message"]
 
     stored = await kube.get(QWENSFTJOBS, lone_cluster.namespace, "demo")
     assert parse_job(stored).status.document() == {"stages": {}, **status}
