@@ -294,7 +294,7 @@ class Trial:
                 mine = (job for job in self.cluster.children() if job in self.cluster.active())
                 assert all(job.deleting for job in mine), "pods outlive the run"
                 break
-            if resting and not self.cluster.active():
+            if resting and all(job.kept for job in self.cluster.active()):
                 assert done.plan.requeue_after, "nobody will look at the run again"
                 self.wait(0)
             self.cluster.move_on()

@@ -34,8 +34,9 @@ from qwensft.api.v1alpha1.worker import Prepare
 from qwensft.estimate.architectures import described
 from qwensft_operator import __version__ as operator_version
 from qwensft_operator.plan.causes import _GENERIC, _NO_FAILURE
+from qwensft_operator.plan.text import LONGEST_TEXT
 from qwensft_operator.plan.types import Scrape
-from qwensft_operator.plan.views import LONGEST_TEXT, LONGEST_WARNING, MOST_WARNINGS, parse_report
+from qwensft_operator.plan.views import LONGEST_WARNING, MOST_WARNINGS, parse_report
 from qwensft_operator.render import config_map
 from qwensft_operator.render.llamafactory import DTYPE
 from qwensft_operator.render.names import CONFIG, WORKSPACE, child_name, service_name

@@ -154,6 +154,11 @@ class Seen:
         return [_spoken(action) for action in self.plan.actions]
 
     @property
+    def starts(self) -> list[str]:
+        """The actions, but for what tidies up after earlier attempts."""
+        return [action for action in self.actions if not action.startswith("ForgetAttempt")]
+
+    @property
     def events(self) -> list[tuple[str, str]]:
         """Type and reason of the events."""
         return [(event.type, event.reason) for event in self.plan.events]

@@ -106,7 +106,7 @@ def test_a_run_may_be_held_during_the_wait() -> None:
     assert (held.headline, held.plan.requeue_after) == (("Suspended", "Suspended"), None)
     resumed = held.then(spec={"runPolicy": {}})
     assert look(resumed, later(seconds=39)).headline == ("Restarting", "TrainingFailed")
-    assert look(resumed, later(seconds=40)).actions == ["EnsureConfigMap train-4", "CreateJob train-4"]
+    assert look(resumed, later(seconds=40)).starts == ["EnsureConfigMap train-4", "CreateJob train-4"]
 
 
 def test_the_deadline_may_come_during_the_wait() -> None:
@@ -149,7 +149,7 @@ def test_a_failed_run_starts_again_from_the_stage_that_failed(stage: Stage) -> N
     seen = look(retried(over(stage)), later(days=1))
     assert seen.condition("Succeeded").reason == "RetryRequested"
     assert (seen.stage(stage).attempt, seen.stage(stage).restarts, seen.status.retry) == (4, None, 1)
-    assert look(seen.then(), later(days=1)).actions == [f"EnsureConfigMap {stage}-4", f"CreateJob {stage}-4"]
+    assert look(seen.then(), later(days=1)).starts == [f"EnsureConfigMap {stage}-4", f"CreateJob {stage}-4"]
     earlier = [s for s in Stage if list(Stage).index(s) < list(Stage).index(stage)]
     assert all(seen.condition({"prepare": "Prepared", "train": "Trained"}[s]).status == "True" for s in earlier)
 
@@ -212,7 +212,7 @@ def test_the_deadline_begins_anew_with_a_retry() -> None:
     tomorrow = later(days=1)
     seen = look(retried(observed, activeDeadlineSeconds=7200), tomorrow)
     assert (seen.status.start_time, seen.status.suspended_seconds) == (tomorrow, None)
-    assert look(seen.then(), later(days=1, hours=1)).actions == ["EnsureConfigMap train-4", "CreateJob train-4"]
+    assert look(seen.then(), later(days=1, hours=1)).starts == ["EnsureConfigMap train-4", "CreateJob train-4"]
 
 
 def test_a_retry_waits_until_the_pods_of_the_failed_run_are_gone() -> None:
@@ -227,7 +227,7 @@ def test_a_retry_starts_a_reserved_attempt_at_once() -> None:
     assert (ended.status.phase, ended.stage(TRAIN).attempt) == ("Failed", 7)
     seen = look(ended.then(spec={"runPolicy": {"retry": 1}}), later(seconds=61))
     assert (seen.stage(TRAIN).attempt, seen.stage(TRAIN).retry_time) == (7, None)
-    assert look(seen.then(), later(seconds=61)).actions == ["EnsureConfigMap train-7", "CreateJob train-7"]
+    assert look(seen.then(), later(seconds=61)).starts == ["EnsureConfigMap train-7", "CreateJob train-7"]
 
 
 def test_a_stage_that_completed_after_the_end_is_not_run_again() -> None:
@@ -251,7 +251,7 @@ def test_a_failed_merge_that_is_edited_and_retried_starts_once() -> None:
     seen = look(both)
     assert (seen.headline, seen.stage(MERGE).attempt) == (("Merging", "MergeChanged"), 4)
     started = look(seen.then())
-    assert (started.actions, started.status.retry) == (["EnsureConfigMap merge-4", "CreateJob merge-4"], 1)
+    assert (started.starts, started.status.retry) == (["EnsureConfigMap merge-4", "CreateJob merge-4"], 1)
 
 
 def test_a_retry_after_the_child_jobs_were_removed_goes_on_counting_attempts() -> None:

@@ -35,7 +35,7 @@ def test_no_rule_has_a_wildcard_or_reaches_secrets() -> None:
     [
         ("nodes", {"list"}),
         ("persistentvolumeclaims", {"get", "create"}),
-        ("configmaps", {"get", "create"}),
+        ("configmaps", {"get", "create", "delete"}),
         ("services", {"get", "create", "patch"}),
         ("events", {"list", "create", "patch"}),
     ],
