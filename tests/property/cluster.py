@@ -79,6 +79,7 @@ class SimulatedJob:
     state: JobState = JobState.RUNNING
     ready: bool = False
     deleting: bool = False
+    held: bool = False  # by a queue
     lost: bool = False  # its pods are on a node that no longer answers, and never end
     kept: bool = False  # its trainers have ended, but sidecars keep its pods
     stuck: bool = False  # its pods have ended, but their finalizers cannot be removed
@@ -110,7 +111,7 @@ class SimulatedJob:
         return ChildJob(
             self.name, self.uid, self.stage, self.attempt, self.state, self.created_at, self.finished_at,
             active=pods if self.state is JobState.RUNNING else 0, ready=up, succeeded=pods if self.stuck else 0,
-            deleting=self.deleting, reason=self.reason, message=self.message,
+            deleting=self.deleting, suspended=self.held, reason=self.reason, message=self.message,
         )  # fmt: skip
 
 
@@ -343,7 +344,11 @@ class Cluster:
 
     def pods_start(self, job: SimulatedJob) -> None:
         """All pods become ready."""
-        job.ready = job.state is JobState.RUNNING and not job.deleting and not job.lost
+        job.ready = job.state is JobState.RUNNING and not job.deleting and not job.lost and not job.held
+
+    def hold(self, job: SimulatedJob) -> None:
+        """A queue suspends the Job, and Kubernetes removes its pods."""
+        job.held, job.ready, job.pods = True, False, ()
 
     def complete(self, job: SimulatedJob) -> None:
         """All pods end well, and Kubernetes says so."""

@@ -39,6 +39,8 @@ _HAPPENINGS = {
     "clean_up": 1,
     "pods_start": 2,
     "complete": 1,
+    "hold": 2,
+    "release": 3,
     "fail": 4,
     "evict": 3,
     "fail_for_good": 1,
@@ -183,6 +185,14 @@ class Trial:
         for job in self._pick(self.cluster.active(), number):
             self.cluster.pods_start(job)
 
+    def hold(self, number: int) -> None:
+        for job in self._pick([j for j in self._running() if not (j.kept or j.stuck)], number):
+            self.cluster.hold(job)
+
+    def release(self, _: int) -> None:
+        for job in self.cluster.active():
+            job.held = False
+
     def complete(self, _: int) -> None:
         for job in self.cluster.active():
             if job.ready and job.state is JobState.RUNNING and not job.lost and not job.kept:
@@ -208,9 +218,6 @@ class Trial:
         for job in self._pick([j for j in self._running() if not (j.kept or j.stuck)], number):
             self.cluster.fail(job, cause)
 
-    def _running(self) -> list[SimulatedJob]:
-        return [job for job in self.cluster.active() if job.state is JobState.RUNNING and not job.lost]
-
     def evict(self, number: int) -> None:
         self.fail(number, "uncounted")
         if number % 2:  # the evicted pod is gone, the Job's message remains
@@ -231,7 +238,9 @@ class Trial:
             job.pods = ()
 
     def lose_node(self, number: int) -> None:
-        for job in self._pick([j for j in self.cluster.active() if not (j.lost or j.kept or j.stuck)], number):
+        for job in self._pick(
+            [j for j in self.cluster.active() if not (j.lost or j.kept or j.stuck or j.held)], number
+        ):
             self.cluster.lose_node(job)
 
     def delete_node(self, number: int) -> None:
@@ -286,6 +295,7 @@ class Trial:
         for pod in self.cluster.strays:
             pod.lost = False
         self.resume(0)
+        self.release(0)
         for _ in range(80):
             done = self.cluster.reconcile()
             self._account(done)
@@ -316,6 +326,10 @@ class Trial:
             assert record is not None
             wanted = {key: value for key, value in self.cluster.spec["merge"].items() if key != "enabled"}
             assert self.cluster.config_maps[str(record.job_name)] == wanted
+
+    def _running(self) -> list[SimulatedJob]:
+        """Jobs whose pods may come to something."""
+        return [j for j in self.cluster.active() if j.state is JobState.RUNNING and not j.lost and not j.held]
 
     def _pick(self, jobs: list[SimulatedJob], number: int) -> list[SimulatedJob]:
         ordered = sorted(jobs, key=lambda job: job.name)

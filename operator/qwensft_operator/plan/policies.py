@@ -19,16 +19,26 @@ from qwensft_operator.plan.leftovers import leftovers_alive
 from qwensft_operator.plan.merging import merge_again, merge_unrecorded
 from qwensft_operator.plan.needs import SCRAPED
 from qwensft_operator.plan.past import forgotten
+from qwensft_operator.plan.queueing import queued
 from qwensft_operator.plan.references import absent_hint
 from qwensft_operator.plan.retry import backing_off, retry_requested, stage_failed, stage_lost
 from qwensft_operator.plan.run import Run
 from qwensft_operator.plan.startup import diagnose
-from qwensft_operator.plan.step import LOOK_AGAIN, PHASE_OF, Policy, Step, adopted, deletions, held_phase, stage_phase
+from qwensft_operator.plan.step import (
+    LOOK_AGAIN,
+    PHASE_OF,
+    Policy,
+    Step,
+    adopted,
+    deletions,
+    held_phase,
+    repairs,
+    stage_phase,
+)
 from qwensft_operator.plan.suspension import suspended
 from qwensft_operator.plan.text import clean
 from qwensft_operator.plan.types import (
     Action,
-    ChildJob,
     CreateJob,
     EnsureClaim,
     EnsureConfigMap,
@@ -147,7 +157,7 @@ def stage_starting(run: Run, now: datetime) -> Step | None:
         shown.reason,
         shown.message,
         adopted(run, stage, child),
-        _repairs(run, stage, child),
+        repairs(run, stage, child),
         warning=cause is not None,
         requeue_after=LOOK_AGAIN,  # a refused pod or volume is told in events, and no watch tells of these
     )
@@ -158,10 +168,10 @@ def stage_running(run: Run, now: datetime) -> Step | None:
     stage, child = run.current_stage, run.current_child
     if stage is None or child is None:
         return None
-    status, repairs = adopted(run, stage, child), _repairs(run, stage, child)
+    status, mended = adopted(run, stage, child), repairs(run, stage, child)
     message = f"Job {child.name} runs"
     through = LOOK_AGAIN if run.is_through(child) else None  # Kubernetes is about to say so, or else `job_stuck`
-    step = Step(PHASE_OF[stage], Reason.RUNNING, message, status, repairs, poll=stage in SCRAPED, requeue_after=through)
+    step = Step(PHASE_OF[stage], Reason.RUNNING, message, status, mended, poll=stage in SCRAPED, requeue_after=through)
     scrape = run.observed.scrape
     if _is_unreachable(run, child, scrape):
         message += _UNREACHABLE
@@ -186,6 +196,7 @@ POLICIES: tuple[Policy, ...] = (
     stage_failed,  # before suspended: what has failed is counted, and only reserves the next attempt
     sidecar_left,  # before everything that stops Jobs: what the attempt has achieved is written first
     suspended,  # before everything that could start or restart a pod
+    queued,  # before the deadline: who waits in a queue does not get nearer to it
     over_deadline,
     leftovers_alive,  # before a lost Job is given up: somebody may put back what makes it ours
     claim_unusable,
@@ -220,13 +231,3 @@ def _merging(run: Run, step: Step) -> Step:
         message=f"{step.message}: {doing}" if doing else step.message,
         status=step.status.replace(stages=step.status.stages.replace(merge=record)),
     )
-
-
-def _repairs(run: Run, stage: Stage, child: ChildJob) -> tuple[Action, ...]:
-    """Bring back what somebody deleted under a running attempt, and stop what must not run beside it."""
-    repairs: list[Action] = []
-    if stage is Stage.TRAIN and not run.observed.service_exists:
-        repairs.append(EnsureService(by_uid=child.by_uid))
-    if child.name not in run.observed.config_maps:
-        repairs.append(EnsureConfigMap(stage, child.attempt))
-    return (*repairs, *deletions(c for c in run.active_children() if c != child))

@@ -105,7 +105,7 @@ def _failures_in_a_row(record: StageStatus, child: ChildJob | None) -> int:
 
     An eviction costs no restart, but a node that evicts every pod within seconds must not be fed attempts as fast.
     """
-    lasted = None if child is None or child.finished_at is None else child.finished_at - child.created_at
+    lasted = None if child is None or child.finished_at is None else child.finished_at - child.begun_at
     healthy = lasted is not None and lasted > HEALTHY
     return 1 if healthy else (record.consecutive_failures or 0) + 1
 

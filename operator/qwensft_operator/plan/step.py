@@ -9,7 +9,7 @@ from datetime import datetime
 from qwensft.api.v1alpha1 import Phase, Reason, Stage, Status
 from qwensft_operator.plan.causes import Cause
 from qwensft_operator.plan.run import Run
-from qwensft_operator.plan.types import Action, ChildJob, DeleteJob
+from qwensft_operator.plan.types import Action, ChildJob, DeleteJob, EnsureConfigMap, EnsureService
 
 PHASE_OF = {Stage.PREPARE: Phase.PREPARING, Stage.TRAIN: Phase.TRAINING, Stage.MERGE: Phase.MERGING}
 LOOK_AGAIN = 15.0  # seconds until what no watch tells (events, claims, a grace period that is over) is looked at again
@@ -75,3 +75,13 @@ def adopted(run: Run, stage: Stage, child: ChildJob) -> Status:
 def deletions(children: Iterable[ChildJob]) -> tuple[Action, ...]:
     """Return the actions that delete child Jobs, but those that are going already."""
     return tuple(DeleteJob(c.name, c.uid) for c in children if not c.deleting)
+
+
+def repairs(run: Run, stage: Stage, child: ChildJob) -> tuple[Action, ...]:
+    """Bring back what somebody deleted under a running attempt, and stop what must not run beside it."""
+    mended: list[Action] = []
+    if stage is Stage.TRAIN and not run.observed.service_exists:
+        mended.append(EnsureService(by_uid=child.by_uid))
+    if child.name not in run.observed.config_maps:
+        mended.append(EnsureConfigMap(stage, child.attempt))
+    return (*mended, *deletions(c for c in run.active_children() if c != child))

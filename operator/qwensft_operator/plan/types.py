@@ -42,11 +42,18 @@ class ChildJob:
     succeeded: int = 0  # pods that ended well, also those that Kubernetes has not counted yet
     deleting: bool = False
     by_uid: bool = True  # whether its pods carry the run's UID, by which the Service selects
+    suspended: bool = False  # somebody holds it: its spec.suspend, which the operator never sets, is true
+    started_at: datetime | None = None  # since when its pods are wanted; a release after a suspension counts anew
     reason: str = ""  # of the Failed (or FailureTarget) condition
     message: str = ""
     installation: str = ""  # of the operator that made it, "" if that did not say so
     held_by: tuple[str, ...] = ()  # finalizers of others, while it is being deleted
     kept_by: str = ""  # it counts as ended but has pods: what keeps these, in a sentence
+
+    @property
+    def begun_at(self) -> datetime:
+        """When its pods were wanted, as far as that is known."""
+        return self.started_at or self.created_at
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,8 @@ def child_job(manifest: dict[str, Any], owner_uid: str) -> ChildJob | None:
         held_by=tuple(sorted(set(meta.get("finalizers") or ()) - _OF_KUBERNETES))
         if "deletionTimestamp" in meta
         else (),
+        suspended=bool((manifest.get("spec") or {}).get("suspend")),
+        started_at=parse_time(status.get("startTime")),
         reason=condition.get("reason", ""),
         message=clean(condition.get("message", "")),
     )

@@ -34,6 +34,7 @@ class Reason(StrEnum):
     FIGURES_UNREACHABLE = "FiguresUnreachable"
     SUSPENDING = "Suspending"
     SUSPENDED = "Suspended"
+    QUEUED = "Queued"
     MERGE_CHANGED = "MergeChanged"
     RETRY_REQUESTED = "RetryRequested"
 

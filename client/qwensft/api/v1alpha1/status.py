@@ -191,7 +191,9 @@ class Status(StatusModel):
     start_time: Time | None = Field(None, description="When the run began; merging again begins it anew.")
     suspend_time: Time | None = Field(None, description="Since when the run is held; absent while it is not.")
     suspended_seconds: Count | None = Field(
-        None, description="Seconds for which the run was held before, left out of runPolicy.activeDeadlineSeconds."
+        None,
+        description="Seconds for which the run was held before, by its user or by a queue, left out of "
+        "runPolicy.activeDeadlineSeconds.",
     )
     completion_time: Time | None = Field(None, description="When the job succeeded or failed for good.")
 

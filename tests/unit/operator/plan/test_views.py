@@ -54,6 +54,13 @@ def test_a_job_tells_stage_attempt_and_age() -> None:
     assert seen.created_at == later()
 
 
+def test_a_job_that_somebody_holds_tells_so_and_since_when_its_pods_are_wanted() -> None:
+    manifest = job_manifest(startTime="2026-01-02T12:01:00Z")
+    assert (read(manifest).suspended, read(manifest).started_at) == (False, later(minutes=1))
+    held = job_manifest() | {"spec": {"suspend": True}}
+    assert (read(held).suspended, read(held).started_at) == (True, None)
+
+
 @pytest.mark.parametrize(
     ("conditions", "state"),
     [

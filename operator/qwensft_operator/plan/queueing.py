@@ -1,0 +1,41 @@
+"""A child Job that somebody else holds: a queue such as Kueue, a mutating policy, or a person.
+
+`spec.suspend` of a child is theirs: the operator neither sets it nor takes it back. A hold is no failure, and the
+attempt goes on after it.
+ADR 0100 says why.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from qwensft.api.v1alpha1 import Phase, Reason
+from qwensft_operator.plan.lost_nodes import lost_node
+from qwensft_operator.plan.run import Run
+from qwensft_operator.plan.step import LOOK_AGAIN, Step, adopted, repairs
+from qwensft_operator.plan.types import JobState
+
+
+def queued(run: Run, now: datetime) -> Step | None:
+    """Wait for whoever holds the attempt's Job, and say who that may be and how it goes on."""
+    stage, child = run.current_stage, run.current_child
+    if stage is None or child is None or child.deleting or not child.suspended or child.state is not JobState.RUNNING:
+        return None
+    pods = tuple(pod for pod in run.observed.pods if pod.phase in ("Pending", "Running"))
+    lost = lost_node(child, pods, now)
+    stopping = "its pods stop; " if pods else ""
+    message = (
+        f"{stopping}Job {child.name} is held: its spec.suspend is true, set by a queue (Kueue), a policy or a person. "
+        "The same attempt goes on, uncounted, when they take it back: a queue as soon as there is room "
+        f"(kubectl get workloads -n {run.job.metadata.namespace}), else kubectl patch job {child.name} "
+        """--type merge -p '{"spec":{"suspend":false}}'"""
+    )
+    return Step(
+        Phase.SUSPENDED,
+        lost.reason if lost else Reason.QUEUED,
+        f"{lost.message}; {message}" if lost else message,
+        adopted(run, stage, child),
+        repairs(run, stage, child),
+        warning=lost is not None,
+        requeue_after=LOOK_AGAIN if pods else None,
+    )

@@ -1,0 +1,93 @@
+"""A child Job that a queue holds: told, waited for, and neither a failure nor time that counts."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from qwensft.api.v1alpha1 import Stage
+
+from .builders import FAILED, FAILING, PREPARE, TRAIN, Seen, child, failed, later, look, pod, scene
+
+HELD: dict[str, Any] = {"suspended": True, "ready": 0, "active": 0}
+SHORT: dict[str, Any] = {"runPolicy": {"activeDeadlineSeconds": 7200}}  # scenes began an hour ago
+
+
+def held(stage: Stage = TRAIN, **fields: Any) -> Seen:
+    return look(scene(stage, child_fields=HELD, **fields))
+
+
+@pytest.mark.parametrize("stage", list(Stage))
+def test_a_held_child_is_told_with_who_may_hold_it_and_how_it_goes_on(stage: Stage) -> None:
+    seen = held(stage)
+    assert (seen.headline, seen.actions) == (("Suspended", "Queued"), [])
+    assert (seen.condition("Suspended").status, seen.events) == ("True", [("Normal", "Queued")])
+    for words in (f"Job support-{stage}-1 is held", "Kueue", "policy", "person", "kubectl get workloads -n team"):
+        assert words in seen.message
+    assert seen.plan.requeue_after is None
+
+
+def test_a_job_that_is_created_held_is_adopted_as_its_attempt() -> None:
+    seen = held(recorded=False)
+    assert (seen.stage(TRAIN).attempt, seen.stage(TRAIN).job_name) == (1, "support-train-1")
+
+
+def test_the_same_attempt_goes_on_after_the_release() -> None:
+    released = look(held().then(children=(child(TRAIN),)), later(hours=1))
+    assert (released.headline, released.actions) == (("Training", "Running"), [])
+    assert (released.stage(TRAIN).attempt, released.stage(TRAIN).restarts) == (1, None)
+
+
+def test_the_time_in_the_queue_uses_up_no_deadline() -> None:
+    waiting = look(held(**SHORT).then(), later(hours=9))
+    assert waiting.headline == ("Suspended", "Queued")
+    released = look(waiting.then(children=(child(TRAIN),)), later(hours=10))
+    assert (released.headline, released.status.suspended_seconds) == (("Training", "Running"), 36_000)
+    assert look(released.then(), later(hours=11)).headline == ("Failed", "DeadlineExceeded")
+
+
+def test_pods_that_are_told_to_stop_by_a_queue_are_no_failure() -> None:
+    stopping = (pod(0), failed(1, 143))
+    seen = held(pods=stopping)
+    assert seen.headline == ("Suspended", "Queued")
+    assert seen.message.startswith("its pods stop; ")
+    assert seen.plan.requeue_after == 15
+
+
+def test_a_pod_of_a_held_job_on_a_lost_node_is_told() -> None:
+    seen = held(pods=(pod(1, unreachable=True),))
+    assert seen.headline == ("Suspended", "NodeLost")
+    assert "kubectl delete node node-1" in seen.message
+    assert "is held" in seen.message
+
+
+@pytest.mark.parametrize("state", [FAILING, FAILED])
+def test_an_attempt_that_failed_before_it_was_held_has_failed(state: Any) -> None:
+    seen = look(scene(TRAIN, state, child_fields={"suspended": True}, pods=(failed(reason="DiskFull"),)))
+    assert seen.headline[1] == "DiskFull"
+
+
+def test_a_user_who_suspends_a_queued_run_gives_its_job_up() -> None:
+    seen = held(suspend=True)
+    assert (seen.headline, seen.stage(TRAIN).attempt) == (("Suspended", "Suspending"), 2)
+    assert look(seen.then()).actions == ["DeleteJob support-train-1"]
+
+
+def test_a_queued_job_that_is_deleted_is_on_its_way_out() -> None:
+    assert look(scene(TRAIN, child_fields={**HELD, "deleting": True})).headline == ("Training", "JobDeleted")
+
+
+def test_what_was_deleted_under_a_queued_job_is_there_when_it_is_released() -> None:
+    seen = held(observed={"service_exists": False, "config_maps": frozenset()})
+    assert seen.actions == ["EnsureService", "EnsureConfigMap train-1"]
+
+
+def test_hours_in_a_queue_make_no_healthy_attempt() -> None:
+    ended: dict[str, Any] = {"created_at": later(hours=-5), "started_at": later(seconds=-5), "finished_at": later()}
+    observed = scene(PREPARE, FAILED, child_fields=ended)
+    record = observed.job.status.stages.prepare
+    assert record is not None
+    stages = observed.job.status.stages.replace(prepare=record.replace(consecutive_failures=3))
+    status = observed.job.status.replace(stages=stages)
+    seen = look(replace(observed, job=observed.job.replace(status=status)))
+    assert seen.stage(PREPARE).consecutive_failures == 4
