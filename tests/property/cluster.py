@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from qwensft.api.v1alpha1 import Phase, Reason, Stage, Status, parse_job
+from qwensft.api.v1alpha1 import Phase, Reason, Stage, Status, editable_digest, parse_job
 from qwensft_operator.plan import Observed, Plan, decide, needs_of
 from qwensft_operator.plan.leftovers import job_names, leftovers, unread_jobs
 from qwensft_operator.plan.run import DONE_CONDITION, Run
@@ -76,6 +76,7 @@ class SimulatedJob:
     stage: Stage
     attempt: int
     created_at: datetime
+    made_from: str = ""
     state: JobState = JobState.RUNNING
     ready: bool = False
     deleting: bool = False
@@ -111,7 +112,8 @@ class SimulatedJob:
         return ChildJob(
             self.name, self.uid, self.stage, self.attempt, self.state, self.created_at, self.finished_at,
             active=pods if self.state is JobState.RUNNING else 0, ready=up, succeeded=pods if self.stuck else 0,
-            deleting=self.deleting, suspended=self.held, reason=self.reason, message=self.message,
+            deleting=self.deleting, suspended=self.held, made_from=self.made_from,
+            reason=self.reason, message=self.message,
         )  # fmt: skip
 
 
@@ -292,7 +294,7 @@ class Cluster:
                     raise _RefusedError(Reason.NAME_CONFLICT)
                 self.config_maps.setdefault(name, merge)
             case CreateJob(stage, attempt):
-                self._create(stage, attempt)
+                self._create(stage, attempt, editable_digest(observed.job.spec, stage))
             case DeleteJob(name, uid):  # in the foreground: it goes with its pods
                 if name in self.jobs and self.jobs[name].uid == uid:
                     self.jobs[name].deleting = True
@@ -307,7 +309,7 @@ class Cluster:
         if job is not None and job.uid == uid:
             job.deleting = True
 
-    def _create(self, stage: Stage, attempt: int) -> None:
+    def _create(self, stage: Stage, attempt: int, made_from: str) -> None:
         name = f"{NAME}-{stage}-{attempt}"
         if name in self.jobs:
             if self.jobs[name].deleting:
@@ -333,7 +335,7 @@ class Cluster:
         assert not early, "a start before the wait is over"
         uid = f"uid-{next(self._uids)}"
         pod = SimulatedPod(name, uid, self.uid)
-        self.jobs[name] = SimulatedJob(name, uid, stage, attempt, self.now, run=self.uid, pod=pod)
+        self.jobs[name] = SimulatedJob(name, uid, stage, attempt, self.now, run=self.uid, pod=pod, made_from=made_from)
         before = self.newest.get(stage, 0)
         # Nobody can know of a Job that was created just before a crash and deleted by hand before the next pass.
         unknown = attempt == before and name not in self.recorded

@@ -29,6 +29,7 @@ _HAPPENINGS = {
     "resume": 4,
     "change_merge": 3,
     "switch_merge": 1,
+    "edit_worker": 3,
     "delete_by_hand": 2,
     "delete_in_background": 3,
     "orphan_pods": 2,
@@ -136,6 +137,9 @@ class Trial:
 
     def switch_merge(self, _: int) -> None:
         self.cluster.edit("merge", enabled=not self.cluster.spec["merge"]["enabled"])
+
+    def edit_worker(self, number: int) -> None:
+        self.cluster.edit("worker", nodeSelector={"pool": str(number % 3)})
 
     def retry(self, _: int) -> None:
         self.cluster.edit("runPolicy", retry=self.cluster.spec["runPolicy"].get("retry", 0) + 1)
@@ -346,6 +350,8 @@ class Trial:
         if headline.reason == Reason.WAITING_FOR_PREVIOUS_ATTEMPT:
             mine = (job for job in self.cluster.children() if job in self.cluster.active())
             assert all(job.deleting for job in mine), "waiting for pods that nobody stops"
+        if headline.reason == Reason.SPEC_CHANGED:
+            assert not any(child.ready for child in done.observed.children), "an edit stops running pods"
         if known.start_time != after.start_time:
             self.active_seconds = 0
         if headline.reason == Reason.MERGE_CHANGED:

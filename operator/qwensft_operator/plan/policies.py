@@ -20,10 +20,9 @@ from qwensft_operator.plan.merging import merge_again, merge_unrecorded
 from qwensft_operator.plan.needs import SCRAPED
 from qwensft_operator.plan.past import forgotten
 from qwensft_operator.plan.queueing import queued
-from qwensft_operator.plan.references import absent_hint
 from qwensft_operator.plan.retry import backing_off, retry_requested, stage_failed, stage_lost
 from qwensft_operator.plan.run import Run
-from qwensft_operator.plan.startup import diagnose
+from qwensft_operator.plan.starting import edited, stage_starting
 from qwensft_operator.plan.step import (
     LOOK_AGAIN,
     PHASE_OF,
@@ -47,7 +46,7 @@ from qwensft_operator.plan.types import (
     Scrape,
 )
 from qwensft_operator.plan.unclosed import all_over, hold_up, job_stuck, sidecar_left, sidecar_running
-from qwensft_operator.plan.volumes import claim_unusable, one_node_hint, storage_trouble
+from qwensft_operator.plan.volumes import claim_unusable
 
 _UNREACHABLE = (
     f", but its first pod does not answer on port {METRICS_PORT}, so its figures are not known; the run goes on. "
@@ -133,36 +132,6 @@ def stage_failing(run: Run, now: datetime) -> Step | None:
     return Step(stage_phase(run, stage), cause.reason, cause.message, status, warning=True, requeue_after=LOOK_AGAIN)
 
 
-def stage_starting(run: Run, now: datetime) -> Step | None:
-    """Say what keeps the running attempt's pods from starting, or how many have."""
-    stage, child = run.current_stage, run.current_child
-    if stage is None or child is None or run.is_up(child):
-        return None
-    wanted, pods = run.pods_of(stage), run.observed.pods
-    cause = diagnose(
-        child,
-        pods,
-        wanted=wanted,
-        now=now,
-        creation_failures=run.observed.creation_failures,
-        storage=storage_trouble(run, now),
-    )
-    if cause is not None:
-        of_volume = cause.reason is Reason.VOLUME_MOUNT_FAILED or "volume" in cause.message
-        hints = (one_node_hint(run) if of_volume else "") + absent_hint(run, cause.message)
-        cause = replace(cause, message=cause.message + hints)
-    shown = cause or Cause(Reason.PODS_STARTING, f"{child.ready} of {wanted} pods of Job {child.name} are ready")
-    return Step(
-        stage_phase(run, stage),
-        shown.reason,
-        shown.message,
-        adopted(run, stage, child),
-        repairs(run, stage, child),
-        warning=cause is not None,
-        requeue_after=LOOK_AGAIN,  # a refused pod or volume is told in events, and no watch tells of these
-    )
-
-
 def stage_running(run: Run, now: datetime) -> Step | None:
     """Follow the running attempt and its progress."""
     stage, child = run.current_stage, run.current_child
@@ -196,6 +165,7 @@ POLICIES: tuple[Policy, ...] = (
     stage_failed,  # before suspended: what has failed is counted, and only reserves the next attempt
     sidecar_left,  # before everything that stops Jobs: what the attempt has achieved is written first
     suspended,  # before everything that could start or restart a pod
+    edited,  # also while a queue holds what was made from the older spec
     queued,  # before the deadline: who waits in a queue does not get nearer to it
     over_deadline,
     leftovers_alive,  # before a lost Job is given up: somebody may put back what makes it ours

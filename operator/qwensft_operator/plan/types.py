@@ -42,6 +42,7 @@ class ChildJob:
     succeeded: int = 0  # pods that ended well, also those that Kubernetes has not counted yet
     deleting: bool = False
     by_uid: bool = True  # whether its pods carry the run's UID, by which the Service selects
+    made_from: str = ""  # digest of the editable fields of the spec that it was made from; "" = not known
     suspended: bool = False  # somebody holds it: its spec.suspend, which the operator never sets, is true
     started_at: datetime | None = None  # since when its pods are wanted; a release after a suspension counts anew
     reason: str = ""  # of the Failed (or FailureTarget) condition

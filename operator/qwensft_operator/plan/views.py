@@ -10,7 +10,14 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-from qwensft.api.v1alpha1 import ANNOTATION_INSTALLATION, LABEL_ATTEMPT, LABEL_JOB_UID, LABEL_STAGE, Stage
+from qwensft.api.v1alpha1 import (
+    ANNOTATION_INSTALLATION,
+    ANNOTATION_MADE_FROM,
+    LABEL_ATTEMPT,
+    LABEL_JOB_UID,
+    LABEL_STAGE,
+    Stage,
+)
 from qwensft_operator.plan.text import clean, one_line
 from qwensft_operator.plan.times import parse_time
 from qwensft_operator.plan.types import (
@@ -62,6 +69,7 @@ def child_job(manifest: dict[str, Any], owner_uid: str) -> ChildJob | None:
         held_by=tuple(sorted(set(meta.get("finalizers") or ()) - _OF_KUBERNETES))
         if "deletionTimestamp" in meta
         else (),
+        made_from=(meta.get("annotations") or {}).get(ANNOTATION_MADE_FROM, ""),
         suspended=bool((manifest.get("spec") or {}).get("suspend")),
         started_at=parse_time(status.get("startTime")),
         reason=condition.get("reason", ""),

@@ -9,7 +9,16 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from qwensft.api.v1alpha1 import EXIT_PERMANENT, INTERFACE_ENVIRONMENT, METRICS_PORT, QwenSFTJob, Stage, parse_quantity
+from qwensft.api.v1alpha1 import (
+    ANNOTATION_MADE_FROM,
+    EXIT_PERMANENT,
+    INTERFACE_ENVIRONMENT,
+    METRICS_PORT,
+    QwenSFTJob,
+    Stage,
+    editable_digest,
+    parse_quantity,
+)
 from qwensft.estimate.architectures import known
 from qwensft.estimate.merging import merge_memory
 from qwensft_operator.render.names import child_name, metadata, service_name
@@ -50,12 +59,9 @@ def stage_job(job: QwenSFTJob, stage: Stage, attempt: int, *, defaults: Defaults
     }
     if stage is Stage.PREPARE and job.spec.prepare.active_deadline_seconds is not None:
         spec["activeDeadlineSeconds"] = job.spec.prepare.active_deadline_seconds
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": metadata(job, child_name(job, stage, attempt), stage=stage, attempt=attempt),
-        "spec": spec,
-    }
+    meta = metadata(job, child_name(job, stage, attempt), stage=stage, attempt=attempt)
+    meta["annotations"] = {ANNOTATION_MADE_FROM: editable_digest(job.spec, stage)}
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": meta, "spec": spec}
 
 
 def _prepare(job: QwenSFTJob, attempt: int, defaults: Defaults) -> dict[str, Any]:

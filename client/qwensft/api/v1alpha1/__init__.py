@@ -8,6 +8,7 @@ from .common import ConfigMapKeyRef, LocalObjectReference, ResourceRequirements,
 from .conditions import ConditionType, Reason
 from .constants import (
     ANNOTATION_INSTALLATION,
+    ANNOTATION_MADE_FROM,
     API_VERSION,
     DEFAULT_EPOCHS,
     DEFAULT_MERGE_DIRECTORY,
@@ -29,6 +30,7 @@ from .constants import (
 )
 from .datasets import Columns, ConfigMapKey, Dataset, DatasetSource, HubDataset, Tags, UrlSource
 from .distribution import DeepSpeed, Distribution
+from .editable import editable_digest
 from .evaluation import Evaluation
 from .families import infer_template
 from .job import InvalidJobError, ObjectMeta, QwenSFTJob, Spec, parse_job
@@ -45,6 +47,7 @@ from .worker import INTERFACE_ENVIRONMENT, Accelerator, PodSecurity, Prepare, Wo
 
 __all__ = [
     "ANNOTATION_INSTALLATION",
+    "ANNOTATION_MADE_FROM",
     "API_VERSION",
     "DEFAULT_EPOCHS",
     "DEFAULT_MERGE_DIRECTORY",
@@ -119,6 +122,7 @@ __all__ = [
     "VolumeFile",
     "VolumePath",
     "Worker",
+    "editable_digest",
     "infer_template",
     "parse_job",
     "parse_quantity",

@@ -35,6 +35,7 @@ class Reason(StrEnum):
     SUSPENDING = "Suspending"
     SUSPENDED = "Suspended"
     QUEUED = "Queued"
+    SPEC_CHANGED = "SpecChanged"
     MERGE_CHANGED = "MergeChanged"
     RETRY_REQUESTED = "RetryRequested"
 

@@ -21,7 +21,8 @@ MUTABLE: Final = (
     "worker.resources",
     "worker.tolerations",
 )
-"""What may be edited: nothing here changes what is learnt. Edits reach the next attempt of a stage."""
+"""What may be edited: nothing here changes what is learnt. Edits reach the next attempt of a stage, and one
+that waits (ADR 0101)."""
 
 FIXED: Final = (
     "model",

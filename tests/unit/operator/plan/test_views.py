@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from qwensft.api.v1alpha1 import Stage
+from qwensft.api.v1alpha1 import Stage, editable_digest
 from qwensft_operator.plan import child_job, claim_view, pod_view
 from qwensft_operator.plan.types import ChildJob, ClaimView, JobState, Trouble
 from qwensft_operator.plan.views import parse_report
+from qwensft_operator.render import Defaults, stage_job
 
 from .builders import UID, later, look, scene
 
@@ -59,6 +60,13 @@ def test_a_job_that_somebody_holds_tells_so_and_since_when_its_pods_are_wanted()
     assert (read(manifest).suspended, read(manifest).started_at) == (False, later(minutes=1))
     held = job_manifest() | {"spec": {"suspend": True}}
     assert (read(held).suspended, read(held).started_at) == (True, None)
+
+
+def test_a_job_tells_what_it_was_made_from() -> None:
+    manifest = stage_job(scene().job, Stage.TRAIN, 2, defaults=Defaults("trainer:1"))
+    manifest["metadata"] |= job_manifest()["metadata"] | {"annotations": manifest["metadata"]["annotations"]}
+    assert read(manifest).made_from == editable_digest(scene().job.spec, Stage.TRAIN)
+    assert read(job_manifest()).made_from == ""
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,38 @@
+"""What of a spec may be edited and reaches a stage's pods, in one digest: has a Job been made from what the spec says?
+
+ADR 0101 says why.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Final
+
+from .immutability_rules import MUTABLE
+from .spec import SpecFields
+from .stage import Stage
+
+_OF_THE_WORKER: Final = frozenset(path.removeprefix("worker.") for path in MUTABLE if path.startswith("worker."))
+_OF_NO_POD: Final = frozenset({"enabled", "retries"})
+
+
+def editable_digest(spec: SpecFields, stage: Stage) -> str:
+    """Return a digest (16 hex digits) of the editable fields that a stage's Job is made from, as its user wrote them.
+
+    What is not written is no part of it: a default that changes, or a field that is new, changes no digest.
+    """
+    made_from = {"worker": _picked(spec.worker.document(), _OF_THE_WORKER)}
+    if stage is Stage.PREPARE:
+        made_from["prepare"] = _without(spec.prepare.document())
+    if stage is Stage.MERGE:
+        made_from["merge"] = _without(spec.merge.document())
+    return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _picked(block: dict[str, Any], names: frozenset[str]) -> dict[str, Any]:
+    return {name: value for name, value in block.items() if name in names}
+
+
+def _without(block: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in block.items() if name not in _OF_NO_POD}

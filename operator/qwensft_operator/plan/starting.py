@@ -1,0 +1,75 @@
+"""An attempt whose pods are not all up: what is told of it, and how an edit of the spec still reaches it.
+
+What keeps pods from starting is found in `startup` and `volumes`.
+ADR 0101 says why.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from qwensft.api.v1alpha1 import Reason, editable_digest
+from qwensft_operator.plan.causes import Cause, has_failed
+from qwensft_operator.plan.references import absent_hint
+from qwensft_operator.plan.run import UNTROUBLED, Run
+from qwensft_operator.plan.startup import diagnose
+from qwensft_operator.plan.step import LOOK_AGAIN, Step, adopted, repairs, stage_phase
+from qwensft_operator.plan.types import ChildJob, JobState
+from qwensft_operator.plan.volumes import one_node_hint, storage_trouble
+
+
+def edited(run: Run, now: datetime) -> Step | None:
+    """Give an attempt up, uncounted, that was made from an older spec and has not started."""
+    stage, child = run.current_stage, run.current_child
+    if stage is None or child is None or child.deleting or child.state is not JobState.RUNNING:
+        return None
+    if child.made_from in ("", editable_digest(run.job.spec, stage)) or not _can_still_change(run, child, now):
+        return None
+    message = f"the spec was edited before the pods of Job {child.name} had started: making the Job anew"
+    status = run.reserved(stage, **UNTROUBLED)
+    return Step(stage_phase(run, stage), Reason.SPEC_CHANGED, message, status, requeue_after=0)
+
+
+def stage_starting(run: Run, now: datetime) -> Step | None:
+    """Say what keeps the running attempt's pods from starting, or how many have."""
+    stage, child = run.current_stage, run.current_child
+    if stage is None or child is None or run.is_up(child):
+        return None
+    cause = _hindrance(run, child, now)
+    ready = f"{child.ready} of {run.pods_of(stage)} pods of Job {child.name} are ready"
+    shown = cause or Cause(Reason.PODS_STARTING, ready)
+    return Step(
+        stage_phase(run, stage),
+        shown.reason,
+        shown.message,
+        adopted(run, stage, child),
+        repairs(run, stage, child),
+        warning=cause is not None,
+        requeue_after=LOOK_AGAIN,  # a refused pod or volume is told in events, and no watch tells of these
+    )
+
+
+def _can_still_change(run: Run, child: ChildJob, now: datetime) -> bool:
+    """Whether no pod runs yet, or one cannot start, so that those that run only wait for it."""
+    pods = run.observed.pods
+    if run.is_up(child) or any(has_failed(pod) for pod in pods):
+        return False
+    return all(pod.phase == "Pending" for pod in pods) or _hindrance(run, child, now) is not None
+
+
+def _hindrance(run: Run, child: ChildJob, now: datetime) -> Cause | None:
+    """Return what keeps pods of the attempt from starting, with the fields to change; None while they merely start."""
+    cause = diagnose(
+        child,
+        run.observed.pods,
+        wanted=run.pods_of(child.stage),
+        now=now,
+        creation_failures=run.observed.creation_failures,
+        storage=storage_trouble(run, now),
+    )
+    if cause is None:
+        return None
+    of_volume = cause.reason is Reason.VOLUME_MOUNT_FAILED or "volume" in cause.message
+    hints = (one_node_hint(run) if of_volume else "") + absent_hint(run, cause.message)
+    return replace(cause, message=cause.message + hints)

@@ -1,0 +1,105 @@
+"""Edits of what may be edited: they reach pods that wait, and leave alone those that run."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from qwensft.api.v1alpha1 import Stage, editable_digest
+from qwensft_operator.plan.types import Observed, PodView
+
+from .builders import FAILING, MERGE, PREPARE, TRAIN, Seen, failed, job, look, pod, scene
+
+PENDING = {"phase": "Pending", "node": ""}
+UNSCHEDULABLE: dict[str, Any] = {**PENDING, "unschedulable": "0/3 nodes match the selector"}
+EDIT: dict[str, Any] = {"worker": {"nodeSelector": {"pool": "b"}}}
+
+
+def waiting(stage: Stage = TRAIN, pods: tuple[PodView, ...] = (pod(**UNSCHEDULABLE),), **fields: Any) -> Observed:
+    """An attempt that is not up, made from the spec as it is."""
+    made_from = editable_digest(job(**fields.pop("spec", {})).spec, stage)
+    child_fields = {"ready": 0, "made_from": made_from} | fields.pop("child_fields", {})
+    return scene(stage, pods=pods, child_fields=child_fields, **fields)
+
+
+def edit(observed: Observed, **spec: Any) -> Seen:
+    return look(look(observed).then(spec=spec or EDIT))
+
+
+@pytest.mark.parametrize("stage", list(Stage))
+def test_a_corrected_spec_reaches_pods_that_cannot_be_scheduled_uncounted(stage: Stage) -> None:
+    seen = edit(waiting(stage))
+    assert seen.headline[1] == "SpecChanged"
+    assert (seen.stage(stage).attempt, seen.stage(stage).restarts, seen.stage(stage).retry_time) == (2, None, None)
+    stopping = look(seen.then())
+    assert stopping.actions == [f"DeleteJob support-{stage}-1"]
+    anew = look(stopping.then(children=(), pods=()))
+    assert anew.actions == [f"EnsureConfigMap {stage}-2", f"CreateJob {stage}-2"]
+
+
+def test_an_attempt_made_from_the_spec_as_it_is_is_left_alone() -> None:
+    assert look(waiting()).headline[1] == "Unschedulable"
+
+
+def test_resources_that_a_quota_refused_are_corrected_too() -> None:
+    refused = waiting(PREPARE, (), observed={"creation_failures": ("exceeded quota: must specify limits.cpu",)})
+    assert edit(refused, prepare={"resources": {"limits": {"cpu": "2"}}}).headline[1] == "SpecChanged"
+
+
+def test_pods_that_run_are_left_alone() -> None:
+    assert edit(scene(child_fields={"made_from": "older"})).headline == ("Training", "Running")
+    starting = waiting(pods=(pod(0), pod(1, phase="Pending", waiting_reason="ContainerCreating")))
+    assert edit(starting).headline[1] == "PodsStarting"
+
+
+def test_pods_that_run_and_wait_for_one_that_cannot_start_are_made_anew() -> None:
+    assert edit(waiting(pods=(pod(0), pod(1, **UNSCHEDULABLE)))).headline[1] == "SpecChanged"
+
+
+def test_an_edit_reaches_a_job_that_a_queue_holds() -> None:
+    queued = waiting(pods=(), child_fields={"suspended": True})
+    assert edit(queued).headline[1] == "SpecChanged"
+    stopping = waiting(pods=(pod(0, deleted_at=None),), child_fields={"suspended": True})
+    assert edit(stopping).headline[1] == "Queued"
+
+
+def test_a_failing_attempt_tells_its_cause_whatever_is_edited() -> None:
+    assert edit(waiting(pods=(failed(reason="DiskFull"), pod(1, **UNSCHEDULABLE)))).headline[1] == "DiskFull"
+    older = scene(TRAIN, FAILING, child_fields={"made_from": "older"}, pods=(failed(reason="DiskFull"),))
+    assert look(older).headline[1] == "DiskFull"
+
+
+def test_a_job_that_is_going_already_is_waited_for() -> None:
+    assert edit(waiting(child_fields={"deleting": True})).headline[1] == "JobDeleted"
+
+
+def test_a_job_of_an_earlier_version_is_left_alone() -> None:
+    assert edit(waiting(child_fields={"made_from": ""})).headline[1] == "Unschedulable"
+
+
+def test_a_merge_that_waits_is_made_anew_by_what_spec_merge_says_then() -> None:
+    seen = edit(waiting(MERGE), merge={"shardSizeGB": 7})
+    assert (seen.headline[1], seen.stage(MERGE).attempt) == ("SpecChanged", 2)
+    recorded = look(seen.then(children=(), pods=()))
+    anew = look(recorded.then())
+    assert anew.actions == ["EnsureConfigMap merge-2", "CreateJob merge-2"]
+    assert anew.stage(MERGE).spec_hash != seen.stage(MERGE).spec_hash
+
+
+@pytest.mark.parametrize(
+    ("stage", "spec"),
+    [
+        (PREPARE, {"prepare": {"retries": 5}}),
+        (PREPARE, {"merge": {"shardSizeGB": 7}}),
+        (TRAIN, {"prepare": {"tolerations": []}}),
+        (TRAIN, {"runPolicy": {"maxRestarts": 9}}),
+        (MERGE, {"merge": {"retries": 5}}),
+    ],
+)
+def test_what_says_nothing_to_the_pods_of_a_stage_moves_none(stage: Stage, spec: dict[str, Any]) -> None:
+    assert edit(waiting(stage), **spec).headline[1] == "Unschedulable"
+
+
+def test_an_edit_that_is_taken_back_changes_nothing() -> None:
+    first = waiting()
+    assert look(replace(edit(first).observed, job=first.job, children=first.children)).headline[1] == "Unschedulable"
