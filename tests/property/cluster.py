@@ -85,7 +85,7 @@ class SimulatedJob:
     kept: bool = False  # its trainers have ended, but sidecars keep its pods
     stuck: bool = False  # its pods have ended, but their finalizers cannot be removed
     finished_at: datetime | None = None
-    cause: str = ""  # counted, uncounted or permanent
+    cause: str = ""  # counted, uncounted, rejected or permanent
     reason: str = ""
     message: str = ""
     pods: tuple[PodView, ...] = ()
@@ -403,6 +403,9 @@ class Cluster:
                 victim = replace(victim, exit_code=143, disrupted="EvictionByEvictionAPI", disrupted_at=self.now)
                 job.reason = "PodFailurePolicy"
                 job.message = f"Pod team/{NAME} has condition DisruptionTarget matching FailJob rule at index 1"
+            case "rejected":
+                victim = PodView("pod-0", phase="Failed", rejected="OutOfcpu: Node didn't have enough resource")
+                job.reason, job.message = "BackoffLimitExceeded", "Job has reached the specified backoff limit"
             case _:
                 job.reason, job.message = "BackoffLimitExceeded", "Job has reached the specified backoff limit"
         job.pods = (victim, peer) if job.stage is Stage.TRAIN else (victim,)

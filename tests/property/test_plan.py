@@ -44,6 +44,7 @@ _HAPPENINGS = {
     "release": 3,
     "fail": 4,
     "evict": 3,
+    "reject": 2,
     "fail_for_good": 1,
     "outlive": 2,
     "get_stuck": 1,
@@ -228,6 +229,9 @@ class Trial:
             for job in self.cluster.active():
                 job.pods = () if job.cause == "uncounted" else job.pods
 
+    def reject(self, number: int) -> None:
+        self.fail(number, "rejected")
+
     def fail_for_good(self, number: int) -> None:
         self.fail(number, "permanent")
 
@@ -238,7 +242,8 @@ class Trial:
 
     def pods_vanish(self, number: int) -> None:
         """Ended pods are removed; the Job's own message must be enough."""
-        for job in self._pick(list(self.cluster.jobs.values()), number):
+        explained = [j for j in self.cluster.jobs.values() if j.cause != "rejected"]
+        for job in self._pick(explained, number):
             job.pods = ()
 
     def lose_node(self, number: int) -> None:

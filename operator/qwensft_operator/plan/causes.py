@@ -2,11 +2,12 @@
 
 One chain of small rules, the most telling first. Each looks at the ended Job and what is left of its pods and returns
 a `Cause`, or None when it has nothing to say.
-ADR 0006 says why.
+ADR 0006 and ADR 0102 say why.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,6 +31,8 @@ RESOURCES = {  # the field that holds the amounts of a stage's pods
     Stage.TRAIN: "spec.worker.resources",
     Stage.MERGE: "spec.merge.resources",
 }
+# What kubelets say of a pod that exceeds its own limits. Of one that is merely on a full node they say other words.
+_OWN_STORAGE = re.compile(r"local ephemeral storage limit|ephemeral local storage usage|EmptyDir volume")
 _NODE_GONE = "DeletionByPodGC"  # Kubernetes removes the pods of a node whose object was deleted
 
 
@@ -55,14 +58,29 @@ def pod_title(child: ChildJob | None, pod: PodView) -> str:
     return f"pod {pod.name} (node rank {pod.index})"
 
 
-def classify(child: ChildJob, pods: Pods) -> Cause:
-    """Return the cause of a failed (or failing) child Job."""
+def classify(child: ChildJob, pods: Pods, remembered: Cause | None = None) -> Cause:
+    """Return the cause of a failed (or failing) child Job.
+
+    Args:
+        child: the Job.
+        pods: what is left of its pods: one that was deleted vanishes as soon as Kubernetes has counted it.
+        remembered: what was seen of this attempt's end before.
+    """
     ended = tuple(sorted((p for p in pods if has_failed(p) or (p.disrupted and p.phase != "Succeeded")), key=_ended_at))
-    for rule in _RULES:
-        cause = rule(child, ended)
-        if cause is not None:
-            return cause
-    return Cause(_GENERIC[child.stage], child.message or f"Job {child.name} failed")
+    found = next((cause for rule in _RULES if (cause := rule(child, ended)) is not None), None) or remembered
+    cause = found or _consequence(child, ended)  # nothing else is left to name
+    return cause or Cause(_GENERIC[child.stage], child.message or f"Job {child.name} failed")
+
+
+def told_to_stop(child: ChildJob, pods: Pods) -> Cause | None:
+    """Return that a pod of a running Job was deleted and stops: what it says in the end vanishes with it."""
+    going = (p for p in pods if p.deleted_at is not None and p.phase == "Running" and not has_failed(p))
+    pod = next(going, None)
+    if pod is None:
+        return None
+    return (
+        _disrupted(child, pod) if pod.disrupted else Cause(Reason.INTERRUPTED, f"{pod_title(child, pod)} was deleted")
+    )
 
 
 def _permanent(child: ChildJob, ended: Pods) -> Cause | None:
@@ -95,18 +113,37 @@ def _first_failure(child: ChildJob, ended: Pods) -> Cause | None:
 
 def _own_failure(child: ChildJob, pod: PodView) -> Cause | None:
     """Return why this pod ended, unless another pod's end was the reason or nobody knows."""
-    where = pod_title(child, pod)
     if pod.disrupted and not _before(pod.finished_at, pod.disrupted_at):  # an evicted pod also has an exit code
-        if pod.disrupted == _NODE_GONE:
-            return Cause(Reason.NODE_LOST, f"{where} was on node {pod.node}, which is gone", counted=False)
-        return Cause(Reason.PREEMPTED, f"{where} was evicted ({pod.disrupted})", counted=False)
+        return _disrupted(child, pod)
+    if pod.rejected.startswith("Evicted:"):  # without a disruption: for what the pod itself did
+        return _evicted(child, pod)
+    if pod.rejected and pod.exit_code is None:
+        account = _account(child, pod)
+        return Cause(Reason.POD_REJECTED, f"{account}; its container never ran, so no restart counts", counted=False)
     if pod.report and pod.report.outcome not in _NO_FAILURE and pod.report.reason not in _CONSEQUENCES:
         return Cause(_reason(child, pod), _account(child, pod))
     if pod.exit_reason == "OOMKilled":  # the kernel's word; the trainer could not say anything
         fix = f"raise the memory limit in {RESOURCES[child.stage]}"
-        message = f"{where} was killed for using more memory than its limit; {fix}"
+        message = f"{pod_title(child, pod)} was killed for using more memory than its limit; {fix}"
         return Cause(Reason.OUT_OF_MEMORY, message)
     return None
+
+
+def _disrupted(child: ChildJob, pod: PodView) -> Cause:
+    where = pod_title(child, pod)
+    if pod.disrupted == _NODE_GONE:
+        return Cause(Reason.NODE_LOST, f"{where} was on node {pod.node}, which is gone", counted=False)
+    return Cause(Reason.PREEMPTED, f"{where} was evicted ({pod.disrupted})", counted=False)
+
+
+def _evicted(child: ChildJob, pod: PodView) -> Cause:
+    if not _OWN_STORAGE.search(pod.rejected):
+        return Cause(Reason.PREEMPTED, f"{pod_title(child, pod)} was evicted ({pod.rejected})", counted=False)
+    fix = f"raise ephemeral-storage in the limits of {RESOURCES[child.stage]}"
+    if "shared-memory" in pod.rejected:
+        fix = "raise spec.worker.sharedMemory, in a new QwenSFTJob"
+    message = f"{pod_title(child, pod)} was evicted for the local storage that it used: {pod.rejected}; {fix}"
+    return Cause(Reason.LOCAL_STORAGE_EXCEEDED, message)
 
 
 def _unreported(child: ChildJob, ended: Pods) -> Cause | None:
@@ -128,7 +165,6 @@ _RULES: tuple[Callable[[ChildJob, Pods], Cause | None], ...] = (
     _disrupted_and_gone,  # Kubernetes saw it first, and the pod can no longer tell
     _first_failure,
     _unreported,  # better than one that lost its peers or was told to stop
-    _consequence,  # nothing else is left to name
 )
 
 

@@ -12,8 +12,9 @@ from datetime import datetime
 
 from qwensft.api.v1alpha1 import METRICS_PORT, ConditionType, Reason, Stage
 from qwensft_operator.plan import merge_progress, progress
-from qwensft_operator.plan.causes import Cause, classify, has_failed
+from qwensft_operator.plan.causes import Cause, classify, has_failed, told_to_stop
 from qwensft_operator.plan.config_maps import config_map_unusable
+from qwensft_operator.plan.costs import remembered
 from qwensft_operator.plan.ending import finished, over_deadline, succeeded
 from qwensft_operator.plan.leftovers import leftovers_alive
 from qwensft_operator.plan.merging import merge_again, merge_unrecorded
@@ -119,16 +120,20 @@ def stage_failing(run: Run, now: datetime) -> Step | None:
     if stage is None or child is None:
         return None
     pods = run.observed.pods
-    if child.state is not JobState.FAILING and not any(has_failed(p) for p in pods):
+    stopped = told_to_stop(child, pods) if child.state is JobState.RUNNING else None
+    if child.state is not JobState.FAILING and stopped is None and not any(has_failed(p) for p in pods):
         return None
-    cause = classify(child, pods)
+    cause = classify(child, pods, stopped or remembered(run, child))
+    # A pod that was deleted is gone when Kubernetes declares the Job failed.
+    status = Run(run.observed, status=adopted(run, stage, child)).recorded(
+        stage, reason=cause.reason, message=cause.message, failed_attempt=child.attempt
+    )
     # Kubernetes declares a Job failed only once none of its pods is terminating; a lost node holds that up.
     lost = hold_up(child, pods, now)
     if lost is not None:
         cause = replace(lost, message=f"{cause.message}; {lost.message}")
     elif run.pods_of(stage) > 1 and (len(pods) < run.pods_of(stage) or not all_over(pods)):
         cause = replace(cause, message=f"{cause.message}; waiting for the other pods to stop")
-    status = adopted(run, stage, child)
     return Step(stage_phase(run, stage), cause.reason, cause.message, status, warning=True, requeue_after=LOOK_AGAIN)
 
 

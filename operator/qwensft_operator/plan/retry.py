@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 from qwensft.api.v1alpha1 import Phase, Reason, Stage, StageStatus
 from qwensft_operator.plan.causes import Cause, classify
+from qwensft_operator.plan.costs import memory_of, remembered, weighed
 from qwensft_operator.plan.ending import succeeded
 from qwensft_operator.plan.run import CLEAN_SLATE, Run
 from qwensft_operator.plan.step import Step, fail, reopened, stage_phase
@@ -27,7 +28,7 @@ def stage_failed(run: Run, now: datetime) -> Step | None:
     stage, child = run.current_stage, run.current_child
     if stage is None or child is None or child.state is not JobState.FAILED:
         return None
-    cause = classify(child, run.observed.pods)
+    cause = classify(child, run.observed.pods, remembered(run, child))
     if child.kept_by:
         cause = replace(cause, message=f"{cause.message}; {child.kept_by}")
     return _retry_or_fail(run, stage, cause, child, now)
@@ -66,7 +67,8 @@ def retry_requested(run: Run, now: datetime) -> Step | None:
     if stage is None:
         return succeeded(again, now)  # the stage that failed is not asked for any more
     child, record = again.current_child, again.record(stage)
-    over = record.job_name is not None if child is None else child.state is not JobState.COMPLETE
+    # One that is complete and going might be gone in the next pass, and then be taken for lost.
+    over = record.job_name is not None if child is None else child.state is not JobState.COMPLETE or child.deleting
     # A number that was reserved is still free; a Job that completed after the end has done the stage's work.
     status = again.reserved(stage, **CLEAN_SLATE) if over else again.recorded(stage, **CLEAN_SLATE)
     if stage is Stage.TRAIN:
@@ -77,11 +79,13 @@ def retry_requested(run: Run, now: datetime) -> Step | None:
 
 
 def _retry_or_fail(run: Run, stage: Stage, cause: Cause, child: ChildJob | None, now: datetime) -> Step:
-    restarts = (run.record(stage).restarts or 0) + cause.counted
+    cause = weighed(run, stage, cause, child)
+    before = run.record(stage).restarts
+    restarts = (before or 0) + 1 if cause.counted else before
     allowed = run.allowed_restarts(stage)
     if cause.permanent:
         return fail(run, cause)
-    if cause.counted and restarts > allowed:
+    if cause.counted and (restarts or 0) > allowed:
         limit = "spec.runPolicy.maxRestarts" if stage is Stage.TRAIN else f"spec.{stage}.retries"
         return fail(run, replace(cause, message=f"{cause.message}; gave up after {allowed} restarts ({limit})"))
     failures = _failures_in_a_row(run.record(stage), child)
@@ -89,7 +93,8 @@ def _retry_or_fail(run: Run, stage: Stage, cause: Cause, child: ChildJob | None,
     # Reserve first, create in a later pass: a crash in between can neither skip nor double-count an attempt.
     status = run.reserved(
         stage, restarts=restarts, consecutive_failures=failures, retry_time=now + wait,
-        reason=cause.reason, message=cause.message,
+        reason=cause.reason, message=cause.message, failed_attempt=run.record(stage).attempt or 1,
+        **memory_of(run, stage, cause, child),
     )  # fmt: skip
     if stage is Stage.TRAIN:
         status = status.replace(restarts=restarts)

@@ -27,9 +27,13 @@ DONE_CONDITION = {
     Stage.MERGE: ConditionType.MERGED,
 }
 
-UNTROUBLED: dict[str, Any] = dict.fromkeys(("consecutive_failures", "retry_time", "reason", "message"))
+UNTROUBLED: dict[str, Any] = dict.fromkeys(
+    ("consecutive_failures", "retry_time", "reason", "message", "failed_attempt")
+)
 """What becomes of the traces of a failure in a stage's record when the next attempt has nothing to do with it."""
-CLEAN_SLATE: dict[str, Any] = UNTROUBLED | {"restarts": None}
+UNBURDENED: dict[str, Any] = UNTROUBLED | dict.fromkeys(("stopped_step", "out_of_memory"))
+"""The same, and what the next failure would be judged by: for a stage that is done."""
+CLEAN_SLATE: dict[str, Any] = UNBURDENED | {"restarts": None}
 """The same, and all restarts given back: for a user who asks for the stage again."""
 
 
@@ -182,7 +186,7 @@ def harvest(run: Run, now: datetime) -> Run:
     metrics, outputs = report.metrics or {}, _outputs(run, report)
 
     status = run.recorded(
-        stage, **UNTROUBLED, job_name=child.name, attempt=child.attempt, completion_time=child.finished_at or now
+        stage, **UNBURDENED, job_name=child.name, attempt=child.attempt, completion_time=child.finished_at or now
     )
     update: dict[str, Any] = {}
     if stage is Stage.PREPARE:

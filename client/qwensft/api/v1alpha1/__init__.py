@@ -39,7 +39,19 @@ from .model import HubSource, ImageSource, Model, ModelSource
 from .policy import RunPolicy
 from .quantities import parse_quantity
 from .stage import Stage
-from .status import Condition, DatasetStatus, Estimate, Output, Outputs, Phase, Progress, Stages, StageStatus, Status
+from .status import (
+    Condition,
+    DatasetStatus,
+    Estimate,
+    Exhaustion,
+    Output,
+    Outputs,
+    Phase,
+    Progress,
+    Stages,
+    StageStatus,
+    Status,
+)
 from .storage import ClaimTemplate, Storage, StorageVolume
 from .training import Training
 from .tuning import Freeze, Lora, Quantization, Tuning, Vision
@@ -82,6 +94,7 @@ __all__ = [
     "Distribution",
     "Estimate",
     "Evaluation",
+    "Exhaustion",
     "Freeze",
     "HubDataset",
     "HubSource",

@@ -71,6 +71,15 @@ class Progress(StatusModel):
     )
 
 
+class Exhaustion(StatusModel):
+    """An attempt that ran out of memory: where, and made from what."""
+
+    step: Count | None = Field(None, description="train only: optimiser steps done, as far as they are known.")
+    made_from: str | None = Field(
+        None, max_length=64, description="Digest of the editable fields that the attempt was made from."
+    )
+
+
 class StageStatus(StatusModel):
     """State of one stage."""
 
@@ -90,6 +99,13 @@ class StageStatus(StatusModel):
         description="Cause of the last failure, in one CamelCase word; its sentence is the message.",
     )
     message: str | None = Field(None, max_length=32768, description="What the stage does or why it failed.")
+    failed_attempt: Count | None = Field(None, description="Number of the attempt that reason and message are about.")
+    stopped_step: Count | None = Field(
+        None, description="train only: optimiser steps done when the last attempt ended before its time."
+    )
+    out_of_memory: Exhaustion | None = Field(
+        None, description="The last attempt that ran out of memory. One more that comes no further ends the run."
+    )
     spec_hash: str | None = Field(
         None, max_length=64, description="Hash of the settings that the stage was started with."
     )

@@ -142,12 +142,42 @@ def test_a_prepare_that_takes_too_long_may_be_tried_again() -> None:
     assert told.message == "Job support-prepare-1 ran longer than spec.prepare.activeDeadlineSeconds"
 
 
-def test_a_pod_that_the_node_refused_is_told_in_the_nodes_words() -> None:
-    refused = pod(phase="Failed", rejected="UnexpectedAdmissionError: no healthy devices")
-    assert (
-        cause(refused).message
-        == "pod pod-0 (node rank 0) on node node-0 failed: UnexpectedAdmissionError: no healthy devices"
-    )
+@pytest.mark.parametrize(
+    "words",
+    ["UnexpectedAdmissionError: no healthy devices", "OutOfcpu: Node didn't have enough resource", "NodeAffinity"],
+)
+def test_a_pod_that_the_node_refused_is_told_in_the_nodes_words_and_costs_nothing(words: str) -> None:
+    told = cause(pod(phase="Failed", rejected=words))
+    assert (told.reason, told.counted, told.permanent) == ("PodRejected", False, False)
+    assert told.message.startswith(f"pod pod-0 (node rank 0) on node node-0 failed: {words}; ")
+
+
+@pytest.mark.parametrize(
+    ("words", "fix"),
+    [
+        ('Container trainer exceeded its local ephemeral storage limit "1Gi".', "spec.worker.resources"),
+        ("Pod ephemeral local storage usage exceeds the total limit of containers 1Gi.", "spec.worker.resources"),
+        ('Usage of EmptyDir volume "shared-memory" exceeds the limit "1Gi".', "spec.worker.sharedMemory"),
+    ],
+)
+def test_a_pod_that_used_more_than_its_own_storage_is_told_so_before_its_exit_code(words: str, fix: str) -> None:
+    told = cause(failed(1, 137, exit_reason="Error", rejected=f"Evicted: {words}"))
+    assert (told.reason, told.counted) == ("LocalStorageExceeded", True)
+    assert words in told.message
+    assert fix in told.message
+
+
+def test_a_pod_that_a_full_node_evicted_costs_nothing() -> None:
+    told = cause(failed(1, 137, rejected="Evicted: The node was low on resource: ephemeral-storage."))
+    assert (told.reason, told.counted) == ("Preempted", False)
+
+
+def test_what_was_seen_before_a_deleted_pod_vanished_is_the_cause() -> None:
+    seen = Cause(Reason.INTERRUPTED, "pod pod-0 was deleted")
+    job = child(TRAIN, FAILED, reason="BackoffLimitExceeded", message="limit reached")
+    assert classify(job, (), seen) == seen
+    assert classify(job, (failed(1, reason="PeerLost"),), seen) == seen
+    assert classify(job, (failed(1, reason="DiskFull"),), seen).reason == "DiskFull"
 
 
 def test_without_pods_the_job_itself_is_quoted() -> None:

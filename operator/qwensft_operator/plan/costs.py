@@ -1,0 +1,66 @@
+"""What a failure costs: whether it counts, and whether another attempt can help, by what the stage's record remembers.
+
+`causes` finds the cause in what one attempt has left. What only two attempts together can tell is here.
+ADR 0102 says why.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from qwensft.api.v1alpha1 import Exhaustion, Reason, Stage
+from qwensft_operator.plan.causes import RESOURCES, Cause
+from qwensft_operator.plan.run import Run
+from qwensft_operator.plan.types import ChildJob
+
+_UNCOUNTED = {Reason.PREEMPTED, Reason.NODE_LOST, Reason.POD_REJECTED}
+
+
+def remembered(run: Run, child: ChildJob) -> Cause | None:
+    """Return what was seen of the attempt's end while its pods were still there."""
+    record = run.record(child.stage)
+    if record.failed_attempt != child.attempt or record.reason not in set(Reason):
+        return None
+    reason = Reason(record.reason)
+    return Cause(reason, record.message or "", counted=reason not in _UNCOUNTED)
+
+
+def weighed(run: Run, stage: Stage, cause: Cause, child: ChildJob | None) -> Cause:
+    """Return the cause with what it costs."""
+    record, step = run.record(stage), step_of(run, stage)
+    if cause.reason is Reason.INTERRUPTED:
+        # Somebody told the pod to stop, and it has saved: no fault of the run's, as long as it gets on. Only training
+        # holds accelerators, for which a loop without progress is too dear.
+        got_on = stage is not Stage.TRAIN or (step or 0) > (record.stopped_step or 0)
+        return replace(cause, counted=cause.counted and not got_on)
+    before = record.out_of_memory
+    if cause.reason is not Reason.OUT_OF_MEMORY or before is None or child is None:
+        return cause
+    if (before.made_from or "") != child.made_from or (step or 0) > (before.step or 0):
+        return cause
+    where = f"step {step}" if step else "the same place"
+    message = (
+        f"{cause.message}; it is the second time at {where}, so a third attempt would end there, too. Change "
+        f"{RESOURCES[stage]}, and then spec.runPolicy.retry; the settings of the training need a new QwenSFTJob"
+    )
+    return replace(cause, message=message, permanent=True)
+
+
+def memory_of(run: Run, stage: Stage, cause: Cause, child: ChildJob | None) -> dict[str, Any]:
+    """Return the changes of the stage's record by which the next failure is weighed."""
+    step = step_of(run, stage)
+    changes: dict[str, Any] = {"stopped_step": step} if stage is Stage.TRAIN else {}
+    if cause.reason is Reason.OUT_OF_MEMORY and child is not None:
+        changes["out_of_memory"] = Exhaustion(step=step, made_from=child.made_from or None)
+    return changes
+
+
+def step_of(run: Run, stage: Stage) -> int | None:
+    """Return how far the training is: as its pods say in the end, else as it was last scraped."""
+    if stage is not Stage.TRAIN:
+        return None
+    reports = (pod.report.metrics or {} for pod in run.observed.pods if pod.report)
+    told = [int(metrics["step"]) for metrics in reports if metrics.get("step", -1) >= 0]
+    known = run.status.progress.step if run.status.progress else None
+    return max(told, default=known)
