@@ -21,6 +21,7 @@ from qwensft_trainer.base.environment import prepare_environment
 from qwensft_trainer.base.log import log
 from qwensft_trainer.base.redaction import clean_output
 from qwensft_trainer.contract import credentials, termination
+from qwensft_trainer.contract.access import access_denied
 from qwensft_trainer.contract.errors import Interrupted, StageError, disk_full
 from qwensft_trainer.contract.stage import StageContext
 from qwensft_trainer.contract.termination import Report
@@ -96,6 +97,7 @@ def _run(context: StageContext) -> Report:
         exit_code=failure.exit_code,
         reason=failure.reason,
         message=failure.message,
+        metrics=failure.metrics,
     )
 
 
@@ -106,6 +108,10 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 def _of_system(context: StageContext, error: OSError) -> StageError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return disk_full(error)
+    denied = access_denied(error, workspace=context.workspace, scratch=context.scratch)
+    # A volume that turns read-only in later stages could be written before, and may be again.
+    if denied is not None and (error.errno != errno.EROFS or context.name == "prepare"):
+        return denied
     failure = _unexpected(context, error)
     if error.errno in STORAGE_ERRNOS:
         return StageError(failure.reason, f"{failure.message}. {STORAGE_ADVICE}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import json
 import os
 import signal
@@ -171,3 +172,38 @@ def test_an_unknown_stage_is_refused(tmp_path: Path, capsys: pytest.CaptureFixtu
     with pytest.raises(SystemExit):
         cli.main(["fly"])
     assert "invalid choice" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("stage", "number", "code"),
+    [("prepare", errno.EACCES, 78), ("train", errno.EACCES, 78), ("prepare", errno.EROFS, 78)],
+)
+def test_a_volume_that_may_not_be_written_ends_the_run_with_the_fix(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, stage: str, number: int, code: int
+) -> None:
+    told = _ended_by(scene, monkeypatch, stage, OSError(number, os.strerror(number), str(scene.root / "workspace/run")))
+    assert (told["exitCode"], told["reason"]) == (code, "VolumeAccessDenied")
+
+
+def test_a_volume_that_turns_read_only_after_prepare_may_be_well_again(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = OSError(errno.EROFS, os.strerror(errno.EROFS), str(scene.root / "workspace/run"))
+    assert _ended_by(scene, monkeypatch, "train", error)["exitCode"] == 1
+
+
+@pytest.mark.parametrize("kind", [StageError, Interrupted])
+def test_how_far_a_stage_was_is_told_when_it_ends_before_its_time(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, kind: type[StageError] | type[Interrupted]
+) -> None:
+    error = kind("OutOfMemory", "too small") if issubclass(kind, StageError) else kind("saved")
+    error.metrics = {"step": 40}
+    assert _ended_by(scene, monkeypatch, "train", error)["metrics"] == {"step": 40}
+
+
+def _ended_by(scene: Scene, monkeypatch: pytest.MonkeyPatch, stage: str, error: BaseException) -> dict[str, Any]:
+    def main(_: StageContext) -> Result:
+        raise error
+
+    monkeypatch.setattr(importlib.import_module(f"qwensft_trainer.stages.{stage}"), "main", main)
+    return run(scene, stage)[1]

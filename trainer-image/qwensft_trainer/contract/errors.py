@@ -6,6 +6,10 @@ training process means which reason is decided in training/failures.py.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
 EXIT_RETRYABLE = 1
 EXIT_PERMANENT = 78
 EXIT_INTERRUPTED = 143  # 128 + SIGTERM, as a shell would report it
@@ -15,6 +19,7 @@ class StageError(Exception):
     """A stage failed for a known reason. `reason` is CamelCase and stable, `message` names what to change."""
 
     exit_code = EXIT_RETRYABLE
+    metrics: Mapping[str, Any] = MappingProxyType({})  # how far the stage was, where that is known
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -40,6 +45,7 @@ class Interrupted(BaseException):
 
     reason = "Interrupted"
     exit_code = EXIT_INTERRUPTED
+    metrics: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, message: str) -> None:
         super().__init__(message)

@@ -49,7 +49,12 @@ def main(context: StageContext) -> Result:
     (context.scratch / "tmp").mkdir()
     stop = torchrun.StopRequest(context.scratch / DRAIN_FLAG, lambda: _announce_drain(context, gang))
     with stop.handled():
-        return _Attempt(context, gang, stop).run()
+        try:
+            return _Attempt(context, gang, stop).run()
+        except (StageError, Interrupted) as error:
+            known = progress.read(context.scratch / PROGRESS_FILE)
+            error.metrics = known.metrics() if known else {}
+            raise
 
 
 def _announce_drain(context: StageContext, gang: Gang) -> None:
