@@ -27,11 +27,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "worker.hostNetwork": {"worker": {"hostNetwork": False}},
     "worker.networkInterface": {"worker": {"networkInterface": "eth1"}},
     "worker.image": {"worker": {"image": "registry.example.com/another:1"}},
-    "worker.imagePullPolicy": {"worker": {"imagePullPolicy": "Always"}},
-    "worker.imagePullSecrets": {"worker": {"imagePullSecrets": [{"name": "another"}]}},
-    "worker.runtimeClassName": {"worker": {"runtimeClassName": "another"}},
     "worker.securityContext": {"worker": {"securityContext": {"fsGroup": 1}}},
-    "worker.serviceAccountName": {"worker": {"serviceAccountName": "another"}},
     "worker.sharedMemory": {"worker": {"sharedMemory": "1Gi"}},
 }
 ALLOWED: dict[str, dict[str, Any]] = {
@@ -39,12 +35,23 @@ ALLOWED: dict[str, dict[str, Any]] = {
     "prepare": {"prepare": {"retries": 0, "nodeSelector": {"zone": "b"}}},
     "runPolicy": {"runPolicy": {"suspend": False, "maxRestarts": 1, "retry": 2}},
     "worker.affinity": {"worker": {"affinity": {"nodeAffinity": {}}}},
+    "worker.caBundle": {
+        "worker": {"caBundle": {"secretKeyRef": {"name": "ca", "key": "pem"}, "configMapKeyRef": None}}
+    },
+    "worker.imagePullPolicy": {"worker": {"imagePullPolicy": "Always"}},
+    "worker.imagePullSecrets": {"worker": {"imagePullSecrets": [{"name": "another"}]}},
+    "worker.jobAnnotations": {"worker": {"jobAnnotations": {"example.com/a": "b"}}},
+    "worker.jobLabels": {"worker": {"jobLabels": {"kueue.x-k8s.io/queue-name": "other"}}},
     "worker.nodeSelector": {"worker": {"nodeSelector": {"zone": "b"}}},
     "worker.podAnnotations": {"worker": {"podAnnotations": {"example.com/a": "b"}}},
     "worker.podLabels": {"worker": {"podLabels": {"team": "research"}}},
     "worker.priorityClassName": {"worker": {"priorityClassName": "low"}},
     "worker.resources": {"worker": {"resources": {"requests": {"cpu": 1}}}},
+    "worker.runtimeClassName": {"worker": {"runtimeClassName": "another"}},
+    "worker.schedulerName": {"worker": {"schedulerName": "another"}},
+    "worker.serviceAccountName": {"worker": {"serviceAccountName": "another"}},
     "worker.tolerations": {"worker": {"tolerations": [{"operator": "Exists"}]}},
+    "worker.topologySpreadConstraints": {"worker": {"topologySpreadConstraints": []}},
 }
 
 

@@ -229,6 +229,8 @@ _WORKER = _block(
     resources=_RESOURCES,
     nodeSelector=_LABELS,
     podLabels=_LABELS,
+    jobLabels=_LABELS,
+    schedulerName=_NAMES,
     affinity=st.just({"nodeAffinity": {}}),
     env=st.lists(
         st.fixed_dictionaries({"name": st.sampled_from(["A", "B", "C"])}, optional={"value": _NAMES}),
@@ -239,6 +241,7 @@ _WORKER = _block(
     hostNetwork=st.booleans(),
     networkInterface=st.just("eth0"),
     securityContext=_block(
+        assignIds=st.booleans(),
         runAsUser=st.integers(1, 2**31 - 1),
         fsGroup=st.integers(0, 2**31 - 1),
     ),

@@ -20,7 +20,7 @@ from qwensft_trainer.base.causes import STORAGE_ADVICE, STORAGE_ERRNOS
 from qwensft_trainer.base.environment import prepare_environment
 from qwensft_trainer.base.log import log
 from qwensft_trainer.base.redaction import clean_output
-from qwensft_trainer.contract import credentials, termination
+from qwensft_trainer.contract import certificates, credentials, termination
 from qwensft_trainer.contract.access import access_denied
 from qwensft_trainer.contract.errors import Interrupted, StageError, disk_full
 from qwensft_trainer.contract.stage import StageContext
@@ -68,6 +68,8 @@ def _run(context: StageContext) -> Report:
     try:
         credentials.read_environment(os.environ)
         prepare_environment(context.scratch)
+        if bundle := os.environ.get("QWENSFT_CA_BUNDLE"):
+            certificates.trust(Path(bundle), context.scratch)
         result = importlib.import_module(f"qwensft_trainer.stages.{context.name}").main(context)
         return Report(
             outcome="Succeeded",

@@ -7,6 +7,7 @@ whole gang as the next attempt.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 from qwensft.api.v1alpha1 import (
@@ -21,9 +22,9 @@ from qwensft.api.v1alpha1 import (
 )
 from qwensft.estimate.architectures import known
 from qwensft.estimate.merging import merge_memory
-from qwensft_operator.render.names import child_name, metadata, service_name
+from qwensft_operator.render.names import CA_BUNDLE, child_name, labels, metadata, service_name
 from qwensft_operator.render.pod import Defaults, Placement, pod_template
-from qwensft_operator.render.volumes import stage_volumes
+from qwensft_operator.render.volumes import CA_FILE, stage_volumes
 
 STOP_SECONDS = 30
 CHECKPOINT_SECONDS = 300  # a training pod saves a checkpoint between SIGTERM and its end
@@ -60,7 +61,11 @@ def stage_job(job: QwenSFTJob, stage: Stage, attempt: int, *, defaults: Defaults
     if stage is Stage.PREPARE and job.spec.prepare.active_deadline_seconds is not None:
         spec["activeDeadlineSeconds"] = job.spec.prepare.active_deadline_seconds
     meta = metadata(job, child_name(job, stage, attempt), stage=stage, attempt=attempt)
-    meta["annotations"] = {ANNOTATION_MADE_FROM: editable_digest(job.spec, stage)}
+    meta["labels"] = {**(job.spec.worker.job_labels or {}), **meta["labels"]}
+    meta["annotations"] = {
+        **(job.spec.worker.job_annotations or {}),
+        ANNOTATION_MADE_FROM: editable_digest(job.spec, stage),
+    }
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": meta, "spec": spec}
 
 
@@ -86,6 +91,7 @@ def _train(job: QwenSFTJob, attempt: int, defaults: Defaults) -> dict[str, Any]:
     resources = _with_devices(
         worker.resources.document() if worker.resources else {}, job, count=worker.accelerator.count
     )
+    placement = replace(_placement(job, resources, accelerated=True), spread=_spread(job, attempt))
     master = f"{child_name(job, Stage.TRAIN, attempt)}-0.{service_name(job)}"
     index = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
     env = [
@@ -100,7 +106,7 @@ def _train(job: QwenSFTJob, attempt: int, defaults: Defaults) -> dict[str, Any]:
         env += [{"name": name, "value": worker.network_interface} for name in INTERFACE_ENVIRONMENT]
     return pod_template(
         job, Stage.TRAIN, attempt,
-        defaults=defaults, placement=_placement(job, resources, accelerated=True), env=env,
+        defaults=defaults, placement=placement, env=env,
         volumes=stage_volumes(job, Stage.TRAIN, attempt),
         ports=_METRICS,
         grace_period_seconds=CHECKPOINT_SECONDS, subdomain=service_name(job), host_network=worker.host_network,
@@ -151,6 +157,12 @@ def _placement(job: QwenSFTJob, resources: dict[str, Any], *, accelerated: bool 
     )
 
 
+def _spread(job: QwenSFTJob, attempt: int) -> list[dict[str, Any]]:
+    """The constraints, about the pods of this attempt: those of another run, or on their way out, are no matter."""
+    selector = {"labelSelector": {"matchLabels": labels(job, Stage.TRAIN, attempt)}}
+    return [c.document() | selector for c in job.spec.worker.topology_spread_constraints or ()]
+
+
 def _with_devices(resources: dict[str, Any], job: QwenSFTJob, *, count: int) -> dict[str, Any]:
     if count == 0:
         return resources
@@ -160,6 +172,8 @@ def _with_devices(resources: dict[str, Any], job: QwenSFTJob, *, count: int) -> 
 def _env(job: QwenSFTJob, stage: Stage, attempt: int) -> list[dict[str, Any]]:
     # The operator's own variables stand last, so that they win.
     own = [{"name": "QWENSFT_STAGE", "value": stage.value}, {"name": "QWENSFT_ATTEMPT", "value": str(attempt)}]
+    if job.spec.worker.ca_bundle is not None:
+        own.append({"name": "QWENSFT_CA_BUNDLE", "value": f"{CA_BUNDLE}/{CA_FILE}"})
     return [*(variable.document() for variable in job.spec.worker.env or ()), *own]
 
 

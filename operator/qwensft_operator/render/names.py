@@ -27,6 +27,7 @@ CACHE = "/cache"  # the claim of downloaded models that jobs share; prepare alon
 DATASETS = "/datasets"  # one folder per dataset on a volume, read-only, in the prepare pod alone
 SECRETS = "/secrets"  # one folder per dataset with credentials, in the prepare pod alone
 CONFIG = "/etc/qwensft"  # the attempt's ConfigMap
+CA_BUNDLE = "/etc/qwensft-ca"  # the certificates that the user's authorities sign with
 OWN_DEEPSPEED = "/etc/qwensft-deepspeed"  # the user's DeepSpeed configuration, in the prepare pod alone
 
 

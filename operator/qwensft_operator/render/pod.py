@@ -34,6 +34,7 @@ class Placement:
     affinity: dict[str, Any] | None
     tolerations: list[dict[str, Any]] | None
     runtime_class_name: str | None = None
+    spread: list[dict[str, Any]] | None = None
 
 
 def pod_template(
@@ -84,6 +85,8 @@ def pod_template(
         "nodeSelector": placement.node_selector,
         "affinity": placement.affinity,
         "tolerations": placement.tolerations,
+        "topologySpreadConstraints": placement.spread,
+        "schedulerName": worker.scheduler_name,
         "securityContext": _security(job),
         "containers": [{key: value for key, value in container.items() if value not in (None, [], {})}],
         "volumes": sources(volumes),
@@ -100,7 +103,9 @@ def pod_template(
 def _security(job: QwenSFTJob) -> dict[str, Any]:
     wanted = job.spec.worker.security_context
     chosen = wanted.document() if wanted else {}
-    ids = {"runAsUser": DEFAULT_ID, "runAsGroup": DEFAULT_ID, "fsGroup": DEFAULT_ID}
+    chosen.pop("assignIds", None)
+    assigned = wanted is None or wanted.assign_ids
+    ids = {"runAsUser": DEFAULT_ID, "runAsGroup": DEFAULT_ID, "fsGroup": DEFAULT_ID} if assigned else {}
     return {
         "runAsNonRoot": True,
         "seccompProfile": {"type": "RuntimeDefault"},

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from qwensft.api.v1alpha1 import Dataset, QwenSFTJob, Stage
+from qwensft.api.v1alpha1 import CaBundle, Dataset, QwenSFTJob, Stage
 from qwensft_operator.render.names import (
+    CA_BUNDLE,
     CACHE,
     CONFIG,
     MODEL,
@@ -23,6 +24,7 @@ from qwensft_operator.render.names import (
 )
 
 _CLAIM = "persistentVolumeClaim"
+CA_FILE = "ca.crt"
 _TOKEN = "token"  # noqa: S105 -- the name of a file
 
 
@@ -63,6 +65,8 @@ def _of_every_stage(job: QwenSFTJob, stage: Stage, attempt: int) -> Iterator[Vol
     yield Volume("workspace", WORKSPACE, _claim(job.workspace_claim), read_only=False)
     yield Volume("config", CONFIG, {"configMap": {"name": child_name(job, stage, attempt)}})
     yield Volume("scratch", "/tmp", {"emptyDir": {}}, read_only=False)  # noqa: S108 -- the pod's own emptyDir
+    if (bundle := job.spec.worker.ca_bundle) is not None:
+        yield Volume("ca-bundle", CA_BUNDLE, _ca_bundle(bundle))
     source, cache = job.spec.model.effective_source, job.spec.model.cache
     if source.volume is not None:
         yield Volume("model", MODEL, _claim(source.volume.claim_name))
@@ -106,6 +110,16 @@ def _of_train(job: QwenSFTJob) -> Iterator[Volume]:
     size = job.spec.worker.shared_memory
     limit = {"sizeLimit": size} if size else {}  # else the pod's memory limit bounds it
     yield Volume("shared-memory", "/dev/shm", {"emptyDir": {"medium": "Memory", **limit}}, read_only=False)  # noqa: S108
+
+
+def _ca_bundle(bundle: CaBundle) -> dict[str, Any]:
+    if bundle.config_map_key_ref is not None:
+        items = [{"key": bundle.config_map_key_ref.key, "path": CA_FILE}]
+        return {"configMap": {"name": bundle.config_map_key_ref.name, "items": items}}
+    if bundle.secret_key_ref is not None:
+        items = [{"key": bundle.secret_key_ref.key, "path": CA_FILE}]
+        return {"secret": {"secretName": bundle.secret_key_ref.name, "items": items}}
+    raise ValueError("the CA bundle has no source")
 
 
 def _claim(name: str) -> dict[str, Any]:

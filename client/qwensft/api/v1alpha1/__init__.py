@@ -55,7 +55,7 @@ from .status import (
 from .storage import ClaimTemplate, Storage, StorageVolume
 from .training import Training
 from .tuning import Freeze, Lora, Quantization, Tuning, Vision
-from .worker import INTERFACE_ENVIRONMENT, Accelerator, PodSecurity, Prepare, Worker
+from .worker import INTERFACE_ENVIRONMENT, Accelerator, CaBundle, PodSecurity, Prepare, Worker
 
 __all__ = [
     "ANNOTATION_INSTALLATION",
@@ -81,6 +81,7 @@ __all__ = [
     "VERSION",
     "Accelerator",
     "ApiModel",
+    "CaBundle",
     "ClaimTemplate",
     "Columns",
     "Condition",

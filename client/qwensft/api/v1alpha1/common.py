@@ -90,6 +90,32 @@ class Toleration(ApiModel):
     )
 
 
+class TopologySpreadConstraint(ApiModel):
+    """How evenly the pods of an attempt are spread; the same fields as in a pod, without the selector of pods."""
+
+    max_skew: int = Field(ge=1, le=1024, description="By how many pods two domains may differ.")
+    topology_key: str = Field(
+        min_length=1,
+        max_length=317,
+        description="Label of nodes whose values are the domains, such as topology.kubernetes.io/zone.",
+    )
+    when_unsatisfiable: Literal["DoNotSchedule", "ScheduleAnyway"] = Field(
+        description="What happens to a pod that would break it."
+    )
+    min_domains: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="Fewer domains than these count as empty ones. Only with DoNotSchedule. Default: 1.",
+    )
+    node_affinity_policy: Literal["Honor", "Ignore"] | None = Field(
+        None, description="Whether only nodes that fit nodeSelector and affinity count. Default: Honor."
+    )
+    node_taints_policy: Literal["Honor", "Ignore"] | None = Field(
+        None, description="Whether nodes with taints that the pods do not tolerate are left out. Default: Ignore."
+    )
+
+
 Affinity = Annotated[
     dict[str, Any], Field(json_schema_extra=cast("Any", {"x-kubernetes-preserve-unknown-fields": True}))
 ]
@@ -97,7 +123,9 @@ Affinity = Annotated[
 
 _LabelValue = Annotated[str, Field(max_length=63, pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$")]
 LabelMap = Annotated[dict[str, _LabelValue], Field(max_length=32)]
+AnnotationMap = Annotated[dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=32)]
 Tolerations = Annotated[list[Toleration], Field(max_length=32)]
+TopologySpreadConstraints = Annotated[list[TopologySpreadConstraint], Field(max_length=8)]
 
 
 Endpoint = Annotated[

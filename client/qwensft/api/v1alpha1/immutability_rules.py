@@ -14,12 +14,21 @@ MUTABLE: Final = (
     "prepare",
     "runPolicy",
     "worker.affinity",
+    "worker.caBundle",
+    "worker.imagePullPolicy",
+    "worker.imagePullSecrets",
+    "worker.jobAnnotations",
+    "worker.jobLabels",
     "worker.nodeSelector",
     "worker.podAnnotations",
     "worker.podLabels",
     "worker.priorityClassName",
     "worker.resources",
+    "worker.runtimeClassName",
+    "worker.schedulerName",
+    "worker.serviceAccountName",
     "worker.tolerations",
+    "worker.topologySpreadConstraints",
 )
 """What may be edited: nothing here changes what is learnt. Edits reach the next attempt of a stage, and one
 that waits (ADR 0101)."""
@@ -37,12 +46,8 @@ FIXED: Final = (
     "worker.env",
     "worker.hostNetwork",
     "worker.image",
-    "worker.imagePullPolicy",
-    "worker.imagePullSecrets",
     "worker.networkInterface",
-    "worker.runtimeClassName",
     "worker.securityContext",
-    "worker.serviceAccountName",
     "worker.sharedMemory",
 )
 

@@ -5,9 +5,22 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from pydantic import Field
+from pydantic.alias_generators import to_camel
 
-from .base import ApiModel, Rule, argument
-from .common import Affinity, EnvVars, LabelMap, LocalObjectReferences, ObjectName, ResourceRequirements, Tolerations
+from .base import ApiModel, Rule, argument, exactly_one_of
+from .common import (
+    Affinity,
+    AnnotationMap,
+    ConfigMapKeyRef,
+    EnvVars,
+    LabelMap,
+    LocalObjectReferences,
+    ObjectName,
+    ResourceRequirements,
+    SecretKeyRef,
+    Tolerations,
+    TopologySpreadConstraints,
+)
 from .quantities import Bytes
 
 _RESERVED_LABELS = ("qwensft.io/", "batch.kubernetes.io/", "app.kubernetes.io/", "job-name", "controller-uid")
@@ -40,8 +53,27 @@ class Accelerator(ApiModel):
     )
 
 
+class CaBundle(ApiModel):
+    """Certificates of authorities, as PEM: exactly one member."""
+
+    rules = (
+        exactly_one_of(
+            "config_map_key_ref", "secret_key_ref", example="configMapKeyRef: {name: company-ca, key: ca.crt}"
+        ),
+    )
+
+    config_map_key_ref: ConfigMapKeyRef | None = Field(None, description="A key of a ConfigMap.")
+    secret_key_ref: SecretKeyRef | None = Field(None, description="A key of a Secret.")
+
+
 class PodSecurity(ApiModel):
     """User and groups of the pods. Everything else is fixed: non-root, no capabilities, read-only root file system."""
+
+    assign_ids: bool = Field(
+        True,
+        description="Set the defaults of user and groups below. With false those that are not given are left to the "
+        "cluster, as OpenShift wants it, which assigns them by namespace.",
+    )
 
     run_as_user: int | None = Field(
         None,
@@ -62,8 +94,16 @@ class PodSecurity(ApiModel):
     )
 
 
-def _no_reserved_label(worker: Worker) -> bool:
-    return not any(key.startswith(_RESERVED_LABELS) for key in worker.pod_labels or {})
+def _no_reserved_label(attribute: str) -> Rule:
+    name = to_camel(attribute)
+    reserved = " || ".join(f"key.startsWith('{prefix}')" for prefix in _RESERVED_LABELS)
+    return Rule(
+        cel=f"!has(self.{name}) || self.{name}.all(key, !({reserved}))",
+        message="labels of qwensft.io, batch.kubernetes.io and app.kubernetes.io, job-name and controller-uid "
+        "are set by the operator and by Kubernetes: use other keys",
+        check=lambda worker: not any(key.startswith(_RESERVED_LABELS) for key in getattr(worker, attribute) or {}),
+        field=f".{name}",
+    )
 
 
 def _accelerator_is_not_repeated(worker: Worker) -> bool:
@@ -81,15 +121,8 @@ class Worker(ApiModel):
     """
 
     rules = (
-        Rule(
-            cel="!has(self.podLabels) || self.podLabels.all(key, !("
-            + " || ".join(f"key.startsWith('{prefix}')" for prefix in _RESERVED_LABELS)
-            + "))",
-            message="labels of qwensft.io, batch.kubernetes.io and app.kubernetes.io, job-name and controller-uid "
-            "are set by the operator and by Kubernetes: use other keys",
-            check=_no_reserved_label,
-            field=".podLabels",
-        ),
+        _no_reserved_label("pod_labels"),
+        _no_reserved_label("job_labels"),
         Rule(
             cel=f"!({_RESOURCE} in self.?resources.?requests.orValue({{}}))"
             f" && !({_RESOURCE} in self.?resources.?limits.orValue({{}}))",
@@ -118,9 +151,11 @@ class Worker(ApiModel):
         description="Trainer image of all stages. Default: the one that the operator was installed with.",
     )
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = Field(
-        None, description="When nodes pull the image. Default: the operator's setting."
+        None, description="When nodes pull the image. May change between attempts. Default: the operator's setting."
     )
-    image_pull_secrets: LocalObjectReferences | None = Field(None, description="Secrets for pulling the image.")
+    image_pull_secrets: LocalObjectReferences | None = Field(
+        None, description="Secrets for pulling the image. May change between attempts."
+    )
     accelerator: Accelerator = Field(Accelerator(), description="GPUs or other devices of each training pod.")
     resources: ResourceRequirements | None = Field(
         None,
@@ -132,14 +167,26 @@ class Worker(ApiModel):
     )
     tolerations: Tolerations | None = Field(None, description="Taints that pods tolerate. May change between attempts.")
     affinity: Affinity | None = Field(None, description="Affinity, as in a pod. May change between attempts.")
+    topology_spread_constraints: TopologySpreadConstraints | None = Field(
+        None, description="How the training pods of an attempt are spread over nodes. May change between attempts."
+    )
+    scheduler_name: ObjectName | None = Field(
+        None,
+        description="Scheduler of the pods, such as one that places all pods of a gang or none. May change between "
+        "attempts. Default: the cluster's.",
+    )
     priority_class_name: ObjectName | None = Field(
         None, description="PriorityClass of the pods. May change between attempts. Default: the cluster's."
     )
     service_account_name: ObjectName | None = Field(
-        None, description="ServiceAccount of the pods; its token is never mounted. Default: the namespace's default."
+        None,
+        description="ServiceAccount of the pods; its token is never mounted. May change between attempts. Default: the "
+        "namespace's default.",
     )
     runtime_class_name: ObjectName | None = Field(
-        None, description="RuntimeClass of the pods that use accelerators, such as nvidia. Default: the cluster's."
+        None,
+        description="RuntimeClass of the pods that use accelerators, such as nvidia. May change between attempts. "
+        "Default: the cluster's.",
     )
     env: EnvVars | None = Field(
         None, description="Further environment variables of the pods of all stages, such as NCCL_DEBUG or HF_ENDPOINT."
@@ -163,8 +210,20 @@ class Worker(ApiModel):
         "(NCCL_SOCKET_IFNAME and GLOO_SOCKET_IFNAME). Default: NCCL and Gloo choose.",
     )
     pod_labels: LabelMap | None = Field(None, description="Further labels of the pods. May change between attempts.")
-    pod_annotations: Annotated[dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=32)] | None = Field(
+    pod_annotations: AnnotationMap | None = Field(
         None, description="Further annotations of the pods. May change between attempts."
+    )
+    job_labels: LabelMap | None = Field(
+        None,
+        description="Further labels of the child Jobs, such as kueue.x-k8s.io/queue-name. May change between attempts.",
+    )
+    job_annotations: AnnotationMap | None = Field(
+        None, description="Further annotations of the child Jobs. May change between attempts."
+    )
+    ca_bundle: CaBundle | None = Field(
+        None,
+        description="Certificates of authorities that the pods trust beside the public ones, for hubs, mirrors, stores "
+        "and proxies of your own. May change between attempts.",
     )
     security_context: PodSecurity | None = Field(None, description="User and groups of the pods.")
 

@@ -44,6 +44,13 @@ _EVERYTHING = {
     ],
     "sharedMemory": "16Gi",
     "podLabels": {"team": "support"},
+    "jobLabels": {"kueue.x-k8s.io/queue-name": "team"},
+    "jobAnnotations": {"example.com/cost-centre": "4711"},
+    "schedulerName": "gang-scheduler",
+    "topologySpreadConstraints": [
+        {"maxSkew": 1, "topologyKey": "topology.kubernetes.io/zone", "whenUnsatisfiable": "ScheduleAnyway"}
+    ],
+    "caBundle": {"configMapKeyRef": {"name": "company-ca", "key": "bundle.pem"}},
     "podAnnotations": {"sidecar.istio.io/inject": "false"},
     "securityContext": {"runAsUser": 1000, "runAsGroup": 2000, "fsGroup": 3000, "supplementalGroups": [4000]},
 }

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from qwensft.api.v1alpha1 import Stage
+from qwensft.api.v1alpha1 import Stage, editable_digest
 from qwensft_operator.render import stage_job
 
 from .jobs import DEFAULTS, EXAMPLES, RESTRICTED, SPECS, STAGES, container, environment, example, job, pod_spec
@@ -166,6 +166,29 @@ def test_the_users_labels_and_annotations_reach_the_pods_but_never_win() -> None
     assert meta["annotations"] == {"sidecar.istio.io/inject": "false"}
 
 
+def test_the_users_labels_and_annotations_reach_the_child_jobs_but_never_win() -> None:
+    worker = {"jobLabels": {"kueue.x-k8s.io/queue-name": "team"}, "jobAnnotations": {"qwensft.io/made-from": "mine"}}
+    for stage in STAGES:
+        meta = stage_job(job(worker=worker), Stage(stage), 3, defaults=DEFAULTS)["metadata"]
+        assert meta["labels"]["kueue.x-k8s.io/queue-name"] == "team"
+        assert meta["labels"]["qwensft.io/attempt"] == "3"
+        assert meta["annotations"] == {"qwensft.io/made-from": editable_digest(job(worker=worker).spec, Stage(stage))}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_another_scheduler_places_the_pods_of_all_stages(stage: Stage) -> None:
+    assert pod_spec(job(EVERYTHING), stage)["schedulerName"] == "gang-scheduler"
+    assert "schedulerName" not in pod_spec(job(), stage)
+
+
+def test_only_training_pods_are_spread_and_by_the_pods_of_their_attempt() -> None:
+    (constraint,) = pod_spec(job(EVERYTHING), "train", attempt=4)["topologySpreadConstraints"]
+    assert (constraint["maxSkew"], constraint["topologyKey"]) == (1, "topology.kubernetes.io/zone")
+    assert constraint["labelSelector"]["matchLabels"]["qwensft.io/attempt"] == "4"
+    assert constraint["labelSelector"]["matchLabels"]["qwensft.io/job"] == "support"
+    assert "topologySpreadConstraints" not in pod_spec(job(EVERYTHING), "prepare")
+
+
 # Volumes.
 
 
@@ -265,6 +288,22 @@ def test_shared_memory_is_bounded_by_the_pods_limit_unless_a_size_is_given() -> 
     assert volumes(EVERYTHING, "train")["/dev/shm"]["emptyDir"] == {"medium": "Memory", "sizeLimit": "16Gi"}  # noqa: S108
 
 
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_stage_trusts_the_users_authorities(stage: Stage) -> None:
+    assert volumes(EVERYTHING, stage)["/etc/qwensft-ca"]["configMap"] == {
+        "name": "company-ca",
+        "items": [{"key": "bundle.pem", "path": "ca.crt"}],
+    }
+    assert environment(job(EVERYTHING), stage)["QWENSFT_CA_BUNDLE"] == "/etc/qwensft-ca/ca.crt"
+    assert "QWENSFT_CA_BUNDLE" not in environment(job(), stage)
+
+
+def test_the_users_authorities_may_stand_in_a_secret() -> None:
+    bundle = {"secretKeyRef": {"name": "company-ca", "key": "bundle.pem"}}
+    source = next(v for v in pod_spec(job(worker={"caBundle": bundle}), "train")["volumes"] if v["name"] == "ca-bundle")
+    assert source["secret"] == {"secretName": "company-ca", "items": [{"key": "bundle.pem", "path": "ca.crt"}]}
+
+
 # Security.
 
 
@@ -312,6 +351,18 @@ def test_the_user_chooses_ids_and_nothing_else() -> None:
         "fsGroup": 3000,
         "supplementalGroups": [4000],
     }
+
+
+def test_ids_can_be_left_to_the_cluster() -> None:
+    left = pod_spec(job(worker={"securityContext": {"assignIds": False}}), "train")
+    assert violations(left) == []
+    assert left["securityContext"] == {
+        "runAsNonRoot": True,
+        "seccompProfile": {"type": "RuntimeDefault"},
+        "fsGroupChangePolicy": "OnRootMismatch",
+    }
+    chosen = pod_spec(job(worker={"securityContext": {"assignIds": False, "fsGroup": 7}}), "train")["securityContext"]
+    assert (chosen["fsGroup"], "runAsUser" in chosen) == (7, False)
 
 
 @pytest.mark.parametrize(
