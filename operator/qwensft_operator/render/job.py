@@ -28,6 +28,7 @@ from qwensft_operator.render.volumes import CA_FILE, stage_volumes
 
 STOP_SECONDS = 30
 CHECKPOINT_SECONDS = 300  # a training pod saves a checkpoint between SIGTERM and its end
+_PREPARE_ASKS = {"cpu": "4", "memory": "8Gi"}  # at most, unless spec.prepare.resources says otherwise
 # On the host's network the scheduler keeps two training pods off one node by it: the second could not listen.
 _METRICS = [{"name": "metrics", "containerPort": METRICS_PORT}]
 
@@ -74,7 +75,7 @@ def _prepare(job: QwenSFTJob, attempt: int, defaults: Defaults) -> dict[str, Any
     worker = _placement(job, {})
     # Elsewhere than its workers, prepare could bind a zonal claim where no worker can reach it.
     placement = Placement(
-        resources=prepare.resources.document() if prepare.resources else {},
+        resources=prepare.resources.document() if prepare.resources else _prepare_resources(job),
         node_selector=worker.node_selector if prepare.node_selector is None else prepare.node_selector,
         affinity=worker.affinity if prepare.affinity is None else prepare.affinity,
         tolerations=worker.tolerations if prepare.tolerations is None else [t.document() for t in prepare.tolerations],
@@ -84,6 +85,21 @@ def _prepare(job: QwenSFTJob, attempt: int, defaults: Defaults) -> dict[str, Any
         defaults=defaults, placement=placement, env=[*_env(job, Stage.PREPARE, attempt), *_hub_token(job)],
         volumes=stage_volumes(job, Stage.PREPARE, attempt), ports=[], grace_period_seconds=STOP_SECONDS,
     )  # fmt: skip
+
+
+def _prepare_resources(job: QwenSFTJob) -> dict[str, Any]:
+    """CPU and memory of the worker: the same limits, and requests no larger than what prepare has a use for.
+
+    Where quotas ask for either, the worker has them.
+    """
+    worker = job.spec.worker.resources
+    asked, limits = (worker.requests or {}, worker.limits or {}) if worker else ({}, {})
+    amounts = {name: amount for name in _PREPARE_ASKS if (amount := asked.get(name) or limits.get(name)) is not None}
+    resources = {
+        "requests": {name: min(amount, _PREPARE_ASKS[name], key=parse_quantity) for name, amount in amounts.items()},
+        "limits": {name: limits[name] for name in amounts if name in limits},
+    }
+    return {name: value for name, value in resources.items() if value}
 
 
 def _train(job: QwenSFTJob, attempt: int, defaults: Defaults) -> dict[str, Any]:

@@ -232,7 +232,9 @@ class Prepare(ApiModel):
     """The prepare stage: one CPU pod that downloads the model, checks the rows and tokenises them."""
 
     resources: ResourceRequirements | None = Field(
-        None, description="CPU and memory of the pod. Tokenising takes one process per CPU that is requested."
+        None,
+        description="CPU and memory of the pod. Tokenising takes one process for each CPU of the limit. Default: the "
+        "worker's limits of both, and its requests up to 4 CPUs and 8Gi.",
     )
     node_selector: LabelMap | None = Field(None, description="Labels that the node must have. Default: the worker's.")
     tolerations: Tolerations | None = Field(None, description="Taints that the pod tolerates. Default: the worker's.")

@@ -88,7 +88,8 @@ def test_a_training_on_cpus_asks_for_no_device() -> None:
 
 def test_preparing_never_holds_an_accelerator() -> None:
     assert container(job(EVERYTHING), "prepare")["resources"] == {"requests": {"cpu": "4"}}
-    assert "resources" not in container(job("full-1-node-2-gpus"), "prepare")
+    inherited = container(job("full-1-node-2-gpus"), "prepare")["resources"]
+    assert inherited == {"requests": {"memory": "8Gi"}, "limits": {"memory": "128Gi"}}
 
 
 def test_a_merge_asks_for_what_streaming_and_its_verification_need() -> None:
@@ -124,6 +125,25 @@ def test_a_merge_on_the_accelerator_takes_as_many_as_were_asked_for() -> None:
 def test_a_merge_without_accelerators_in_the_job_asks_for_none() -> None:
     merge = {"engine": "llamafactory", "device": "auto"}
     assert "resources" not in container(job(merge=merge, worker={"accelerator": {"count": 0}}), "merge")
+
+
+@pytest.mark.parametrize(
+    ("worker", "prepare"),
+    [
+        ({"requests": {"cpu": "64", "memory": "512Gi", "rdma/hca": "1"}}, {"requests": {"cpu": "4", "memory": "8Gi"}}),
+        ({"limits": {"memory": "512Gi"}}, {"requests": {"memory": "8Gi"}, "limits": {"memory": "512Gi"}}),
+        (
+            {"requests": {"cpu": "100m"}, "limits": {"cpu": "2", "memory": "1Gi"}},
+            {"requests": {"cpu": "100m", "memory": "1Gi"}, "limits": {"cpu": "2", "memory": "1Gi"}},
+        ),
+    ],
+)
+def test_prepare_has_the_workers_cpu_and_memory_and_asks_for_no_more_than_it_uses(
+    worker: dict[str, Any], prepare: dict[str, Any]
+) -> None:
+    assert container(job(worker={"resources": worker}), "prepare")["resources"] == prepare
+    assert container(job(worker={"resources": worker}, prepare={"resources": {}}), "prepare").get("resources") is None
+    assert "resources" not in container(job(), "prepare")
 
 
 def test_prepare_runs_where_its_workers_run_unless_it_is_told_otherwise() -> None:
