@@ -16,6 +16,7 @@ from qwensft_operator.plan.step import Step
 from qwensft_operator.plan.suspension import seconds_active, timed
 from qwensft_operator.plan.types import Event, Observed, Plan
 from qwensft_operator.plan.unclosed import without_sidecars
+from qwensft_operator.plan.volumes import kept_claim_warning
 
 
 def decide(observed: Observed, now: datetime) -> Plan:
@@ -65,6 +66,9 @@ def _events(run: Run, step: Step, status: Status) -> tuple[Event, ...]:
     events = [Event("Normal", Reason(DONE_CONDITION[stage]), message) for stage, message in run.just_done.items()]
     warnings = run.report.warnings if run.report else ()
     events += [Event("Warning", Reason.PREPARATION_WARNING, warning) for warning in warnings]
+    if step.status.has_begun and not run.observed.job.status.has_begun:
+        differs = kept_claim_warning(run)
+        events += [] if differs is None else [differs]
     too_large = estimate.warning(run.observed.job.status.estimate, status.estimate)
     events += [] if too_large is None else [too_large]
     headline = run.status.condition(ConditionType.SUCCEEDED)

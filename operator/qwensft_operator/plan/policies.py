@@ -16,6 +16,7 @@ from qwensft_operator.plan.causes import Cause, classify, has_failed, told_to_st
 from qwensft_operator.plan.config_maps import config_map_unusable
 from qwensft_operator.plan.costs import remembered
 from qwensft_operator.plan.ending import finished, over_deadline, succeeded
+from qwensft_operator.plan.gangs import half_scheduled
 from qwensft_operator.plan.leftovers import leftovers_alive
 from qwensft_operator.plan.merging import merge_again, merge_unrecorded
 from qwensft_operator.plan.needs import SCRAPED
@@ -39,6 +40,7 @@ from qwensft_operator.plan.suspension import suspended
 from qwensft_operator.plan.text import clean
 from qwensft_operator.plan.types import (
     Action,
+    ChildJob,
     CreateJob,
     EnsureClaim,
     EnsureConfigMap,
@@ -182,6 +184,7 @@ POLICIES: tuple[Policy, ...] = (
     backing_off,
     config_map_unusable,  # the last hurdle: what was read is as new as the Job
     stage_unstarted,
+    half_scheduled,
     stage_failing,
     sidecar_running,
     job_stuck,

@@ -6,6 +6,7 @@ ADR 0003 and ADR 0004 say why.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -31,7 +32,7 @@ def stage_failed(run: Run, now: datetime) -> Step | None:
     cause = classify(child, run.observed.pods, remembered(run, child))
     if child.kept_by:
         cause = replace(cause, message=f"{cause.message}; {child.kept_by}")
-    return _retry_or_fail(run, stage, cause, child, now)
+    return retry_or_fail(run, stage, cause, child, now)
 
 
 def stage_lost(run: Run, now: datetime) -> Step | None:
@@ -40,7 +41,7 @@ def stage_lost(run: Run, now: datetime) -> Step | None:
     if stage is None or child is not None or run.record(stage).job_name is None:
         return None
     cause = Cause(Reason.JOB_DELETED, f"Job {run.record(stage).job_name} was deleted while it ran")
-    return _retry_or_fail(run, stage, cause, None, now)
+    return retry_or_fail(run, stage, cause, None, now)
 
 
 def backing_off(run: Run, now: datetime) -> Step | None:
@@ -78,7 +79,8 @@ def retry_requested(run: Run, now: datetime) -> Step | None:
     return Step(phase, Reason.RETRY_REQUESTED, message, status, requeue_after=0)
 
 
-def _retry_or_fail(run: Run, stage: Stage, cause: Cause, child: ChildJob | None, now: datetime) -> Step:
+def retry_or_fail(run: Run, stage: Stage, cause: Cause, child: ChildJob | None, now: datetime) -> Step:
+    """Reserve the next attempt, to start after a wait, or end the run: by what the cause costs."""
     cause = weighed(run, stage, cause, child)
     before = run.record(stage).restarts
     restarts = (before or 0) + 1 if cause.counted else before
@@ -90,6 +92,8 @@ def _retry_or_fail(run: Run, stage: Stage, cause: Cause, child: ChildJob | None,
         return fail(run, replace(cause, message=f"{cause.message}; gave up after {allowed} restarts ({limit})"))
     failures = _failures_in_a_row(run.record(stage), child)
     wait = min(FIRST_WAIT * 2 ** min(failures - 1, 10), LONGEST_WAIT)
+    if cause.reason is Reason.HALF_SCHEDULED:  # runs that gave way to each other must not come back together
+        wait *= 1 + _spread(run, stage)
     # Reserve first, create in a later pass: a crash in between can neither skip nor double-count an attempt.
     status = run.reserved(
         stage, restarts=restarts, consecutive_failures=failures, retry_time=now + wait,
@@ -103,6 +107,12 @@ def _retry_or_fail(run: Run, stage: Stage, cause: Cause, child: ChildJob | None,
         stage_phase(reserved, stage), cause.reason, _message(reserved.record(stage)), status,
         warning=True, requeue_after=0 if run.active_children() else wait.total_seconds(),
     )  # fmt: skip
+
+
+def _spread(run: Run, stage: Stage) -> float:
+    """Return a number from 0 to 1, another one for each run and attempt, and the same whoever asks."""
+    text = f"{run.job.metadata.uid}/{stage}/{run.record(stage).attempt}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:2]) / 2**16
 
 
 def _failures_in_a_row(record: StageStatus, child: ChildJob | None) -> int:

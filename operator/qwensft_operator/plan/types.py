@@ -93,6 +93,7 @@ class PodView:
     finished_at: datetime | None = None
     report: Report | None = None
     rejected: str = ""  # why a node refused the pod or ended it, in the kubelet's words
+    scheduled_at: datetime | None = None  # since when it has its node
     unschedulable: str = ""  # the scheduler's message
     waiting_reason: str = ""  # ImagePullBackOff, CreateContainerConfigError, …
     waiting_message: str = ""
@@ -141,6 +142,8 @@ class ClaimView:
     name: str
     phase: str = "Pending"
     access_modes: frozenset[str] = frozenset()
+    size: str = ""  # a quantity: the larger of what it has and what it asks for
+    storage_class: str = ""
     block: bool = False  # volumeMode Block: a device, nothing that could be mounted
     deleting: bool = False
     trouble: Trouble | None = None  # why it has no volume yet

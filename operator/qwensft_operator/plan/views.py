@@ -17,6 +17,7 @@ from qwensft.api.v1alpha1 import (
     LABEL_JOB_UID,
     LABEL_STAGE,
     Stage,
+    parse_quantity,
 )
 from qwensft_operator.plan.text import clean, one_line
 from qwensft_operator.plan.times import parse_time
@@ -98,6 +99,7 @@ def pod_view(manifest: dict[str, Any], events: Iterable[dict[str, Any]] = ()) ->
         finished_at=parse_time(terminated.get("finishedAt")),
         report=report,
         rejected=clean(": ".join(filter(None, (status.get("reason"), status.get("message"))))),
+        scheduled_at=parse_time(scheduled.get("lastTransitionTime")) if scheduled.get("status") == "True" else None,
         unschedulable=clean(scheduled.get("message", "")) if scheduled.get("reason") == "Unschedulable" else "",
         waiting_reason=waiting.get("reason", ""),
         waiting_message=clean(waiting.get("message", "")),
@@ -113,11 +115,16 @@ def pod_view(manifest: dict[str, Any], events: Iterable[dict[str, Any]] = ()) ->
 
 def claim_view(manifest: dict[str, Any], events: Iterable[dict[str, Any]] = ()) -> ClaimView:
     """Reduce a PersistentVolumeClaim. `events`: those about it, while it is Pending."""
-    spec, phase = manifest.get("spec") or {}, (manifest.get("status") or {}).get("phase", "Pending")
+    spec, status = manifest.get("spec") or {}, manifest.get("status") or {}
+    phase = status.get("phase", "Pending")
+    asked, has = (spec.get("resources") or {}).get("requests") or {}, status.get("capacity") or {}
+    sizes = [sizes["storage"] for sizes in (asked, has) if "storage" in sizes]
     return ClaimView(
         name=manifest["metadata"]["name"],
         phase=phase,
         access_modes=frozenset(spec.get("accessModes") or ()),
+        size=max(sizes, key=parse_quantity, default=""),
+        storage_class=spec.get("storageClassName") or "",
         block=spec.get("volumeMode") == "Block",
         deleting="deletionTimestamp" in manifest["metadata"],
         trouble=_trouble(events, _CLAIM_TROUBLES) if phase == "Pending" else None,

@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from qwensft.api.v1alpha1 import Reason, Stage
+from qwensft.api.v1alpha1 import Reason, Stage, parse_quantity
 from qwensft_operator.plan.run import Run
 from qwensft_operator.plan.startup import is_persistent
 from qwensft_operator.plan.step import Step, held_phase
-from qwensft_operator.plan.types import ClaimView
+from qwensft_operator.plan.types import ClaimView, Event
 
 STORAGE_CHECK = 30.0  # seconds until a claim that could not serve is looked at again
 _MANY_NODES = {"ReadOnlyMany", "ReadWriteMany"}
@@ -85,6 +85,33 @@ def one_node_hint(run: Run) -> str:
         f"; claim {narrow[0]} is not ReadWriteMany, so only pods on one node can mount it: use a ReadWriteMany claim, "
         "or keep all pods on one node with spec.worker.nodeSelector or affinity"
     )
+
+
+def kept_claim_warning(run: Run) -> Event | None:
+    """Return what a claim that was there before the run does not have of what the template asks for.
+
+    It is used all the same: an earlier run's rows and checkpoints may be on it, and what is needed is known by the end.
+    """
+    template, name = run.job.spec.storage.volume.claim_template, run.job.workspace_claim
+    claim = next((c for c in run.observed.claims or () if c.name == name), None)
+    if template is None or claim is None:
+        return None
+    wanted, path = run.job.spec.access_modes, "spec.storage.volume.claimTemplate"
+    lacks = []
+    if claim.size and parse_quantity(claim.size) < parse_quantity(template.size):
+        lacks.append(f"it has {claim.size}, and {path} asks for {template.size}")
+    if "ReadWriteMany" in wanted and claim.access_modes and not claim.access_modes & _MANY_NODES:
+        lacks.append(f"it is {', '.join(sorted(claim.access_modes))}, and the spec asks for {', '.join(wanted)}")
+    if template.storage_class_name not in (None, claim.storage_class):
+        lacks.append(f"its class is {claim.storage_class or 'none'}, and {path} names {template.storage_class_name}")
+    if not lacks:
+        return None
+    message = (
+        f"claim {name} was there before the run, and is used as it is: {'; '.join(lacks)}. To get a new one, give the "
+        "job another name, or delete job and claim with all that is on it. Only its size may be changed, if its class "
+        f"allows that: kubectl edit pvc {name}"
+    )
+    return Event("Warning", Reason.CLAIM_DIFFERS, message)
 
 
 def _problem(run: Run) -> str:

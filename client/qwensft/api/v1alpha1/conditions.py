@@ -49,6 +49,7 @@ class Reason(StrEnum):
     PREPARATION_WARNING = "PreparationWarning"
     ESTIMATED_OUT_OF_MEMORY = "EstimatedOutOfMemory"
     OPERATORS_OVERLAP = "OperatorsOverlap"
+    CLAIM_DIFFERS = "ClaimDiffers"
 
     # an aspect that says nothing (yet)
     NOT_SUSPENDED = "NotSuspended"
@@ -62,6 +63,7 @@ class Reason(StrEnum):
     POD_NOT_STARTING = "PodNotStarting"
     VOLUME_MOUNT_FAILED = "VolumeMountFailed"
     UNSCHEDULABLE = "Unschedulable"
+    HALF_SCHEDULED = "HalfScheduled"
     IMAGE_PULL_FAILED = "ImagePullFailed"
 
     # pods do not end

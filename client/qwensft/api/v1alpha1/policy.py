@@ -32,6 +32,14 @@ class RunPolicy(ApiModel):
         "volume, with all restarts; while the run has not failed it does nothing, and while suspend is true it waits. "
         "Default: none.",
     )
+    start_timeout_seconds: int = Field(
+        180,
+        ge=0,
+        le=_YEAR,
+        description="Seconds for which training pods may hold nodes while others of the same attempt have none. Then "
+        "all give theirs back, and the attempt is made anew after a wait, uncounted, so that two runs that each have "
+        "half of what they need do not wait for each other for ever. 0: without end.",
+    )
     active_deadline_seconds: int | None = Field(
         None,
         ge=1,

@@ -309,3 +309,19 @@ def test_the_finalizers_of_others_are_told_while_a_job_is_being_deleted() -> Non
     assert read(manifest).held_by == ()
     manifest["metadata"]["deletionTimestamp"] = "2026-01-02T12:00:00Z"
     assert read(manifest).held_by == ("acme.io/audit",)
+
+
+def test_a_claim_has_what_it_was_expanded_to_or_what_it_asks_for() -> None:
+    manifest: dict[str, Any] = {
+        "metadata": {"name": "c"},
+        "spec": {"resources": {"requests": {"storage": "5Gi"}}, "storageClassName": "fast"},
+        "status": {"capacity": {"storage": "1Gi"}},
+    }
+    assert (claim_view(manifest).size, claim_view(manifest).storage_class) == ("5Gi", "fast")
+    assert claim_view({"metadata": {"name": "c"}}).size == ""
+
+
+def test_a_pod_tells_since_when_it_has_its_node() -> None:
+    placed = {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-01-02T12:00:00Z"}
+    assert pod_view(pod_manifest(conditions=[placed])).scheduled_at == later()
+    assert pod_view(pod_manifest(conditions=[placed | {"status": "False"}])).scheduled_at is None

@@ -172,3 +172,33 @@ def test_a_volume_that_two_nodes_cannot_attach_is_told_with_the_way_out() -> Non
 
 def test_pods_that_start_are_looked_at_again_because_no_watch_tells_of_events() -> None:
     assert look(waiting()).plan.requeue_after == 15
+
+
+def kept(**fields: Any) -> Observed:
+    """A new run of two nodes whose claim was there before it."""
+    large = {"size": "500Gi", "storage_class": "fast"}
+    there = claim("support-workspace", *fields.pop("modes", ("ReadWriteMany",)), **(large | fields))
+    template = {"size": "100Gi", "storageClassName": "fast"}
+    return replace(new_run(storage={"volume": {"claimTemplate": template}}), claims=(there,), claim_exists=True)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"size": "50Gi"}, "it has 50Gi, and spec.storage.volume.claimTemplate asks for 100Gi"),
+        ({"modes": ("ReadWriteOnce",)}, "it is ReadWriteOnce, and the spec asks for ReadWriteMany"),
+        ({"storage_class": "slow"}, "its class is slow, and spec.storage.volume.claimTemplate names fast"),
+    ],
+)
+def test_a_kept_claim_that_has_less_than_is_asked_for_is_told_once_and_used(fields: dict[str, Any], words: str) -> None:
+    seen = look(kept(**fields))
+    assert seen.actions == ["EnsureConfigMap prepare-1", "CreateJob prepare-1"]
+    (told,) = [event.message for event in seen.plan.events if event.reason == "ClaimDiffers"]
+    assert told.startswith(f"claim support-workspace was there before the run, and is used as it is: {words}. ")
+    assert "kubectl edit pvc support-workspace" in told
+    assert ("Warning", "ClaimDiffers") not in look(seen.then()).events
+
+
+def test_a_kept_claim_that_has_all_that_is_asked_for_is_no_matter() -> None:
+    assert ("Warning", "ClaimDiffers") not in look(kept()).events
+    assert ("Warning", "ClaimDiffers") not in look(kept(size="", modes=("ReadWriteOnce", "ReadWriteMany"))).events
