@@ -76,11 +76,12 @@ def told_to_stop(child: ChildJob, pods: Pods) -> Cause | None:
     """Return that a pod of a running Job was deleted and stops: what it says in the end vanishes with it."""
     going = (p for p in pods if p.deleted_at is not None and p.phase == "Running" and not has_failed(p))
     pod = next(going, None)
-    if pod is None:
-        return None
-    return (
-        _disrupted(child, pod) if pod.disrupted else Cause(Reason.INTERRUPTED, f"{pod_title(child, pod)} was deleted")
-    )
+    if pod is None or pod.disrupted:
+        return None if pod is None else _disrupted(child, pod)
+    if pod.without_grace:
+        message = f"{pod_title(child, pod)} was deleted by force, so that it could save nothing"
+        return Cause(Reason.KILLED_BEFORE_SAVED, message)
+    return Cause(Reason.INTERRUPTED, f"{pod_title(child, pod)} was deleted")
 
 
 def _permanent(child: ChildJob, ended: Pods) -> Cause | None:

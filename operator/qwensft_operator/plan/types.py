@@ -103,6 +103,7 @@ class PodView:
     disrupted_at: datetime | None = None
     unreachable: bool = False  # its node stopped reporting
     deleted_at: datetime | None = None  # by when it has to be gone: its grace period is over then
+    without_grace: bool = False  # it was deleted by force
     trouble: Trouble | None = None  # why its containers are not created
 
 

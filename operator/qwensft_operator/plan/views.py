@@ -109,6 +109,7 @@ def pod_view(manifest: dict[str, Any], events: Iterable[dict[str, Any]] = ()) ->
         disrupted_at=parse_time(disrupted.get("lastTransitionTime")) if disrupted.get("status") == "True" else None,
         unreachable=status.get("reason") == "NodeLost" or _declared_not_ready(conditions),
         deleted_at=parse_time(meta.get("deletionTimestamp")),
+        without_grace=meta.get("deletionGracePeriodSeconds") == 0,
         trouble=_trouble(events, _POD_TROUBLES),
     )
 

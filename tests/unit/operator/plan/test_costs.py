@@ -88,10 +88,10 @@ def test_stages_without_accelerators_may_be_told_to_stop_as_often_as_others_like
     assert (first.stage(stage).attempt, first.stage(stage).restarts) == (2, None)
 
 
-def deleted() -> Observed:
+def deleted(**fields: Any) -> Observed:
     """A training at step 40 of which somebody deletes a pod."""
     progress = {"step": 40}
-    observed = scene(TRAIN, child_fields={"ready": 1}, pods=(pod(0, deleted_at=later(minutes=5)), pod(1)))
+    observed = scene(TRAIN, child_fields={"ready": 1}, pods=(pod(0, deleted_at=later(minutes=5), **fields), pod(1)))
     status = type(observed.job.status).model_validate(observed.job.status.document() | {"progress": progress})
     return replace(observed, job=observed.job.replace(status=status))
 
@@ -103,6 +103,18 @@ def test_a_deleted_pod_is_told_and_remembered_after_it_is_gone() -> None:
     gone = look(seen.then(children=(child(TRAIN, FAILED, reason="BackoffLimitExceeded", message="limit"),), pods=()))
     assert (gone.headline, gone.stage(TRAIN).restarts) == (("Restarting", "Interrupted"), None)
     assert gone.message.startswith("pod pod-0 (node rank 0) was deleted; attempt 2 starts at")
+
+
+def test_a_pod_that_is_deleted_by_force_saves_nothing_and_costs_a_restart() -> None:
+    seen = look(deleted(without_grace=True))
+    assert seen.headline == ("Training", "KilledBeforeSaved")
+    gone = look(seen.then(children=(child(TRAIN, FAILED, reason="BackoffLimitExceeded"),), pods=()))
+    assert (gone.headline, gone.stage(TRAIN).restarts) == (("Restarting", "KilledBeforeSaved"), 1)
+
+
+def test_a_pod_that_is_evicted_is_told_so_while_it_stops() -> None:
+    seen = look(deleted(disrupted="EvictionByEvictionAPI", disrupted_at=later()))
+    assert seen.headline == ("Training", "Preempted")
 
 
 def test_what_the_last_attempt_left_is_no_cause_of_this_one() -> None:

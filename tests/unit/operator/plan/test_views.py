@@ -325,3 +325,10 @@ def test_a_pod_tells_since_when_it_has_its_node() -> None:
     placed = {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-01-02T12:00:00Z"}
     assert pod_view(pod_manifest(conditions=[placed])).scheduled_at == later()
     assert pod_view(pod_manifest(conditions=[placed | {"status": "False"}])).scheduled_at is None
+
+
+def test_a_pod_that_is_deleted_by_force_is_told_from_one_that_may_save() -> None:
+    for grace, forced in ((0, True), (300, False)):
+        manifest = pod_manifest()
+        manifest["metadata"] |= {"deletionTimestamp": "2026-01-02T12:00:00Z", "deletionGracePeriodSeconds": grace}
+        assert pod_view(manifest).without_grace == forced
