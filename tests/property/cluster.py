@@ -348,6 +348,11 @@ class Cluster:
         """All pods become ready."""
         job.ready = job.state is JobState.RUNNING and not job.deleting and not job.lost and not job.held
 
+    def half_schedule(self, job: SimulatedJob) -> None:
+        """One pod of a gang gets a node, and holds it; there is none for the other."""
+        placed = PodView("pod-0", phase="Running", node="node-0", scheduled_at=self.now)
+        job.pods = (placed, PodView("pod-1", index=1, unschedulable="0/1 nodes are available"))
+
     def hold(self, job: SimulatedJob) -> None:
         """A queue suspends the Job, and Kubernetes removes its pods."""
         job.held, job.ready, job.pods = True, False, ()

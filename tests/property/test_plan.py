@@ -40,6 +40,7 @@ _HAPPENINGS = {
     "clean_up": 1,
     "pods_start": 2,
     "complete": 1,
+    "half_schedule": 2,
     "hold": 2,
     "release": 3,
     "fail": 4,
@@ -190,8 +191,13 @@ class Trial:
         for job in self._pick(self.cluster.active(), number):
             self.cluster.pods_start(job)
 
+    def half_schedule(self, number: int) -> None:
+        starting = [j for j in self._running() if j.stage is Stage.TRAIN and not j.ready]
+        for job in self._pick(starting, number):
+            self.cluster.half_schedule(job)
+
     def hold(self, number: int) -> None:
-        for job in self._pick([j for j in self._running() if not (j.kept or j.stuck)], number):
+        for job in self._pick(self._running(), number):
             self.cluster.hold(job)
 
     def release(self, _: int) -> None:
@@ -220,7 +226,7 @@ class Trial:
         ]
 
     def fail(self, number: int, cause: str = "counted") -> None:
-        for job in self._pick([j for j in self._running() if not (j.kept or j.stuck)], number):
+        for job in self._pick(self._running(), number):
             self.cluster.fail(job, cause)
 
     def evict(self, number: int) -> None:
@@ -338,7 +344,8 @@ class Trial:
 
     def _running(self) -> list[SimulatedJob]:
         """Jobs whose pods may come to something."""
-        return [j for j in self.cluster.active() if j.state is JobState.RUNNING and not j.lost and not j.held]
+        running = (j for j in self.cluster.active() if j.state is JobState.RUNNING)
+        return [j for j in running if not (j.lost or j.held or j.kept or j.stuck)]
 
     def _pick(self, jobs: list[SimulatedJob], number: int) -> list[SimulatedJob]:
         ordered = sorted(jobs, key=lambda job: job.name)
@@ -355,8 +362,8 @@ class Trial:
         if headline.reason == Reason.WAITING_FOR_PREVIOUS_ATTEMPT:
             mine = (job for job in self.cluster.children() if job in self.cluster.active())
             assert all(job.deleting for job in mine), "waiting for pods that nobody stops"
-        if headline.reason == Reason.SPEC_CHANGED:
-            assert not any(child.ready for child in done.observed.children), "an edit stops running pods"
+        if headline.reason in (Reason.SPEC_CHANGED, Reason.HALF_SCHEDULED):
+            assert not any(child.ready for child in done.observed.children), "pods that run are stopped"
         if known.start_time != after.start_time:
             self.active_seconds = 0
         if headline.reason == Reason.MERGE_CHANGED:
