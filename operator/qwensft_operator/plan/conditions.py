@@ -13,7 +13,7 @@ from qwensft_operator.plan.run import DONE_CONDITION, Run
 from qwensft_operator.plan.step import Step
 
 OURS = frozenset(ConditionType)
-_LONGEST = 32768  # characters of a message, by the API
+_LONGEST_MESSAGE = 32768  # characters of a message, by the API
 _WAITING = "an earlier stage has not completed, or spec.runPolicy.suspend holds the run"
 
 
@@ -45,7 +45,7 @@ def conditions_of(run: Run, step: Step, now: datetime) -> tuple[Condition, ...]:
                 type=type_,
                 status=status,
                 reason=why,
-                message=text[:_LONGEST],
+                message=text[:_LONGEST_MESSAGE],
                 last_transition_time=old.last_transition_time if old and old.status == status else now,
                 observed_generation=run.job.metadata.generation,
             )

@@ -29,7 +29,7 @@ from qwensft_operator.runtime.kube import (
     NamespaceTerminatingError,
 )
 
-_FIGURES = frozenset({"progress", "estimate", "dataset", "outputs"})  # what only informs: no decision depends on it
+_INFORMATION = frozenset({"progress", "estimate", "dataset", "outputs"})  # what only informs: no decision depends on it
 _EVENT_MESSAGE_LIMIT = 1024  # bytes; the API server rejects longer ones
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class Reporter:
         try:
             await self._merge(meta, patch)
         except InvalidError as error:
-            needed = {key: value for key, value in patch.items() if key not in _FIGURES}
+            needed = {key: value for key, value in patch.items() if key not in _INFORMATION}
             if needed == patch:
                 raise
             logger.warning("the API server refuses figures of the status, which is written without them: %s", error)
