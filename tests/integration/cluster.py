@@ -114,10 +114,10 @@ class Cluster:
     async def edit(self, patch: Manifest, name: str = "demo") -> None:
         await self.kube.merge(QWENSFTJOBS, self.namespace, name, patch)
 
-    async def delete(self, resource: Resource, name: str) -> None:
-        """Delete an object as a person would."""
+    async def delete(self, resource: Resource, name: str, *options: str) -> None:
+        """Delete an object as a person would, with options of kubectl."""
         plural = f"{resource.plural}.{resource.group}" if resource.group else resource.plural
-        command = ["kubectl", "-n", self.namespace, "delete", plural, name, "--wait=false"]
+        command = ["kubectl", "-n", self.namespace, "delete", plural, name, "--wait=false", *options]
         await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True)
 
     async def get(self, resource: Resource, name: str) -> Manifest | None:

@@ -16,7 +16,7 @@ from qwensft_operator.plan.lost_nodes import lost_node
 from qwensft_operator.plan.run import Run
 from qwensft_operator.plan.step import LOOK_AGAIN, Step, deletions, held_phase
 from qwensft_operator.plan.types import JobState, Leftover, PodView
-from qwensft_operator.plan.views import child_job, job_state
+from qwensft_operator.plan.views import child_job, is_owned, job_state
 
 LABEL_JOB_NAME = "batch.kubernetes.io/job-name"
 _NUMBERS = 16  # attempts of a stage: those before them have been seen to have ended when a later one began
@@ -100,7 +100,7 @@ def _job(run: Run, manifest: Manifest) -> Leftover | None:
     if labelled and child_job(manifest, uid) is not None:
         return None
     owners = meta.get("ownerReferences") or ()
-    ours = any(owner["uid"] == uid for owner in owners)
+    ours = is_owned(manifest, uid)
     # Owned by a run that is gone or going: garbage collection follows.
     going = "deletionTimestamp" in meta or (not ours and any(owner["kind"] == KIND for owner in owners))
     own = ours or (not going and labels.get(LABEL_JOB_UID, uid) == uid and run.status.has_begun)

@@ -42,12 +42,20 @@ _OF_KUBERNETES = {"foregroundDeletion", "orphan"}  # finalizers that go by thems
 _POD_TROUBLES = frozenset({"FailedMount", "FailedAttachVolume", "FailedMapVolume", "FailedCreatePodSandBox"})
 
 
+def is_owned(manifest: dict[str, Any], uid: str) -> bool:
+    """Whether an object names the one with that UID as an owner."""
+    return any(owner.get("uid") == uid for owner in manifest["metadata"].get("ownerReferences") or ())
+
+
 def child_job(manifest: dict[str, Any], owner_uid: str) -> ChildJob | None:
     """Reduce a batch/v1 Job; None when it belongs to another object or carries no attempt."""
     meta = manifest["metadata"]
     labels = meta.get("labels") or {}
-    owned = any(owner.get("uid") == owner_uid for owner in meta.get("ownerReferences") or ())
-    if not owned or labels.get(LABEL_STAGE) not in set(Stage) or not str(labels.get(LABEL_ATTEMPT, "")).isdigit():
+    if (
+        not is_owned(manifest, owner_uid)
+        or labels.get(LABEL_STAGE) not in set(Stage)
+        or not str(labels.get(LABEL_ATTEMPT, "")).isdigit()
+    ):
         return None
     status = manifest.get("status") or {}
     state, condition = job_state(status)

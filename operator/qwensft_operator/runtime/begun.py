@@ -14,6 +14,7 @@ import yaml
 
 from qwensft.api.v1alpha1 import KIND, QwenSFTJob, Stage
 from qwensft_operator import render
+from qwensft_operator.plan.views import is_owned
 from qwensft_operator.runtime.kube import CONFIG_MAPS, JOBS, Kube, Manifest, NotFoundError, Resource
 
 ANNOTATION_CONFIGURATION = "qwensft.io/configuration"
@@ -102,8 +103,7 @@ async def _own(kube: Kube, job: QwenSFTJob, resource: Resource, name: str) -> Ma
         found = await kube.get(resource, job.metadata.namespace, name)
     except NotFoundError:
         return None
-    owners = found["metadata"].get("ownerReferences") or ()
-    return found if any(owner["uid"] == job.metadata.uid for owner in owners) else None
+    return found if is_owned(found, job.metadata.uid) else None
 
 
 def _digest(data: Manifest) -> str:

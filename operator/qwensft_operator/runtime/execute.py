@@ -34,6 +34,7 @@ from qwensft_operator.plan.types import (
     ForgetAttempt,
     Obstacle,
 )
+from qwensft_operator.plan.views import is_owned
 from qwensft_operator.runtime.begun import BegunLostError, begun_config_map, begun_image
 from qwensft_operator.runtime.installation import signed
 from qwensft_operator.runtime.kube import (
@@ -209,12 +210,11 @@ def is_ours(job: QwenSFTJob, wanted: Manifest, existing: Manifest) -> bool:
 
     Objects that outlive a run (a retained claim has no owner) are recognised by the run's name on their label.
     """
-    owners = existing["metadata"].get("ownerReferences") or ()
-    if any(owner["uid"] == job.metadata.uid for owner in owners):
+    if is_owned(existing, job.metadata.uid):
         return True
     labels = existing["metadata"].get("labels") or {}
     outlives = not wanted["metadata"].get("ownerReferences")
-    return outlives and not owners and labels.get(LABEL_JOB) == job.metadata.name
+    return outlives and not existing["metadata"].get("ownerReferences") and labels.get(LABEL_JOB) == job.metadata.name
 
 
 def _is_left_behind(job: QwenSFTJob, existing: Manifest) -> bool:

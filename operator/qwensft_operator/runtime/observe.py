@@ -21,6 +21,7 @@ from qwensft.api.v1alpha1 import LABEL_JOB, LABEL_JOB_UID, InvalidJobError, Qwen
 from qwensft_operator import plan, render
 from qwensft_operator.plan.run import Run
 from qwensft_operator.plan.types import ChildJob, ClaimView, JobState, NodeView, Observed, PodView, Scrape
+from qwensft_operator.plan.views import is_owned
 from qwensft_operator.render.names import service_name
 from qwensft_operator.runtime.begun import ANNOTATION_CONFIGURATION
 from qwensft_operator.runtime.best_effort import BestEffort
@@ -105,12 +106,14 @@ class Observer:
             self._best_effort.attempt("figures", self._scrape(namespace, needs.figures), None),
         )
         own = None if claims is None else claims.get(job.workspace_claim)
+        # A stranger's object of that name does not count: creating ours then tells of the conflict.
+        if config_map is not None and not is_owned(config_map, job.metadata.uid):
+            config_map = None
         observed = Observed(
             job=job,
             children=children,
             pods=pods,
             creation_failures=failures,
-            # A stranger's object of that name does not count: creating ours then tells of the conflict.
             service_exists=service is not None and is_ours(job, render.service(job), service),
             service_by_uid=service is None or LABEL_JOB_UID in (service["metadata"].get("labels") or {}),
             config_maps=frozenset([config_map["metadata"]["name"]] if config_map else []),

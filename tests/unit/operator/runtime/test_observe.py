@@ -186,7 +186,7 @@ async def test_a_finished_run_costs_two_reads(world: World) -> None:
 
 async def test_a_new_run_sees_what_exists_already(world: World) -> None:
     world.kube.put(QWENSFTJOBS, "team", job_manifest())
-    world.kube.put(CONFIG_MAPS, "team", {"metadata": {"name": "demo-prepare-1"}})
+    world.kube.put(CONFIG_MAPS, "team", {"metadata": {"name": "demo-prepare-1", "ownerReferences": [{"uid": UID}]}})
     world.kube.put(CLAIMS, "team", claim(labels=LABELS))
     observed = (await world.observe()).observed
     assert observed.config_maps == {"demo-prepare-1"}
@@ -198,9 +198,12 @@ async def test_objects_of_strangers_do_not_count_so_that_creating_ours_tells_of_
     world.kube.put(QWENSFTJOBS, "team", job_manifest() | training())
     world.kube.put(SERVICES, "team", {"metadata": {"name": "demo-train"}})
     world.kube.put(CLAIMS, "team", claim())
+    left = {"qwensft.io/configuration": "sha256:of-an-earlier-run"}
+    world.kube.put(CONFIG_MAPS, "team", {"metadata": {"name": "demo-train-1", "annotations": left}})
     observed = (await world.observe()).observed
     assert not observed.service_exists
     assert not observed.claim_exists
+    assert (observed.config_maps, observed.configuration) == (frozenset(), None)
 
 
 async def test_pods_and_the_reason_of_missing_ones_are_read_while_a_job_is_not_up(world: World) -> None:
