@@ -33,7 +33,7 @@ async def test_a_new_run_gets_a_claim_a_configuration_and_a_prepare_job(cluster:
     assert pod["containers"][0]["image"] == "qwensft/trainer:integration"
     assert pod["automountServiceAccountToken"] is False
     assert config_map["immutable"] is True
-    assert set(config_map["data"]) == {"run.yaml", "train.yaml"}
+    assert set(config_map["data"]) == {"run.yaml", "train.yaml", "image"}
     assert "ownerReferences" not in claim["metadata"], "the model would be deleted with the run"
     assert condition(status, "Reconciling")["status"] == "True"
     assert condition(status, "Stalled")["status"] == "False"
