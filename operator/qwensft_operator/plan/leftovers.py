@@ -71,8 +71,10 @@ def leftovers(
 def leftovers_alive(run: Run, now: datetime) -> Step | None:
     """Wait until nothing of another attempt, or of an earlier run of this name, can write to the volume any more."""
     found = run.observed.leftovers
-    if run.current_stage is None or run.current_child is not None or not found:
+    if run.current_stage is None or run.current_child is not None or found == ():
         return None
+    if found is None:  # a pass that was not expected to start anything starts nothing: the next one reads them
+        return Step(held_phase(run), Reason.STARTING, "looking for pods that are left", run.status, requeue_after=0)
     reason, message, stuck = _told(run, found)
     lost = lost_node(None, tuple(leftover.view for leftover in found if leftover.view is not None), now)
     return Step(
@@ -102,8 +104,9 @@ def _job(run: Run, manifest: Manifest) -> Leftover | None:
     owners = meta.get("ownerReferences") or ()
     ours = is_owned(manifest, uid)
     # Owned by a run that is gone or going: garbage collection follows.
-    going = "deletionTimestamp" in meta or (not ours and any(owner["kind"] == KIND for owner in owners))
-    own = ours or (not going and labels.get(LABEL_JOB_UID, uid) == uid and run.status.has_begun)
+    others = not ours and any(owner["kind"] == KIND for owner in owners)
+    going = "deletionTimestamp" in meta or others
+    own = ours or (not others and labels.get(LABEL_JOB_UID, uid) == uid and run.status.has_begun)
     return Leftover("Job", meta["name"], own, stopping=going, labelled=labelled, hidden=ours and not going)
 
 

@@ -115,6 +115,7 @@ def scene(
         "service_exists": True,
         "claim_exists": True,
         "config_maps": frozenset(c.name for c in children),
+        "leftovers": (),
         **(observed or {}),
     }
     built = built.replace(status=built_status)
@@ -123,7 +124,7 @@ def scene(
 
 def new_run(**spec: Any) -> Observed:
     """A QwenSFTJob that the operator sees for the first time."""
-    return Observed(job=job(**spec))
+    return Observed(job=job(**spec), leftovers=())
 
 
 @dataclass(frozen=True)

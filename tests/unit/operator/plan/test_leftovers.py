@@ -152,6 +152,11 @@ def test_an_earlier_attempt_is_stopped_also_while_something_else_is_waited_for()
     assert seen.actions == ["DeleteJob support-train-1"]
 
 
+def test_a_pass_that_has_not_looked_for_them_starts_nothing() -> None:
+    seen = look(replace(scene(TRAIN, None, recorded=False), leftovers=None))
+    assert (seen.actions, seen.plan.requeue_after) == ([], 0)
+
+
 def test_a_pod_that_cannot_end_is_told_with_its_lost_node() -> None:
     name = "support-train-1-0-abcde"
     view = pod(name=name, node="gone", deleted_at=NOW)
