@@ -26,12 +26,13 @@ def decide(observed: Observed, now: datetime) -> Plan:
     now = now.replace(microsecond=0)
     run = harvest(without_sidecars(Run(observed), now), now)
     step = next(step for policy in POLICIES if (step := policy(run, now)) is not None)
-    status = _readable(_status(run, step, now))
+    status = _status(run, step, now)
     ours = tuple(condition for condition in observed.job.status.conditions if condition.type in OURS)
-    changed = status != observed.job.status.replace(conditions=ours)
+    stored = observed.job.status.replace(conditions=ours)
+    status = status if status == stored else _readable(status)
     return Plan(
         actions=step.actions,
-        status=status.document() if changed else None,
+        status=None if status == stored else status.document(),
         events=_events(run, step, status),
         requeue_after=_requeue_after(run, step, status, now),
         poll=step.poll,

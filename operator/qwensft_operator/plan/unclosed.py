@@ -7,6 +7,7 @@ ADR 0107 says why.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -36,8 +37,8 @@ def without_sidecars(run: Run, now: datetime) -> Run:
     failed = [pod for pod in kept if pod.exit_code]
     if not kept or not (failed or _all_done(run, child)):
         return run
-    ended = max(_ended_at(child, pod) for pod in failed or run.observed.pods)
-    if now - ended < PATIENCE:
+    ended = _ended_at(failed or run.observed.pods)
+    if ended is None or now - ended < PATIENCE:
         return run
     over = replace(
         child, state=JobState.FAILED if failed else JobState.COMPLETE, finished_at=ended, kept_by=_words(child, kept[0])
@@ -87,7 +88,8 @@ def hold_up(child: ChildJob, pods: Pods, now: datetime) -> Cause | None:
 
 def stuck(child: ChildJob, pods: Pods, now: datetime) -> Cause | None:
     """Return what holds a Job of which all pods have ended a while ago."""
-    if not pods or not all(_is_over(pod) for pod in pods) or now - max(_ended_at(child, p) for p in pods) < PATIENCE:
+    ended = _ended_at(pods) if all_over(pods) else None
+    if ended is None or now - ended < PATIENCE:
         return None
     tracked = next((pod for pod in pods if _JOB_TRACKING in pod.finalizers), None)
     others = next((pod for pod in pods if pod.finalizers and pod is not tracked), None)
@@ -120,8 +122,8 @@ def _is_over(pod: PodView) -> bool:
 
 
 def _is_kept(pod: PodView) -> bool:
-    """Whether the trainer has ended, and other containers have not."""
-    return pod.exit_code is not None and not _is_over(pod) and bool(pod.sidecars)
+    """Whether the trainer has ended, and other containers have not, although nobody has told the pod to stop."""
+    return pod.exit_code is not None and not _is_over(pod) and bool(pod.sidecars) and pod.deleted_at is None
 
 
 def _all_done(run: Run, child: ChildJob) -> bool:
@@ -129,9 +131,10 @@ def _all_done(run: Run, child: ChildJob) -> bool:
     return len(pods) >= run.pods_of(child.stage) and all(p.exit_code == 0 and not has_failed(p) for p in pods)
 
 
-def _ended_at(child: ChildJob, pod: PodView) -> datetime:
-    known = [moment for moment in (pod.finished_at, pod.disrupted_at) if moment is not None]
-    return max(known, default=child.created_at)
+def _ended_at(pods: Iterable[PodView]) -> datetime | None:
+    """Return when the last of them ended; None if that is not known of all: a pod that a node rejects tells no time."""
+    times = [pod.finished_at or pod.disrupted_at for pod in pods]
+    return None if not times or None in times else max(time for time in times if time is not None)
 
 
 def _words(child: ChildJob, pod: PodView) -> str:

@@ -152,3 +152,15 @@ def test_a_job_without_a_controller_is_told() -> None:
     seen = look(scene(TRAIN, pods=pods, child_fields={"ready": 0, "active": 2}), later(minutes=1))
     assert seen.headline[1] == "JobStuck"
     assert "kube-controller-manager" in seen.message
+
+
+def test_pods_that_a_node_rejects_are_a_failure_and_no_stuck_job() -> None:
+    rejected = (pod(0, phase="Failed", rejected="OutOfcpu"), pod(1, phase="Failed", rejected="OutOfcpu"))
+    seen = look(scene(TRAIN, FAILING, pods=rejected), later(hours=1))
+    assert seen.headline == ("Training", "TrainingFailed")
+
+
+def test_a_pod_that_is_told_to_stop_has_its_grace_period_with_its_sidecar() -> None:
+    stopping = kept(0, 143, deleted_at=later(minutes=5), report=None)
+    seen = look(scene(TRAIN, pods=(stopping, pod(1)), **NOT_UP), later(minutes=1))
+    assert (seen.stage(TRAIN).attempt, seen.actions) == (1, [])
