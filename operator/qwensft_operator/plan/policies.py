@@ -3,12 +3,13 @@
 Each takes a `Run` and the time and returns a `Step`, or None to leave the matter to the next. `decide` composes the
 status from the step. Here stand the chain and the rules of an attempt's life; what belongs together otherwise has a
 module of its own. Reasons end up in conditions and events; all are members of `Reason`.
+ADR 0096 says why a Job that is made is told as one whose pods start.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from qwensft.api.v1alpha1 import METRICS_PORT, ConditionType, Reason, Stage
 from qwensft_operator.plan import merge_progress, progress
@@ -25,6 +26,7 @@ from qwensft_operator.plan.queueing import queued
 from qwensft_operator.plan.retry import backing_off, retry_requested, stage_failed, stage_lost
 from qwensft_operator.plan.run import Run
 from qwensft_operator.plan.starting import edited, stage_starting
+from qwensft_operator.plan.startup import readiness
 from qwensft_operator.plan.step import (
     LOOK_AGAIN,
     PHASE_OF,
@@ -113,7 +115,10 @@ def stage_unstarted(run: Run, now: datetime) -> Step | None:
     actions += [*forgotten(run, stage, attempt), EnsureConfigMap(stage, attempt), CreateJob(stage, attempt)]
     name = run.child_name(stage, attempt)
     status = run.recorded(stage, attempt=attempt, job_name=name, start_time=record.start_time or now)
-    return Step(stage_phase(run, stage), Reason.STARTING, f"created Job {name}", status, tuple(actions))
+    # What the next look will find: another status and another event for it would say nothing more.
+    message = readiness(name, 0, run.pods_of(stage))
+    phase = stage_phase(run, stage)
+    return Step(phase, Reason.PODS_STARTING, message, status, tuple(actions), requeue_after=LOOK_AGAIN)
 
 
 def stage_failing(run: Run, now: datetime) -> Step | None:
@@ -156,11 +161,17 @@ def stage_running(run: Run, now: datetime) -> Step | None:
         return _merging(run, step)
     if scrape is None:
         return step
-    status = status.replace(progress=progress.live(status.progress, scrape, now))
+    reason = Reason.NON_FINITE_LOSS if scrape.non_finite_loss else Reason.RUNNING
+    said = run.status.condition(ConditionType.SUCCEEDED)
+    news = said is None or said.reason != reason
+    interval = timedelta() if news else run.observed.progress_interval
+    figures = progress.live(status.progress, scrape, now, interval=interval)
+    step = replace(step, reason=reason, status=status.replace(progress=figures))
     if not scrape.non_finite_loss:
-        return replace(step, status=status)
-    message = f"the loss is not a finite number at step {scrape.step}; lower spec.training.learningRate"
-    return replace(step, reason=Reason.NON_FINITE_LOSS, message=message, status=status, warning=True)
+        return step
+    at = scrape.step if figures is None else figures.step
+    message = f"the loss is not a finite number at step {at}; lower spec.training.learningRate"
+    return replace(step, message=message, warning=True)
 
 
 POLICIES: tuple[Policy, ...] = (

@@ -1,13 +1,14 @@
 """Training figures as a person reads them: from a scrape while training runs, from the final report afterwards.
 
 Numbers stay numbers; the two strings (`steps`, `eta`) exist for the printer columns. Nothing non-finite gets in.
+The status moves seldom: whoever wants live figures reads them where they are served. ADR 0096 says why.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import asdict
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from qwensft.api.v1alpha1 import Progress
@@ -19,11 +20,15 @@ _MEASURES = (
     *("learning_rate", "tokens_per_second"),
 )
 _PACE = ("tokens_per_second", "estimated_remaining_seconds", "eta")
+_PERCENT = 100
 
 
-def live(known: Progress | None, scrape: Scrape, now: datetime) -> Progress | None:
-    """Update the progress from a scrape; the known one when the scrape tells nothing new."""
-    if scrape.step is None:
+def live(known: Progress | None, scrape: Scrape, now: datetime, *, interval: timedelta) -> Progress | None:
+    """Update the progress from a scrape; the known one when the scrape tells nothing, or nothing to write for yet.
+
+    With an interval the training must have moved by one percent, too.
+    """
+    if scrape.step is None or (interval and known is not None and not _is_due(known, scrape, now - interval)):
         return known
     # The pace is of this moment: an old one says nothing when the trainer does not tell a new one.
     return _stamped(known, _with(paused(known), asdict(scrape)), now)
@@ -70,6 +75,13 @@ def _with(known: Progress | None, figures: dict[str, Any]) -> Progress:
     if rest is not None:
         derived["eta"] = duration(rest)
     return new.replace(**derived)
+
+
+def _is_due(known: Progress, scrape: Scrape, since: datetime) -> bool:
+    if known.step is None or known.last_update_time is None or scrape.step is None:
+        return True
+    moved = abs(scrape.step - known.step) * _PERCENT >= (scrape.total_steps or 0)
+    return moved and known.last_update_time <= since
 
 
 def _stamped(known: Progress | None, new: Progress, now: datetime) -> Progress:

@@ -13,7 +13,7 @@ from qwensft.api.v1alpha1 import Reason, editable_digest
 from qwensft_operator.plan.causes import Cause, has_failed
 from qwensft_operator.plan.references import absent_hint
 from qwensft_operator.plan.run import UNTROUBLED, Run
-from qwensft_operator.plan.startup import diagnose
+from qwensft_operator.plan.startup import diagnose, readiness
 from qwensft_operator.plan.step import LOOK_AGAIN, Step, adopted, repairs, stage_phase
 from qwensft_operator.plan.types import ChildJob, JobState
 from qwensft_operator.plan.volumes import one_node_hint, storage_trouble
@@ -37,8 +37,7 @@ def stage_starting(run: Run, now: datetime) -> Step | None:
     if stage is None or child is None or run.is_up(child):
         return None
     cause = _hindrance(run, child, now)
-    ready = f"{child.ready} of {run.pods_of(stage)} pods of Job {child.name} are ready"
-    shown = cause or Cause(Reason.PODS_STARTING, ready)
+    shown = cause or Cause(Reason.PODS_STARTING, readiness(child.name, child.ready, run.pods_of(stage)))
     return Step(
         stage_phase(run, stage),
         shown.reason,

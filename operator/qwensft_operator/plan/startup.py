@@ -49,6 +49,13 @@ def diagnose(
     return lost_node(child, pods, now) or next((cause for cause in causes if cause is not None), None)
 
 
+def readiness(child: str, ready: int, wanted: int) -> str:
+    """Say how many pods of a Job are ready: of a large gang in steps, since each word is a write of the status."""
+    step = max(1, wanted // 10)
+    shown = ready - ready % step
+    return f"{'at least ' if step > 1 and shown else ''}{shown} of {wanted} pods of Job {child} are ready"
+
+
 def _not_starting(child: ChildJob, pod: PodView, storage: str, now: datetime) -> Cause | None:
     where, trouble = pod_title(child, pod), pod.trouble
     if storage and not pod.node:

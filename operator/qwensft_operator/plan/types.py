@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -190,6 +190,7 @@ class Observed:
     named_config_maps: Mapping[str, frozenset[str]] | None = None
     nodes: tuple[NodeView, ...] = ()  # those that label the memory of the accelerator that the run asks for
     scrape: Scrape | None = None
+    progress_interval: timedelta = timedelta(seconds=60)  # the status shows new figures no sooner
     obstacle: Obstacle | None = None
     leftovers: tuple[Leftover, ...] | None = None  # None = not read: this pass starts nothing
 

@@ -39,7 +39,7 @@ def test_a_failed_training_reserves_the_next_attempt_and_starts_it_after_a_wait(
 
     again = look(seen.then(pods=()), later(seconds=10))
     assert again.actions == ["EnsureConfigMap train-2", "CreateJob train-2"]
-    assert again.headline == ("Restarting", "Starting")
+    assert again.headline == ("Restarting", "PodsStarting")
 
 
 @pytest.mark.parametrize("stage", list(Stage))

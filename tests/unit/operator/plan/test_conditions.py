@@ -124,7 +124,7 @@ def test_new_words_for_the_same_state_are_no_event() -> None:
 
 
 def test_a_finished_stage_is_an_event_of_its_own() -> None:
-    assert look(scene(PREPARE, COMPLETE)).events == [("Normal", "Prepared"), ("Normal", "Starting")]
+    assert look(scene(PREPARE, COMPLETE)).events == [("Normal", "Prepared"), ("Normal", "PodsStarting")]
     assert look(scene(MERGE, COMPLETE)).events == [("Normal", "Merged"), ("Normal", "Completed")]
 
 
@@ -136,7 +136,7 @@ def test_what_goes_wrong_is_a_warning() -> None:
 
 def test_what_another_version_has_more_of_is_no_fault_of_the_spec() -> None:
     newer = job({"phase": "Archiving", "conditions": None, "stages": {"train": None}, "elsewhere": {"a": 1}})
-    assert look(Observed(job=newer, leftovers=())).headline == ("Preparing", "Starting")
+    assert look(Observed(job=newer, leftovers=())).headline == ("Preparing", "PodsStarting")
 
 
 def test_a_condition_of_somebody_else_is_none_of_the_operators_business() -> None:

@@ -1,7 +1,7 @@
 """Training figures: clamped, rounded, resumed, and never anything that JSON cannot hold."""
 
 import math
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from .builders import NOW, later
 
 def scraped(known: Progress | None = None, now: datetime = NOW, **figures: Any) -> Progress:
     """The progress after a scrape that tells a step."""
-    progress = live(known, Scrape(**figures), now)
+    progress = live(known, Scrape(**figures), now, interval=timedelta())
     assert progress is not None
     return progress
 
@@ -62,8 +62,27 @@ def test_an_old_eta_does_not_outlive_its_scrape() -> None:
 
 
 def test_a_scrape_without_a_step_changes_nothing() -> None:
-    assert live(KNOWN, Scrape(loss=1.0), later(hours=1)) == KNOWN
-    assert live(None, Scrape(), NOW) is None
+    assert live(KNOWN, Scrape(loss=1.0), later(hours=1), interval=timedelta()) == KNOWN
+    assert live(None, Scrape(), NOW, interval=timedelta()) is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "step", "moves"),
+    [
+        (60, 485, True),
+        (59, 500, False),
+        (3600, 484, False),
+        (60, 400, True),
+    ],
+    ids=["a minute and a percent", "less than a minute", "less than a percent", "back to a checkpoint"],
+)
+def test_a_status_moves_by_a_percent_and_not_before_the_interval_is_over(
+    seconds: int, step: int, *, moves: bool
+) -> None:
+    scrape = Scrape(step=step, total_steps=500, loss=0.5)
+    seen = live(KNOWN, scrape, later(seconds=seconds), interval=timedelta(seconds=60))
+    assert seen is not None
+    assert (seen.step, seen.loss) == ((step, 0.5) if moves else (480, 0.71))
 
 
 def test_the_same_figures_keep_their_time() -> None:

@@ -14,7 +14,7 @@ from .builders import COMPLETE, MERGE, NOW, PREPARE, RUNNING, TRAIN, child, fail
 def test_a_new_run_begins_with_its_claim_and_prepare() -> None:
     seen = look(new_run())
     assert seen.actions == ["EnsureClaim", "EnsureConfigMap prepare-1", "CreateJob prepare-1"]
-    assert seen.headline == ("Preparing", "Starting")
+    assert seen.headline == ("Preparing", "PodsStarting")
     assert seen.stage(PREPARE).job_name == "support-prepare-1"
     assert seen.status.start_time == NOW
 
@@ -28,7 +28,7 @@ def test_training_starts_in_the_pass_that_sees_prepare_complete() -> None:
     seen = look(scene(PREPARE, COMPLETE, observed={"service_exists": False}))
     assert seen.actions == ["EnsureService", "EnsureConfigMap train-1", "CreateJob train-1"]
     assert seen.condition("Prepared").status == "True"
-    assert seen.headline == ("Training", "Starting")
+    assert seen.headline == ("Training", "PodsStarting")
 
 
 def test_the_time_of_completion_is_what_says_that_a_stage_is_done() -> None:

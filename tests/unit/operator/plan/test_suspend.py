@@ -153,7 +153,8 @@ def test_the_time_held_does_not_count_toward_the_deadline() -> None:
     assert held.plan.requeue_after is None
     resumed = look(held.then(spec=policy), later(hours=9))
     assert resumed.actions == ["EnsureConfigMap train-2", "CreateJob train-2"]
-    assert resumed.plan.requeue_after == 3600
+    up = look(resumed.then(children=(child(TRAIN, attempt=2),)), later(hours=9))
+    assert up.plan.requeue_after == 3600
     running = resumed.then(children=(child(TRAIN, attempt=2),))
     assert look(running, later(hours=9, minutes=59)).headline == ("Training", "Running")
     assert look(running, later(hours=10)).headline == ("Failed", "DeadlineExceeded")

@@ -241,7 +241,7 @@ async def test_a_pass_that_fails_again_and_again_is_told_once(world: World, erro
 
     world.kube.refuse.clear()
     await world.reconciler.handle(KEY)
-    assert reasons(world) == {"Starting"}
+    assert reasons(world) == {"PodsStarting"}
     assert world.run["status"]["phase"] == "Preparing"
 
 
@@ -279,7 +279,7 @@ async def test_a_webhook_that_does_not_answer_is_named_at_once_and_the_run_goes_
 
     world.kube.refuse.clear()
     await world.reconciler.handle(KEY)
-    assert reasons(world) == {"Starting"}
+    assert reasons(world) == {"PodsStarting"}
 
 
 @pytest.mark.parametrize(
@@ -306,10 +306,10 @@ async def test_what_mostly_passes_by_itself_is_told_once_it_lasts(
 
     world.kube.refuse.clear()
     await world.reconciler.handle(KEY)
-    assert reasons(world) == {"Starting"}
+    assert reasons(world) == {"PodsStarting"}
     world.kube.refuse["list", "jobs"] = error
     await world.reconciler.handle(KEY)
-    assert reasons(world) == {"Starting"}, "the next failure has all the patience again"
+    assert reasons(world) == {"PodsStarting"}, "the next failure has all the patience again"
 
 
 async def test_nothing_is_told_in_a_namespace_that_goes_away(world: World) -> None:
@@ -374,7 +374,7 @@ async def test_what_a_newer_version_or_somebody_else_wrote_into_the_status_is_ke
     status = world.run["status"]
     assert (status["phase"], status["quality"]) == ("Preparing", {"bleu": 0.4})
     assert [c["type"] for c in status["conditions"][:2]] == ["Approved", "Succeeded"]
-    assert (status["conditions"][0], status["conditions"][1]["reason"]) == (approved, "Starting")
+    assert (status["conditions"][0], status["conditions"][1]["reason"]) == (approved, "PodsStarting")
     assert status["stages"]["evaluate"] == {"attempt": 2}
     assert status["stages"]["prepare"] | {"startTime": ""} == {
         "node": "n1",
