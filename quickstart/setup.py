@@ -62,8 +62,9 @@ def install(cluster: Cluster, published: Published, chart: Path = CHART) -> None
     values = {
         "image": {"repository": repository, "tag": tag},
         "trainerImage": published.trainer,
-        # Short runs: look at the progress more often than the usual 10 s.
+        # Short runs: look at the progress, and show it, more often than usual.
         "scrapeIntervalSeconds": 2,
+        "progressIntervalSeconds": 2,
     }
     run(
         ["helm", "upgrade", "--install", RELEASE, chart, "--namespace", SYSTEM_NAMESPACE, "--create-namespace",

@@ -138,6 +138,15 @@ class Cluster:
 
         await self.until(absent, f"{resource.plural} {name} is gone")
 
+    async def replaced(self, resource: Resource, before: Manifest) -> None:
+        """Wait until another object has the name."""
+
+        async def is_another() -> bool:
+            now = await self.get(resource, before["metadata"]["name"])
+            return now is not None and now["metadata"]["uid"] != before["metadata"]["uid"]
+
+        await self.until(is_another, f"{resource.plural} {before['metadata']['name']} is back")
+
     async def jobs(self) -> set[str]:
         return {job["metadata"]["name"] for job in await self.kube.list(JOBS, self.namespace)}
 

@@ -152,14 +152,14 @@ async def lone_cluster(unserved_namespace: str, tmp_path: Path) -> AsyncIterator
 
         def start(**settings: str) -> Operator:
             log = tmp_path / f"operator-{uuid.uuid4().hex[:4]}.log"
-            return running.enter_context(start_operator(log, QWENSFT_NAMESPACES=name, **settings))
+            return running.enter_context(start_operator(log, **{"QWENSFT_NAMESPACES": name, **settings}))
 
         yield Cluster(kube, name, start_operator=start)
     await kube.close()
 
 
-def start_operator(log: Path, **settings: str) -> Operator:
-    """Start `python -m qwensft_operator` with its log in a file."""
+def start_operator(log: Path, *program: str, **settings: str) -> Operator:
+    """Start `python -m qwensft_operator`, or another program around it, with its log in a file."""
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(str(REPOSITORY / folder) for folder in ("client", "operator")),
@@ -169,10 +169,13 @@ def start_operator(log: Path, **settings: str) -> Operator:
         "QWENSFT_TRAINER_IMAGE": "qwensft/trainer:integration",
         "QWENSFT_HEALTH_PORT": "0",
         "QWENSFT_SCRAPE_INTERVAL_SECONDS": "1",
+        "QWENSFT_PROGRESS_INTERVAL_SECONDS": "1",
         **settings,
     }
     with log.open("wb") as output:
-        process = subprocess.Popen([sys.executable, "-m", "qwensft_operator"], env=environment, stderr=output)
+        process = subprocess.Popen(
+            [sys.executable, *(program or ("-m", "qwensft_operator"))], env=environment, stderr=output
+        )
     return Operator(process, log)
 
 

@@ -204,9 +204,7 @@ async def test_what_is_deleted_by_hand_comes_back_and_a_running_job_counts_as_lo
     for resource, name in ((SERVICES, "demo-train"), (CONFIG_MAPS, "demo-train-1")):
         before = await cluster.exists(resource, name)
         await cluster.delete(resource, name)
-        await cluster.edit({"metadata": {"annotations": {"touched": name}}})
-        after = await cluster.exists(resource, name)
-        assert after["metadata"]["uid"] != before["metadata"]["uid"]
+        await cluster.replaced(resource, before)
     await cluster.delete(JOBS, "demo-train-1")
     await cluster.pods("demo-train-2", 2)
     await cluster.reaches(restarts=1)

@@ -1,4 +1,4 @@
-"""A watch that the API server ends and does not grant again: the operator says so, recovers, or ends."""
+"""A watch that the API server ends and does not grant again: the operator says so, and goes on when it is back."""
 
 import asyncio
 import contextlib
@@ -98,32 +98,39 @@ async def limited(lone_cluster: Cluster, tmp_path: Path) -> AsyncIterator[Limite
     server.close()
 
 
-async def answers(operator: Operator, status: int) -> None:
-    """Wait until the readiness probe has this status."""
+async def answers(operator: Operator, status: int, probe: str = "/readyz") -> None:
+    """Wait until a probe has this status."""
     async with asyncio.timeout(PATIENCE):
-        while await asyncio.to_thread(operator.probe, "/readyz") != status:  # noqa: ASYNC110 - a process
+        while await asyncio.to_thread(operator.probe, probe) != status:  # noqa: ASYNC110 - a process
             await asyncio.sleep(0.2)
 
 
-async def test_rights_that_are_gone_for_a_moment_make_the_operator_unready_and_no_more(limited: Limited) -> None:
+async def test_rights_that_are_gone_make_the_operator_unready_until_they_are_back(limited: Limited) -> None:
     operator = limited.start(QWENSFT_DEAF_AFTER_SECONDS=str(PATIENCE))
     await answers(operator, 200)
     await limited.revoke()
     await answers(operator, 503)
+    assert "403 Forbidden" in operator.log()
+    await limited.cluster.apply()
     await limited.grant()
     await answers(operator, 200)
-    await limited.cluster.apply()
     await limited.cluster.exists(JOBS, "demo-prepare-1")
     assert operator.process.poll() is None
 
 
-async def test_rights_that_stay_away_end_the_operator_and_the_next_one_goes_on(limited: Limited) -> None:
-    operator = limited.start(QWENSFT_DEAF_AFTER_SECONDS="8")
+async def test_rights_that_stay_away_make_the_operator_no_longer_alive(limited: Limited) -> None:
+    operator = limited.start(QWENSFT_DEAF_AFTER_SECONDS="3")
     await answers(operator, 200)
+    assert await asyncio.to_thread(operator.probe, "/livez") == 200
     await limited.revoke()
-    assert await asyncio.to_thread(operator.process.wait, PATIENCE) == 1
-    assert "403 Forbidden" in operator.log()
+    await answers(operator, 503, "/livez")
+    assert operator.process.poll() is None, "whether it is started again is for the kubelet to say"
+
+
+async def test_a_namespace_that_does_not_exist_holds_up_no_other(limited: Limited) -> None:
+    namespaces = f"no-such-namespace,{limited.cluster.namespace}"
+    operator = limited.start(QWENSFT_NAMESPACES=namespaces)
     await limited.cluster.apply()
-    await limited.grant()
-    await answers(limited.start(), 200)
     await limited.cluster.exists(JOBS, "demo-prepare-1")
+    await answers(operator, 200)
+    assert "/namespaces/no-such-namespace/qwensftjobs" in operator.log()

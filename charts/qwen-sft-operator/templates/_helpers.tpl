@@ -56,17 +56,18 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch]
+# Of Services and ConfigMaps only the metadata is listed and watched, of all three only what carries the labels of a run.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
-  verbs: [get, create]
+  verbs: [get, list, watch, create]
 # delete: those of attempts that ended long ago.
 - apiGroups: [""]
   resources: [configmaps]
-  verbs: [get, create, delete]
+  verbs: [get, list, watch, create, delete]
 # patch: to let the Service of a run that began under an earlier version select by the run's UID.
 - apiGroups: [""]
   resources: [services]
-  verbs: [get, create, patch]
+  verbs: [get, list, watch, create, patch]
 # list: why a Job could not create pods (quota, Pod Security), a claim has no volume or a pod cannot mount one stands
 # nowhere but in events.
 - apiGroups: [""]

@@ -4,7 +4,15 @@ No I/O, no clock, no kopf and no Kubernetes client in here. Start reading at `de
 """
 
 from qwensft_operator.plan.decide import decide
-from qwensft_operator.plan.needs import SCRAPED, Needs, needs_events, needs_of
+from qwensft_operator.plan.needs import (
+    Needs,
+    claim_needs_events,
+    is_active,
+    is_over,
+    job_needs_events,
+    needs_events,
+    needs_of,
+)
 from qwensft_operator.plan.raw_status import api_server_error, invalid_spec, operator_error, waiting_for_deletion
 from qwensft_operator.plan.types import Observed, Plan
 from qwensft_operator.plan.views import (
@@ -16,17 +24,20 @@ from qwensft_operator.plan.views import (
 )
 
 __all__ = [
-    "SCRAPED",
     "Needs",
     "Observed",
     "Plan",
     "api_server_error",
     "child_job",
+    "claim_needs_events",
     "claim_view",
     "config_map_keys",
     "creation_failures",
     "decide",
     "invalid_spec",
+    "is_active",
+    "is_over",
+    "job_needs_events",
     "needs_events",
     "needs_of",
     "operator_error",

@@ -1,34 +1,44 @@
 """The facts that a decision about a run needs, beyond the run itself and its child Jobs.
 
-Stated here in one place, so that the runtime reads these and no more: a run that is merely going costs next to nothing.
-ADR 0049 says why.
+Stated here in one place, so that the runtime looks at these and no more: which runs need no look at all, what the store
+may answer, what must be read live because it cannot be taken back, and when events can tell something.
+ADR 0049 says why. ADR 0095 says why.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from qwensft.api.v1alpha1 import Stage
 from qwensft_operator.plan.estimate import memory_label
 from qwensft_operator.plan.references import references
 from qwensft_operator.plan.run import Run
-from qwensft_operator.plan.startup import STARTING
+from qwensft_operator.plan.startup import PATIENCE, STARTING
+from qwensft_operator.plan.times import parse_time
 from qwensft_operator.plan.types import ChildJob, JobState
 from qwensft_operator.plan.volumes import mounts
 
 SCRAPED = frozenset({Stage.TRAIN, Stage.MERGE})
 """Stages whose first pod tells figures while it runs."""
 
+_FIRST_PODS = timedelta(seconds=10)  # in which every Job lacks pods
+_ENDED = (JobState.COMPLETE, JobState.FAILED)
+
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What is to be read for one decision. Nothing of a run that has ended."""
+    """What is to be known for one decision. Nothing of a run that has ended."""
 
+    lost_job: str | None = None  # name of a Job that the status names and nobody knows: live, before it counts as lost
     claims: tuple[str, ...] = ()  # names, in the order of the spec
+    new_claim: str | None = None  # of them the one that the run makes at its beginning
+    starts: bool = False  # a Job may be made: live, of what no watch tells
     config_maps: tuple[str, ...] = ()  # names of those that the spec names, with their keys
     node_label: str | None = None  # of the nodes whose labels hold their accelerators' memory
     pods: ChildJob | None = None  # the child Job whose pods
+    last_words: bool = False  # it has ended, and its pods' words are recorded now or never: live
     figures: ChildJob | None = None  # the Job whose first pod is scraped
     leftovers: bool = False  # whether an attempt may start, beside which nothing else of the run's name may be alive
 
@@ -39,22 +49,67 @@ def needs_of(run: Run) -> Needs:
     if stage is None:
         return Needs()
     up = child is not None and run.is_up(child) and not run.is_through(child)
+    pods = None if up else _pods(run)
+    named = run.record(stage).job_name
     return Needs(
+        lost_job=named if child is None else None,
+        starts=child is None,
+        new_claim=run.job.workspace_claim if _makes_claim(run) else None,
         claims=() if up else tuple(dict.fromkeys(mount.claim for mount in mounts(run))),
         config_maps=_config_maps(run, stage),
         node_label=_node_label(run, stage),
-        pods=None if up else _pods(run),
+        pods=pods,
+        last_words=pods is not None and pods.state in _ENDED,
         figures=child if up and stage in SCRAPED else None,
         leftovers=_may_start(run),
     )
 
 
-def needs_events(manifest: dict[str, Any]) -> bool:
-    """Whether only a pod's events can tell what it waits for: it has a node, but its containers are not created."""
+def is_over(manifest: dict[str, Any]) -> bool:
+    """Whether nothing is to be decided about a QwenSFTJob before its spec changes or a Job of it turns out to run.
+
+    A run that is over has looked at its spec: an edit that asks for another merge or a retry is a new generation. One
+    whose child Jobs are to be removed after a time is not over before that.
+    """
+    meta, status = manifest["metadata"], manifest.get("status") or {}
+    policy = (manifest.get("spec") or {}).get("runPolicy") or {}
+    ended = bool(status.get("completionTime")) and "deletionTimestamp" not in meta
+    seen = status.get("observedGeneration") == meta.get("generation")
+    return ended and seen and policy.get("ttlSecondsAfterFinished") is None
+
+
+def is_active(job: dict[str, Any]) -> bool:
+    """Whether a batch/v1 Job may still have pods: Kubernetes calls it complete or failed once all have ended."""
+    conditions = (job.get("status") or {}).get("conditions") or ()
+    return not any(c.get("type") in ("Complete", "Failed") and c.get("status") == "True" for c in conditions)
+
+
+def needs_events(manifest: dict[str, Any], now: datetime) -> bool:
+    """Whether only a pod's events can tell what it waits for: it has a node, but its containers are not created.
+
+    What they tell counts only when it lasts, so a young pod is not asked about.
+    """
     status = manifest.get("status") or {}
     waiting = [(c.get("state") or {}).get("waiting") for c in status.get("containerStatuses") or ()]
     creating = all(w is not None and w.get("reason", "") in STARTING for w in waiting)
-    return bool(manifest["spec"].get("nodeName")) and status.get("phase", "Pending") == "Pending" and creating
+    placed = bool((manifest.get("spec") or {}).get("nodeName"))
+    return placed and status.get("phase", "Pending") == "Pending" and creating and _lasts(manifest, now)
+
+
+def claim_needs_events(manifest: dict[str, Any], now: datetime) -> bool:
+    """Whether only a claim's events can tell why it has no volume."""
+    return (manifest.get("status") or {}).get("phase", "Pending") == "Pending" and _lasts(manifest, now)
+
+
+def job_needs_events(run: Run, child: ChildJob, pods: int, now: datetime) -> bool:
+    """Whether only a Job's events can tell why it lacks pods: a quota or Pod Security denial stands nowhere else."""
+    runs = child.state is JobState.RUNNING and not child.deleting
+    return runs and pods < run.pods_of(child.stage) and now - child.created_at >= _FIRST_PODS
+
+
+def _lasts(manifest: dict[str, Any], now: datetime) -> bool:
+    created = parse_time(manifest["metadata"].get("creationTimestamp"))
+    return created is None or now - created >= PATIENCE
 
 
 def _config_maps(run: Run, stage: Stage) -> tuple[str, ...]:
@@ -62,6 +117,10 @@ def _config_maps(run: Run, stage: Stage) -> tuple[str, ...]:
     if run.current_child is not None or run.job.spec.run_policy.suspend:
         return ()
     return tuple(dict.fromkeys(r.name for r in references(run.job, stage) if r.kind == "ConfigMap"))
+
+
+def _makes_claim(run: Run) -> bool:
+    return run.job.spec.storage.volume.claim_template is not None and not run.status.has_begun
 
 
 def _may_start(run: Run) -> bool:

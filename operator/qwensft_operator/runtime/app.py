@@ -8,26 +8,34 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import random
 import signal
 import time
+from datetime import timedelta
 
 from qwensft_operator.render import Defaults
 from qwensft_operator.runtime.execute import Executor
+from qwensft_operator.runtime.explanations import Explanations
 from qwensft_operator.runtime.health import HealthServer
-from qwensft_operator.runtime.kube import QWENSFTJOBS, Kube, KubeError
+from qwensft_operator.runtime.kinds import KINDS, Key
+from qwensft_operator.runtime.kube import Kube
 from qwensft_operator.runtime.leader import Leader, LeaderLostError
 from qwensft_operator.runtime.metrics import Metrics
 from qwensft_operator.runtime.nodes import Nodes
-from qwensft_operator.runtime.observe import Key, Observer
+from qwensft_operator.runtime.observe import Observer
 from qwensft_operator.runtime.queue import WorkQueue
+from qwensft_operator.runtime.reader import Reader
 from qwensft_operator.runtime.reconcile import Reconciler
-from qwensft_operator.runtime.scrape import PodAddresses, Scraper
+from qwensft_operator.runtime.scrape import Scraper
 from qwensft_operator.runtime.settings import Settings
 from qwensft_operator.runtime.status import Reporter
+from qwensft_operator.runtime.store import Store
+from qwensft_operator.runtime.wake import Wakes
 from qwensft_operator.runtime.watch import Watcher
 
+_LISTING_SECONDS = 20.0  # until runs are looked at although not everything is listed: then they are read live
 _DRAIN_SECONDS = 10.0  # for passes under way at SIGTERM; the pod's grace period is 30 s
 
 logger = logging.getLogger(__name__)
@@ -39,28 +47,32 @@ class App:
     def __init__(self, settings: Settings, kube: Kube) -> None:
         self._settings, self._kube = settings, kube
         self._queue: WorkQueue[Key] = WorkQueue()
-        self._scraper, self._addresses, self._metrics = Scraper(), PodAddresses(), Metrics()
+        self._store = Store(Wakes(self._queue, asyncio.get_running_loop()))
+        kube.on_write = self._store.wrote
+        self._watcher = Watcher(kube, self._store, settings.namespaces, timeout=settings.request_timeout_seconds)
+        self._scraper, self._metrics = Scraper(), Metrics()
+        reader = Reader(kube, self._store, self._watcher.streams.hears)
+        nodes = Nodes(kube, enabled=settings.read_nodes)
         installation = f"{settings.lease_namespace}/{settings.lease_name}"  # the same for all its replicas
         self._reconciler = Reconciler(
             self._queue,
-            Observer(kube, self._scraper, self._addresses, Nodes(kube, enabled=settings.read_nodes)),
+            self._store,
+            Observer(
+                reader,
+                Explanations(kube),
+                self._scraper,
+                nodes,
+                progress_interval=timedelta(seconds=settings.progress_interval_seconds),
+            ),
             Executor(
                 kube,
                 Defaults(trainer_image=settings.trainer_image, image_pull_policy=settings.image_pull_policy),
                 installation,
             ),
             Reporter(kube, settings.identity),
-            self._metrics,
+            metrics=self._metrics,
             scrape_interval=settings.scrape_interval_seconds,
             installation=installation,
-        )
-        self._watcher = Watcher(
-            kube,
-            self._queue,
-            self._addresses,
-            settings.namespaces,
-            timeout=settings.request_timeout_seconds,
-            patience=settings.deaf_after_seconds,
         )
         self._leader = Leader(
             kube,
@@ -100,6 +112,7 @@ class App:
 
     async def _act(self) -> None:
         """Do the work, whenever this process leads, until the queue is closed."""
+        await self._watcher.wait_listed(_LISTING_SECONDS)  # before the Lease is held, which must be renewed
         while not self._stop.is_set():
             if self._settings.leader_election:
                 await self._leader.acquire()
@@ -124,19 +137,11 @@ class App:
                 task.cancel()
 
     async def _resync(self) -> None:
-        """Have every run looked at: now, and again every `resync_seconds`, spread over a tenth of that."""
+        """Have every run that is not over looked at: now, and again every `resync_seconds`, spread over a tenth."""
         spread = 0.0
         while True:
-            try:
-                for namespace in self._settings.namespaces or ("",):
-                    async for page in self._kube.pages(QWENSFTJOBS, namespace, metadata_only=True):
-                        for meta in (item["metadata"] for item in page):
-                            delay = random.uniform(0, spread)  # noqa: S311
-                            self._queue.add_after((meta["namespace"], meta["name"]), delay)
-            except KubeError as error:
-                logger.warning("could not list all runs: %s", error)
-                await asyncio.sleep(10)
-                continue
+            for key in self._store.runs():
+                self._queue.add_after(key, random.uniform(0, spread))  # noqa: S311
             await asyncio.sleep(self._settings.resync_seconds)
             spread = self._settings.resync_seconds / 10
 
@@ -146,6 +151,9 @@ class App:
             loop.add_signal_handler(number, self._stop.set)
 
     def _live(self) -> str:
+        silent, deaf = self._watcher.streams.deaf_for(), self._settings.deaf_after_seconds
+        if silent > deaf:
+            return f"not watching anything for {silent:.0f} s"
         if self._acting_since is None:
             return ""
         # What has waited for a leader has waited for no worker.
@@ -154,7 +162,7 @@ class App:
         return f"a run has waited {waited:.0f} s for a worker" if waited > limit else ""
 
     def _ready(self) -> str:
-        closed = self._watcher.not_ready()
+        closed = self._watcher.streams.not_ready()
         return f"not watching {closed}" if closed else ""
 
     def _add_gauges(self) -> None:
@@ -162,6 +170,18 @@ class App:
         gauge("qwensft_queue_depth", "Runs that wait for a worker.", lambda: queue.depth)
         gauge("qwensft_queue_oldest_seconds", "How long the oldest of them has waited.", queue.oldest_wait)
         gauge("qwensft_leading", "1 while this process acts.", lambda: float(self._acting_since is not None))
+        gauge("qwensft_runs_over", "Runs that have ended, of which a key is remembered.", self._store.count_over)
+        kept = [((kind.plural,), functools.partial(self._store.count, kind)) for kind in KINDS]
+        self._metrics.gauges("qwensft_objects", "Objects that are remembered.", ["resource"], kept)
+        for name, help_text, field in (
+            ("qwensft_watch_age_seconds", "How long ago a watch was heard of last.", "age"),
+            ("qwensft_watch_closed_seconds", "For how long a watch has been failing.", "closed_for"),
+        ):
+            streams = [
+                ((s.kind.resource.plural, s.namespace), functools.partial(getattr, s, field))
+                for s in self._watcher.streams
+            ]
+            self._metrics.gauges(name, help_text, ["resource", "namespace"], streams)
 
 
 async def _end(task: asyncio.Task[object], patience: float) -> bool:

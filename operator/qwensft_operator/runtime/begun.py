@@ -53,8 +53,17 @@ async def begun_config_map(kube: Kube, job: QwenSFTJob, stage: Stage, attempt: i
     return manifest
 
 
-async def begun_image(kube: Kube, job: QwenSFTJob, stage: Stage, attempt: int) -> str | None:
+async def begun_image(
+    kube: Kube, job: QwenSFTJob, stage: Stage, attempt: int, config_map: Manifest | None
+) -> str | None:
     """Return the trainer image of an attempt whose ConfigMap exists; None where neither it nor an earlier Job tells.
+
+    Args:
+        kube: The API server.
+        job: The run.
+        stage: Of the attempt.
+        attempt: Its number.
+        config_map: Its ConfigMap if that has just been made or found, which saves a read.
 
     Raises:
         NotFoundError: There is no such ConfigMap (any more).
@@ -62,8 +71,16 @@ async def begun_image(kube: Kube, job: QwenSFTJob, stage: Stage, attempt: int) -
     """
     if job.spec.worker.image is not None:
         return job.spec.worker.image
-    config_map = await kube.get(CONFIG_MAPS, job.metadata.namespace, render.child_name(job, stage, attempt))
+    name = render.child_name(job, stage, attempt)
+    if config_map is None or config_map["metadata"]["name"] != name:
+        config_map = await kube.get(CONFIG_MAPS, job.metadata.namespace, name)
     return (config_map.get("data") or {}).get(render.IMAGE) or await _image_of_job(kube, job)
+
+
+def configuration_of(config_map: Manifest | None) -> str | None:
+    """Return the digest that a ConfigMap of an attempt carries."""
+    annotations = (config_map["metadata"].get("annotations") or {}) if config_map else {}
+    return annotations.get(ANNOTATION_CONFIGURATION)
 
 
 async def _earlier(kube: Kube, job: QwenSFTJob, stage: Stage, attempt: int) -> Manifest | None:

@@ -35,7 +35,7 @@ from qwensft_operator.plan.types import (
     Obstacle,
 )
 from qwensft_operator.plan.views import is_owned
-from qwensft_operator.runtime.begun import BegunLostError, begun_config_map, begun_image
+from qwensft_operator.runtime.begun import BegunLostError, begun_config_map, begun_image, configuration_of
 from qwensft_operator.runtime.installation import signed
 from qwensft_operator.runtime.kube import (
     CLAIMS,
@@ -77,9 +77,10 @@ class Executor:
 
     def __init__(self, kube: Kube, defaults: render.Defaults, installation: str = "") -> None:
         self._kube, self._defaults, self._installation = kube, defaults, installation
+        self._config_maps: dict[str, Manifest] = {}  # made or found for a run's next Job, by the run's UID
 
-    async def execute(self, job: QwenSFTJob, action: Action) -> None:
-        """Carry out one action.
+    async def execute(self, job: QwenSFTJob, action: Action) -> str | None:
+        """Carry out one action; return the digest of what the run has begun with if that is known by it.
 
         Raises:
             ObstacleError: It is refused; the obstacle goes into the next decision.
@@ -88,6 +89,7 @@ class Executor:
         """
         try:
             await self._carry_out(job, action)
+            return configuration_of(self._config_maps.get(job.metadata.uid))
         except ForbiddenError as error:
             reason = Reason.QUOTA_EXCEEDED if error.quota else Reason.FORBIDDEN
             raise ObstacleError(Obstacle(reason, error.message)) from error
@@ -109,9 +111,11 @@ class Executor:
                 await self._ensure_service(job, by_uid=by_uid)
             case EnsureConfigMap(stage, attempt):
                 image = self._defaults.trainer_image
-                await self._ensure(job, CONFIG_MAPS, await begun_config_map(self._kube, job, stage, attempt, image))
+                wanted = await begun_config_map(self._kube, job, stage, attempt, image)
+                self._config_maps[job.metadata.uid] = await self._ensure(job, CONFIG_MAPS, wanted)
             case CreateJob(stage, attempt):
-                begun = await begun_image(self._kube, job, stage, attempt)
+                config_map = self._config_maps.pop(job.metadata.uid, None)
+                begun = await begun_image(self._kube, job, stage, attempt, config_map)
                 defaults = replace(self._defaults, trainer_image=begun) if begun else self._defaults
                 manifest = render.stage_job(job, stage, attempt, defaults=defaults)
                 await self._ensure(job, JOBS, signed(manifest, self._installation))

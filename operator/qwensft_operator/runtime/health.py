@@ -1,6 +1,6 @@
 """Probes and metrics over HTTP. They answer from memory: a slow API server must not get the operator restarted.
 
-ADR 0043 says why.
+ADR 0097 says why.
 """
 
 from __future__ import annotations

@@ -1,13 +1,15 @@
 """The Kubernetes port: the few API calls that the operator makes, with raw JSON dicts and errors classified once.
 
 Built on `kubernetes.aio`, which brings configuration, TLS and credentials; its generated models are not used.
+What the API server answers to a write is handed to `Kube.on_write`, so that later decisions see it at once.
+ADR 0095 says why.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 from urllib.parse import quote, urlencode
@@ -23,8 +25,9 @@ Manifest = dict[str, Any]
 Page = list[Manifest]
 
 FIELD_MANAGER = "qwen-sft-operator"
-_JSON = "application/json"
-_METADATA = f"{_JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+JSON = "application/json"
+METADATA_LIST = f"{JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+METADATA = f"{JSON};as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +128,7 @@ class Kube:
 
     def __init__(self, configuration: Configuration, request_timeout: float) -> None:
         self.configuration = configuration
+        self.on_write: Callable[[Resource, Manifest], None] = _ignore
         self._rest = RESTClientObject(configuration)
         self._timeout = aiohttp.ClientTimeout(total=request_timeout)
 
@@ -151,6 +155,10 @@ class Kube:
     async def get(self, resource: Resource, namespace: str, name: str) -> Manifest:
         """Read an object."""
         return await self._request("GET", resource.path(namespace, name))
+
+    async def get_metadata(self, resource: Resource, namespace: str, name: str) -> Manifest:
+        """Read an object without its spec and status."""
+        return await self._request("GET", resource.path(namespace, name), accept=METADATA)
 
     async def list(
         self,
@@ -192,25 +200,49 @@ class Kube:
             metadata_only: Leave spec and status out; a node's are some 20 KB.
             size: How many objects a part holds at most.
         """
+        parts = self.list_parts(
+            resource,
+            namespace,
+            label_selector=label_selector,
+            field_selector=field_selector,
+            metadata_only=metadata_only,
+            size=size,
+        )
+        async for _, page in parts:
+            yield page
+
+    async def list_parts(
+        self,
+        resource: Resource,
+        namespace: str,
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+        metadata_only: bool = False,
+        size: int = 100,
+    ) -> AsyncIterator[tuple[str, Page]]:
+        """Read as `pages` does; each part comes with the resourceVersion of the whole list, from which to watch."""
         query = {"limit": str(size), "labelSelector": label_selector, "fieldSelector": field_selector}
-        accept = _METADATA if metadata_only else _JSON
+        accept = METADATA_LIST if metadata_only else JSON
         while True:
             page = await self._request("GET", resource.path(namespace), query=query, accept=accept)
+            meta = page.get("metadata") or {}
             # The API server writes an empty list of metadata as null.
-            yield page.get("items") or []
-            query["continue"] = (page.get("metadata") or {}).get("continue", "")
+            yield meta.get("resourceVersion", ""), page.get("items") or []
+            query["continue"] = meta.get("continue", "")
             if not query["continue"]:
                 return
 
     async def create(self, resource: Resource, namespace: str, body: Manifest) -> Manifest:
         """Create an object; return it as stored."""
         query = {"fieldManager": FIELD_MANAGER}
-        return await self._request("POST", resource.path(namespace), query=query, body=body)
+        return self._written(resource, await self._request("POST", resource.path(namespace), query=query, body=body))
 
     async def replace(self, resource: Resource, namespace: str, body: Manifest) -> Manifest:
         """Replace an object whose resourceVersion is still the one in `body`; return it as stored."""
         path = resource.path(namespace, body["metadata"]["name"])
-        return await self._request("PUT", path, query={"fieldManager": FIELD_MANAGER}, body=body)
+        query = {"fieldManager": FIELD_MANAGER}
+        return self._written(resource, await self._request("PUT", path, query=query, body=body))
 
     async def merge(
         self, resource: Resource, namespace: str, name: str, patch: Manifest, *, subresource: str = ""
@@ -218,33 +250,32 @@ class Kube:
         """Apply a JSON merge patch; return the object as stored."""
         path = resource.path(namespace, name, subresource)
         query = {"fieldManager": FIELD_MANAGER}
-        return await self._request("PATCH", path, query=query, body=patch, content_type="application/merge-patch+json")
+        merge_patch = "application/merge-patch+json"
+        answer = await self._request("PATCH", path, query=query, body=patch, content_type=merge_patch)
+        return self._written(resource, answer)
 
     async def delete(
         self, resource: Resource, namespace: str, name: str, *, uid: str, propagation: Literal["Foreground"]
     ) -> None:
         """Delete an object if it still has that UID; raises ConflictError when it has another."""
         options = {"propagationPolicy": propagation, "preconditions": {"uid": uid}}
-        await self._request("DELETE", resource.path(namespace, name), body=options)
+        answer = await self._request("DELETE", resource.path(namespace, name), body=options)
+        if answer.get("kind") != "Status":  # the object, which goes once its pods are gone
+            self._written(resource, answer)
 
-    async def serves(self, resource: Resource) -> bool:
-        """Whether the API server knows the resource type (for a custom resource: its CRD is established)."""
-        root = f"/apis/{resource.group}/{resource.version}" if resource.group else f"/api/{resource.version}"
-        try:
-            known = await self._request("GET", root)
-        except NotFoundError:
-            return False
-        return any(entry["name"] == resource.plural for entry in known.get("resources") or ())
-
-    def watch_session(self, trace: aiohttp.TraceConfig) -> aiohttp.ClientSession:
-        """Return a new HTTP session for long-lived streams with this client's TLS and credentials."""
+    def session(self) -> aiohttp.ClientSession:
+        """Return a new HTTP session for long-lived streams, with this client's TLS and credentials."""
 
         async def authorize(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
             request.headers.update(await self._credentials())
             return await send(request)
 
         connector = aiohttp.TCPConnector(limit=0, ssl=self._rest.ssl_context)
-        return aiohttp.ClientSession(connector=connector, middlewares=[authorize], trace_configs=[trace])
+        return aiohttp.ClientSession(connector=connector, middlewares=[authorize])
+
+    def _written(self, resource: Resource, answer: Manifest) -> Manifest:
+        self.on_write(resource, answer)
+        return answer
 
     async def _credentials(self) -> dict[str, str]:
         # Asked for with every request: a pod's token changes every hour.
@@ -258,8 +289,8 @@ class Kube:
         *,
         query: Mapping[str, str] | None = None,
         body: Manifest | None = None,
-        content_type: str = _JSON,
-        accept: str = _JSON,
+        content_type: str = JSON,
+        accept: str = JSON,
     ) -> Manifest:
         parameters = {key: value for key, value in (query or {}).items() if value}
         url = f"{self.configuration.host}{path}{'?' + urlencode(parameters) if parameters else ''}"
@@ -276,10 +307,11 @@ class Kube:
             data = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise TransientError(0, type(error).__name__, f"{method} {path}: {str(error) or 'timed out'}") from error
-        return _answer(response.status, data)
+        return parse_answer(response.status, data)
 
 
-def _answer(status: int, data: bytes) -> Manifest:
+def parse_answer(status: int, data: bytes) -> Manifest:
+    """Return the document of an answer, or raise its error as a KubeError."""
     try:
         body = json.loads(data)
     except ValueError:
@@ -291,3 +323,7 @@ def _answer(status: int, data: bytes) -> Manifest:
         body = {"reason": "NotJSON", "message": data[:200].decode(errors="replace")}
         status = status if status >= 400 else 502
     raise classify(status, body)
+
+
+def _ignore(_: Resource, __: Manifest) -> None:
+    """Take note of nothing."""

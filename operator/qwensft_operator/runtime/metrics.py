@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
 
@@ -26,6 +26,18 @@ class Metrics:
     def gauge(self, name: str, help_text: str, read: Callable[[], float]) -> None:
         """Add a gauge that calls `read` on every scrape."""
         Gauge(name, help_text, registry=self.registry).set_function(read)
+
+    def gauges(
+        self,
+        name: str,
+        help_text: str,
+        labels: Sequence[str],
+        reads: Iterable[tuple[Sequence[str], Callable[[], float]]],
+    ) -> None:
+        """Add a gauge with labels; `reads` holds their values, and what is called with every scrape."""
+        gauge = Gauge(name, help_text, labels, registry=self.registry)
+        for values, read in reads:
+            gauge.labels(*values).set_function(read)
 
     def reconciled(self, seconds: float) -> None:
         """Count a pass and its duration."""

@@ -2,6 +2,7 @@
 
 Judgement lives in `plan`. Whatever happens in here, the key is looked at again: at once, later, or after a back-off.
 ADR 0104 says which failures are told, and when.
+A write of ours wakes nobody (ADR 0095), so a pass that has said something new is followed by another, until none has.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from datetime import UTC, datetime
 
 from qwensft.api.v1alpha1 import InvalidJobError
 from qwensft_operator import plan
-from qwensft_operator.plan.types import Action
+from qwensft_operator.plan.types import Action, CreateJob, DeleteJob, ForgetAttempt
 from qwensft_operator.runtime.best_effort import BestEffort
 from qwensft_operator.runtime.execute import Executor, NotYetError, ObstacleError
 from qwensft_operator.runtime.installation import Overlap
+from qwensft_operator.runtime.kinds import Key
 from qwensft_operator.runtime.kube import (
     ConflictError,
     KubeError,
@@ -30,12 +32,15 @@ from qwensft_operator.runtime.kube import (
 )
 from qwensft_operator.runtime.logging import about
 from qwensft_operator.runtime.metrics import Metrics
-from qwensft_operator.runtime.observe import Key, Observer
+from qwensft_operator.runtime.observe import Observation, Observer
 from qwensft_operator.runtime.queue import WorkQueue
 from qwensft_operator.runtime.status import Reporter
+from qwensft_operator.runtime.store import Store
 
 _LIMIT_SECONDS = 120.0  # a pass makes about ten requests; one that takes longer hangs
 _PATIENCE_SECONDS = 20.0  # for failures that mostly pass by themselves; longer, and the user hears of them
+_SETTLE_SECONDS = 0.1
+_FINAL = CreateJob | DeleteJob | ForgetAttempt  # cannot be taken back
 
 logger = logging.getLogger(__name__)
 
@@ -46,17 +51,19 @@ class Reconciler:
     def __init__(
         self,
         queue: WorkQueue[Key],
+        store: Store,
         observer: Observer,
         executor: Executor,
         reporter: Reporter,
-        metrics: Metrics,
         *,
+        metrics: Metrics,
         scrape_interval: float,
         installation: str = "",
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._queue, self._observer, self._executor, self._reporter = queue, observer, executor, reporter
+        self._queue, self._store = queue, store
+        self._observer, self._executor, self._reporter = observer, executor, reporter
         self._metrics, self._scrape_interval = metrics, scrape_interval
         self._now, self._monotonic = now, monotonic
         self._best_effort, self._overlap = BestEffort(), Overlap(installation)
@@ -93,46 +100,67 @@ class Reconciler:
 
     async def _reconcile(self, key: Key) -> float | None:
         """Make one pass; return the seconds until the next one, None for not before something happens."""
-        manifest = await self._observer.manifest(key)
+        live = self._queue.failures(key) > 0  # what was known has not helped
+        manifest = None if self._store.is_over(key) else await self._observer.manifest(key, live=live)
         if manifest is None:
             self._queue.forget(key)
             return None
         try:
-            observation = await self._observer.observe(manifest)
+            observation = await self._observer.observe(manifest, self._now(), live=live)
         except InvalidJobError as error:
             await self._report(manifest, plan.invalid_spec(manifest, str(error), self._now()))
             self._queue.forget(key)
             return None
 
-        decision = plan.decide(observation.observed, self._now())
+        now = self._now()
+        decision = plan.decide(observation.observed, now)
+        if not live and any(isinstance(action, _FINAL) for action in decision.actions):
+            await self._observer.confirm(observation)
+        try:
+            begun = await self._execute(observation, decision)
+        except ObstacleError as error:
+            # Nothing of the plan's status has come true: say what stands in the way instead.
+            blocked = plan.decide(replace(observation.observed, obstacle=error.obstacle), self._now())
+            await self._report(manifest, blocked)
+            delay = self._retry(key, "obstacle")
+            logger.info("trying again in %.1f s: %s", delay, error)
+            return None
+        if begun is not None:  # tell it with the rest: a status of its own would be another write
+            decision = plan.decide(replace(observation.observed, configuration=begun), now)
         overlaps = self._overlap.events(observation.observed.children)
-        decision = replace(decision, events=(*decision.events, *overlaps))
-        for action in decision.actions:
-            try:
-                await self._executor.execute(observation.observed.job, action)
-            except ObstacleError as error:
-                # Nothing of the plan's status has come true: say what stands in the way instead.
-                blocked = plan.decide(replace(observation.observed, obstacle=error.obstacle), self._now())
-                await self._report(manifest, blocked)
-                delay = self._retry(key, "obstacle")
-                logger.info("trying again in %.1f s: %s", delay, error)
-                return None
-            logger.info("%s", _message(action), extra={"stage": getattr(action, "stage", None)})
-        await self._report(manifest, decision)
+        told = await self._report(manifest, replace(decision, events=(*decision.events, *overlaps)))
         self._queue.forget(key)
+        wait = self._next_look(decision, told=told)
+        if wait is None and "completionTime" in (manifest.get("status") or {}):
+            self._store.finish(manifest)
+        return wait
+
+    async def _execute(self, observation: Observation, decision: plan.Plan) -> str | None:
+        """Carry out the actions; return the digest of what the run has begun with if one of them has told it."""
+        begun = None
+        for action in decision.actions:
+            begun = await self._executor.execute(observation.observed.job, action) or begun
+            logger.info("%s", _message(action), extra={"stage": getattr(action, "stage", None)})
+        return begun
+
+    def _next_look(self, decision: plan.Plan, *, told: bool) -> float | None:
+        """Return the seconds until the next pass; a plan that asks for none is followed by a look at what it did."""
         if decision.poll:
             # Spread, so that runs that started together are not scraped together for ever.
             poll = self._scrape_interval * random.uniform(0.9, 1.1)  # noqa: S311
             return poll if decision.requeue_after is None else min(poll, decision.requeue_after)
+        if decision.requeue_after is None and (told or decision.actions):
+            return _SETTLE_SECONDS
         return decision.requeue_after
 
-    async def _report(self, manifest: Manifest, decision: plan.Plan) -> None:
-        if decision.status is not None:
-            await self._reporter.write_status(manifest, decision.status)
+    async def _report(self, manifest: Manifest, decision: plan.Plan) -> bool:
+        """Write the status and the events; return whether the status is a new one."""
+        told = decision.status is not None and await self._reporter.write_status(manifest, decision.status)
         for event in decision.events:
             level = logging.WARNING if event.type == "Warning" else logging.INFO
             logger.log(level, "%s: %s", event.reason, event.message)
         await self._reporter.emit(manifest, decision.events)
+        return told
 
     async def _report_error(self, key: Key, error: Exception) -> None:
         """Tell the user of an error that nobody foresaw; one that has passed by the next try is not worth it."""
@@ -150,7 +178,7 @@ class Reconciler:
 
     async def _tell(self, key: Key, words: Callable[[Manifest], plan.Plan]) -> None:
         async def tell() -> None:
-            manifest = await self._observer.manifest(key)
+            manifest = await self._observer.manifest(key, live=True)
             if manifest is None:
                 return
             decision = words(manifest)

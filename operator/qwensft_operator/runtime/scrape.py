@@ -121,24 +121,3 @@ def parse(text: str) -> Scrape:
         tokens_per_second=numbers["tokens_per_second"],
         non_finite_loss=lost or found.get("non_finite_loss", 0.0) != 0,
     )
-
-
-class PodAddresses:
-    """Where the first pod of a Job answers, as the pod watch last saw it. A hint: it may be outdated."""
-
-    def __init__(self) -> None:
-        self._by_job: dict[str, tuple[str, str]] = {}
-
-    def get(self, job_uid: str) -> str | None:
-        """Return the IP address of the Job's first pod, if known."""
-        pod = self._by_job.get(job_uid)
-        return pod[1] if pod else None
-
-    def set(self, job_uid: str, pod_uid: str, address: str) -> None:
-        """Remember where the Job's first pod is."""
-        self._by_job[job_uid] = (pod_uid, address)
-
-    def drop(self, job_uid: str, pod_uid: str = "") -> None:
-        """Forget the Job's first pod; with a pod UID only if it is that one."""
-        if job_uid in self._by_job and pod_uid in ("", self._by_job[job_uid][0]):
-            del self._by_job[job_uid]

@@ -36,6 +36,9 @@ class Settings:
     trainer_image: str = _setting("", "Image of the stages when spec.worker.image is not given (required).")
     image_pull_policy: str = _setting("IfNotPresent", "Pull policy when spec.worker.imagePullPolicy is not given.")
     scrape_interval_seconds: float = _setting(10.0, "How often a training run's progress is read from its node rank 0.")
+    progress_interval_seconds: float = _setting(
+        60.0, "How often at most the status shows new figures of a training that goes on as it did."
+    )
     read_nodes: bool = _setting(
         True, "Read the labels of nodes for the memory of accelerators; needs the right to list nodes."
     )
@@ -51,7 +54,7 @@ class Settings:
     identity: str = _setting("", "The name in the Lease; empty: the pod's name, or host and process outside a cluster.")
     health_port: int = _setting(8080, "Port of /livez, /readyz and /metrics; 0: any free one, which the log names.")
     stuck_after_seconds: float = _setting(300.0, "A leader that lets a run wait for a worker for longer is not alive.")
-    deaf_after_seconds: float = _setting(60.0, "A process whose watches are not all open for longer than that ends.")
+    deaf_after_seconds: float = _setting(60.0, "A process that has not one open watch for longer is not alive.")
     log_level: str = _setting("INFO", "DEBUG, INFO, WARNING or ERROR.")
     log_format: str = _setting("json", "json, or text for people.")
 
@@ -59,6 +62,7 @@ class Settings:
         """Reject values that would only fail later, and fill in what depends on the place."""
         for name in (
             "scrape_interval_seconds",
+            "progress_interval_seconds",
             "resync_seconds",
             "request_timeout_seconds",
             "lease_duration_seconds",

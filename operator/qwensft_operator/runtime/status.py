@@ -42,8 +42,9 @@ class Reporter:
         self._kube, self._identity = kube, identity
 
     async def write_status(self, manifest: Manifest, status: Manifest) -> bool:
-        """Make `status` what the object's status says, as far as this version knows it; return whether that is new.
+        """Make `status` what the object's status says, as far as this version knows it; return whether it has changed.
 
+        A definition of an older version may know less than this one: then nothing does, however often it is written.
         Figures that the API server refuses are left out, and told by an event.
 
         Raises:
@@ -55,7 +56,7 @@ class Reporter:
             return False
         meta = manifest["metadata"]
         try:
-            await self._merge(meta, patch)
+            return await self._merge(meta, patch)
         except InvalidError as error:
             needed = {key: value for key, value in patch.items() if key not in _INFORMATION}
             if needed == patch:
@@ -63,14 +64,15 @@ class Reporter:
             logger.warning("the API server refuses figures of the status, which is written without them: %s", error)
             if not needed:
                 return False
-            await self._merge(meta, needed)
+            changed = await self._merge(meta, needed)
             message = f"the API server refuses figures of the status, which is written without them: {error.message}"
             await self.emit(manifest, [Event("Warning", Reason.OPERATOR_ERROR, message)])
-        return True
+            return changed
 
-    async def _merge(self, meta: Manifest, patch: Manifest) -> None:
+    async def _merge(self, meta: Manifest, patch: Manifest) -> bool:
         body = {"metadata": {"resourceVersion": meta["resourceVersion"]}, "status": patch}
-        await self._kube.merge(QWENSFTJOBS, meta["namespace"], meta["name"], body, subresource="status")
+        answer = await self._kube.merge(QWENSFTJOBS, meta["namespace"], meta["name"], body, subresource="status")
+        return bool(answer["metadata"]["resourceVersion"] != meta["resourceVersion"])
 
     async def emit(self, manifest: Manifest, events: Iterable[Event]) -> None:
         """Tell people what happened. Events are a courtesy: one that is refused is logged and forgotten."""

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.unit.operator.runtime.fakes import FakeKube, job_manifest
+from tests.unit.operator.runtime.fakes import FakeKube, job_manifest, make_observer, make_store
 from tests.unit.operator.runtime.test_reconcile import StillTimers
 from tests.unit.trainer import models
 
@@ -26,13 +26,11 @@ from qwensft.api.v1alpha1 import Spec
 from qwensft.api.v1alpha1.base import Rule
 from qwensft_operator.render import Defaults
 from qwensft_operator.runtime.execute import Executor
+from qwensft_operator.runtime.kinds import Key
 from qwensft_operator.runtime.kube import CLAIMS, CONFIG_MAPS, JOBS, PODS, QWENSFTJOBS, Manifest
 from qwensft_operator.runtime.metrics import Metrics
-from qwensft_operator.runtime.nodes import Nodes
-from qwensft_operator.runtime.observe import Key, Observer
 from qwensft_operator.runtime.queue import Backoff, WorkQueue
 from qwensft_operator.runtime.reconcile import Reconciler
-from qwensft_operator.runtime.scrape import PodAddresses, Scraper
 from qwensft_operator.runtime.status import Reporter
 from qwensft_trainer import cli
 from qwensft_trainer.merging.engines import Made
@@ -73,16 +71,18 @@ class World:
 
     def __init__(self, root: Path) -> None:
         self.root, self.kube = root, FakeKube()
+        store = make_store(self.kube)
         self.kube.put(CONFIG_MAPS, "team", {"metadata": {"name": "facts"}, "data": {"f.json": "[]"}})
         queue: WorkQueue[Key] = WorkQueue(StillTimers(), Backoff(base=1, jitter=lambda: 0))
         moments = (datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=10 * n) for n in itertools.count())
         self._executor = Executor(self.kube, Defaults("trainer:1"))
         self._reconciler = Reconciler(
             queue,
-            Observer(self.kube, Scraper(), PodAddresses(), Nodes(self.kube, enabled=False)),
+            store,
+            make_observer(self.kube, store, watching=False, nodes=False),
             self._executor,
             Reporter(self.kube, "me"),
-            Metrics(),
+            metrics=Metrics(),
             scrape_interval=10,
             now=lambda: next(moments),
         )

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from qwensft.api.v1alpha1 import Progress, StageStatus
-from qwensft_operator.plan.merge_progress import doing
+from qwensft_operator.plan.merge_progress import doing, live
 from qwensft_operator.plan.types import Report, Scrape
 
 from .builders import COMPLETE, FAILED, MERGE, TRAIN, Seen, child, failed, later, look, pod, scene
@@ -50,6 +50,14 @@ def test_a_scrape_becomes_bytes_and_words() -> None:
 
 def test_the_same_bytes_are_not_written_again() -> None:
     assert look(merging().then(), later(minutes=1)).plan.status is None
+
+
+@pytest.mark.parametrize(
+    ("done", "moves"), [(149, False), (150, True), (50, True), (1000, True)], ids=["little", "enough", "anew", "all"]
+)
+def test_the_status_moves_by_a_twentieth(done: int, *, moves: bool) -> None:
+    known = StageStatus(bytes_done=100, bytes_total=1000)
+    assert live(known, Scrape(bytes_done=done, bytes_total=1000)).bytes_done == (done if moves else 100)
 
 
 def test_a_scrape_that_fails_leaves_what_is_known() -> None:

@@ -1,15 +1,25 @@
 """Which facts a decision needs: as few as the state of the run allows."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from qwensft.api.v1alpha1 import QwenSFTJob
-from qwensft_operator.plan import Needs, Observed, needs_events, needs_of
+from qwensft_operator.plan import (
+    Needs,
+    Observed,
+    claim_needs_events,
+    is_active,
+    is_over,
+    job_needs_events,
+    needs_events,
+    needs_of,
+)
 from qwensft_operator.plan.run import Run
-from qwensft_operator.plan.types import ChildJob
+from qwensft_operator.plan.types import ChildJob, JobState
 
-from .builders import COMPLETE, FAILED, FAILING, MERGE, NOW, PREPARE, RUNNING, TRAIN, child, job, new_run, scene
+from .builders import COMPLETE, FAILED, FAILING, MERGE, NOW, PREPARE, RUNNING, TRAIN, child, job, later, new_run, scene
 from .specs import FROM_CLAIMS, FROM_MAPS
 
 
@@ -101,8 +111,78 @@ def test_events_are_read_of_pods_that_are_being_created(
 ) -> None:
     statuses = None if containers is None else [{"name": "trainer", "state": state} for state in containers]
     status = {"phase": phase, "containerStatuses": statuses}
-    assert needs_events({"metadata": {"name": "p"}, "spec": {"nodeName": "n1"}, "status": status}) == needed
+    assert needs_events({"metadata": {"name": "p"}, "spec": {"nodeName": "n1"}, "status": status}, NOW) == needed
+
+
+@pytest.mark.parametrize(("seconds", "needed"), [(29, False), (30, True)])
+def test_of_what_is_young_no_events_are_read(seconds: int, *, needed: bool) -> None:
+    created = {"name": "x", "creationTimestamp": "2026-01-02T12:00:00Z"}
+    now = later(seconds=seconds)
+    assert needs_events({"metadata": created, "spec": {"nodeName": "n1"}}, now) == needed
+    assert claim_needs_events({"metadata": created}, now) == needed
+    assert not claim_needs_events({"metadata": created, "status": {"phase": "Bound"}}, now)
+
+
+@pytest.mark.parametrize(
+    ("fields", "pods", "seconds", "needed"),
+    [
+        ({}, 1, 10, True),
+        ({}, 1, 9, False),
+        ({}, 2, 10, False),
+        ({"deleting": True}, 1, 10, False),
+        ({"state": FAILED}, 1, 10, False),
+    ],
+    ids=["lacks pods", "is new", "has its pods", "goes", "has ended"],
+)
+def test_the_events_of_a_job_are_read_when_it_lacks_pods_for_long(
+    fields: dict[str, Any], pods: int, seconds: int, *, needed: bool
+) -> None:
+    one = replace(child(TRAIN, created_at=NOW), **fields)
+    assert job_needs_events(Run(scene(TRAIN)), one, pods, later(seconds=seconds)) == needed
+
+
+def test_a_job_that_the_status_names_and_nobody_knows_is_looked_for() -> None:
+    job = scene(TRAIN).job
+    assert needs(job, ()).lost_job == "support-train-1"
+    assert needs(job, (child(TRAIN),)).lost_job is None
+    assert needs(scene(TRAIN, None, recorded=False).job, ()).lost_job is None
+
+
+def test_the_last_words_of_pods_are_read_when_their_job_has_ended() -> None:
+    job = scene(TRAIN).job
+    words = {state: needs(job, (child(TRAIN, state, ready=0),)).last_words for state in JobState}
+    assert words == {RUNNING: False, FAILING: False, FAILED: True, COMPLETE: True}
+
+
+OVER: dict[str, Any] = {"completionTime": "2026-01-02T12:00:00Z", "observedGeneration": 2}
+
+
+@pytest.mark.parametrize(
+    ("metadata", "spec", "status", "over"),
+    [
+        ({}, {}, OVER, True),
+        ({}, {}, {"phase": "Training"}, False),
+        ({"generation": 3}, {}, OVER, False),
+        ({"deletionTimestamp": "2026-01-02T12:00:00Z"}, {}, OVER, False),
+        ({}, {"runPolicy": {"ttlSecondsAfterFinished": 0}}, OVER, False),
+        ({}, {}, None, False),
+    ],
+    ids=["has ended", "goes on", "was edited", "is being deleted", "has Jobs to remove", "is new"],
+)
+def test_a_run_is_over_when_nothing_is_to_be_decided_any_more(
+    metadata: dict[str, Any], spec: dict[str, Any], status: dict[str, Any] | None, *, over: bool
+) -> None:
+    assert is_over({"metadata": {"generation": 2} | metadata, "spec": spec, "status": status}) == over
+
+
+@pytest.mark.parametrize(
+    ("type_", "active"), [("Complete", False), ("Failed", False), ("FailureTarget", True), ("Suspended", True)]
+)
+def test_a_job_is_active_until_all_its_pods_have_ended(type_: str, *, active: bool) -> None:
+    assert is_active({"status": {"conditions": [{"type": type_, "status": "True"}]}}) == active
+    assert is_active({"status": {"conditions": [{"type": type_, "status": "False"}]}})
+    assert is_active({})
 
 
 def test_events_of_a_pod_without_node_tell_nothing_more() -> None:
-    assert not needs_events({"metadata": {"name": "p"}, "spec": {}, "status": {"phase": "Pending"}})
+    assert not needs_events({"metadata": {"name": "p"}, "spec": {}, "status": {"phase": "Pending"}}, NOW)

@@ -4,7 +4,7 @@ import pytest
 
 from qwensft.api.v1alpha1 import Reason, Stage
 from qwensft_operator.plan.causes import Cause
-from qwensft_operator.plan.startup import diagnose
+from qwensft_operator.plan.startup import diagnose, readiness
 from qwensft_operator.plan.types import Trouble
 
 from .builders import NOW, RUNNING, TRAIN, child, later, pod
@@ -102,3 +102,16 @@ def test_a_quota_of_pods_is_no_matter_of_resources() -> None:
 def test_a_creation_that_failed_before_all_pods_came_is_forgotten() -> None:
     told = diagnose(child(), (pod(0), pod(1)), wanted=2, now=NOW, creation_failures=("exceeded quota",))
     assert told is None
+
+
+@pytest.mark.parametrize(
+    ("ready", "wanted", "words"),
+    [
+        (0, 1, "0 of 1 pods of Job j are ready"),
+        (9, 10, "9 of 10 pods of Job j are ready"),
+        (24, 256, "0 of 256 pods of Job j are ready"),
+        (74, 256, "at least 50 of 256 pods of Job j are ready"),
+    ],
+)
+def test_of_a_large_gang_the_ready_pods_are_told_in_steps(ready: int, wanted: int, words: str) -> None:
+    assert readiness("j", ready, wanted) == words

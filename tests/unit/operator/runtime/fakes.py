@@ -5,18 +5,31 @@ import copy
 import functools
 import itertools
 import re
+import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Literal
 
+from qwensft_operator.runtime.explanations import Explanations
+from qwensft_operator.runtime.kinds import KINDS, Key, Kind
 from qwensft_operator.runtime.kube import AlreadyExistsError, ConflictError, Kube, Manifest, NotFoundError, Resource
+from qwensft_operator.runtime.nodes import Nodes
+from qwensft_operator.runtime.observe import Observer
+from qwensft_operator.runtime.reader import Reader
+from qwensft_operator.runtime.scrape import Scraper
+from qwensft_operator.runtime.store import Store
 
 CREATED = "2026-01-01T00:00:00Z"
 
 
 class FakeKube(Kube):
-    """Stores objects by resource, namespace and name. `refuse[verb, plural]` makes a call fail."""
+    """Stores objects by resource, namespace and name. `refuse[verb, plural]` makes a call fail.
+
+    A `store` is told of everything at once, as by watches without any delay.
+    """
 
     def __init__(self) -> None:
+        self.store: Store | None = None
+        self.on_write = lambda *_: None
         self.objects: dict[tuple[str, str, str], Manifest] = {}
         self.refuse: dict[tuple[str, str], Exception] = {}
         self.calls: list[tuple[str, str, str]] = []
@@ -31,7 +44,20 @@ class FakeKube(Kube):
         ]
         stored["metadata"]["resourceVersion"] = version
         self.objects[resource.plural, namespace, stored["metadata"]["name"]] = stored
+        self._tell(resource, stored)
         return copy.deepcopy(stored)
+
+    def remove(self, resource: Resource, namespace: str, name: str) -> None:
+        """Delete an object as somebody else would."""
+        gone = self.objects.pop((resource.plural, namespace, name))
+        gone["metadata"]["resourceVersion"] = str(next(self._versions))
+        self._tell(resource, gone, deleted=True)
+
+    def _tell(self, resource: Resource, manifest: Manifest, *, deleted: bool = False) -> None:
+        kind = KINDS.get(resource)
+        if self.store is not None and kind is not None and kind.is_watched(manifest):
+            tell = self.store.deleted if deleted else self.store.observed
+            tell(kind, copy.deepcopy(manifest))
 
     def named(self, resource: Resource) -> set[str]:
         """Names of all stored objects of a type."""
@@ -51,6 +77,10 @@ class FakeKube(Kube):
     async def get(self, resource: Resource, namespace: str, name: str) -> Manifest:
         self._called("get", resource.plural, name)
         return copy.deepcopy(self._stored(resource, namespace, name))
+
+    async def get_metadata(self, resource: Resource, namespace: str, name: str) -> Manifest:
+        self._called("get", resource.plural, name)
+        return {"metadata": copy.deepcopy(self._stored(resource, namespace, name)["metadata"])}
 
     async def _request(
         self,
@@ -84,13 +114,13 @@ class FakeKube(Kube):
         self._called("create", resource.plural, name)
         if (resource.plural, namespace, name) in self.objects:
             raise AlreadyExistsError(409, "AlreadyExists", f"{resource.plural} {name} already exists")
-        return self.put(resource, namespace, body)
+        return self._answered(resource, self.put(resource, namespace, body))
 
     async def replace(self, resource: Resource, namespace: str, body: Manifest) -> Manifest:
         self._called("replace", resource.plural, body["metadata"]["name"])
         stored = self._stored(resource, namespace, body["metadata"]["name"])
         self._same_version(stored, body["metadata"])
-        return self.put(resource, namespace, body)
+        return self._answered(resource, self.put(resource, namespace, body))
 
     async def merge(
         self, resource: Resource, namespace: str, name: str, patch: Manifest, *, subresource: str = ""
@@ -98,7 +128,7 @@ class FakeKube(Kube):
         self._called(f"patch/{subresource}" if subresource else "patch", resource.plural, name)
         stored = self._stored(resource, namespace, name)
         self._same_version(stored, patch.get("metadata", {}))
-        return self.put(resource, namespace, apply_merge_patch(stored, patch))
+        return self._answered(resource, self.put(resource, namespace, apply_merge_patch(stored, patch)))
 
     async def delete(
         self, resource: Resource, namespace: str, name: str, *, uid: str, propagation: Literal["Foreground"]
@@ -106,11 +136,49 @@ class FakeKube(Kube):
         self._called("delete", resource.plural, name)
         if self._stored(resource, namespace, name)["metadata"]["uid"] != uid:
             raise ConflictError(409, "Conflict", "the UID in the precondition does not match")
-        del self.objects[resource.plural, namespace, name]
+        self.remove(resource, namespace, name)
+
+    def _answered(self, resource: Resource, manifest: Manifest) -> Manifest:
+        self.on_write(resource, manifest)
+        return manifest
 
     def _same_version(self, stored: Manifest, given: Manifest) -> None:
         if given.get("resourceVersion", stored["metadata"]["resourceVersion"]) != stored["metadata"]["resourceVersion"]:
             raise ConflictError(409, "Conflict", "the object has been modified")
+
+
+class Ear:
+    """Hears of changes of a store, and keeps them."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[Key, str]] = []
+
+    def changed(self, key: Key, kind: Kind, version: int) -> None:
+        self.heard.append((key, kind.resource.plural))
+
+    def written(self, key: Key, kind: Kind, version: int) -> None:
+        """Whether a change was our own is not asked here."""
+
+
+def make_store(kube: FakeKube) -> Store:
+    """A store that hears at once of all that is put into `kube` from now on."""
+    kube.store = Store(Ear())
+    kube.on_write = kube.store.wrote
+    return kube.store
+
+
+def make_observer(
+    kube: FakeKube,
+    store: Store,
+    *,
+    scraper: Scraper | None = None,
+    watching: bool = True,
+    nodes: bool = True,
+    clock: Callable[[], float] = time.monotonic,
+) -> Observer:
+    """An observer that asks the store, or with `watching` false the API server alone."""
+    reader = Reader(kube, store, lambda *_: watching)
+    return Observer(reader, Explanations(kube, clock), scraper or Scraper(), Nodes(kube, enabled=nodes))
 
 
 def _selects(selector: str, value_of: Callable[[str], Any]) -> bool:

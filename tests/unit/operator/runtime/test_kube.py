@@ -5,7 +5,6 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
@@ -172,12 +171,39 @@ async def test_a_status_is_a_merge_patch_on_the_subresource(server: tuple[Server
     assert body == {"status": {"phase": None}}
 
 
+async def test_metadata_alone_can_be_read(server: tuple[Server, Kube]) -> None:
+    behaviour, kube = server
+    await kube.get_metadata(QWENSFTJOBS, "team", "demo")
+    (request, _), *_ = behaviour.requests
+    assert request.headers["Accept"] == "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+
+
+async def test_what_the_server_answers_to_a_write_is_handed_on(server: tuple[Server, Kube]) -> None:
+    behaviour, kube = server
+    written: list[tuple[str, str]] = []
+    kube.on_write = lambda resource, answer: written.append((resource.plural, answer["metadata"]["resourceVersion"]))
+    kinds = iter(["Job", "Job", "Job", "Job", "Status"])
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        version = str(len(behaviour.requests))
+        return web.json_response({"kind": next(kinds), "metadata": {"resourceVersion": version}})
+
+    behaviour.answer = answer
+    body = {"metadata": {"name": "x"}}
+    await kube.create(JOBS, "team", body)
+    await kube.replace(JOBS, "team", body)
+    await kube.merge(JOBS, "team", "x", {})
+    for _ in range(2):  # the second time it is gone at once
+        await kube.delete(JOBS, "team", "x", uid="1", propagation="Foreground")
+    assert written == [("jobs", "1"), ("jobs", "2"), ("jobs", "3"), ("jobs", "4")]
+
+
 async def test_every_request_carries_the_token_of_the_moment(server: tuple[Server, Kube]) -> None:
     behaviour, kube = server
     for token in ("bearer first", "bearer second"):
         kube.configuration.api_key["BearerToken"] = token
         await kube.get(PODS, "team", "x")
-        async with kube.watch_session(aiohttp.TraceConfig()) as session, session.get(kube.configuration.host):
+        async with kube.session() as session, session.get(kube.configuration.host):
             pass
     sent = [request.headers["Authorization"] for request, _ in behaviour.requests]
     assert sent == ["bearer first", "bearer first", "bearer second", "bearer second"]
@@ -214,18 +240,3 @@ async def test_an_api_server_that_is_down_is_transient(unused_tcp_port: int) -> 
     with pytest.raises(TransientError):
         await kube.get(PODS, "team", "x")
     await kube.close()
-
-
-async def test_a_kind_is_served_once_its_definition_is_established(server: tuple[Server, Kube]) -> None:
-    behaviour, kube = server
-
-    async def absent(_: web.Request) -> web.StreamResponse:
-        return web.json_response(status("NotFound"), status=404)
-
-    async def present(_: web.Request) -> web.StreamResponse:
-        return web.json_response({"resources": [{"name": "qwensftjobs"}, {"name": "qwensftjobs/status"}]})
-
-    behaviour.answer = absent
-    assert not await kube.serves(QWENSFTJOBS)
-    behaviour.answer = present
-    assert await kube.serves(QWENSFTJOBS)

@@ -7,7 +7,7 @@ import pytest
 from qwensft_operator.runtime.kube import JOBS, PODS, QWENSFTJOBS, ForbiddenError, Manifest
 
 from .fakes import job_manifest
-from .test_observe import LABELS, UID, World, child, training
+from .observing import LABELS, UID, World, child, training
 from .test_reconcile import KEY
 from .test_reconcile import World as Loop
 

@@ -1,4 +1,4 @@
-"""What is read for a decision: enough, live, and no more than this run needs now."""
+"""What is looked at for a decision: enough, from the store where that may be, and no more than this run needs now."""
 
 import asyncio
 from typing import Any
@@ -6,105 +6,27 @@ from typing import Any
 import pytest
 
 from qwensft.api.v1alpha1 import InvalidJobError
-from qwensft_operator.plan.types import Scrape
 from qwensft_operator.runtime.best_effort import BestEffort
 from qwensft_operator.runtime.kube import (
     CLAIMS,
     CONFIG_MAPS,
-    EVENTS,
     JOBS,
     NODES,
     PODS,
     QWENSFTJOBS,
     SERVICES,
+    ConflictError,
     ForbiddenError,
-    InvalidError,
-    Manifest,
-    TransientError,
+    NotFoundError,
 )
-from qwensft_operator.runtime.nodes import Nodes
-from qwensft_operator.runtime.observe import Observation, Observer
-from qwensft_operator.runtime.scrape import PodAddresses, Scraper
 
-from .fakes import FakeKube, job_manifest
-
-KEY = ("team", "demo")
-UID = "11111111-aaaa"
-LABELS = {"qwensft.io/job": "demo"}
-
-
-class FakeScraper(Scraper):
-    def __init__(self, answers: dict[str, Scrape]) -> None:
-        self.answers, self.asked = answers, list[str]()
-
-    async def scrape(self, address: str) -> Scrape | None:
-        self.asked.append(address)
-        return self.answers.get(address)
-
-
-class World:
-    def __init__(self, **answers: Scrape) -> None:
-        self.kube, self.addresses = FakeKube(), PodAddresses()
-        self.scraper = FakeScraper({"10.0.0.1": Scrape(step=5)})
-        self.observer = Observer(self.kube, self.scraper, self.addresses, Nodes(self.kube, enabled=True))
-
-    async def observe(self) -> Observation:
-        manifest = await self.observer.manifest(KEY)
-        assert manifest is not None
-        return await self.observer.observe(manifest)
-
-    def reads(self) -> set[tuple[str, str]]:
-        return {(verb, plural) for verb, plural, _ in self.kube.calls}
+from .fakes import job_manifest
+from .observing import KEY, LABELS, UID, World, child, claim, pod, training
 
 
 @pytest.fixture
 def world() -> World:
     return World()
-
-
-def claim(**metadata: Any) -> Manifest:
-    return {"metadata": {"name": "demo-workspace", **metadata}, "spec": {"accessModes": ["ReadWriteOnce"]}}
-
-
-def child(stage: str, attempt: int, *, owner: str = UID, uid: str = "job-uid", **status: Any) -> Manifest:
-    return {
-        "metadata": {
-            "name": f"demo-{stage}-{attempt}",
-            "uid": uid,
-            "creationTimestamp": "2026-01-01T00:00:00Z",
-            "labels": LABELS | {"qwensft.io/stage": stage, "qwensft.io/attempt": str(attempt)},
-            "ownerReferences": [{"kind": "QwenSFTJob", "name": "demo", "uid": owner, "controller": True}],
-        },
-        "status": status,
-    }
-
-
-def pod(uid: str = "job-uid", index: str = "0", node: str = "", **status: Any) -> Manifest:
-    labels = {"batch.kubernetes.io/controller-uid": uid, "batch.kubernetes.io/job-completion-index": index}
-    metadata = {"name": f"pod-{index}", "uid": f"pod-uid-{index}", "labels": labels}
-    return {"metadata": metadata, "spec": {"nodeName": node}, "status": status}
-
-
-def event(about: str, reason: str, message: str) -> Manifest:
-    return {
-        "metadata": {"name": f"{about}.{reason}"},
-        "involvedObject": {"uid": about},
-        "reason": reason,
-        "message": message,
-        "firstTimestamp": "2026-01-01T00:00:00Z",
-        "lastTimestamp": "2026-01-01T00:05:00Z",
-    }
-
-
-def training(**more: Any) -> dict[str, Any]:
-    prepare = {"attempt": 1, "jobName": "demo-prepare-1", "completionTime": "2026-01-01T00:00:00Z"}
-    stages = {"prepare": prepare, "train": {"attempt": 1, "jobName": "demo-train-1"}}
-    return {"status": {"stages": stages, **more}}
-
-
-def merging() -> dict[str, Any]:
-    done = {"attempt": 1, "completionTime": "2026-01-01T00:00:00Z"}
-    return training(stages={"prepare": done, "train": done, "merge": {"attempt": 1, "jobName": "demo-merge-1"}})
 
 
 async def test_a_run_that_does_not_exist_or_is_being_deleted_is_none_of_our_business(world: World) -> None:
@@ -177,16 +99,98 @@ async def test_children_of_a_deleted_namesake_are_not_ours(world: World) -> None
     assert (await world.observe()).observed.children == ()
 
 
-async def test_a_finished_run_costs_two_reads(world: World) -> None:
-    status = {"status": {"phase": "Succeeded", "completionTime": "2026-01-01T00:00:00Z"}}
-    world.kube.put(QWENSFTJOBS, "team", job_manifest() | status)
+async def test_a_run_that_goes_on_as_it_did_costs_no_request(world: World) -> None:
+    world.kube.put(QWENSFTJOBS, "team", job_manifest(distribution={"nodes": 2}) | training())
+    world.kube.put(JOBS, "team", child("train", 1, active=2, ready=1))
+    for resource, name in ((SERVICES, "demo-train"), (CONFIG_MAPS, "demo-train-1")):
+        metadata = {"name": name, "labels": LABELS, "ownerReferences": [{"uid": UID}]}
+        world.kube.put(resource, "team", {"metadata": metadata})
+    world.kube.put(CLAIMS, "team", claim(labels=LABELS) | {"status": {"phase": "Bound"}})
+    world.kube.put(PODS, "team", pod(phase="Running"))
+    world.kube.put(PODS, "team", pod(index="1", phase="Pending"))
+    observed = (await world.observe()).observed
+    assert world.kube.calls == []
+    assert [view.phase for view in observed.pods] == ["Running", "Pending"]
+    assert (observed.service_exists, observed.claim_exists) == (True, True)
+    assert observed.config_maps == {"demo-train-1"}
+
+
+async def test_after_a_failure_everything_is_read_live(world: World) -> None:
+    world.kube.put(QWENSFTJOBS, "team", job_manifest() | training())
+    world.kube.put(JOBS, "team", child("train", 1, active=1))
+    await world.observe(live=True)
+    assert world.reads() >= {
+        ("get", "qwensftjobs"),
+        ("list", "jobs"),
+        ("list", "pods"),
+        ("get", "services"),
+        ("get", "configmaps"),
+    }
+
+
+@pytest.mark.parametrize("end", ["Complete", "Failed"])
+async def test_the_last_words_of_pods_are_read_live(world: World, end: str) -> None:
+    world.kube.put(QWENSFTJOBS, "team", job_manifest() | training())
+    world.kube.put(JOBS, "team", child("train", 1, conditions=[{"type": end, "status": "True"}]))
+    stale = world.kube.put(PODS, "team", pod(phase="Running"))
+    world.kube.store = None  # from here on, the watch is late
+    world.kube.put(PODS, "team", stale | {"status": {"phase": "Succeeded"}})
+    assert [view.phase for view in (await world.observe()).observed.pods] == ["Succeeded"]
+    assert ("list", "pods") in world.reads()
+
+
+async def test_a_job_that_seems_to_be_lost_is_looked_for_once_more(world: World) -> None:
+    world.kube.put(QWENSFTJOBS, "team", job_manifest() | training())
+    assert (await world.observe()).observed.children == ()
+    assert ("get", "jobs", "demo-train-1") in world.kube.calls
+    world.kube.store = None  # the watch is late
+    world.kube.put(JOBS, "team", child("train", 1, active=1))
+    assert [c.name for c in (await world.observe()).observed.children] == ["demo-train-1"]
+
+
+async def test_of_a_run_that_goes_on_after_its_end_the_children_are_read_again(world: World) -> None:
+    over = {"phase": "Succeeded", "completionTime": "2026-01-01T00:00:00Z", "observedGeneration": 1}
+    world.kube.put(JOBS, "team", child("train", 1, conditions=[{"type": "Complete", "status": "True"}]))
+    run = world.kube.put(QWENSFTJOBS, "team", job_manifest() | {"status": over})
+    assert world.store.is_over(KEY)
+    assert world.store.children(JOBS, KEY) == []
+    run["metadata"]["generation"] = 2
+    world.kube.put(QWENSFTJOBS, "team", run)
+    assert not world.store.is_over(KEY)
+    assert [c.name for c in (await world.observe()).observed.children] == ["demo-train-1"]
+    world.kube.calls.clear()
     await world.observe()
-    assert world.reads() == {("get", "qwensftjobs"), ("list", "jobs")}
+    assert world.kube.calls == []
+
+
+async def test_of_a_run_with_the_name_of_a_deleted_one_the_children_are_read_once(world: World) -> None:
+    world.kube.put(QWENSFTJOBS, "team", job_manifest(uid="00000000-0000"))
+    world.kube.remove(QWENSFTJOBS, "team", "demo")
+    world.kube.put(QWENSFTJOBS, "team", job_manifest())
+    await world.observe()
+    assert ("list", "jobs") in world.reads()
+    world.kube.calls.clear()
+    world.kube.put(QWENSFTJOBS, "team", job_manifest())
+    await world.observe()
+    assert ("list", "jobs") not in world.reads()
+
+
+async def test_before_what_cannot_be_taken_back_the_run_must_still_be_what_was_looked_at(world: World) -> None:
+    world.kube.put(QWENSFTJOBS, "team", job_manifest())
+    observation = await world.observe()
+    await world.observer.confirm(observation)
+    world.kube.put(QWENSFTJOBS, "team", job_manifest())
+    with pytest.raises(ConflictError, match="demo has changed"):
+        await world.observer.confirm(observation)
+    world.kube.remove(QWENSFTJOBS, "team", "demo")
+    with pytest.raises(NotFoundError):
+        await world.observer.confirm(observation)
 
 
 async def test_a_new_run_sees_what_exists_already(world: World) -> None:
     world.kube.put(QWENSFTJOBS, "team", job_manifest())
-    world.kube.put(CONFIG_MAPS, "team", {"metadata": {"name": "demo-prepare-1", "ownerReferences": [{"uid": UID}]}})
+    own = {"name": "demo-prepare-1", "labels": LABELS, "ownerReferences": [{"uid": UID}]}
+    world.kube.put(CONFIG_MAPS, "team", {"metadata": own})
     world.kube.put(CLAIMS, "team", claim(labels=LABELS))
     observed = (await world.observe()).observed
     assert observed.config_maps == {"demo-prepare-1"}
@@ -206,63 +210,6 @@ async def test_objects_of_strangers_do_not_count_so_that_creating_ours_tells_of_
     assert (observed.config_maps, observed.configuration) == (frozenset(), None)
 
 
-async def test_pods_and_the_reason_of_missing_ones_are_read_while_a_job_is_not_up(world: World) -> None:
-    world.kube.put(QWENSFTJOBS, "team", job_manifest())
-    world.kube.put(JOBS, "team", child("prepare", 1, active=0))
-    world.kube.put(PODS, "team", pod(uid="another-job"))
-    observed = (await world.observe()).observed
-    assert observed.pods == ()
-    assert ("list", "events", "involvedObject.uid=job-uid,reason=FailedCreate") in world.kube.calls
-
-    world.kube.calls.clear()
-    world.kube.put(PODS, "team", pod(phase="Pending"))
-    observed = (await world.observe()).observed
-    assert [view.phase for view in observed.pods] == ["Pending"]
-    assert ("list", "events") not in world.reads()
-
-
-async def test_a_training_that_runs_is_scraped_at_the_address_that_the_watch_knows(world: World) -> None:
-    world.kube.put(QWENSFTJOBS, "team", job_manifest() | training())
-    world.kube.put(JOBS, "team", child("train", 1, active=1, ready=1))
-    world.kube.put(SERVICES, "team", {"metadata": {"name": "demo-train", "ownerReferences": [{"uid": UID}]}})
-    world.addresses.set("job-uid", "pod-uid", "10.0.0.1")
-    observed = (await world.observe()).observed
-    assert observed.scrape == Scrape(step=5)
-    assert observed.service_exists
-    assert ("list", "pods") not in world.reads()
-
-
-async def test_an_unknown_or_outdated_address_is_looked_up(world: World) -> None:
-    world.kube.put(QWENSFTJOBS, "team", job_manifest() | training())
-    world.kube.put(JOBS, "team", child("train", 1, active=1, ready=1))
-    world.kube.put(PODS, "team", pod(phase="Running", podIP="10.0.0.1"))
-    world.kube.put(PODS, "team", pod(index="1", phase="Running", podIP="10.0.0.7"))
-    world.addresses.set("job-uid", "old pod", "10.0.0.9")
-    assert (await world.observe()).observed.scrape is None
-    assert (await world.observe()).observed.scrape == Scrape(step=5)
-    assert world.scraper.asked == ["10.0.0.9", "10.0.0.1"]
-
-
-async def test_the_pod_of_a_merge_has_no_index_and_is_scraped(world: World) -> None:
-    world.kube.put(QWENSFTJOBS, "team", job_manifest() | merging())
-    world.kube.put(JOBS, "team", child("merge", 1, active=1, ready=1))
-    merge_pod = pod(phase="Running", podIP="10.0.0.1")
-    del merge_pod["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"]
-    world.kube.put(PODS, "team", merge_pod)
-    assert (await world.observe()).observed.scrape == Scrape(step=5)
-
-
-@pytest.mark.parametrize("stage", ["train", "merge"])
-async def test_an_image_that_serves_nothing_stops_no_run(world: World, unused_tcp_port: int, stage: str) -> None:
-    world.kube.put(QWENSFTJOBS, "team", job_manifest() | (training() if stage == "train" else merging()))
-    world.kube.put(JOBS, "team", child(stage, 1, active=1, ready=1))
-    world.kube.put(PODS, "team", pod(phase="Running", podIP="127.0.0.1"))
-    scraper = Scraper(unused_tcp_port)
-    world.observer = Observer(world.kube, scraper, world.addresses, Nodes(world.kube, enabled=False))
-    assert (await world.observe()).observed.scrape is None
-    await scraper.close()
-
-
 @pytest.mark.parametrize(
     ("status", "read"),
     [
@@ -277,7 +224,6 @@ async def test_the_claim_is_looked_at_unless_a_job_runs_on_it(world: World, stat
     world.kube.put(JOBS, "team", child("prepare", 1, **status))
     world.kube.put(CLAIMS, "team", claim(labels=LABELS))
     assert (await world.observe()).observed.claim_exists == read
-    assert (("get", "persistentvolumeclaims") in world.reads()) == read
 
 
 async def test_every_claim_of_the_stage_is_read_and_a_missing_one_is_left_out(world: World) -> None:
@@ -291,7 +237,7 @@ async def test_every_claim_of_the_stage_is_read_and_a_missing_one_is_left_out(wo
     world.kube.put(CLAIMS, "team", {"metadata": {"name": "data"}, **bound})
     observed = (await world.observe()).observed
     asked = {name for verb, plural, name in world.kube.calls if plural == "persistentvolumeclaims"}
-    assert asked == {"demo-workspace", "models", "data"}
+    assert asked == {"models", "data"}, "the run's own is made, and if it exists the watch tells"
     assert [(view.name, view.phase) for view in observed.claims or ()] == [("data", "Bound")]
     assert not observed.claim_exists
     assert ("list", "events") not in world.reads()
@@ -309,30 +255,6 @@ async def test_the_config_maps_that_a_spec_names_are_read_with_their_keys_before
     assert ("get", "configmaps", "facts") not in world.kube.calls
 
 
-async def test_of_a_claim_without_a_volume_the_events_are_read(world: World) -> None:
-    world.kube.put(QWENSFTJOBS, "team", job_manifest())
-    world.kube.put(CLAIMS, "team", claim(uid="claim-uid", labels=LABELS) | {"status": {"phase": "Pending"}})
-    world.kube.put(EVENTS, "team", event("claim-uid", "ProvisioningFailed", "no such class"))
-    world.kube.put(EVENTS, "team", event("other-uid", "ProvisioningFailed", "not ours"))
-    (view,) = (await world.observe()).observed.claims or ()
-    assert view.trouble is not None
-    assert (view.trouble.reason, view.trouble.message) == ("ProvisioningFailed", "no such class")
-
-
-async def test_of_pods_whose_containers_are_not_created_the_events_are_read_but_not_of_a_whole_gang(
-    world: World,
-) -> None:
-    world.kube.put(QWENSFTJOBS, "team", job_manifest(distribution={"nodes": 8}) | training())
-    world.kube.put(JOBS, "team", child("train", 1, active=8))
-    for index in range(8):
-        world.kube.put(PODS, "team", pod(index=str(index), node="node-1" if index else "", phase="Pending"))
-        world.kube.put(EVENTS, "team", event(f"pod-uid-{index}", "FailedMount", f"volume {index} is busy"))
-    observed = (await world.observe()).observed
-    told = [view.trouble.message for view in observed.pods if view.trouble is not None]
-    assert told == [f"volume {index} is busy" for index in (1, 2, 3, 4)], "pod 0 has no node yet"
-    assert len(observed.pods) == 8
-
-
 async def test_nodes_are_read_while_they_can_tell_whether_the_training_fits(world: World) -> None:
     world.kube.put(NODES, "", {"metadata": {"name": "gpu-0", "labels": {"nvidia.com/gpu.memory": "81920"}}})
     world.kube.put(NODES, "", {"metadata": {"name": "cpu-0", "labels": {}}})
@@ -346,80 +268,13 @@ async def test_nodes_are_read_while_they_can_tell_whether_the_training_fits(worl
     assert ("list", "nodes") not in world.reads()
 
 
-async def test_creation_failures_of_a_job_that_is_being_deleted_are_of_no_interest(world: World) -> None:
-    world.kube.put(QWENSFTJOBS, "team", job_manifest())
-    leaving = child("prepare", 1, active=0)
-    leaving["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
-    world.kube.put(JOBS, "team", leaving)
-    world.kube.put(EVENTS, "team", event("job-uid", "FailedCreate", "exceeded quota"))
-    assert (await world.observe()).observed.creation_failures == ()
-
-
-FAILURES = [
-    ForbiddenError(403, "Forbidden", "cannot list resource"),
-    InvalidError(422, "Invalid", "field label not supported"),
-    TransientError(503, "ServiceUnavailable", "no"),
-    TypeError("a bug"),
-]
-
-
-@pytest.mark.parametrize("error", FAILURES, ids=repr)
-async def test_events_that_cannot_be_read_stop_no_run_and_are_missed_once(
-    world: World, error: Exception, caplog: pytest.LogCaptureFixture
-) -> None:
-    world.kube.refuse["list", "events"] = error
-    world.kube.put(QWENSFTJOBS, "team", job_manifest())
-    world.kube.put(CLAIMS, "team", claim(labels=LABELS) | {"status": {"phase": "Pending"}})
-    assert (await world.observe()).observed.claim_exists
-    world.kube.put(JOBS, "team", child("prepare", 1, active=0))
-    assert (await world.observe()).observed.creation_failures == ()
-    world.kube.put(PODS, "team", pod(node="node-1", phase="Pending"))
-    for _ in range(3):
-        (view,) = (await world.observe()).observed.pods
-        assert view.trouble is None
-    missed = [record.message for record in caplog.records if record.levelname == "WARNING"]
-    assert [message.split(":")[0] for message in missed] == [
-        "going on without events of claims",
-        "going on without events of Jobs",
-        "going on without events of pods",
-    ]
-
-
-async def test_a_malformed_event_stops_no_run(world: World) -> None:
-    world.kube.put(QWENSFTJOBS, "team", job_manifest())
-    world.kube.put(JOBS, "team", child("prepare", 1, active=1))
-    world.kube.put(PODS, "team", pod(node="node-1", phase="Pending"))
-    world.kube.put(EVENTS, "team", event("pod-uid-0", "FailedMount", "busy") | {"lastTimestamp": "yesterday"})
-    (view,) = (await world.observe()).observed.pods
-    assert (view.phase, view.trouble) == ("Pending", None)
-
-
-async def test_an_event_without_times_or_words_is_one_like_any_other(world: World) -> None:
-    world.kube.put(QWENSFTJOBS, "team", job_manifest())
-    world.kube.put(JOBS, "team", child("prepare", 1, active=0))
-    bare = event("job-uid", "FailedCreate", "") | dict.fromkeys(("firstTimestamp", "lastTimestamp", "message"))
-    world.kube.put(EVENTS, "team", bare)
-    world.kube.put(EVENTS, "team", event("job-uid", "FailedCreate", "exceeded quota") | {"metadata": {"name": "b"}})
-    assert (await world.observe()).observed.creation_failures == ("exceeded quota", "")
-
-
-async def test_a_scrape_that_goes_wrong_in_any_way_stops_no_run(world: World) -> None:
-    world.kube.put(QWENSFTJOBS, "team", job_manifest() | training())
-    world.kube.put(JOBS, "team", child("train", 1, active=1, ready=1))
-    world.kube.refuse["list", "pods"] = ForbiddenError(403, "Forbidden", "cannot list pods")
-    assert (await world.observe()).observed.scrape is None
-    world.addresses.set("job-uid", "pod-uid", "no address")
-    world.observer = Observer(world.kube, Scraper(), world.addresses, Nodes(world.kube, enabled=False))
-    assert (await world.observe()).observed.scrape is None
-
-
 async def test_what_decides_must_be_read(world: World) -> None:
     world.kube.put(QWENSFTJOBS, "team", job_manifest())
     world.kube.put(JOBS, "team", child("prepare", 1, active=0))
     for plural in ("jobs", "pods"):
         world.kube.refuse = {("list", plural): ForbiddenError(403, "Forbidden", "no")}
         with pytest.raises(ForbiddenError):
-            await world.observe()
+            await world.observe(live=True)
 
 
 async def test_the_time_limit_of_a_pass_holds_while_something_optional_is_read() -> None:

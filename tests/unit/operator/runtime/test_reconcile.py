@@ -9,6 +9,7 @@ import pytest
 
 from qwensft_operator.render import Defaults
 from qwensft_operator.runtime.execute import Executor, NotYetError
+from qwensft_operator.runtime.kinds import Key
 from qwensft_operator.runtime.kube import (
     CONFIG_MAPS,
     EVENTS,
@@ -24,14 +25,11 @@ from qwensft_operator.runtime.kube import (
     TransientError,
 )
 from qwensft_operator.runtime.metrics import Metrics
-from qwensft_operator.runtime.nodes import Nodes
-from qwensft_operator.runtime.observe import Key, Observer
 from qwensft_operator.runtime.queue import Backoff, WorkQueue
 from qwensft_operator.runtime.reconcile import Reconciler
-from qwensft_operator.runtime.scrape import PodAddresses, Scraper
 from qwensft_operator.runtime.status import Reporter
 
-from .fakes import FakeKube, job_manifest
+from .fakes import FakeKube, job_manifest, make_observer, make_store
 
 KEY = ("team", "demo")
 
@@ -54,18 +52,20 @@ class StillTimers:
 
 
 class World:
-    def __init__(self, kube: FakeKube | None = None) -> None:
+    def __init__(self, kube: FakeKube | None = None, *, watching: bool = False) -> None:
         self.kube, self.timers = kube or FakeKube(), StillTimers()
         self.clock, self.seconds_per_look = 0.0, 0.0
+        self.store = make_store(self.kube)
         self.kube.put(CONFIG_MAPS, "team", {"metadata": {"name": "facts"}, "data": {"f.json": "[]"}})
         self.queue: WorkQueue[Key] = WorkQueue(self.timers, Backoff(base=1, jitter=lambda: 0))
         moments = (datetime(2026, 1, 1, 0, 0, second, tzinfo=UTC) for second in itertools.count())
         self.reconciler = Reconciler(
             self.queue,
-            Observer(self.kube, Scraper(), PodAddresses(), Nodes(self.kube, enabled=True)),
+            self.store,
+            make_observer(self.kube, self.store, watching=watching),
             Executor(self.kube, Defaults("trainer:1"), "system/one"),
             Reporter(self.kube, "me"),
-            Metrics(),
+            metrics=Metrics(),
             scrape_interval=10,
             installation="system/one",
             now=lambda: next(moments),
@@ -103,6 +103,68 @@ async def test_a_new_run_gets_its_objects_then_its_status_then_an_event(world: W
     assert world.run["status"]["phase"] == "Preparing"
     assert world.run["status"]["stages"]["prepare"]["jobName"] == "demo-prepare-1"
     assert world.queue.failures(KEY) == 0
+
+
+def watched_world() -> World:
+    world = World(watching=True)
+    world.kube.put(QWENSFTJOBS, "team", job_manifest())
+    return world
+
+
+async def test_a_new_run_that_is_watched_costs_four_reads_and_five_writes_until_it_is_told() -> None:
+    world = watched_world()
+    await world.reconciler.handle(KEY)
+    reads = [(verb, plural) for verb, plural, _ in world.kube.calls if verb in ("get", "list")]
+    assert sorted(reads) == [
+        ("get", "configmaps"),
+        ("get", "qwensftjobs"),
+        ("list", "nodes"),  # every five minutes, for all runs
+        ("list", "pods"),
+        ("list", "pods"),
+    ]
+    assert len(world.writes()) == 5
+    world.kube.calls.clear()
+    for _ in range(3):
+        await world.reconciler.handle(KEY)
+    assert world.kube.calls == [], "what was written is known, and nothing else has to be said"
+
+
+async def test_a_run_that_was_edited_since_it_was_looked_at_starts_nothing_and_is_looked_at_anew() -> None:
+    world = watched_world()
+    world.kube.store = None  # the watch is late
+    edited = world.run | {"spec": world.run["spec"] | {"runPolicy": {"suspend": True}}}
+    world.kube.put(QWENSFTJOBS, "team", edited)
+    await world.reconciler.handle(KEY)
+    assert world.writes() == []
+    await world.reconciler.handle(KEY)
+    assert world.writes() == [("patch/status", "qwensftjobs"), ("create", "events")]
+    assert world.run["status"]["phase"] == "Suspended"
+
+
+async def test_a_run_that_ends_is_forgotten_but_for_its_key_when_nothing_is_left_to_do() -> None:
+    world = watched_world()
+    await world.reconciler.handle(KEY)
+    failed = world.kube.objects["jobs", "team", "demo-prepare-1"]
+    failed["status"] = {"conditions": [{"type": "Failed", "status": "True", "reason": "PodFailurePolicy"}]}
+    world.run["spec"]["prepare"] = {"retries": 0}
+    world.run["spec"]["runPolicy"] = {"ttlSecondsAfterFinished": 3600}
+    world.kube.put(QWENSFTJOBS, "team", world.run)
+    world.kube.put(JOBS, "team", failed)
+    await world.reconciler.handle(KEY)
+    assert world.run["status"]["phase"] == "Failed"
+    assert not world.store.is_over(KEY), "its Jobs are to be deleted in an hour"
+    await world.reconciler.handle(KEY)
+    assert world.kube.named(JOBS) == {"demo-prepare-1"}
+
+    world.run["spec"]["runPolicy"] = {"ttlSecondsAfterFinished": 0}
+    world.kube.put(QWENSFTJOBS, "team", world.run)
+    for _ in range(2):
+        await world.reconciler.handle(KEY)
+    assert world.kube.named(JOBS) == set()
+    assert world.store.is_over(KEY)
+    world.kube.calls.clear()
+    await world.reconciler.handle(KEY)
+    assert world.kube.calls == []
 
 
 async def test_a_run_waits_for_the_config_map_of_its_rows(world: World) -> None:

@@ -34,9 +34,9 @@ def test_no_rule_has_a_wildcard_or_reaches_secrets() -> None:
     ("resource", "verbs"),
     [
         ("nodes", {"list"}),
-        ("persistentvolumeclaims", {"get", "create"}),
-        ("configmaps", {"get", "create", "delete"}),
-        ("services", {"get", "create", "patch"}),
+        ("persistentvolumeclaims", {"get", "list", "watch", "create"}),
+        ("configmaps", {"get", "list", "watch", "create", "delete"}),
+        ("services", {"get", "list", "watch", "create", "patch"}),
         ("events", {"list", "create", "patch"}),
     ],
 )

@@ -11,7 +11,7 @@ from aiohttp.test_utils import TestServer
 
 from qwensft.api.v1alpha1 import Progress
 from qwensft_operator.plan.types import Scrape
-from qwensft_operator.runtime.scrape import PodAddresses, Scraper, parse
+from qwensft_operator.runtime.scrape import Scraper, parse
 from qwensft_operator.runtime.silence import Silences
 from qwensft_trainer.base import metrics_server
 from qwensft_trainer.training import figures, progress
@@ -142,15 +142,6 @@ async def test_a_pod_that_is_gone_is_no_scrape(unused_tcp_port: int) -> None:
     assert await scraper.scrape("127.0.0.1") is None
     assert await scraper.scrape("::1") is None
     await scraper.close()
-
-
-def test_an_address_is_forgotten_only_with_its_own_pod() -> None:
-    addresses = PodAddresses()
-    addresses.set("job", "new pod", "10.0.0.2")
-    addresses.drop("job", "old pod")
-    assert addresses.get("job") == "10.0.0.2"
-    addresses.drop("job", "new pod")
-    assert addresses.get("job") is None
 
 
 def test_every_figure_that_the_trainer_serves_and_the_status_shows_is_read(tmp_path: Path) -> None:
