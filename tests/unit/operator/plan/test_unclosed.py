@@ -157,7 +157,7 @@ def test_a_job_without_a_controller_is_told() -> None:
 def test_pods_that_a_node_rejects_are_a_failure_and_no_stuck_job() -> None:
     rejected = (pod(0, phase="Failed", rejected="OutOfcpu"), pod(1, phase="Failed", rejected="OutOfcpu"))
     seen = look(scene(TRAIN, FAILING, pods=rejected), later(hours=1))
-    assert seen.headline == ("Training", "TrainingFailed")
+    assert seen.headline == ("Training", "PodRejected")
 
 
 def test_a_pod_that_is_told_to_stop_has_its_grace_period_with_its_sidecar() -> None:
