@@ -47,7 +47,8 @@ def _status(run: Run, step: Step, now: datetime) -> Status:
         observed_generation=run.job.metadata.generation,
         phase=step.phase,
         estimate=estimate.estimate_of(run),
-        configuration=run.observed.configuration or step.status.configuration,
+        # Not before there is an attempt, whose start is told anyway: a write for the digest alone is one too many.
+        configuration=(run.current_child and run.observed.configuration) or step.status.configuration,
         progress=figures if trains else progress.paused(figures),
         start_time=step.status.start_time or now,
         completion_time=step.status.completion_time or (now if ended else None),
