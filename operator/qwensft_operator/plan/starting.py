@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from qwensft.api.v1alpha1 import Reason, editable_digest
-from qwensft_operator.plan.causes import Cause, has_failed
+from qwensft_operator.plan.causes import Cause, Pods, has_failed
 from qwensft_operator.plan.references import absent_hint
 from qwensft_operator.plan.run import UNTROUBLED, Run
 from qwensft_operator.plan.startup import diagnose, readiness
@@ -36,7 +36,7 @@ def stage_starting(run: Run, now: datetime) -> Step | None:
     stage, child = run.current_stage, run.current_child
     if stage is None or child is None or run.is_up(child):
         return None
-    cause = _hindrance(run, child, now)
+    cause = _hindrance(run, child, run.observed.pods, now)
     shown = cause or Cause(Reason.PODS_STARTING, readiness(child.name, child.ready, run.pods_of(stage)))
     return Step(
         stage_phase(run, stage),
@@ -50,19 +50,27 @@ def stage_starting(run: Run, now: datetime) -> Step | None:
 
 
 def _can_still_change(run: Run, child: ChildJob, now: datetime) -> bool:
-    """Whether no pod runs yet, or one cannot start, so that those that run only wait for it."""
+    """Whether no pod runs yet, or one cannot start, so that those that run only wait for it.
+
+    What is wrong with a pod that runs, such as a node that does not answer for a moment, is no reason: it trains.
+    """
     pods = run.observed.pods
     if run.is_up(child) or any(has_failed(pod) for pod in pods):
         return False
-    return all(pod.phase == "Pending" for pod in pods) or _hindrance(run, child, now) is not None
+    waiting = tuple(pod for pod in pods if pod.phase == "Pending")
+    return len(waiting) == len(pods) or _hindrance(run, child, waiting, now) is not None
 
 
-def _hindrance(run: Run, child: ChildJob, now: datetime) -> Cause | None:
-    """Return what keeps pods of the attempt from starting, with the fields to change; None while they merely start."""
+def _hindrance(run: Run, child: ChildJob, pods: Pods, now: datetime) -> Cause | None:
+    """Return what keeps these pods of the attempt from starting, or missing ones from being made; None if nothing does.
+
+    The message names the fields to change.
+    """
+    others = len(run.observed.pods) - len(pods)
     cause = diagnose(
         child,
-        run.observed.pods,
-        wanted=run.pods_of(child.stage),
+        pods,
+        wanted=run.pods_of(child.stage) - others,
         now=now,
         creation_failures=run.observed.creation_failures,
         storage=storage_trouble(run, now),

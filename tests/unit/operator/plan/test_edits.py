@@ -8,7 +8,7 @@ import pytest
 from qwensft.api.v1alpha1 import Stage, editable_digest
 from qwensft_operator.plan.types import Observed, PodView
 
-from .builders import FAILING, MERGE, PREPARE, TRAIN, Seen, failed, job, look, pod, scene
+from .builders import FAILING, MERGE, PREPARE, TRAIN, Seen, failed, job, later, look, pod, scene
 
 PENDING = {"phase": "Pending", "node": ""}
 UNSCHEDULABLE: dict[str, Any] = {**PENDING, "unschedulable": "0/3 nodes match the selector"}
@@ -50,6 +50,28 @@ def test_pods_that_run_are_left_alone() -> None:
     assert edit(scene(child_fields={"made_from": "older"})).headline == ("Training", "Running")
     starting = waiting(pods=(pod(0), pod(1, phase="Pending", waiting_reason="ContainerCreating")))
     assert edit(starting).headline[1] == "PodsStarting"
+
+
+@pytest.mark.parametrize(
+    "pods",
+    [
+        (pod(0), pod(1, unreachable=True)),
+        (pod(0), pod(1, deleted_at=later(minutes=-5))),
+        (pod(0), pod(1, phase="Pending", waiting_reason="ContainerCreating"), pod(2, unreachable=True)),
+        (pod(0, waiting_reason="CrashLoopBackOff"), pod(1)),
+    ],
+    ids=["its node blinks", "it does not stop", "beside one that starts", "a container of it waits"],
+)
+def test_what_ails_a_pod_that_runs_lets_no_edit_stop_the_training(pods: tuple[PodView, ...]) -> None:
+    seen = edit(waiting(pods=pods, distribution={"nodes": len(pods)}))
+    assert seen.headline[1] != "SpecChanged"
+    assert seen.stage(TRAIN).attempt == 1
+
+
+def test_a_pod_that_cannot_be_made_lets_an_edit_reach_those_that_run_and_wait_for_it() -> None:
+    refused = {"creation_failures": ("exceeded quota",)}
+    assert edit(waiting(pods=(pod(0),), observed=refused)).headline[1] == "SpecChanged"
+    assert edit(waiting(pods=(pod(0), pod(1)), observed=refused)).headline[1] == "PodsStarting"
 
 
 def test_pods_that_run_and_wait_for_one_that_cannot_start_are_made_anew() -> None:
