@@ -63,14 +63,34 @@ def test_the_wait_is_the_same_whoever_asks() -> None:
         gang(PLACED, WAITS, child_fields={"suspended": True}),
         gang(PLACED, WAITS, child_fields={"deleting": True}),
         gang(PLACED, WAITS, failed(1, reason="DiskFull")),
+        gang(PLACED),
+        gang(replace(PLACED, deleted_at=NOW), WAITS),
+        gang(replace(PLACED, deleted_at=NOW)),
+        gang(PLACED, replace(PLACED, index=1), observed={"creation_failures": ("exceeded quota",)}),
         scene(TRAIN),
         scene(PREPARE, pods=(WAITS,), child_fields={"ready": 0}),
     ],
-    ids=["not yet", "none", "all", "never", "later", "queued", "going", "failing", "up", "no gang"],
+    ids=[
+        "not yet",
+        "none",
+        "all",
+        "never",
+        "later",
+        "queued",
+        "going",
+        "failing",
+        "being made",
+        "stops",
+        "stops, the other is gone",
+        "all, after a refusal",
+        "up",
+        "no gang",
+    ],
 )
 def test_other_gangs_are_left_alone(observed: Observed) -> None:
     assert look(observed).headline[1] != "HalfScheduled"
 
 
 def test_pods_that_a_quota_refuses_make_a_gang_half_scheduled_too() -> None:
-    assert look(gang(PLACED)).headline[1] == "HalfScheduled"
+    refused = gang(PLACED, observed={"creation_failures": ("exceeded quota: gpus",)})
+    assert look(refused).headline[1] == "HalfScheduled"
