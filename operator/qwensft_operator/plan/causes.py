@@ -33,6 +33,7 @@ RESOURCES = {  # the field that holds the amounts of a stage's pods
 }
 # What kubelets say of a pod that exceeds its own limits. Of one that is merely on a full node they say other words.
 _OWN_STORAGE = re.compile(r"local ephemeral storage limit|ephemeral local storage usage|EmptyDir volume")
+NEVER_RAN = "was deleted before its container ran, so no restart counts"
 _NODE_GONE = "DeletionByPodGC"  # Kubernetes removes the pods of a node whose object was deleted
 
 
@@ -74,10 +75,12 @@ def classify(child: ChildJob, pods: Pods, remembered: Cause | None = None) -> Ca
 
 def told_to_stop(child: ChildJob, pods: Pods) -> Cause | None:
     """Return that a pod of a running Job was deleted and stops: what it says in the end vanishes with it."""
-    going = (p for p in pods if p.deleted_at is not None and p.phase == "Running" and not has_failed(p))
+    going = (p for p in pods if p.deleted_at is not None and p.phase in ("Pending", "Running") and not has_failed(p))
     pod = next(going, None)
     if pod is None or pod.disrupted:
         return None if pod is None else _disrupted(child, pod)
+    if pod.phase == "Pending":
+        return _never_ran(child, pod)
     if pod.without_grace:
         message = f"{pod_title(child, pod)} was deleted by force, so that it could save nothing"
         return Cause(Reason.KILLED_BEFORE_SAVED, message)
@@ -148,11 +151,23 @@ def _evicted(child: ChildJob, pod: PodView) -> Cause:
 
 
 def _unreported(child: ChildJob, ended: Pods) -> Cause | None:
-    pod = next((p for p in ended if p.report is None and has_failed(p)), None)
+    pod = next((p for p in ended if p.report is None and has_failed(p) and not _is_unrun(p)), None)
     return None if pod is None else Cause(_GENERIC[child.stage], _account(child, pod))
 
 
+def _never_ran(child: ChildJob, pod: PodView) -> Cause:
+    return Cause(Reason.INTERRUPTED, f"{pod_title(child, pod)} {NEVER_RAN}", counted=False)
+
+
+def _is_unrun(pod: PodView) -> bool:
+    """Whether the pod was deleted and no container of it has ended: by a person, or with a gang that had failed."""
+    return pod.phase == "Failed" and pod.exit_code is None and pod.deleted_at is not None and not pod.disrupted
+
+
 def _consequence(child: ChildJob, ended: Pods) -> Cause | None:
+    unrun = next((p for p in ended if _is_unrun(p)), None)
+    if unrun is not None:
+        return _never_ran(child, unrun)
     pod = next((p for p in ended if has_failed(p)), None)
     if pod is None:
         return None

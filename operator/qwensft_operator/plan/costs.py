@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from qwensft.api.v1alpha1 import Exhaustion, Reason, Stage
-from qwensft_operator.plan.causes import RESOURCES, Cause
+from qwensft_operator.plan.causes import NEVER_RAN, RESOURCES, Cause
 from qwensft_operator.plan.run import Run
 from qwensft_operator.plan.types import ChildJob
 
@@ -23,7 +23,8 @@ def remembered(run: Run, child: ChildJob) -> Cause | None:
     if record.failed_attempt != child.attempt or record.reason not in set(Reason):
         return None
     reason = Reason(record.reason)
-    return Cause(reason, record.message or "", counted=reason not in _UNCOUNTED)
+    message = record.message or ""
+    return Cause(reason, message, counted=reason not in _UNCOUNTED and not message.endswith(NEVER_RAN))
 
 
 def weighed(run: Run, stage: Stage, cause: Cause, child: ChildJob | None) -> Cause:

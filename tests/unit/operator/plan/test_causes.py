@@ -1,6 +1,7 @@
 """Why an attempt ended: the cause that is named, whether it is permanent and whether it counts."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -8,7 +9,7 @@ from qwensft.api.v1alpha1 import Reason, Stage
 from qwensft_operator.plan.causes import Cause, classify
 from qwensft_operator.plan.types import PodView, Report
 
-from .builders import FAILED, MERGE, PREPARE, TRAIN, child, failed, interrupted, later, pod
+from .builders import FAILED, MERGE, PREPARE, TRAIN, child, failed, interrupted, later, look, pod, scene
 
 EVICTED = "Pod team/support-train-1-0 has condition DisruptionTarget matching FailJob rule at index 1"
 EXIT_78 = "Container trainer for pod team/x failed with exit code 78 matching FailJob rule at index 0"
@@ -207,3 +208,28 @@ def test_the_order_of_the_pods_does_not_matter() -> None:
     pods = (failed(0, reason="DiskFull", at=2), failed(1, reason="OutOfMemory", at=1), interrupted(2))
     assert cause(*pods) == cause(*reversed(pods))
     assert cause(*pods) == cause(*(replace(p) for p in pods))
+
+
+def test_a_pod_that_was_deleted_before_its_container_ran_costs_nothing() -> None:
+    unrun = pod(1, phase="Failed", deleted_at=later())
+    told = cause(unrun)
+    assert (told.reason, told.counted) == ("Interrupted", False)
+    assert told.message == "pod pod-1 (node rank 1) was deleted before its container ran, so no restart counts"
+
+
+def test_a_pod_that_was_deleted_with_its_gang_before_it_ran_is_not_blamed_for_the_gang() -> None:
+    unrun = pod(0, phase="Failed", deleted_at=later())
+    told = cause(unrun, failed(1, 139, exit_message="Segmentation fault"))
+    assert (told.reason, told.counted) == ("TrainingFailed", True)
+    assert "Segmentation fault" in told.message
+
+
+@pytest.mark.parametrize("fields", [{"node": "", "without_grace": True}, {"node": "node-0"}])
+def test_a_pending_pod_that_is_deleted_costs_nothing_also_when_it_is_gone(fields: dict[str, Any]) -> None:
+    going = pod(0, phase="Pending", deleted_at=later(), **fields)
+    seen = look(scene(TRAIN, pods=(going, pod(1)), child_fields={"ready": 1}))
+    assert seen.headline == ("Training", "Interrupted")
+    assert "pod pod-0 (node rank 0) was deleted before its container ran" in seen.message
+    gone = child(TRAIN, FAILED, reason="BackoffLimitExceeded", finished_at=later())
+    after = look(seen.then(children=(gone,), pods=()))
+    assert (after.stage(TRAIN).attempt, after.stage(TRAIN).restarts) == (2, None)

@@ -127,9 +127,10 @@ def test_pods_that_kubernetes_deletes_with_a_failing_job_are_no_cause() -> None:
     assert seen.headline == ("Training", "DiskFull")
 
 
-def test_a_pod_that_is_deleted_before_it_runs_interrupts_nothing() -> None:
+def test_a_pod_that_is_deleted_before_it_runs_interrupts_nothing_that_could_count() -> None:
     waiting = pod(phase="Pending", deleted_at=later(minutes=1), unschedulable="0/3 nodes")
-    assert look(scene(PREPARE, child_fields={"ready": 0}, pods=(waiting,))).headline[1] == "Unschedulable"
+    seen = look(scene(PREPARE, child_fields={"ready": 0}, pods=(waiting,)))
+    assert (seen.headline[1], seen.stage(PREPARE).restarts) == ("Interrupted", None)
 
 
 def test_rejections_are_slowed_down_and_never_the_end() -> None:
