@@ -52,6 +52,20 @@ def has_failed(pod: PodView) -> bool:
     return bool(pod.exit_code) or pod.phase == "Failed"
 
 
+def wanted_now(child: ChildJob, pods: Pods) -> Pods:
+    """Return the pods but those that a hold of the Job has stopped, and that still stop after its release.
+
+    The attempt goes on without them (ADR 0100), so their end is no word about it.
+    """
+    return tuple(pod for pod in pods if not _is_of_before(child, pod))
+
+
+def _is_of_before(child: ChildJob, pod: PodView) -> bool:
+    since = pod.scheduled_at or pod.created_at
+    begun = child.started_at  # a release counts anew
+    return pod.deleted_at is not None and since is not None and begun is not None and since < begun
+
+
 def pod_title(child: ChildJob | None, pod: PodView) -> str:
     """Return how messages name a pod, in a gang with its node rank."""
     if child is None or child.stage is not Stage.TRAIN:
@@ -67,6 +81,7 @@ def classify(child: ChildJob, pods: Pods, remembered: Cause | None = None) -> Ca
         pods: what is left of its pods: one that was deleted vanishes as soon as Kubernetes has counted it.
         remembered: what was seen of this attempt's end before.
     """
+    pods = wanted_now(child, pods)
     ended = tuple(sorted((p for p in pods if has_failed(p) or (p.disrupted and p.phase != "Succeeded")), key=_ended_at))
     found = next((cause for rule in _RULES if (cause := rule(child, ended)) is not None), None) or remembered
     cause = found or _consequence(child, ended)  # nothing else is left to name
@@ -75,8 +90,8 @@ def classify(child: ChildJob, pods: Pods, remembered: Cause | None = None) -> Ca
 
 def told_to_stop(child: ChildJob, pods: Pods) -> Cause | None:
     """Return that a pod of a running Job was deleted and stops: what it says in the end vanishes with it."""
-    going = (p for p in pods if p.deleted_at is not None and p.phase in ("Pending", "Running") and not has_failed(p))
-    pod = next(going, None)
+    going = (p for p in wanted_now(child, pods) if p.deleted_at is not None and p.phase in ("Pending", "Running"))
+    pod = next((p for p in going if not has_failed(p)), None)
     if pod is None or pod.disrupted:
         return None if pod is None else _disrupted(child, pod)
     if pod.phase == "Pending":

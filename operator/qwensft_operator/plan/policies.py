@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from qwensft.api.v1alpha1 import METRICS_PORT, ConditionType, Reason, Stage
 from qwensft_operator.plan import merge_progress, progress
-from qwensft_operator.plan.causes import Cause, classify, has_failed, told_to_stop
+from qwensft_operator.plan.causes import Cause, classify, has_failed, told_to_stop, wanted_now
 from qwensft_operator.plan.config_maps import config_map_unusable
 from qwensft_operator.plan.costs import remembered
 from qwensft_operator.plan.ending import finished, over_deadline, succeeded
@@ -128,7 +128,7 @@ def stage_failing(run: Run, now: datetime) -> Step | None:
         return None
     pods = run.observed.pods
     stopped = told_to_stop(child, pods) if child.state is JobState.RUNNING else None
-    if child.state is not JobState.FAILING and stopped is None and not any(has_failed(p) for p in pods):
+    if child.state is not JobState.FAILING and stopped is None and not any(map(has_failed, wanted_now(child, pods))):
         return None
     cause = classify(child, pods, stopped or remembered(run, child))
     # A pod that was deleted is gone when Kubernetes declares the Job failed.

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from qwensft.api.v1alpha1 import Phase, Reason
+from qwensft.api.v1alpha1 import Phase, Reason, Stage, Status
 from qwensft_operator.plan.lost_nodes import lost_node
 from qwensft_operator.plan.run import Run
 from qwensft_operator.plan.step import LOOK_AGAIN, Step, adopted, repairs
-from qwensft_operator.plan.types import JobState
+from qwensft_operator.plan.types import ChildJob, JobState
 
 
 def queued(run: Run, now: datetime) -> Step | None:
@@ -34,8 +34,16 @@ def queued(run: Run, now: datetime) -> Step | None:
         Phase.SUSPENDED,
         lost.reason if lost else Reason.QUEUED,
         f"{lost.message}; {message}" if lost else message,
-        adopted(run, stage, child),
+        _unblamed(run, stage, child),
         repairs(run, stage, child),
         warning=lost is not None,
         requeue_after=LOOK_AGAIN if pods else None,
     )
+
+
+def _unblamed(run: Run, stage: Stage, child: ChildJob) -> Status:
+    """Return the status without what the stopping pods were taken for before the hold was known."""
+    held = Run(run.observed, status=adopted(run, stage, child))
+    if held.record(stage).failed_attempt != child.attempt:
+        return held.status
+    return held.recorded(stage, reason=None, message=None, failed_attempt=None)

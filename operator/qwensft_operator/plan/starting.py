@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from qwensft.api.v1alpha1 import Reason, editable_digest
-from qwensft_operator.plan.causes import Cause, Pods, has_failed
+from qwensft_operator.plan.causes import Cause, Pods, has_failed, wanted_now
 from qwensft_operator.plan.references import absent_hint
 from qwensft_operator.plan.run import UNTROUBLED, Run
 from qwensft_operator.plan.startup import diagnose, readiness
@@ -55,7 +55,7 @@ def _can_still_change(run: Run, child: ChildJob, now: datetime) -> bool:
     What is wrong with a pod that runs, such as a node that does not answer for a moment, is no reason: it trains.
     """
     pods = run.observed.pods
-    if run.is_up(child) or any(has_failed(pod) for pod in pods):
+    if run.is_up(child) or any(map(has_failed, wanted_now(child, pods))):
         return False
     waiting = tuple(pod for pod in pods if pod.phase == "Pending")
     return len(waiting) == len(pods) or _hindrance(run, child, waiting, now) is not None

@@ -93,6 +93,7 @@ class PodView:
     finished_at: datetime | None = None
     report: Report | None = None
     rejected: str = ""  # why a node refused the pod or ended it, in the kubelet's words
+    created_at: datetime | None = None
     scheduled_at: datetime | None = None  # since when it has its node
     unschedulable: str = ""  # the scheduler's message
     waiting_reason: str = ""  # ImagePullBackOff, CreateContainerConfigError, …

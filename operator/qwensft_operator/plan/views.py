@@ -107,6 +107,7 @@ def pod_view(manifest: dict[str, Any], events: Iterable[dict[str, Any]] = ()) ->
         finished_at=parse_time(terminated.get("finishedAt")),
         report=report,
         rejected=clean(": ".join(filter(None, (status.get("reason"), status.get("message"))))),
+        created_at=parse_time(meta.get("creationTimestamp")),
         scheduled_at=parse_time(scheduled.get("lastTransitionTime")) if scheduled.get("status") == "True" else None,
         unschedulable=clean(scheduled.get("message", "")) if scheduled.get("reason") == "Unschedulable" else "",
         waiting_reason=waiting.get("reason", ""),

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from qwensft.api.v1alpha1 import Stage
+from qwensft_operator.plan.types import PodView
 
-from .builders import FAILED, FAILING, PREPARE, TRAIN, Seen, child, failed, later, look, pod, scene
+from .builders import FAILED, FAILING, PREPARE, TRAIN, Seen, child, failed, interrupted, later, look, pod, scene
 
 HELD: dict[str, Any] = {"suspended": True, "ready": 0, "active": 0}
 SHORT: dict[str, Any] = {"runPolicy": {"activeDeadlineSeconds": 7200}}  # scenes began an hour ago
@@ -52,6 +53,49 @@ def test_pods_that_are_told_to_stop_by_a_queue_are_no_failure() -> None:
     assert seen.headline == ("Suspended", "Queued")
     assert seen.message.startswith("its pods stop; ")
     assert seen.plan.requeue_after == 15
+
+
+@pytest.mark.parametrize(
+    "stopping",
+    [
+        pod(1, deleted_at=later(minutes=1), scheduled_at=later(minutes=-30)),
+        pod(1, deleted_at=later(), phase="Pending", node="", created_at=later(minutes=-30)),
+        interrupted(1, deleted_at=later(), scheduled_at=later(minutes=-30)),
+    ],
+    ids=["running", "without a node", "ended"],
+)
+def test_pods_that_still_stop_after_a_quick_release_are_no_failure(stopping: PodView) -> None:
+    released: dict[str, Any] = {"ready": 0, "started_at": later(seconds=-5)}
+    seen = look(scene(TRAIN, pods=(stopping,), child_fields=released))
+    assert seen.headline == ("Training", "PodsStarting")
+    assert seen.stage(TRAIN).failed_attempt is None
+    failed_later = look(seen.then(children=(child(TRAIN, FAILED, started_at=later(seconds=-5)),), pods=(stopping,)))
+    assert failed_later.headline[1] == "TrainingFailed", "its cause is not in pods of before"
+
+
+def test_a_pod_that_is_deleted_after_the_release_is_told() -> None:
+    deleted = pod(1, deleted_at=later(minutes=1), scheduled_at=later(seconds=-2))
+    seen = look(scene(TRAIN, pods=(pod(0), deleted), child_fields={"ready": 1, "started_at": later(seconds=-5)}))
+    assert seen.headline[1] == "Interrupted"
+
+
+def test_what_was_taken_for_a_failure_before_the_hold_was_known_is_forgotten() -> None:
+    early = look(scene(TRAIN, pods=(pod(0, deleted_at=later(minutes=1)), pod(1)), child_fields={"ready": 1}))
+    assert early.stage(TRAIN).failed_attempt == 1
+    known = look(early.then(children=(child(TRAIN, **HELD),)))
+    assert known.headline == ("Suspended", "Queued")
+    record = known.stage(TRAIN)
+    assert (record.failed_attempt, record.reason, record.message) == (None, None, None)
+
+
+def test_a_hold_leaves_alone_what_an_earlier_attempt_ended_of() -> None:
+    observed = scene(TRAIN, attempt=2, child_fields=HELD)
+    record = observed.job.status.stages.train
+    assert record is not None
+    stages = observed.job.status.stages.replace(train=record.replace(failed_attempt=1, reason="DiskFull"))
+    status = observed.job.status.replace(stages=stages)
+    seen = look(replace(observed, job=observed.job.replace(status=status)))
+    assert (seen.stage(TRAIN).failed_attempt, seen.stage(TRAIN).reason) == (1, "DiskFull")
 
 
 def test_a_pod_of_a_held_job_on_a_lost_node_is_told() -> None:
