@@ -89,7 +89,7 @@ def hold_up(child: ChildJob, pods: Pods, now: datetime) -> Cause | None:
 def stuck(child: ChildJob, pods: Pods, now: datetime) -> Cause | None:
     """Return what holds a Job of which all pods have ended a while ago."""
     ended = _ended_at(pods) if all_over(pods) else None
-    if ended is None or now - ended < PATIENCE:
+    if ended is None or now - max(ended, child.finished_at or ended) < PATIENCE:
         return None
     tracked = next((pod for pod in pods if _JOB_TRACKING in pod.finalizers), None)
     others = next((pod for pod in pods if pod.finalizers and pod is not tracked), None)
@@ -132,9 +132,15 @@ def _all_done(run: Run, child: ChildJob) -> bool:
 
 
 def _ended_at(pods: Iterable[PodView]) -> datetime | None:
-    """Return when the last of them ended; None if that is not known of all: a pod that a node rejects tells no time."""
-    times = [pod.finished_at or pod.disrupted_at for pod in pods]
+    """Return when the last of them ended; None if nothing is known of the time of one."""
+    times = [_end_of(pod) for pod in pods]
     return None if not times or None in times else max(time for time in times if time is not None)
+
+
+def _end_of(pod: PodView) -> datetime | None:
+    """Return when a pod ended, or, of one that tells no time, as after a rejection, the last moment known of it."""
+    known = (moment for moment in (pod.created_at, pod.scheduled_at, pod.deleted_at) if moment is not None)
+    return pod.finished_at or pod.disrupted_at or max(known, default=None)
 
 
 def _words(child: ChildJob, pod: PodView) -> str:

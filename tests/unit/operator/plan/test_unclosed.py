@@ -154,6 +154,21 @@ def test_a_job_without_a_controller_is_told() -> None:
     assert "kube-controller-manager" in seen.message
 
 
+@pytest.mark.parametrize("known", ["created_at", "scheduled_at", "deleted_at"])
+def test_a_stuck_job_is_told_also_when_a_pod_tells_no_time_of_its_end(known: str) -> None:
+    rejected = pod(0, phase="Failed", rejected="OutOfcpu", finalizers=(TRACKING,), **{known: NOW})
+    failing = scene(TRAIN, FAILING, pods=(rejected, failed(1)))
+    assert look(failing, later(seconds=29)).headline[1] == "PodRejected"
+    assert look(failing, later(seconds=30)).headline[1] == "JobStuck"
+
+
+def test_a_job_that_has_just_begun_to_fail_is_not_stuck_however_old_its_pods_are() -> None:
+    rejected = pod(0, phase="Failed", rejected="Evicted: ", finalizers=(TRACKING,), scheduled_at=later(hours=-1))
+    failing = scene(TRAIN, FAILING, pods=(rejected, failed(1, at=-60)), child_fields={"finished_at": NOW})
+    assert look(failing, later(seconds=29)).headline[1] != "JobStuck"
+    assert look(failing, later(seconds=30)).headline[1] == "JobStuck"
+
+
 def test_pods_that_a_node_rejects_are_a_failure_and_no_stuck_job() -> None:
     rejected = (pod(0, phase="Failed", rejected="OutOfcpu"), pod(1, phase="Failed", rejected="OutOfcpu"))
     seen = look(scene(TRAIN, FAILING, pods=rejected), later(hours=1))
