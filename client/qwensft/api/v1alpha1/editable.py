@@ -25,6 +25,8 @@ def editable_digest(spec: SpecFields, stage: Stage) -> str:
     made_from = {"worker": _picked(spec.worker.document(), _OF_THE_WORKER)}
     if stage is Stage.PREPARE:
         made_from["prepare"] = _without(spec.prepare.document())
+        # Whether a merge follows: a preparation refuses what trains but cannot be merged.
+        made_from["merge"] = _picked(spec.merge.document(), frozenset({"enabled"}))
     if stage is Stage.MERGE:
         made_from["merge"] = _without(spec.merge.document())
     return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]

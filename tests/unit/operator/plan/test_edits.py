@@ -46,6 +46,11 @@ def test_resources_that_a_quota_refused_are_corrected_too() -> None:
     assert edit(refused, prepare={"resources": {"limits": {"cpu": "2"}}}).headline[1] == "SpecChanged"
 
 
+def test_a_preparation_that_waits_learns_whether_a_merge_follows() -> None:
+    seen = edit(waiting(PREPARE), merge={"enabled": False})
+    assert (seen.headline[1], seen.stage(PREPARE).attempt) == ("SpecChanged", 2)
+
+
 def test_pods_that_run_are_left_alone() -> None:
     assert edit(scene(child_fields={"made_from": "older"})).headline == ("Training", "Running")
     starting = waiting(pods=(pod(0), pod(1, phase="Pending", waiting_reason="ContainerCreating")))
@@ -115,6 +120,7 @@ def test_a_merge_that_waits_is_made_anew_by_what_spec_merge_says_then() -> None:
         (PREPARE, {"merge": {"shardSizeGB": 7}}),
         (TRAIN, {"prepare": {"tolerations": []}}),
         (TRAIN, {"runPolicy": {"maxRestarts": 9}}),
+        (TRAIN, {"merge": {"enabled": False}}),
         (MERGE, {"merge": {"retries": 5}}),
     ],
 )
