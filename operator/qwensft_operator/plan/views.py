@@ -17,6 +17,7 @@ from qwensft.api.v1alpha1 import (
     LABEL_JOB_UID,
     LABEL_STAGE,
     Stage,
+    comparable_digest,
     parse_quantity,
 )
 from qwensft_operator.plan.text import clean, one_line
@@ -78,12 +79,17 @@ def child_job(manifest: dict[str, Any], owner_uid: str) -> ChildJob | None:
         held_by=tuple(sorted(set(meta.get("finalizers") or ()) - _OF_KUBERNETES))
         if "deletionTimestamp" in meta
         else (),
-        made_from=(meta.get("annotations") or {}).get(ANNOTATION_MADE_FROM, ""),
+        made_from=made_from(manifest),
         suspended=bool((manifest.get("spec") or {}).get("suspend")),
         started_at=parse_time(status.get("startTime")),
         reason=condition.get("reason", ""),
         message=clean(condition.get("message", "")),
     )
+
+
+def made_from(manifest: dict[str, Any]) -> str:
+    """Return the digest of the editable fields that an object was made from, "" if that is not known."""
+    return comparable_digest((manifest["metadata"].get("annotations") or {}).get(ANNOTATION_MADE_FROM, ""))
 
 
 def pod_view(manifest: dict[str, Any], events: Iterable[dict[str, Any]] = ()) -> PodView:

@@ -30,7 +30,7 @@ from .constants import (
 )
 from .datasets import Columns, ConfigMapKey, Dataset, DatasetSource, HubDataset, Tags, UrlSource
 from .distribution import DeepSpeed, Distribution
-from .editable import editable_digest
+from .editable import comparable_digest, editable_digest
 from .evaluation import Evaluation
 from .families import infer_template
 from .job import InvalidJobError, ObjectMeta, QwenSFTJob, Spec, parse_job
@@ -136,6 +136,7 @@ __all__ = [
     "VolumeFile",
     "VolumePath",
     "Worker",
+    "comparable_digest",
     "editable_digest",
     "infer_template",
     "parse_job",

@@ -13,14 +13,16 @@ from .immutability_rules import MUTABLE
 from .spec import SpecFields
 from .stage import Stage
 
+_VERSION: Final = "v1"  # of what goes into a digest: a release that changes that raises it
 _OF_THE_WORKER: Final = frozenset(path.removeprefix("worker.") for path in MUTABLE if path.startswith("worker."))
 _OF_NO_POD: Final = frozenset({"enabled", "retries"})
 
 
 def editable_digest(spec: SpecFields, stage: Stage) -> str:
-    """Return a digest (16 hex digits) of the editable fields that a stage's Job is made from, as its user wrote them.
+    """Return a digest of the editable fields that a stage's Job is made from, as its user wrote them.
 
-    What is not written is no part of it: a default that changes, or a field that is new, changes no digest.
+    It is a version and 16 hex digits, as in v1:0123456789abcdef. What is not written is no part of it: a default that
+    changes, or a field that is new, changes no digest.
     """
     made_from = {"worker": _picked(spec.worker.document(), _OF_THE_WORKER)}
     if stage is Stage.PREPARE:
@@ -29,7 +31,12 @@ def editable_digest(spec: SpecFields, stage: Stage) -> str:
         made_from["merge"] = _picked(spec.merge.document(), frozenset({"enabled"}))
     if stage is Stage.MERGE:
         made_from["merge"] = _without(spec.merge.document())
-    return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
+    return f"{_VERSION}:{hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]}"
+
+
+def comparable_digest(stored: str) -> str:
+    """Return a digest that was written on an object; "" for one of another version, which can tell of no edit."""
+    return stored if stored.startswith(f"{_VERSION}:") else ""
 
 
 def _picked(block: dict[str, Any], names: frozenset[str]) -> dict[str, Any]:

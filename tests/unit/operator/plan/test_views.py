@@ -69,6 +69,13 @@ def test_a_job_tells_what_it_was_made_from() -> None:
     assert read(job_manifest()).made_from == ""
 
 
+@pytest.mark.parametrize("digest", ["0123456789abcdef", "v0:0123456789abcdef", "v11:0123456789abcdef", ""])
+def test_what_another_version_says_a_job_was_made_from_can_tell_of_no_edit(digest: str) -> None:
+    manifest = job_manifest()
+    manifest["metadata"]["annotations"] = {"qwensft.io/made-from": digest}
+    assert read(manifest).made_from == ""
+
+
 @pytest.mark.parametrize(
     ("conditions", "state"),
     [
