@@ -140,6 +140,7 @@ class Cluster:
     strays: list[SimulatedPod] = field(default_factory=list)  # pods that have not ended, and whose Job is gone
     foreign_maps: set[str] = field(default_factory=set)  # ConfigMaps that an earlier run has left
     config_maps: dict[str, Any] = field(default_factory=dict)  # name -> the spec.merge that it was made from
+    made_from: dict[str, str] = field(default_factory=dict)  # name of a ConfigMap -> digest of the editable fields
     service: bool = False
     claim: bool = False
     claim_lost: bool = False  # its volume is gone for a while
@@ -190,12 +191,15 @@ class Cluster:
             for name in needs.claims
             if self.claim
         )
+        stage = run.current_stage
+        own = "" if stage is None else run.child_name(stage, run.record(stage).attempt or 1)
         return Observed(
             job=job,
             children=children,
             pods=self.jobs[needs.pods.name].pods if needs.pods else (),
             service_exists=self.service,
             config_maps=frozenset(self.config_maps),
+            config_map_from=self.made_from.get(own, "") if own in self.config_maps else "",
             claim_exists=self.claim,
             claims=claims if needs.claims else None,
             named_config_maps=self._named_config_maps(needs.config_maps),
@@ -292,7 +296,9 @@ class Cluster:
                 name = f"{NAME}-{stage}-{attempt}"
                 if name in self.foreign_maps:
                     raise _RefusedError(Reason.NAME_CONFLICT)
-                self.config_maps.setdefault(name, merge)
+                if name not in self.config_maps:
+                    self.config_maps[name] = merge
+                    self.made_from[name] = editable_digest(observed.job.spec, stage)
             case CreateJob(stage, attempt):
                 self._create(stage, attempt, editable_digest(observed.job.spec, stage))
             case DeleteJob(name, uid):  # in the foreground: it goes with its pods
@@ -320,6 +326,9 @@ class Cluster:
         if self.refused:
             raise _RefusedError(Reason.QUOTA_EXCEEDED)
         assert name in self.config_maps, "pods would wait for their ConfigMap"
+        assert stage is not Stage.PREPARE or self.made_from[name] == made_from, (
+            "pods would read what an older spec said"
+        )
         assert self.claim, "pods would wait for their claim"
         if stage is Stage.TRAIN:
             assert self.service, "pods would not find each other"
@@ -339,8 +348,8 @@ class Cluster:
         before = self.newest.get(stage, 0)
         # Nobody can know of a Job that was created just before a crash and deleted by hand before the next pass.
         unknown = attempt == before and name not in self.recorded
-        # A number whose ConfigMap tells an older spec.merge is not used.
-        given_up = stage is Stage.MERGE and attempt > before
+        # A number whose ConfigMap tells what an older spec said is not used.
+        given_up = stage is not Stage.TRAIN and attempt > before
         assert attempt == before + 1 or unknown or given_up, f"{stage} attempt {attempt} after {before}"
         self.newest[stage] = attempt
 

@@ -20,6 +20,7 @@ from qwensft_operator.plan.views import (
     claim_view,
     config_map_keys,
     creation_failures,
+    made_from,
     pod_view,
 )
 
@@ -38,6 +39,7 @@ __all__ = [
     "is_active",
     "is_over",
     "job_needs_events",
+    "made_from",
     "needs_events",
     "needs_of",
     "operator_error",

@@ -25,7 +25,7 @@ from qwensft_operator.plan.past import forgotten
 from qwensft_operator.plan.queueing import queued
 from qwensft_operator.plan.retry import backing_off, retry_requested, stage_failed, stage_lost
 from qwensft_operator.plan.run import Run
-from qwensft_operator.plan.starting import edited, stage_starting
+from qwensft_operator.plan.starting import edited, outdated, stage_starting
 from qwensft_operator.plan.startup import readiness
 from qwensft_operator.plan.step import (
     LOOK_AGAIN,
@@ -193,6 +193,7 @@ POLICIES: tuple[Policy, ...] = (
     previous_attempt_stopping,  # before the waits: what must stop is stopped at once
     merge_unrecorded,
     backing_off,
+    outdated,
     config_map_unusable,  # the last hurdle: what was read is as new as the Job
     stage_unstarted,
     half_scheduled,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from qwensft.api.v1alpha1 import Reason, editable_digest
+from qwensft.api.v1alpha1 import Reason, Stage, editable_digest
 from qwensft_operator.plan.causes import Cause, Pods, has_failed, wanted_now
 from qwensft_operator.plan.references import absent_hint
 from qwensft_operator.plan.run import UNTROUBLED, Run
@@ -27,6 +27,22 @@ def edited(run: Run, now: datetime) -> Step | None:
     if child.made_from in ("", editable_digest(run.job.spec, stage)) or not _can_still_change(run, child, now):
         return None
     message = f"the spec was edited before the pods of Job {child.name} had started: making the Job anew"
+    status = run.reserved(stage, **UNTROUBLED)
+    return Step(stage_phase(run, stage), Reason.SPEC_CHANGED, message, status, requeue_after=0)
+
+
+def outdated(run: Run, _: datetime) -> Step | None:
+    """Give a number up, uncounted, whose ConfigMap says what an older spec said, as when a quota refused its Job.
+
+    That of a training says nothing that may be edited, and for a merge `Run.merge_noted` sees to it.
+    """
+    stage = run.current_stage
+    if stage is not Stage.PREPARE or run.current_child is not None:
+        return None
+    if run.observed.config_map_from in ("", editable_digest(run.job.spec, stage)):
+        return None
+    name = run.child_name(stage, run.record(stage).attempt or 1)
+    message = f"the spec was edited before Job {name} could be made: making the attempt anew"
     status = run.reserved(stage, **UNTROUBLED)
     return Step(stage_phase(run, stage), Reason.SPEC_CHANGED, message, status, requeue_after=0)
 

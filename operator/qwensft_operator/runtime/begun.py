@@ -12,7 +12,7 @@ import json
 
 import yaml
 
-from qwensft.api.v1alpha1 import KIND, QwenSFTJob, Stage
+from qwensft.api.v1alpha1 import ANNOTATION_MADE_FROM, KIND, QwenSFTJob, Stage, editable_digest
 from qwensft_operator import render
 from qwensft_operator.plan.views import is_owned
 from qwensft_operator.runtime.kube import CONFIG_MAPS, JOBS, Kube, Manifest, NotFoundError, Resource
@@ -49,7 +49,10 @@ async def begun_config_map(kube: Kube, job: QwenSFTJob, stage: Stage, attempt: i
             f"restore it, install the operator by which the run has begun, or create a new {KIND}"
         )
         raise BegunLostError(message)
-    manifest["metadata"]["annotations"] = {ANNOTATION_CONFIGURATION: configuration}
+    manifest["metadata"]["annotations"] = {
+        ANNOTATION_CONFIGURATION: configuration,
+        ANNOTATION_MADE_FROM: editable_digest(job.spec, stage),
+    }
     return manifest
 
 

@@ -112,6 +112,7 @@ class Observer:
             service_exists=service is not None and is_ours(job, render.service(job), service),
             service_by_uid=service is None or LABEL_JOB_UID in (service["metadata"].get("labels") or {}),
             config_maps=frozenset([config_map["metadata"]["name"]] if config_map else []),
+            config_map_from=plan.made_from(config_map) if config_map else "",
             configuration=configuration_of(config_map),
             claim_exists=own is not None and _is_usable(job, own),
             claims=None if claims is None else await self._claim_views(namespace, claims, now),

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from qwensft.api.v1alpha1 import Stage, editable_digest
-from qwensft_operator.plan.types import Observed, PodView
+from qwensft.api.v1alpha1 import Reason, Stage, editable_digest
+from qwensft_operator.plan.types import Observed, Obstacle, PodView
 
 from .builders import FAILING, MERGE, PREPARE, TRAIN, Seen, failed, job, later, look, pod, scene
 
@@ -49,6 +49,27 @@ def test_resources_that_a_quota_refused_are_corrected_too() -> None:
 def test_a_preparation_that_waits_learns_whether_a_merge_follows() -> None:
     seen = edit(waiting(PREPARE), merge={"enabled": False})
     assert (seen.headline[1], seen.stage(PREPARE).attempt) == ("SpecChanged", 2)
+
+
+def test_a_preparation_whose_job_was_refused_is_started_by_what_the_spec_says_then() -> None:
+    begun = editable_digest(job().spec, PREPARE)
+    made = {"config_maps": frozenset({"support-prepare-1"}), "config_map_from": begun}
+    refused = scene(PREPARE, None, recorded=False, observed=made)
+    assert look(refused).actions == ["EnsureConfigMap prepare-1", "CreateJob prepare-1"]
+    told = look(replace(refused, obstacle=Obstacle(Reason.QUOTA_EXCEEDED, "exceeded quota")))
+    assert told.headline[1] == "QuotaExceeded"
+    seen = look(told.then(spec={"prepare": {"preview": "Log"}}, obstacle=None))
+    assert (seen.headline[1], seen.actions, seen.plan.requeue_after) == ("SpecChanged", [], 0)
+    assert (seen.stage(PREPARE).attempt, seen.stage(PREPARE).restarts, seen.stage(PREPARE).job_name) == (2, None, None)
+    anew = look(seen.then(config_map_from=""))
+    assert anew.actions == ["EnsureConfigMap prepare-2", "CreateJob prepare-2"]
+
+
+@pytest.mark.parametrize(("stage", "made_from"), [(PREPARE, ""), (TRAIN, "v1:older"), (MERGE, "v1:older")])
+def test_a_config_map_that_says_nothing_of_the_edit_is_used(stage: Stage, made_from: str) -> None:
+    made = {"config_maps": frozenset({f"support-{stage}-1"}), "config_map_from": made_from}
+    seen = look(scene(stage, None, recorded=False, observed=made))
+    assert seen.actions[-2:] == [f"EnsureConfigMap {stage}-1", f"CreateJob {stage}-1"]
 
 
 def test_pods_that_run_are_left_alone() -> None:

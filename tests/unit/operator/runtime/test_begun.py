@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import yaml
 
-from qwensft.api.v1alpha1 import QwenSFTJob, Stage, parse_job
+from qwensft.api.v1alpha1 import QwenSFTJob, Stage, editable_digest, parse_job
 from qwensft_operator.plan.types import CreateJob, EnsureConfigMap
 from qwensft_operator.render import Defaults
 from qwensft_operator.runtime.execute import Executor, ObstacleError
@@ -177,6 +177,14 @@ async def test_a_training_attempt_is_rendered_anew_when_the_first_configuration_
     if first is not None:
         world.kube.put(CONFIG_MAPS, "team", first)
     assert "model_name_or_path" in (await world.configure(Stage.TRAIN, 2))["data"]["train.yaml"]
+
+
+@pytest.mark.parametrize("stage", list(Stage))
+async def test_every_copy_says_which_editable_fields_it_was_made_from(world: World, stage: Stage) -> None:
+    await world.start(Stage.PREPARE, 1)
+    world.spec = {"merge": {"shardSizeGB": 7}, "prepare": {"preview": "Log"}}
+    annotations = (await world.configure(stage, 2))["metadata"]["annotations"]
+    assert annotations["qwensft.io/made-from"] == editable_digest(world.job.spec, stage)
 
 
 async def test_a_new_run_costs_one_read_more(world: World) -> None:

@@ -17,6 +17,7 @@ from qwensft_operator.runtime.kube import (
     SERVICES,
     ConflictError,
     ForbiddenError,
+    Manifest,
     NotFoundError,
 )
 
@@ -196,6 +197,15 @@ async def test_a_new_run_sees_what_exists_already(world: World) -> None:
     assert observed.config_maps == {"demo-prepare-1"}
     assert observed.claim_exists
     assert not observed.service_exists
+
+
+async def test_a_config_map_tells_what_it_was_made_from(world: World) -> None:
+    world.kube.put(QWENSFTJOBS, "team", job_manifest())
+    own: Manifest = {"name": "demo-prepare-1", "labels": LABELS, "ownerReferences": [{"uid": UID}]}
+    world.kube.put(CONFIG_MAPS, "team", {"metadata": own | {"annotations": {"qwensft.io/made-from": "v1:ab"}}})
+    assert (await world.observe()).observed.config_map_from == "v1:ab"
+    world.kube.put(CONFIG_MAPS, "team", {"metadata": own})
+    assert (await world.observe()).observed.config_map_from == ""
 
 
 async def test_objects_of_strangers_do_not_count_so_that_creating_ours_tells_of_the_conflict(world: World) -> None:
