@@ -20,7 +20,11 @@ def forgotten(run: Run, stage: Stage, attempt: int) -> tuple[ForgetAttempt, ...]
         for child in run.observed.children
         if child.stage is stage and child.attempt <= oldest and child.state in (JobState.COMPLETE, JobState.FAILED)
     }
-    # Every start sees to one number, so that no number without a Job is left out.
-    numbers = sorted(ended.keys() | ({oldest} if oldest >= 1 else set()))
+    # A number may never have had a Job, or lost it: then only its ConfigMap is left. That of the first stays.
+    prefix = run.child_name(stage, 0).removesuffix("0")
+    named = (name.removeprefix(prefix) for name in run.observed.config_maps if name.startswith(prefix))
+    left = {int(number) for number in named if number.isdecimal() and 1 < int(number) <= oldest}
+    # Every start sees to one number, also where not all that is left is known.
+    numbers = sorted(ended.keys() | left | ({oldest} if oldest >= 1 else set()))
     alive = {child.attempt for child in run.active_children() if child.stage is stage}
     return tuple(ForgetAttempt(stage, number, ended.get(number, "")) for number in numbers if number not in alive)

@@ -183,7 +183,7 @@ class Observed:
     creation_failures: tuple[str, ...] = ()  # why the Job controller could not create pods (quota, Pod Security)
     service_exists: bool = False
     service_by_uid: bool = True  # whether it selects by the run's UID; earlier versions wrote one that does not
-    config_maps: frozenset[str] = frozenset()  # names of the run's ConfigMaps that exist
+    config_maps: frozenset[str] = frozenset()  # names of the run's ConfigMaps that are known to exist
     config_map_from: str = (
         ""  # digest of the editable fields that the attempt's ConfigMap was made from; "" = not known
     )

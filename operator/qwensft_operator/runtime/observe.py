@@ -111,7 +111,7 @@ class Observer:
             creation_failures=failures,
             service_exists=service is not None and is_ours(job, render.service(job), service),
             service_by_uid=service is None or LABEL_JOB_UID in (service["metadata"].get("labels") or {}),
-            config_maps=frozenset([config_map["metadata"]["name"]] if config_map else []),
+            config_maps=self._config_maps(job, run.child_name(stage, attempt), exists=config_map is not None),
             config_map_from=plan.made_from(config_map) if config_map else "",
             configuration=configuration_of(config_map),
             claim_exists=own is not None and _is_usable(job, own),
@@ -154,6 +154,12 @@ class Observer:
             self._reader.companion(SERVICES, namespace, service, live=live) if stage is Stage.TRAIN else _nothing(),
             self._reader.companion(CONFIG_MAPS, namespace, config_map, live=live),
         )
+
+    def _config_maps(self, job: QwenSFTJob, current: str, *, exists: bool) -> frozenset[str]:
+        """Return the names of the run's ConfigMaps; of the current attempt's more is known than of the others."""
+        known = self._reader.known(CONFIG_MAPS, (job.metadata.namespace, job.metadata.name))
+        names = {found["metadata"]["name"] for found in known if is_owned(found, job.metadata.uid)}
+        return frozenset(names - {current} | ({current} if exists else set()))
 
     async def _claims(self, namespace: str, needs: plan.Needs, *, live: bool) -> dict[str, Manifest] | None:
         """Return claims; those that do not exist are left out. None when there was nothing to look at."""

@@ -83,6 +83,10 @@ class Reader:
             return self._store.get(resource, namespace, name)
         return await self._found(self._kube.get_metadata(resource, namespace, name))
 
+    def known(self, resource: Resource, key: Key) -> list[Manifest]:
+        """Return what watches tell of the run's objects of a kind, without a request: none while they do not."""
+        return self._store.children(resource, key) if self._hears(resource, key[0]) else []
+
     async def claim(self, namespace: str, name: str, *, live: bool, ours: bool = False) -> Manifest | None:
         """Return a claim, None when it does not exist.
 

@@ -7,9 +7,9 @@ from qwensft_operator.plan.types import JobState
 from .builders import COMPLETE, FAILED, MERGE, TRAIN, child, look, scene
 
 
-def start(attempt: int, *children: tuple[int, JobState]) -> list[str]:
+def start(attempt: int, *children: tuple[int, JobState], config_maps: tuple[str, ...] = ()) -> list[str]:
     """The actions by which an attempt of the training starts beside earlier ones."""
-    reserved = scene(TRAIN, None, attempt=attempt, recorded=False)
+    reserved = scene(TRAIN, None, attempt=attempt, recorded=False, observed={"config_maps": frozenset(config_maps)})
     earlier = tuple(child(TRAIN, state, number, ready=0) for number, state in children)
     return look(replace(reserved, children=earlier)).actions
 
@@ -22,6 +22,16 @@ def test_the_last_three_attempts_stay() -> None:
 
 def test_a_number_whose_job_is_gone_is_seen_to_for_its_config_map() -> None:
     assert start(9, (8, FAILED))[0] == "ForgetAttempt train-6"
+
+
+def test_a_number_that_never_started_is_seen_to_whenever_its_config_map_is_found() -> None:
+    left = tuple(f"support-train-{number}" for number in (1, 2, 4, 7, 8))
+    others = ("support-merge-2", "support-train-2-notes", "support-train-x")
+    assert start(9, (8, FAILED), config_maps=left + others)[:-2] == [
+        "ForgetAttempt train-2",
+        "ForgetAttempt train-4",
+        "ForgetAttempt train-6",
+    ]
 
 
 def test_what_could_not_be_removed_before_is_removed_now() -> None:

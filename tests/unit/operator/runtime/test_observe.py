@@ -199,6 +199,27 @@ async def test_a_new_run_sees_what_exists_already(world: World) -> None:
     assert not observed.service_exists
 
 
+async def test_the_config_maps_of_all_attempts_are_known_without_a_request(world: World) -> None:
+    world.kube.put(QWENSFTJOBS, "team", job_manifest() | training())
+    world.kube.put(JOBS, "team", child("train", 1, active=1, ready=1))
+    own: Manifest = {"labels": LABELS, "ownerReferences": [{"uid": UID}]}
+    for name in ("demo-prepare-1", "demo-train-1"):
+        world.kube.put(CONFIG_MAPS, "team", {"metadata": own | {"name": name}})
+    world.kube.put(CONFIG_MAPS, "team", {"metadata": {"name": "demo-train-7", "labels": LABELS}})
+    assert (await world.observe()).observed.config_maps == {"demo-prepare-1", "demo-train-1"}
+    assert not [call for call in world.kube.calls if call[1] == "configmaps"]
+
+
+async def test_what_a_live_read_does_not_find_of_the_attempt_is_gone_whatever_the_store_knows(world: World) -> None:
+    world.kube.put(QWENSFTJOBS, "team", job_manifest() | training())
+    world.kube.put(JOBS, "team", child("train", 1, active=1))
+    own = {"name": "demo-train-1", "labels": LABELS, "ownerReferences": [{"uid": UID}]}
+    world.kube.put(CONFIG_MAPS, "team", {"metadata": own})
+    world.kube.store = None  # from here on, the watch is late
+    world.kube.remove(CONFIG_MAPS, "team", "demo-train-1")
+    assert (await world.observe(live=True)).observed.config_maps == frozenset()
+
+
 async def test_a_config_map_tells_what_it_was_made_from(world: World) -> None:
     world.kube.put(QWENSFTJOBS, "team", job_manifest())
     own: Manifest = {"name": "demo-prepare-1", "labels": LABELS, "ownerReferences": [{"uid": UID}]}
