@@ -33,6 +33,7 @@ RESOURCES = {  # the field that holds the amounts of a stage's pods
 }
 # What kubelets say of a pod that exceeds its own limits. Of one that is merely on a full node they say other words.
 _OWN_STORAGE = re.compile(r"local ephemeral storage limit|ephemeral local storage usage|EmptyDir volume")
+# The end of a message by which a record tells that the failure does not count: its reason may be one that does.
 NEVER_RAN = "was deleted before its container ran, so no restart counts"
 _NODE_GONE = "DeletionByPodGC"  # Kubernetes removes the pods of a node whose object was deleted
 

@@ -184,9 +184,7 @@ class Observed:
     service_exists: bool = False
     service_by_uid: bool = True  # whether it selects by the run's UID; earlier versions wrote one that does not
     config_maps: frozenset[str] = frozenset()  # names of the run's ConfigMaps that are known to exist
-    config_map_from: str = (
-        ""  # digest of the editable fields that the attempt's ConfigMap was made from; "" = not known
-    )
+    config_map_from: str = ""  # digest of the editable fields that the attempt's was made from; "" = not known
     configuration: str | None = None  # digest of what the run has begun with, as the attempt's ConfigMap tells it
     claim_exists: bool = False  # the storage claim, and it is the run's own
     claims: tuple[ClaimView, ...] | None = None  # those of `Needs.claims` that exist; None = nothing was read
