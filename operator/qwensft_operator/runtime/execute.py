@@ -77,7 +77,7 @@ class Executor:
 
     def __init__(self, kube: Kube, defaults: render.Defaults, installation: str = "") -> None:
         self._kube, self._defaults, self._installation = kube, defaults, installation
-        self._config_maps: dict[str, Manifest] = {}  # made or found for a run's next Job, by the run's UID
+        self._config_maps: dict[str, Manifest] = {}  # made or found in a pass that is under way, by the run's UID
 
     async def execute(self, job: QwenSFTJob, action: Action) -> str | None:
         """Carry out one action; return the digest of what the run has begun with if that is known by it.
@@ -103,6 +103,10 @@ class Executor:
                 raise
             raise ObstacleError(_webhook_obstacle(failure["name"], failure["cause"])) from error
 
+    def end_pass(self, job: QwenSFTJob) -> None:
+        """Forget what was kept from one action of a pass for the next."""
+        self._config_maps.pop(job.metadata.uid, None)
+
     async def _carry_out(self, job: QwenSFTJob, action: Action) -> None:
         match action:
             case EnsureClaim():
@@ -114,7 +118,7 @@ class Executor:
                 wanted = await begun_config_map(self._kube, job, stage, attempt, image)
                 self._config_maps[job.metadata.uid] = await self._ensure(job, CONFIG_MAPS, wanted)
             case CreateJob(stage, attempt):
-                config_map = self._config_maps.pop(job.metadata.uid, None)
+                config_map = self._config_maps.get(job.metadata.uid)
                 begun = await begun_image(self._kube, job, stage, attempt, config_map)
                 defaults = replace(self._defaults, trainer_image=begun) if begun else self._defaults
                 manifest = render.stage_job(job, stage, attempt, defaults=defaults)

@@ -137,10 +137,13 @@ class Reconciler:
 
     async def _execute(self, observation: Observation, decision: plan.Plan) -> str | None:
         """Carry out the actions; return the digest of what the run has begun with if one of them has told it."""
-        begun = None
-        for action in decision.actions:
-            begun = await self._executor.execute(observation.observed.job, action) or begun
-            logger.info("%s", _message(action), extra={"stage": getattr(action, "stage", None)})
+        begun, job = None, observation.observed.job
+        try:
+            for action in decision.actions:
+                begun = await self._executor.execute(job, action) or begun
+                logger.info("%s", _message(action), extra={"stage": getattr(action, "stage", None)})
+        finally:
+            self._executor.end_pass(job)
         return begun
 
     def _next_look(self, decision: plan.Plan, *, told: bool) -> float | None:

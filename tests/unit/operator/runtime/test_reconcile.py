@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from qwensft.api.v1alpha1 import parse_job
+from qwensft_operator.plan.types import EnsureService
 from qwensft_operator.render import Defaults
 from qwensft_operator.runtime.execute import Executor, NotYetError
 from qwensft_operator.runtime.kinds import Key
@@ -59,11 +61,12 @@ class World:
         self.kube.put(CONFIG_MAPS, "team", {"metadata": {"name": "facts"}, "data": {"f.json": "[]"}})
         self.queue: WorkQueue[Key] = WorkQueue(self.timers, Backoff(base=1, jitter=lambda: 0))
         moments = (datetime(2026, 1, 1, 0, 0, second, tzinfo=UTC) for second in itertools.count())
+        self.executor = Executor(self.kube, Defaults("trainer:1"), "system/one")
         self.reconciler = Reconciler(
             self.queue,
             self.store,
             make_observer(self.kube, self.store, watching=watching),
-            Executor(self.kube, Defaults("trainer:1"), "system/one"),
+            self.executor,
             Reporter(self.kube, "me"),
             metrics=Metrics(),
             scrape_interval=10,
@@ -165,6 +168,15 @@ async def test_a_run_that_ends_is_forgotten_but_for_its_key_when_nothing_is_left
     world.kube.calls.clear()
     await world.reconciler.handle(KEY)
     assert world.kube.calls == []
+
+
+async def test_a_config_map_that_is_brought_back_is_not_kept_in_memory(world: World) -> None:
+    await world.reconciler.handle(KEY)
+    world.kube.objects["jobs", "team", "demo-prepare-1"]["status"] = {"active": 1, "ready": 1}
+    world.kube.remove(CONFIG_MAPS, "team", "demo-prepare-1")
+    await world.reconciler.handle(KEY)
+    assert "demo-prepare-1" in world.kube.named(CONFIG_MAPS)
+    assert await world.executor.execute(parse_job(world.run), EnsureService()) is None, "a later pass knows it still"
 
 
 async def test_a_run_waits_for_the_config_map_of_its_rows(world: World) -> None:
