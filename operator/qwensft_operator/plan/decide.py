@@ -48,7 +48,7 @@ def _status(run: Run, step: Step, now: datetime) -> Status:
         phase=step.phase,
         estimate=estimate.estimate_of(run),
         # Not before there is an attempt, whose start is told anyway: a write for the digest alone is one too many.
-        configuration=(run.current_child and run.observed.configuration) or step.status.configuration,
+        configuration=(step.status.has_begun and run.observed.configuration) or step.status.configuration,
         progress=figures if trains else progress.paused(figures),
         start_time=step.status.start_time or now,
         completion_time=step.status.completion_time or (now if ended else None),
