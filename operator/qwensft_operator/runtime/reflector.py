@@ -102,11 +102,14 @@ class Reflector:
         """Wait before the next try; return the resourceVersion to watch from, "" for a new list."""
         status = error.status if isinstance(error, KubeError) else None
         delay = self._backoff.next(None)
-        if status == _GONE and self._stream.first_list.is_set():
+        watched = self._stream.version != ""  # else it was the list that failed
+        # After a pause of the network or of the API server the watch goes on where it was; otherwise nothing is sure.
+        passing = status is not None and (status in (0, 401, 429) or status >= 500)
+        if not passing:
+            self._stream.lost_track()
+        if status == _GONE and watched:
             logger.debug("%s: listing anew: %s", self._stream, error)
         else:
             self._stream.failed(error)
         await asyncio.sleep(delay)
-        # After a pause of the network or of the API server the watch goes on where it was; otherwise nothing is sure.
-        passing = status is not None and (status in (0, 401, 429) or status >= 500)
         return self._stream.version if passing else ""

@@ -29,6 +29,7 @@ class Stream:
     version: str = ""  # of the last list or event
     first_list: asyncio.Event = field(default_factory=asyncio.Event)  # set once it is complete
     first_answer: asyncio.Event = field(default_factory=asyncio.Event)  # set once it is, or has failed
+    is_behind: bool = True  # until the next list is complete: what has happened may not all be known
     problem: str = "no answer yet"  # "" while it lists or watches
     failures: int = 0
     heard_at: float = field(init=False)  # the last page, event or bookmark
@@ -53,9 +54,14 @@ class Stream:
         return self.now() - self.open_at if self.problem else 0.0
 
     @property
+    def works(self) -> bool:
+        """Whether it has listed, and lists or watches again, but for moments."""
+        return self.first_list.is_set() and self.closed_for <= _RECONNECT_SECONDS
+
+    @property
     def hears(self) -> bool:
         """Whether the store holds all that there is, but for moments."""
-        return self.first_list.is_set() and self.closed_for <= _RECONNECT_SECONDS
+        return self.works and not self.is_behind
 
     def heard(self) -> None:
         """A part of a list has come in."""
@@ -63,6 +69,7 @@ class Stream:
 
     def listed(self) -> None:
         """A list is complete."""
+        self.is_behind = False
         self.first_list.set()
         self.first_answer.set()
         self.opened()
@@ -73,6 +80,10 @@ class Stream:
         if self.failures:
             logger.info("watching %s again", self)
         self.problem, self.failures = "", 0
+
+    def lost_track(self) -> None:
+        """Only another list can tell what has happened: the API server does not know any more, or an event was lost."""
+        self.is_behind = True
 
     def failed(self, error: Exception) -> None:
         """A list or a watch was refused, broke off or made no sense."""
@@ -112,7 +123,7 @@ class Streams:
         One namespace of several that is gone, or where a right is missing, is told by log and metrics, and holds up
         nothing.
         """
-        deaf = [stream for stream in self if not any(other.hears for other in self.of(stream.kind))]
+        deaf = [stream for stream in self if not any(other.works for other in self.of(stream.kind))]
         return ", ".join(f"{stream} ({stream.problem})" for stream in deaf)
 
     def deaf_for(self) -> float:

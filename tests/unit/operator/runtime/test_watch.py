@@ -182,6 +182,31 @@ async def test_a_kind_that_fails_for_longer_makes_the_replica_unready_until_it_i
         await ready(watcher)
 
 
+async def test_a_list_that_expires_each_time_is_told_and_decides_nothing(world: World) -> None:
+    path = RUNS.resource.path("")
+    async with world.watching() as watcher:
+        await ready(watcher)
+        world.server.broken[path] = 410
+        await world.server.end_watches(path)
+        await until(lambda: not watcher.streams.hears(QWENSFTJOBS, "team"))
+        assert watcher.streams.hears(JOBS, "team")
+        await until(lambda: watcher.streams.not_ready() == f"{path} (410 Broken)")
+        world.server.broken.clear()
+        await ready(watcher)
+        assert watcher.streams.hears(QWENSFTJOBS, "team")
+
+
+def test_a_stream_that_must_be_listed_anew_is_ready_but_decides_nothing_until_it_is() -> None:
+    stream = Stream(RUNS, "", now=lambda: 0.0)
+    stream.listed()
+    stream.lost_track()
+    assert (stream.works, stream.hears) == (True, False)
+    stream.heard()
+    assert not stream.hears, "a part of a list is not all"
+    stream.listed()
+    assert stream.hears
+
+
 async def test_a_namespace_that_fails_holds_up_no_other(world: World) -> None:
     for kind in KINDS:
         world.server.broken[kind.path("lost")] = 404
