@@ -64,11 +64,12 @@ class KubeError(Exception):
         status: HTTP status, 0 when there was no answer.
         reason: Kubernetes' CamelCase reason, or the name of the network error.
         message: The server's words.
+        fields: Paths of the fields that it objects to, such as status.progress.step, as far as it names them.
     """
 
-    def __init__(self, status: int, reason: str, message: str) -> None:
+    def __init__(self, status: int, reason: str, message: str, fields: tuple[str, ...] = ()) -> None:
         super().__init__(f"{message} ({status or 'no answer'} {reason})")
-        self.status, self.reason, self.message = status, reason, message
+        self.status, self.reason, self.message, self.fields = status, reason, message, fields
 
 
 class NotFoundError(KubeError):
@@ -120,7 +121,7 @@ def classify(status: int, body: Mapping[str, Any]) -> KubeError:
         kind = AlreadyExistsError if reason == "AlreadyExists" else ConflictError
     else:
         kind = {403: ForbiddenError, 404: NotFoundError}.get(status, InvalidError)
-    return kind(status, reason, message)
+    return kind(status, reason, message, tuple(cause["field"] for cause in causes if cause.get("field")))
 
 
 class Kube:

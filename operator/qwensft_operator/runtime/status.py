@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
@@ -29,7 +30,11 @@ from qwensft_operator.runtime.kube import (
     NamespaceTerminatingError,
 )
 
-_INFORMATION = frozenset({"progress", "estimate", "dataset", "outputs"})  # what only informs: no decision depends on it
+_MEASURED = frozenset({"progress", "estimate", "dataset"})  # a run can go on without them
+_INFORMATION = _MEASURED | {
+    "outputs"
+}  # where the model is: told once, when its stage is done, so the last to leave out
+_TOP = re.compile(r"status\.(\w+)")
 _EVENT_MESSAGE_LIMIT = 1024  # bytes; the API server rejects longer ones
 
 logger = logging.getLogger(__name__)
@@ -45,7 +50,7 @@ class Reporter:
         """Make `status` what the object's status says, as far as this version knows it; return whether it has changed.
 
         A definition of an older version may know less than this one: then nothing does, however often it is written.
-        Figures that the API server refuses are left out, and told by an event.
+        Information that the API server refuses is left out, and told by an event.
 
         Raises:
             ConflictError: The object changed since it was read.
@@ -55,19 +60,22 @@ class Reporter:
         if not patch:
             return False
         meta = manifest["metadata"]
-        try:
-            return await self._merge(meta, patch)
-        except InvalidError as error:
-            needed = {key: value for key, value in patch.items() if key not in _INFORMATION}
-            if needed == patch:
-                raise
-            logger.warning("the API server refuses figures of the status, which is written without them: %s", error)
-            if not needed:
-                return False
-            changed = await self._merge(meta, needed)
-            message = f"the API server refuses figures of the status, which is written without them: {error.message}"
-            await self.emit(manifest, [Event("Warning", Reason.OPERATOR_ERROR, message)])
-            return changed
+        refusals: list[InvalidError] = []
+        while patch:
+            try:
+                changed = await self._merge(meta, patch)
+            except InvalidError as error:
+                dispensable = _dispensable(patch, error)
+                if not dispensable:
+                    raise
+                parts = ", ".join(sorted(dispensable))
+                logger.warning("the API server refuses the status, which is written without %s: %s", parts, error)
+                patch = {key: value for key, value in patch.items() if key not in dispensable}
+                refusals.append(error)
+            else:
+                await self.emit(manifest, map(_told, refusals))
+                return changed
+        return False
 
     async def _merge(self, meta: Manifest, patch: Manifest) -> bool:
         body = {"metadata": {"resourceVersion": meta["resourceVersion"]}, "status": patch}
@@ -120,6 +128,21 @@ def merge_patch(stored: Manifest, wanted: Manifest, model: type[BaseModel]) -> M
         elif value != before:
             patch[key] = value
     return patch
+
+
+def _dispensable(patch: Manifest, error: InvalidError) -> frozenset[str]:
+    """Return the parts of a refused status to do without; none when that would not help.
+
+    Those that the API server names; where it names nothing, first all figures and then the rest.
+    """
+    named = {top[1] for field in error.fields if (top := _TOP.match(field))}
+    parts = _INFORMATION & patch.keys()
+    return parts & named if named else parts & _MEASURED or parts
+
+
+def _told(refusal: InvalidError) -> Event:
+    message = f"the API server refuses figures of the status, which is written without them: {refusal.message}"
+    return Event("Warning", Reason.OPERATOR_ERROR, message)
 
 
 def _unknown(document: Manifest, model: type[BaseModel]) -> Manifest:

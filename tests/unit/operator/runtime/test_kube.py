@@ -87,6 +87,12 @@ def test_every_answer_has_one_kind_of_error(code: int, body: dict[str, Any], kin
     assert error.status == code
 
 
+def test_the_fields_that_a_refusal_names_are_kept() -> None:
+    causes = [{"reason": "FieldValueInvalid", "field": "status.progress.step"}, {"reason": "Other"}]
+    assert classify(422, status("Invalid", causes=causes)).fields == ("status.progress.step",)
+    assert classify(422, status("Invalid")).fields == ()
+
+
 def test_a_quota_is_told_from_missing_rights() -> None:
     refused = classify(403, status("Forbidden", 'jobs.batch "x" is forbidden: exceeded quota: small'))
     denied = classify(403, status("Forbidden", 'jobs.batch is forbidden: User "x" cannot create resource "jobs"'))

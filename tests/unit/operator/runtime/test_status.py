@@ -154,6 +154,57 @@ async def test_figures_that_the_api_server_refuses_do_not_keep_the_run_from_movi
     assert not await reporter.write_status(written, written["status"] | {"progress": {"step": -1}})
 
 
+class SchemaKube(FakeKube):
+    """Refuses a status with a part that its schema does not take, and names that part or not."""
+
+    def __init__(self, refused: str, *, names: bool = True) -> None:
+        super().__init__()
+        self.refused, self.names = refused, names
+
+    async def merge(
+        self, resource: Resource, namespace: str, name: str, patch: Manifest, *, subresource: str = ""
+    ) -> Manifest:
+        if self.refused in patch.get("status", {}):
+            fields = (f"status.{self.refused}.adapter",) if self.names else ()
+            raise InvalidError(422, "Invalid", "Invalid value", fields)
+        return await super().merge(resource, namespace, name, patch, subresource=subresource)
+
+
+PARTS: dict[str, Any] = {"progress": {"step": 1}, "dataset": {"samples": 1}, "outputs": {"adapter": {"path": "/a"}}}
+
+
+@pytest.mark.parametrize("refused", PARTS)
+async def test_only_the_part_that_the_api_server_names_is_left_out(refused: str) -> None:
+    kube = SchemaKube(refused)
+    stored = kube.put(QWENSFTJOBS, "team", job_manifest())
+    assert await Reporter(kube, "me").write_status(stored, {"phase": "Merging", **PARTS})
+    written = kube.objects["qwensftjobs", "team", "demo"]["status"]
+    assert written.keys() == {"phase", *PARTS} - {refused}
+
+
+async def test_where_the_model_is_told_though_the_api_server_names_nothing_that_it_refuses() -> None:
+    kube = SchemaKube("progress", names=False)
+    stored = kube.put(QWENSFTJOBS, "team", job_manifest())
+    assert await Reporter(kube, "me").write_status(stored, {"phase": "Merging", **PARTS})
+    written = kube.objects["qwensftjobs", "team", "demo"]["status"]
+    assert written == {"phase": "Merging", "outputs": PARTS["outputs"]}
+
+
+async def test_outputs_that_are_refused_are_the_last_to_be_left_out() -> None:
+    kube = SchemaKube("outputs", names=False)
+    stored = kube.put(QWENSFTJOBS, "team", job_manifest())
+    assert await Reporter(kube, "me").write_status(stored, {"phase": "Merging", **PARTS})
+    assert kube.objects["qwensftjobs", "team", "demo"]["status"] == {"phase": "Merging"}
+
+
+async def test_a_part_that_the_run_needs_is_refused_at_once() -> None:
+    kube = SchemaKube("stages")
+    stored = kube.put(QWENSFTJOBS, "team", job_manifest())
+    with pytest.raises(InvalidError):
+        await Reporter(kube, "me").write_status(stored, {"stages": {}, **PARTS})
+    assert "status" not in kube.objects["qwensftjobs", "team", "demo"]
+
+
 async def test_a_refusal_of_what_the_run_needs_is_an_error() -> None:
     kube = PickyKube()
     kube.refuse["patch/status", "qwensftjobs"] = InvalidError(422, "Invalid", "status.phase: Unsupported value")
