@@ -163,7 +163,7 @@ def stage_running(run: Run, now: datetime) -> Step | None:
         return step
     reason = Reason.NON_FINITE_LOSS if scrape.non_finite_loss else Reason.RUNNING
     said = run.status.condition(ConditionType.SUCCEEDED)
-    news = said is None or said.reason != reason
+    news = said is None or said.reason != reason or _tells_of_earlier_attempts(run, child)
     interval = timedelta() if news else run.observed.progress_interval
     figures = progress.live(status.progress, scrape, now, interval=interval)
     step = replace(step, reason=reason, status=status.replace(progress=figures))
@@ -203,6 +203,12 @@ POLICIES: tuple[Policy, ...] = (
     stage_starting,
     stage_running,
 )
+
+
+def _tells_of_earlier_attempts(run: Run, child: ChildJob) -> bool:
+    """Whether the status has no figures of this attempt yet: its first ones come some passes after it runs."""
+    known = run.status.progress
+    return known is None or known.last_update_time is None or known.last_update_time < child.begun_at
 
 
 def _is_unreachable(run: Run, child: ChildJob, scrape: Scrape | None) -> bool:

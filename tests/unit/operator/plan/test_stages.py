@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from qwensft.api.v1alpha1 import Reason, Stage
+from qwensft.api.v1alpha1 import Progress, Reason, Stage
 from qwensft_operator.plan.types import ClaimView, EnsureService, Obstacle, Report, Scrape
 
 from .builders import COMPLETE, MERGE, NOW, PREPARE, RUNNING, TRAIN, child, failed, later, look, new_run, pod, scene
@@ -224,6 +224,17 @@ def test_training_and_merge_are_polled() -> None:
     assert look(scene(TRAIN)).plan.poll
     assert look(scene(MERGE)).plan.poll
     assert not look(scene(PREPARE)).plan.poll
+
+
+def test_the_first_figures_of_another_attempt_are_told_at_once_though_it_has_run_for_some_passes_without() -> None:
+    known = Progress(step=120, total_steps=500, last_update_time=later(seconds=-30))
+    begun = child(TRAIN, attempt=2, created_at=later(seconds=-20))
+    starting = look(replace(scene(TRAIN, attempt=2, status={"progress": known}), children=(begun,)))
+    assert starting.headline[1] == "Running"
+    resumed = look(starting.then(scrape=Scrape(step=118, total_steps=500)), later(seconds=10))
+    assert (resumed.status.progress.step, resumed.status.progress.steps) == (118, "118/500")
+    next_one = look(resumed.then(scrape=Scrape(step=119, total_steps=500)), later(seconds=20))
+    assert next_one.plan.status is None, "from then on it moves seldom"
 
 
 def test_a_scrape_becomes_progress() -> None:
