@@ -12,7 +12,7 @@ from typing import Any
 from qwensft.api.v1alpha1 import Exhaustion, Reason, Stage
 from qwensft_operator.plan.causes import NEVER_RAN, RESOURCES, Cause
 from qwensft_operator.plan.run import Run
-from qwensft_operator.plan.types import ChildJob
+from qwensft_operator.plan.types import LARGEST_NUMBER, ChildJob
 
 _UNCOUNTED = {Reason.PREEMPTED, Reason.NODE_LOST, Reason.POD_REJECTED}
 
@@ -40,7 +40,7 @@ def weighed(run: Run, stage: Stage, cause: Cause, child: ChildJob | None) -> Cau
         return cause
     if (before.made_from or "") != child.made_from or (step or 0) > (before.step or 0):
         return cause
-    where = f"step {step}" if step else "the same place"
+    where = f"{'about ' if _uncertainty(run) else ''}step {step}" if step else "the same place"
     message = (
         f"{cause.message}; it is the second time at {where}, so a third attempt would end there, too. Change "
         f"{RESOURCES[stage]}, and then spec.runPolicy.retry; the settings of the training need a new QwenSFTJob"
@@ -53,15 +53,34 @@ def memory_of(run: Run, stage: Stage, cause: Cause, child: ChildJob | None) -> d
     step = step_of(run, stage)
     changes: dict[str, Any] = {"stopped_step": step} if stage is Stage.TRAIN else {}
     if cause.reason is Reason.OUT_OF_MEMORY and child is not None:
-        changes["out_of_memory"] = Exhaustion(step=step, made_from=child.made_from or None)
+        # The furthest place that it can have been: whoever comes past that has clearly come further.
+        furthest = None if step is None else min(step + _uncertainty(run), LARGEST_NUMBER)
+        changes["out_of_memory"] = Exhaustion(step=furthest, made_from=child.made_from or None)
     return changes
 
 
 def step_of(run: Run, stage: Stage) -> int | None:
-    """Return how far the training is: as its pods say in the end, else as it was last scraped."""
+    """Return how far the training is: as its pods say in the end, else as it was last scraped, else as it was told."""
     if stage is not Stage.TRAIN:
         return None
-    reports = (pod.report.metrics or {} for pod in run.observed.pods if pod.report)
-    told = [int(metrics["step"]) for metrics in reports if metrics.get("step", -1) >= 0]
+    record, last = run.record(stage), run.observed.last_step
     known = run.status.progress.step if run.status.progress else None
-    return max(told, default=known)
+    exact = _reported(run)
+    if known is not None and record.failed_attempt == (record.attempt or 1):
+        exact.append(known)  # told when the attempt began to fail, by pods that may be gone
+    return max(exact, default=last.step if last else known)
+
+
+def _uncertainty(run: Run) -> int:
+    """Return how many steps the training may have been further than `step_of` says: until the next scrape."""
+    last, progress = run.observed.last_step, run.status.progress
+    if _reported(run):
+        return 0
+    if last is not None and last.apart is not None:
+        return max(last.apart, 1)
+    return max(((progress and progress.total_steps) or 0) // 100, 1)
+
+
+def _reported(run: Run) -> list[int]:
+    reports = (pod.report.metrics or {} for pod in run.observed.pods if pod.report)
+    return [int(metrics["step"]) for metrics in reports if metrics.get("step", -1) >= 0]

@@ -15,7 +15,7 @@ from qwensft.api.v1alpha1 import METRICS_PORT, ConditionType, Reason, Stage
 from qwensft_operator.plan import merge_progress, progress
 from qwensft_operator.plan.causes import Cause, classify, has_failed, told_to_stop, wanted_now
 from qwensft_operator.plan.config_maps import config_map_unusable
-from qwensft_operator.plan.costs import remembered
+from qwensft_operator.plan.costs import remembered, step_of
 from qwensft_operator.plan.ending import finished, over_deadline, succeeded
 from qwensft_operator.plan.gangs import half_scheduled
 from qwensft_operator.plan.leftovers import leftovers_alive
@@ -135,6 +135,7 @@ def stage_failing(run: Run, now: datetime) -> Step | None:
     status = Run(run.observed, status=adopted(run, stage, child)).recorded(
         stage, reason=cause.reason, message=cause.message, failed_attempt=child.attempt
     )
+    status = status.replace(progress=progress.stopped(status.progress, step_of(run, stage), now))
     # Kubernetes declares a Job failed only once none of its pods is terminating; a lost node holds that up.
     lost = hold_up(child, pods, now)
     if lost is not None:

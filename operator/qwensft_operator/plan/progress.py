@@ -42,6 +42,11 @@ def final(known: Progress | None, metrics: dict[str, float], now: datetime) -> P
     return _stamped(known, _with(ended, {"step": total, **reported, "total_steps": total}), now)
 
 
+def stopped(known: Progress | None, step: int | None, now: datetime) -> Progress | None:
+    """Take over how far an attempt has come that stops."""
+    return known if step is None else _stamped(known, _with(known, {"step": step}), now)
+
+
 def paused(known: Progress | None) -> Progress | None:
     """Take out what only a running training has: its pace, and the time to the end."""
     return known and known.replace(**dict.fromkeys(_PACE))

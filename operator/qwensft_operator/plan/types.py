@@ -130,6 +130,14 @@ class Scrape:
 
 
 @dataclass(frozen=True, slots=True)
+class LastStep:
+    """How far a training was when its figures were last read."""
+
+    step: int
+    apart: int | None = None  # the most steps that lay between two readings; None = it was read once
+
+
+@dataclass(frozen=True, slots=True)
 class Obstacle:
     """Why the API server would not let the operator do its last action; the run waits and tries again."""
 
@@ -192,6 +200,7 @@ class Observed:
     named_config_maps: Mapping[str, frozenset[str]] | None = None
     nodes: tuple[NodeView, ...] = ()  # those that label the memory of the accelerator that the run asks for
     scrape: Scrape | None = None
+    last_step: LastStep | None = None  # of the current attempt, also when this pass has scraped nothing
     progress_interval: timedelta = timedelta(seconds=60)  # the status shows new figures no sooner
     obstacle: Obstacle | None = None
     leftovers: tuple[Leftover, ...] | None = None  # None = not read: this pass starts nothing

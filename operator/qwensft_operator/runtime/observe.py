@@ -34,6 +34,7 @@ from qwensft_operator.runtime.kube import CONFIG_MAPS, JOBS, SERVICES, Manifest
 from qwensft_operator.runtime.nodes import Nodes
 from qwensft_operator.runtime.reader import Reader
 from qwensft_operator.runtime.scrape import Scraper
+from qwensft_operator.runtime.steps import LastSteps
 from qwensft_operator.runtime.together import together
 
 V = TypeVar("V", ClaimView, PodView)
@@ -65,7 +66,7 @@ class Observer:
     ) -> None:
         self._reader, self._explanations, self._scraper, self._nodes = reader, explanations, scraper, nodes
         self._progress_interval = progress_interval
-        self._best_effort = BestEffort()
+        self._best_effort, self._steps = BestEffort(), LastSteps()
 
     async def manifest(self, key: Key, *, live: bool = False) -> Manifest | None:
         """Return the QwenSFTJob; None when it does not exist or is being deleted (then nothing is left to do)."""
@@ -100,6 +101,8 @@ class Observer:
             self._pods(run, needs.pods, now, live=live or needs.last_words),
             self._best_effort.attempt("figures", self._scrape(job, needs.figures), None),
         )
+        if needs.figures is not None and scrape is not None:
+            self._steps.read(needs.figures.uid, scrape.step)
         own = None if claims is None else claims.get(job.workspace_claim)
         # A stranger's object of that name does not count: creating ours then tells of the conflict.
         if config_map is not None and not is_owned(config_map, job.metadata.uid):
@@ -119,6 +122,7 @@ class Observer:
             named_config_maps=named,
             nodes=nodes,
             scrape=scrape,
+            last_step=self._steps.of(run.current_child.uid) if run.current_child else None,
             progress_interval=self._progress_interval,
             leftovers=await self._reader.leftovers(run, jobs) if needs.leftovers else None,
         )

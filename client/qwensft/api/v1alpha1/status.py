@@ -74,7 +74,7 @@ class Progress(StatusModel):
 class Exhaustion(StatusModel):
     """An attempt that ran out of memory: where, and made from what."""
 
-    step: Count | None = Field(None, description="train only: optimiser steps done, as far as they are known.")
+    step: Count | None = Field(None, description="train only: optimiser steps done, at most.")
     made_from: str | None = Field(
         None, max_length=64, description="Digest of the editable fields that the attempt was made from."
     )

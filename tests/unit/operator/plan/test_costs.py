@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from qwensft.api.v1alpha1 import Stage
-from qwensft_operator.plan.types import Observed, PodView, Report
+from qwensft.api.v1alpha1 import Progress, Stage
+from qwensft_operator.plan.types import LastStep, Observed, PodView, Report
 
 from .builders import FAILED, FAILING, MERGE, PREPARE, TRAIN, Seen, child, failed, interrupted, later, look, pod, scene
 
@@ -88,6 +88,47 @@ def test_stages_without_accelerators_may_be_told_to_stop_as_often_as_others_like
     assert (first.stage(stage).attempt, first.stage(stage).restarts) == (2, None)
 
 
+def first(pod: PodView, **observed: Any) -> Seen:
+    """The first attempt to train fails; its status was written at step 40 of 500."""
+    status = {"progress": Progress(step=40, total_steps=500)}
+    return look(scene(TRAIN, FAILED, pods=(pod,), observed=observed, status=status))
+
+
+def test_training_that_gains_less_than_the_status_shows_gets_on_all_the_same() -> None:
+    seen = first(interrupted(), last_step=LastStep(41))
+    for attempt in range(2, 5):
+        seen = again(seen, interrupted(), attempt=attempt, last_step=LastStep(40 + attempt))
+        assert (seen.headline, seen.stage(TRAIN).restarts) == (("Restarting", "Interrupted"), None)
+    assert (seen.status.progress.step, seen.stage(TRAIN).stopped_step) == (40, 44)
+
+
+def test_memory_that_is_not_enough_between_the_same_two_scrapes_is_not_tried_again() -> None:
+    seen = again(first(KILLED, last_step=LastStep(41, apart=5)), KILLED, last_step=LastStep(46, apart=5))
+    assert seen.status.phase == "Failed"
+    assert "the second time at about step 46" in seen.message
+
+
+def test_memory_that_is_not_enough_clearly_further_on_is_tried_again_be_it_by_less_than_a_percent() -> None:
+    seen = again(first(KILLED, last_step=LastStep(41, apart=2)), KILLED, last_step=LastStep(44, apart=2))
+    assert (seen.headline, seen.stage(TRAIN).attempt) == (("Restarting", "OutOfMemory"), 3)
+
+
+def test_a_step_that_takes_longer_than_scrapes_are_apart_may_have_ended_after_the_last_one() -> None:
+    seen = again(first(KILLED, last_step=LastStep(41, apart=0)), KILLED, last_step=LastStep(42, apart=0))
+    assert seen.status.phase == "Failed"
+
+
+@pytest.mark.parametrize("last", [None, LastStep(40)], ids=["an operator that has just started", "one scrape"])
+@pytest.mark.parametrize(("step", "phase"), [(45, "Failed"), (46, "Restarting")])
+def test_without_two_scrapes_a_percent_is_the_same_place(last: LastStep | None, step: int, phase: str) -> None:
+    assert again(first(KILLED, last_step=last), KILLED, last_step=LastStep(step)).status.phase == phase
+
+
+def test_the_furthest_place_is_one_that_the_status_can_hold() -> None:
+    seen = first(KILLED, last_step=LastStep(2**53, apart=5))
+    assert seen.stage(TRAIN).out_of_memory.step == 2**53
+
+
 def deleted(**fields: Any) -> Observed:
     """A training at step 40 of which somebody deletes a pod."""
     progress = {"step": 40}
@@ -103,6 +144,27 @@ def test_a_deleted_pod_is_told_and_remembered_after_it_is_gone() -> None:
     gone = look(seen.then(children=(child(TRAIN, FAILED, reason="BackoffLimitExceeded", message="limit"),), pods=()))
     assert (gone.headline, gone.stage(TRAIN).restarts) == (("Restarting", "Interrupted"), None)
     assert gone.message.startswith("pod pod-0 (node rank 0) was deleted; attempt 2 starts at")
+
+
+def test_how_far_an_attempt_was_is_told_with_its_end_so_that_another_leader_knows() -> None:
+    seen = look(replace(deleted(), last_step=LastStep(43)))
+    assert seen.status.progress.step == 43
+    assert look(seen.then()).plan.status is None
+    gone = look(seen.then(children=(child(TRAIN, FAILED, reason="BackoffLimitExceeded"),), pods=(), last_step=None))
+    assert gone.stage(TRAIN).stopped_step == 43
+
+
+def test_a_report_that_was_seen_tells_more_than_the_last_scrape_also_when_its_pod_is_gone() -> None:
+    observed = replace(deleted(), pods=(at(45, interrupted()), pod(1)), last_step=LastStep(43))
+    seen = look(observed)
+    assert seen.status.progress.step == 45
+    gone = look(seen.then(children=(child(TRAIN, FAILED, reason="BackoffLimitExceeded"),), pods=()))
+    assert gone.stage(TRAIN).stopped_step == 45
+
+
+def test_an_attempt_that_fell_back_to_a_checkpoint_is_where_it_was_scraped() -> None:
+    seen = first(interrupted(), last_step=LastStep(30))
+    assert seen.stage(TRAIN).stopped_step == 30
 
 
 def test_a_pod_that_is_deleted_by_force_saves_nothing_and_costs_a_restart() -> None:
