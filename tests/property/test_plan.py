@@ -14,7 +14,8 @@ from qwensft_operator.plan.run import DONE_CONDITION
 from qwensft_operator.plan.suspension import seconds_active
 from qwensft_operator.plan.types import JobState
 
-from .cluster import OVER, Cluster, Pass, SimulatedJob
+from .cluster import OVER, Pass, SimulatedJob
+from .cuts import CutCluster, Disturbances
 
 _ROWS = {"name": "rows", "format": "alpaca", "source": {"configMap": {"name": "rows", "key": "rows.json"}}}
 
@@ -59,6 +60,9 @@ _HAPPENINGS = {
     "wait": 4,
     "time_passes": 2,
     "retry": 3,
+    "lose_answer": 4,
+    "answer_slowly": 2,
+    "set_clock": 1,
 }
 _STANDSTILLS = (
     Reason.WAITING_FOR_PREVIOUS_ATTEMPT,
@@ -68,18 +72,18 @@ _STANDSTILLS = (
     Reason.JOB_DELETED,
 )
 _AFTER_THE_END = 8  # happenings that a finished run must stand
-_SCRIPTS = st.lists(
+SCRIPTS = st.lists(
     st.tuples(st.sampled_from([name for name, often in _HAPPENINGS.items() for _ in range(often)]), st.integers(0, 9)),
     min_size=25,
     max_size=60,
 )
-_POLICIES = st.fixed_dictionaries(
+POLICIES = st.fixed_dictionaries(
     {"maxRestarts": st.integers(0, 2)},
     optional={"activeDeadlineSeconds": st.just(600), "ttlSecondsAfterFinished": st.sampled_from([0, 60])},
 )
 
 
-class Trial:
+class Trial(Disturbances):
     """A run under a user who changes their mind, a cluster that fails, and an operator that crashes.
 
     Keeps its own count of what should have been counted.
@@ -88,7 +92,8 @@ class Trial:
     def __init__(self, policy: dict[str, int], *, merge: bool) -> None:
         self.restarts = dict.fromkeys(Stage, 0)
         self.active_seconds = 0  # since the run began, without the time held
-        self.cluster = Cluster(
+        self.clock_was_set = False
+        self.cluster = CutCluster(
             {
                 "model": {"name": "Qwen/Qwen3-8B"},
                 "datasets": [_ROWS],
@@ -293,7 +298,7 @@ class Trial:
         kept = [job.stage for job in self.cluster.jobs.values() if not job.deleting]
         assert all(kept.count(stage) <= KEPT for stage in Stage), "past attempts pile up"
         status = Status.model_validate(self.cluster.status)
-        if status.start_time is not None:
+        if status.start_time is not None and not self.clock_was_set:
             assert seconds_active(status, self.cluster.now) == self.active_seconds, "time held counts"
         stages = status.stages
         recorded = {stage: record.restarts or 0 for stage in Stage if (record := getattr(stages, stage))}
@@ -393,11 +398,8 @@ class Trial:
         return (child.state is JobState.FAILED or kept) and job.cause == "counted"
 
 
-@settings(max_examples=200)
-@given(policy=_POLICIES, merge=st.booleans(), head_start=st.integers(0, 7), script=_SCRIPTS)
-def test_a_run_survives_whatever_happens(
-    policy: dict[str, Any], *, merge: bool, head_start: int, script: list[tuple[str, int]]
-) -> None:
+def survive(policy: dict[str, Any], script: list[tuple[str, int]], *, merge: bool, head_start: int) -> None:
+    """Play a script on a run that has gone well for a while; everything that must hold is asserted."""
     trial = Trial(policy, merge=merge)
     for _ in range(head_start):
         trial.go_well(0)
@@ -414,3 +416,47 @@ def test_a_run_survives_whatever_happens(
     trial.succeed_at_last()
     trial.check()
     trial.check_merged_as_asked()
+
+
+@settings(max_examples=200)
+@given(policy=POLICIES, merge=st.booleans(), head_start=st.integers(0, 7), script=SCRIPTS)
+def test_a_run_survives_whatever_happens(
+    policy: dict[str, Any], *, merge: bool, head_start: int, script: list[tuple[str, int]]
+) -> None:
+    survive(policy, script, merge=merge, head_start=head_start)
+
+
+def _whole_run(cut_at: int | None = None, *, lands: bool = False) -> CutCluster:
+    """Play a run of which the first training fails, with an operator that dies at one of all its writes."""
+    trial = Trial({"maxRestarts": 2}, merge=True)
+    trial.cluster.cut_at, trial.cluster.lands = cut_at, lands
+    for _ in range(60):
+        trial.reconcile(0)
+        failed = trial.cluster.newest.get(Stage.TRAIN) == 1 and trial.cluster.active(Stage.TRAIN)
+        if failed and failed[0].ready and not failed[0].cause:
+            trial.fail(0)
+        else:
+            trial.cluster.move_on()
+        trial.time_passes(1)
+        trial.check()
+        if trial.cluster.phase in OVER:
+            return trial.cluster
+    raise AssertionError("the run does not end")
+
+
+def test_an_operator_that_dies_before_or_after_any_write_leaves_what_an_undisturbed_one_leaves() -> None:
+    expected = _whole_run()
+    assert (expected.phase, expected.newest) == (
+        Phase.SUCCEEDED,
+        {Stage.PREPARE: 1, Stage.TRAIN: 2, Stage.MERGE: 1},
+    )
+    for cut_at in range(expected.writes):
+        for lands in (False, True):
+            left = _whole_run(cut_at, lands=lands)
+            assert (left.phase, left.newest, left.jobs.keys()) == (
+                expected.phase,
+                expected.newest,
+                expected.jobs.keys(),
+            )
+            assert left.status["restarts"] == expected.status["restarts"] == 1
+            assert left.status["outputs"] == expected.status["outputs"]

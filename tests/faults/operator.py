@@ -1,0 +1,62 @@
+"""The operator's pass over one run, without its watches: a test says when it looks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from qwensft_operator.render import Defaults
+from qwensft_operator.runtime.execute import Executor
+from qwensft_operator.runtime.kube import Kube
+from qwensft_operator.runtime.metrics import Metrics
+from qwensft_operator.runtime.nodes import Nodes
+from qwensft_operator.runtime.observe import Key, Observer
+from qwensft_operator.runtime.queue import WorkQueue
+from qwensft_operator.runtime.reconcile import Reconciler
+from qwensft_operator.runtime.scrape import PodAddresses, Scraper
+from qwensft_operator.runtime.status import Reporter
+
+
+class OperatorInstance:
+    """An operator with an empty memory. `failures` counts the passes that went wrong, by kind."""
+
+    def __init__(self, kube: Kube, now: Callable[[], datetime]) -> None:
+        metrics = _CountedMetrics()
+        self.failures = metrics.failures
+        self._reconciler = Reconciler(
+            WorkQueue(_NoTimers()),
+            Observer(kube, Scraper(), PodAddresses(), Nodes(kube, enabled=False)),
+            Executor(kube, Defaults(trainer_image="qwensft/trainer:test")),
+            Reporter(kube, "test"),
+            metrics,
+            scrape_interval=1,
+            now=now,
+        )
+
+    async def look(self, key: Key) -> None:
+        """Make one pass over a run."""
+        await self._reconciler.handle(key)
+
+
+class _CountedMetrics(Metrics):
+    def __init__(self) -> None:
+        super().__init__()
+        self.failures: Counter[str] = Counter()
+
+    def failed(self, kind: str) -> None:
+        self.failures[kind] += 1
+
+
+class _NoTimers:
+    """The test decides when the next pass is."""
+
+    def time(self) -> float:
+        return 0.0
+
+    def call_at(self, when: float, callback: Callable[[], None], /) -> Any:
+        return self
+
+    def cancel(self) -> None:
+        """Nothing was set."""

@@ -1,0 +1,60 @@
+"""The operator dies, or is left in doubt, at each of its writes: what comes out is what would have come out anyway."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from datetime import timedelta
+
+import pytest
+from tests.faults.outcome import Outcome, outcome_of
+from tests.faults.wire import Cut, Line
+
+from .world import KEY, World
+
+
+async def play(line: Line) -> tuple[Outcome, Counter[str]]:
+    """Play the run of `KubeletHand` on that line; return what is left, and how often each Job was created."""
+    world = World(line)
+    for _ in range(150):
+        wrote = await world.look()
+        if world.over and not wrote:
+            return await outcome_of(world.kube, *KEY), world.plane.created
+        await world.kubelet.move()
+        world.plane.settle()
+        world.plane.now += timedelta(seconds=5)
+    raise AssertionError(f"the run does not end: {world.run['status']}")
+
+
+def told(line: Line) -> int:
+    """How many Events were written, those included that say something again."""
+    return sum("/events" in path for _, path in line.writes)
+
+
+UNDISTURBED = Line()
+EXPECTED, _ = asyncio.run(play(UNDISTURBED))
+
+
+def check(number: int, how: Cut) -> None:
+    """Cut that write; what is left must be what is expected."""
+    line = Line(cut_at=number, how=how)
+    left, created = asyncio.run(play(line))
+    assert left == EXPECTED
+    assert set(created.values()) == {1}, "one Job for each attempt"
+    for reason, count in left.events.items():
+        assert count <= EXPECTED.events[reason] + 1, f"{reason} is told {count} times"
+    assert told(line) <= told(UNDISTURBED) + 2, "a storm of Events"
+
+
+def test_the_undisturbed_run_is_the_one_that_these_tests_are_about() -> None:
+    assert EXPECTED.status["phase"] == "Succeeded"
+    assert EXPECTED.status["restarts"] == 1
+    assert EXPECTED.objects["jobs"] == ["RUN-merge-1", "RUN-prepare-1", "RUN-train-1", "RUN-train-2"]
+    assert EXPECTED.status["outputs"].keys() == {"adapter", "merged"}
+    assert len(UNDISTURBED.writes) > 30
+
+
+@pytest.mark.parametrize("how", Cut, ids=lambda how: how.name)
+@pytest.mark.parametrize("number", range(len(UNDISTURBED.writes)))
+def test_whatever_write_is_cut_the_run_ends_as_if_nothing_had_been(number: int, how: Cut) -> None:
+    check(number, how)

@@ -1,0 +1,230 @@
+"""Network, API server, clock, cluster and user do what they like between any two requests of the operator's runtime."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.faults.operator import OperatorInstance
+from tests.faults.wire import Cut
+
+from qwensft.api.v1alpha1 import Stage, StageStatus
+from qwensft_operator.runtime.kube import JOBS, classify
+
+from .world import ALARMS, KEY, World
+
+_ANSWERS = (
+    (409, "Conflict"),
+    (429, "TooManyRequests"),
+    (500, "InternalError"),
+    (503, "ServiceUnavailable"),
+    (504, "Timeout"),
+)
+_HAPPENINGS = {
+    "look": 6,
+    "look_cut": 6,
+    "look_refused": 5,
+    "look_slowly": 6,
+    "look_beside_another": 4,
+    "go_well": 6,
+    "pods_start": 2,
+    "fail": 5,
+    "settle": 6,
+    "suspend": 2,
+    "resume": 3,
+    "delete_by_hand": 1,
+    "time_passes": 3,
+    "clock_is_set": 1,
+}
+SCRIPTS = st.lists(
+    st.tuples(st.sampled_from([name for name, often in _HAPPENINGS.items() for _ in range(often)]), st.integers(0, 23)),
+    min_size=20,
+    max_size=50,
+)
+
+
+class Trial:
+    """Keeps count of what the operator has to find out: how often each stage has failed."""
+
+    def __init__(self) -> None:
+        self.world = World(maxRestarts=3)
+        self.failures = dict.fromkeys(Stage, 0)
+        self.attempts = dict.fromkeys(Stage, 0)  # the newest that the status has told of
+        self.meddled = False  # somebody deleted or held something, so that not every end of a Job is a failure
+
+    async def look(self, _: int) -> None:
+        await self.world.look()
+
+    async def look_cut(self, number: int) -> None:
+        await self.world.look_cut(number // 4, list(Cut)[number % 4])
+
+    async def look_refused(self, number: int) -> None:
+        """A request, be it a read or a write, is answered with an error that passes."""
+
+        async def refuse() -> None:
+            status, reason = _ANSWERS[number % len(_ANSWERS)]
+            raise classify(status, {"reason": reason, "message": "not now"})
+
+        await self.world.look_while(number // 2, refuse)
+
+    async def look_slowly(self, number: int) -> None:
+        """Before one of the pass's requests a pod fails, the user holds the run, or the Job controller moves."""
+        doing = (self.fail, self.settle, self.suspend, self.resume, self.pods_start)[number % 5]
+        await self.world.look_while(number // 2, lambda: doing(number))
+
+    async def look_beside_another(self, number: int) -> None:
+        """Before a request of the first, another operator makes whole passes: it has lost its Lease unnoticed."""
+        second = self.world.new_operator()
+
+        async def act() -> None:
+            for _ in range(1 + number % 7):
+                await second.look(KEY)
+                await (self.fail(0) if number % 3 else self.pods_start(0))
+                self.world.plane.settle()
+                self.world.plane.now += timedelta(seconds=20)
+
+        await self.world.look_while(None if number % 2 else number // 2, act)
+        assert not ALARMS & set(second.failures), second.failures
+
+    async def go_well(self, _: int) -> None:
+        await self.world.look()
+        await self.world.move_on()
+
+    async def pods_start(self, _: int) -> None:
+        for job in self.world.active():
+            await self.world.report(job, "")
+
+    async def fail(self, number: int) -> None:
+        for job in self.world.active():
+            if "deletionTimestamp" not in job["metadata"] and self._untouched(job):
+                await self.world.report(job, "Failed", 1, index=number % len(self.world.plane.pods_of(job)))
+                self.failures[Stage(job["metadata"]["labels"]["qwensft.io/stage"])] += 1
+
+    async def settle(self, _: int) -> None:
+        self.world.plane.settle()
+
+    async def suspend(self, _: int) -> None:
+        self.meddled = True
+        await self.world.edit(suspend=True)
+
+    async def resume(self, _: int) -> None:
+        await self.world.edit(suspend=False)
+
+    async def delete_by_hand(self, number: int) -> None:
+        jobs = self.world.plane.of(JOBS.plural)
+        if jobs:
+            self.meddled = True
+            self.world.plane.stop(jobs[number % len(jobs)])
+
+    async def time_passes(self, number: int) -> None:
+        self.world.plane.now += timedelta(seconds=10 * number)
+
+    async def clock_is_set(self, number: int) -> None:
+        """The clock jumps, and back as well as forth."""
+        self.world.plane.now += timedelta(seconds=300 * (number - 11))
+
+    def check(self) -> None:
+        stages = self.world.status.stages
+        for stage, failures in self.failures.items():
+            record = getattr(stages, stage) or StageStatus()
+            attempt, restarts = record.attempt or 0, record.restarts or 0
+            assert attempt >= self.attempts[stage], f"{stage} goes back to attempt {attempt}"
+            self.attempts[stage] = attempt
+            assert restarts <= failures or self.meddled, f"{stage} has failed {failures} times, {restarts} are counted"
+
+    def check_the_end(self) -> None:
+        self.check()
+        counted = sum((record.restarts or 0) for s in Stage if (record := getattr(self.world.status.stages, s)))
+        if self.world.status.phase == "Succeeded" and not self.meddled:
+            assert counted == sum(self.failures.values()), "a failure was forgotten"
+        assert self.meddled or set(self.world.plane.created.values()) == {1}, "one Job for each attempt"
+
+    def _untouched(self, job: dict[str, Any]) -> bool:
+        pods = self.world.plane.pods_of(job)
+        return bool(pods) and all(pod["status"]["phase"] in ("Pending", "Running") for pod in pods)
+
+
+async def weather(script: list[tuple[str, int]]) -> None:
+    """Play a script; everything that must hold is asserted."""
+    trial = Trial()
+    for happening, number in script:
+        doing: Callable[[int], Coroutine[Any, Any, None]] = getattr(trial, happening)
+        await doing(number)
+        trial.check()
+        if trial.world.over:
+            break
+    await trial.world.come_to_rest()
+    trial.check_the_end()
+
+
+@settings(max_examples=60)
+@given(script=SCRIPTS)
+def test_a_run_survives_every_fault_between_two_requests(script: list[tuple[str, int]]) -> None:
+    asyncio.run(weather(script))
+
+
+async def meet_a_namesake() -> None:
+    """A run is deleted and created anew while a deletion of one of the old run's Jobs is under way."""
+    world = World(ttlSecondsAfterFinished=0)
+    while not world.over:  # without a failure
+        await world.look()
+        await world.move_on()
+    old = {job["metadata"]["uid"] for job in world.plane.of(JOBS.plural)}
+
+    async def anew() -> None:
+        """All of the old run goes away, and the new one gets as far as its training."""
+        world.recreate()
+        operator = world.new_operator()
+        while "demo-train-1" not in world.plane.named(JOBS.plural) or old & _uids(world):
+            world.plane.settle()
+            await operator.look(KEY)
+            await world.move_on()
+
+    # Run, Jobs: then the first of the deletions.
+    await world.look_while(2, anew)
+    assert "demo-train-1" in world.plane.named(JOBS.plural)
+    assert not [job for job in world.plane.of(JOBS.plural) if "deletionTimestamp" in job["metadata"]]
+    await world.come_to_rest()
+    assert world.run["status"]["phase"] == "Succeeded"
+    assert not [s for s in Stage if (record := getattr(world.status.stages, s)) and record.restarts], "nothing failed"
+
+
+def _uids(world: World) -> set[str]:
+    return {job["metadata"]["uid"] for job in world.plane.of(JOBS.plural)}
+
+
+async def meet_a_slow_leader() -> None:
+    """Between what a leader reads and what it writes, its successor sees two failures."""
+    world = World(maxRestarts=3)
+
+    async def fail(operator: OperatorInstance, attempt: int) -> None:
+        """Bring the run to the failure of that attempt at its training."""
+        while f"demo-train-{attempt}" not in world.plane.named(JOBS.plural):
+            await operator.look(KEY)
+            await world.move_on()
+        for _ in range(4):
+            await world.report(world.plane.objects[JOBS.plural, "team", f"demo-train-{attempt}"], "Failed", 1)
+            world.plane.settle()
+
+    async def go_on() -> None:
+        """The next leader has seen the same failure, and another one since."""
+        await fail(world.new_operator(), 2)
+        await world.new_operator().look(KEY)
+
+    await fail(world.operator, 1)
+    await world.look_while(None, go_on)
+    record = world.status.stages.train
+    assert record is not None
+    assert (record.attempt, record.restarts) == (3, 2), "a failure is forgotten"
+
+
+async def test_deletions_that_are_under_way_do_not_reach_a_new_run_of_the_same_name() -> None:
+    await meet_a_namesake()
+
+
+async def test_a_leader_that_is_too_slow_does_not_write_over_its_successors_status() -> None:
+    await meet_a_slow_leader()

@@ -1,0 +1,189 @@
+"""Operators with one mistake each: the tests of this folder find every one of them, or they prove nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from tests.faults.wire import Cut
+
+from qwensft.api.v1alpha1 import Reason
+from qwensft_operator.plan import decide, policies, retry, views
+from qwensft_operator.plan.run import Run
+from qwensft_operator.plan.types import Event, JobState
+from qwensft_operator.runtime.execute import Executor
+from qwensft_operator.runtime.kube import JOBS, QWENSFTJOBS, Kube, Manifest, Resource
+
+from . import test_crashes, test_faults, test_plan
+
+Patch = pytest.MonkeyPatch
+Finder = Callable[[], None]
+
+_FEW = settings(
+    max_examples=150,
+    derandomize=True,
+    database=None,
+    phases=[Phase.generate],
+    report_multiple_bugs=False,
+    deadline=None,
+)
+
+
+def crashes() -> None:
+    """Cut writes, as `test_crashes` does."""
+    for number, how in itertools.product(range(len(test_crashes.UNDISTURBED.writes)), Cut):
+        test_crashes.check(number, how)
+
+
+def weather() -> None:
+    """Play scripts of faults, as `test_faults` does."""
+
+    @_FEW
+    @given(script=test_faults.SCRIPTS)
+    def play(script: list[tuple[str, int]]) -> None:
+        asyncio.run(test_faults.weather(script))
+
+    play()
+
+
+def core() -> None:
+    """Play scripts on the pure core, as `test_plan` does."""
+
+    @_FEW
+    @given(policy=test_plan.POLICIES, merge=st.booleans(), head_start=st.integers(0, 7), script=test_plan.SCRIPTS)
+    def play(policy: dict[str, Any], *, merge: bool, head_start: int, script: list[tuple[str, int]]) -> None:
+        test_plan.survive(policy, script, merge=merge, head_start=head_start)
+
+    play()
+
+
+def same_name() -> None:
+    """Delete a run and create it anew while the operator deletes a Job of the old one."""
+    asyncio.run(test_faults.meet_a_namesake())
+
+
+def slow_leader() -> None:
+    """Let a leader that was too slow write last."""
+    asyncio.run(test_faults.meet_a_slow_leader())
+
+
+# The mistakes.
+
+
+def a_status_overwrites_whatever_is_stored(patch: Patch) -> None:
+    merge = Kube.merge
+
+    async def blind(self: Kube, resource: Resource, namespace: str, name: str, body: Manifest, **more: Any) -> Manifest:
+        body = {key: value for key, value in body.items() if key != "metadata"} if resource == QWENSFTJOBS else body
+        return await merge(self, resource, namespace, name, body, **more)
+
+    patch.setattr(Kube, "merge", blind)
+
+
+def a_deletion_goes_by_the_name_alone(patch: Patch) -> None:
+    async def blind(self: Kube, resource: Resource, namespace: str, name: str, **_: Any) -> None:
+        await self._request("DELETE", resource.path(namespace, name), body={"propagationPolicy": "Foreground"})
+
+    patch.setattr(Kube, "delete", blind)
+
+
+def jobs_are_read_from_a_cache_that_is_a_pass_behind(patch: Patch) -> None:
+    read, cached = Kube.list, dict[Kube, list[Manifest]]()
+
+    async def stale(self: Kube, resource: Resource, namespace: str, **query: Any) -> list[Manifest]:
+        found = await read(self, resource, namespace, **query)
+        if resource != JOBS:
+            return found
+        before = cached.get(self, found)
+        cached[self] = found
+        return before
+
+    patch.setattr(Kube, "list", stale)
+
+
+def an_object_that_exists_is_an_error(patch: Patch) -> None:
+    async def create(self: Executor, job: Any, resource: Resource, manifest: Manifest) -> None:
+        await self._kube.create(resource, job.metadata.namespace, manifest)
+
+    patch.setattr(Executor, "_ensure", create)
+
+
+def an_object_of_that_name_is_taken_for_ours(patch: Patch) -> None:
+    async def trust(self: Executor, *_: Any) -> None:
+        """Whose it is does not matter."""
+
+    patch.setattr(Executor, "_check_owner", trust)
+
+
+def nobody_waits_for_pods_of_the_last_attempt(patch: Patch) -> None:
+    _without(patch, policies.previous_attempt_stopping)
+
+
+def nobody_waits_between_attempts(patch: Patch) -> None:
+    _without(patch, retry.backing_off)
+
+
+def nobody_notices_a_job_that_is_gone(patch: Patch) -> None:
+    _without(patch, retry.stage_lost)
+
+
+def a_job_has_failed_as_soon_as_a_pod_has(patch: Patch) -> None:
+    state = views._job_state
+
+    def hasty(status: dict[str, Any]) -> Any:
+        found, condition = state(status)
+        return (JobState.FAILED if found is JobState.FAILING else found), condition
+
+    patch.setattr(views, "_job_state", hasty)
+
+
+def a_number_is_used_again(patch: Patch) -> None:
+    def same(self: Run, stage: Any, **changes: Any) -> Any:
+        return self.recorded(stage, job_name=None, **changes)
+
+    patch.setattr(Run, "reserved", same)
+
+
+def every_pass_is_told(patch: Patch) -> None:
+    event = Event("Normal", Reason.RUNNING, "still here")
+    patch.setattr(decide_module, "_events", lambda run, step, status: (event,))
+
+
+def _without(patch: Patch, policy: Any) -> None:
+    patch.setattr(decide_module, "POLICIES", tuple(p for p in policies.POLICIES if p is not policy))
+
+
+decide_module = sys.modules[decide.__module__]  # the package has a function of the same name
+
+MUTANTS: list[tuple[Callable[[Patch], None], Finder]] = [
+    (a_status_overwrites_whatever_is_stored, slow_leader),
+    (a_deletion_goes_by_the_name_alone, same_name),
+    (jobs_are_read_from_a_cache_that_is_a_pass_behind, crashes),
+    (an_object_that_exists_is_an_error, crashes),
+    (an_object_of_that_name_is_taken_for_ours, same_name),
+    (nobody_waits_for_pods_of_the_last_attempt, weather),
+    (nobody_waits_between_attempts, weather),
+    (nobody_waits_between_attempts, core),
+    (nobody_notices_a_job_that_is_gone, core),
+    (a_job_has_failed_as_soon_as_a_pod_has, weather),
+    (a_number_is_used_again, crashes),
+    (a_number_is_used_again, core),
+    (every_pass_is_told, crashes),
+]
+
+
+@pytest.mark.parametrize(("mistake", "finder"), MUTANTS, ids=lambda function: function.__name__)
+def test_an_operator_with_a_mistake_is_found_out(
+    mistake: Callable[[Patch], None], finder: Finder, monkeypatch: Patch, caplog: pytest.LogCaptureFixture
+) -> None:
+    mistake(monkeypatch)
+    caplog.set_level(logging.CRITICAL)
+    with pytest.raises(AssertionError):
+        finder()

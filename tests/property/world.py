@@ -1,0 +1,164 @@
+"""The operator's runtime over a control plane in memory, and what must hold in it at any moment."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from tests.faults.kubelet import SPEC, KubeletHand, ended, running
+from tests.faults.operator import OperatorInstance
+from tests.faults.wire import CrashError, Cut, Line, Wire
+
+from qwensft.api.v1alpha1 import Status
+from qwensft_operator.runtime.kube import CLAIMS, CONFIG_MAPS, JOBS, QWENSFTJOBS, Manifest
+
+from .control_plane import ControlPlane
+
+START = datetime(2026, 1, 2, tzinfo=UTC)
+KEY = ("team", "demo")
+OVER = ("Succeeded", "Failed")
+ALARMS = {"bug", "refused", "obstacle"}
+"""Passes that go wrong in these ways would be told to users: no fault of network or API server may cause one."""
+
+
+class World:
+    """A run, its cluster, and one operator after another."""
+
+    def __init__(self, line: Line | None = None, **policy: Any) -> None:
+        self.plane, self.line = ControlPlane(START), line or Line()
+        self.plane.on_create = self._check_creation
+        self._behind = Wire(self.plane.request, Line())  # no fault meets what is not the operator's
+        self.kubelet = KubeletHand(self._behind, "team")
+        self._provide(policy)
+        self.operator = self.new_operator()
+
+    @property
+    def kube(self) -> Wire:
+        """A client of the test's own."""
+        return self._behind
+
+    @property
+    def run(self) -> Manifest:
+        """The run as stored."""
+        return self.plane.objects[QWENSFTJOBS.plural, *KEY]
+
+    @property
+    def status(self) -> Status:
+        """Its status."""
+        return Status.model_validate(self.run["status"])
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended."""
+        return self.run["status"].get("phase") in OVER
+
+    def new_operator(self) -> OperatorInstance:
+        """An operator with an empty memory."""
+        return OperatorInstance(Wire(self.plane.request, self.line), lambda: self.plane.now)
+
+    async def look(self) -> bool:
+        """Make a pass; return whether anything was written. An operator that dies is followed by another."""
+        writes = len(self.line.writes)
+        try:
+            await self.operator.look(KEY)
+        except CrashError:
+            self.operator = self.new_operator()
+        assert not ALARMS & set(self.operator.failures), self.operator.failures
+        return len(self.line.writes) > writes
+
+    async def look_cut(self, number: int, how: Cut) -> None:
+        """Make a pass that is cut at one of its writes."""
+        self.line.cut_at, self.line.how = len(self.line.writes) + number, how
+        await self.look()
+        self.line.cut_at = None
+
+    async def look_while(self, number: int | None, happens: Callable[[], Awaitable[None]]) -> None:
+        """Make a pass in which something happens before its request of that number, None: before it writes the status.
+
+        What happens may raise the request's answer.
+        """
+        seen = 0
+
+        async def before(method: str, path: str) -> None:
+            nonlocal seen
+            seen += 1
+            if path.endswith("/status") if number is None else seen == number + 1:
+                self.line.before = None
+                await happens()
+
+        self.line.before = before
+        await self.look()
+        self.line.before = None
+
+    def active(self) -> list[Manifest]:
+        """Jobs of this run that may have pods."""
+        uid = self.run["metadata"]["uid"]
+        return [
+            job
+            for job in self.plane.of(JOBS.plural)
+            if self.plane.live(job) and job["metadata"]["ownerReferences"][0]["uid"] == uid
+        ]
+
+    async def report(self, job: Manifest, outcome: str, code: int = 0, *, index: int | None = None) -> None:
+        """Have pods of a Job report: all, or the one of that index. An outcome "" means that they are up."""
+        for place, pod in enumerate(self.plane.pods_of(job)):
+            over = pod["status"]["phase"] in ("Succeeded", "Failed")
+            if not over and "deletionTimestamp" not in pod["metadata"] and index in (None, place):
+                told = ended(pod, code, {"outcome": outcome}) if outcome else running()
+                await self.kubelet.report(pod, *told)
+
+    async def edit(self, **policy: Any) -> None:
+        """Edit spec.runPolicy as the user."""
+        await self.kube.merge(QWENSFTJOBS, *KEY, {"spec": {"runPolicy": policy}})
+
+    def recreate(self) -> None:
+        """Delete the run and create it anew under its name."""
+        run = self.plane.objects.pop((QWENSFTJOBS.plural, *KEY))
+        anew = {key: run[key] for key in ("apiVersion", "kind", "spec")} | {"metadata": {"name": "demo"}}
+        self.plane.put(QWENSFTJOBS.plural, "team", anew)
+
+    async def move_on(self) -> None:
+        """Everything that a cluster does by itself, given time."""
+        for job in self.active():
+            pods = self.plane.pods_of(job)
+            up = all(pod["status"]["phase"] != "Pending" for pod in pods)
+            await self.report(job, "Succeeded" if up else "")
+        self.plane.settle()
+        self.plane.now += timedelta(seconds=20)
+
+    async def come_to_rest(self) -> None:
+        """Let it end, without faults from now on."""
+        self.plane.now = max(self.plane.now, START)
+        await self.edit(suspend=False)
+        for _ in range(200):
+            wrote = await self.look()
+            if self.over and not wrote:
+                assert all("deletionTimestamp" in job["metadata"] for job in self.active()), "pods outlive the run"
+                return
+            await self.move_on()
+        raise AssertionError(f"the run does not end: {self.run['status']}")
+
+    def _check_creation(self, job: Manifest) -> None:
+        """What must hold at the moment in which a Job comes into being."""
+        labels = job["metadata"]["labels"]
+        stage, attempt = labels["qwensft.io/stage"], int(labels["qwensft.io/attempt"])
+        if job["metadata"]["ownerReferences"][0]["uid"] != self.run["metadata"]["uid"]:
+            return  # of a run that has just been deleted: its owner is gone, and so will it be
+        status = self.status
+        assert not self.active(), "two attempts at once"
+        assert status.completion_time is None, "a start after the end"
+        record = getattr(status.stages, stage)
+        reserved = (1, None) if record is None else (record.attempt or 1, record.job_name)
+        assert reserved == (attempt, None), f"attempt {attempt} starts while {reserved} is reserved"
+        early = record is not None and record.retry_time is not None and self.plane.now < record.retry_time
+        assert not early, "a start before the wait is over"
+        assert ("configmaps", "team", job["metadata"]["name"]) in self.plane.objects, "pods would wait for it"
+
+    def _provide(self, policy: dict[str, Any]) -> None:
+        """Create the run and what it names."""
+        bound = {"spec": {"accessModes": ["ReadWriteMany"]}, "status": {"phase": "Bound"}}
+        self.plane.put(CLAIMS.plural, "team", {"metadata": {"name": "models"}, **bound})
+        self.plane.put(CONFIG_MAPS.plural, "team", {"metadata": {"name": "facts"}, "data": {"f.json": "[]"}})
+        run = {"apiVersion": "qwensft.io/v1alpha1", "kind": "QwenSFTJob", "metadata": {"name": "demo"}}
+        self.plane.put(QWENSFTJOBS.plural, "team", run | {"spec": SPEC | {"runPolicy": policy}})
