@@ -9,6 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CLUSTER ?= local
 BENCH_OPTIONS ?=
+CHAOS_OPTIONS ?=
 PYTHON_CODE := client operator trainer-image tests quickstart benchmarks
 export CLUSTER
 
@@ -69,6 +70,12 @@ test-templates: setup ## trained tokens against the chat templates that the mode
 test-readers: setup ## merged models in transformers 4, 5 and llama.cpp (built once, which takes some 10 min)
 	@$(CLUSTER_ENV)
 	$(BIN)/pytest tests/readers
+
+.PHONY: chaos
+chaos: setup ## kill, delete and upgrade things in the middle of real runs (less than an hour; a part: CHAOS_OPTIONS="-k workers")
+	@$(CLUSTER_ENV)
+	$(BIN)/pytest tests/chaos $(CHAOS_OPTIONS)
+	$(BIN)/python -m tests.chaos.figures
 
 .PHONY: bench-prepare
 bench-prepare: setup ## the prepare stage beside LLaMA-Factory's own preprocessing: rows/s, MB/s, peak memory

@@ -128,3 +128,16 @@ last_log_lines() { # NAME
   say "last lines of $LOG/$1.log:" >&2
   tail -n 12 "$LOG/$1.log" 2>/dev/null | cut -c1-400 | sed 's/^/    /' >&2
 }
+
+# Ends components as a crash would, for tests; `up` starts them again.
+cmd_kill() { # NAME...
+  local name pid
+  need_root
+  [ $# -gt 0 ] || die "name a component: ${COMPONENTS[*]}"
+  for name in "$@"; do
+    [[ " ${COMPONENTS[*]} " == *" $name "* ]] || die "no component is called $name: ${COMPONENTS[*]}"
+    pid=$(pid_of "$name") || die "$name does not run"
+    kill -KILL "$pid"
+    wait_for 10 not_running "$name" || die "$name does not end"
+  done
+}

@@ -1,4 +1,7 @@
-"""The line between an operator and its API server: it counts writes, and can be cut at any of them."""
+"""The line between an operator and its API server: it counts writes, and can be cut at any of them.
+
+ADR 0111 says why.
+"""
 
 from __future__ import annotations
 
@@ -48,9 +51,20 @@ class Line:
 
     cut_at: int | None = None
     how: Cut = Cut.CRASH_BEFORE
+    spares_events: bool = False  # Events are no writes that count
     writes: list[tuple[str, str]] = field(default_factory=list)  # method and path
+    events: int = 0  # how many were written, those included that say something again
     before: Callable[[str, str], Awaitable[None]] | None = None
     """Called with method and path before every request; may raise what the API server would answer."""
+
+    def count(self, method: str, path: str) -> Cut | None:
+        """Take note of a write; return how it is cut."""
+        is_event = "/events" in path
+        self.events += is_event
+        if is_event and self.spares_events:
+            return None
+        self.writes.append((method, path))
+        return self.how if len(self.writes) - 1 == self.cut_at else None
 
 
 class Wire(Kube):
@@ -77,8 +91,7 @@ class Wire(Kube):
             await self._line.before(method, path)
         if method == "GET":
             return await self._carry(method, path, **request)
-        cut = self._line.how if len(self._line.writes) == self._line.cut_at else None
-        self._line.writes.append((method, path))
+        cut = self._line.count(method, path)
         if cut is None or cut.lands:
             try:
                 answer = await self._carry(method, path, **request)

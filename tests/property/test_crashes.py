@@ -26,11 +26,6 @@ async def play(line: Line) -> tuple[Outcome, Counter[str]]:
     raise AssertionError(f"the run does not end: {world.run['status']}")
 
 
-def told(line: Line) -> int:
-    """How many Events were written, those included that say something again."""
-    return sum("/events" in path for _, path in line.writes)
-
-
 UNDISTURBED = Line()
 EXPECTED, _ = asyncio.run(play(UNDISTURBED))
 
@@ -43,7 +38,7 @@ def check(number: int, how: Cut) -> None:
     assert set(created.values()) == {1}, "one Job for each attempt"
     for reason, count in left.events.items():
         assert count <= EXPECTED.events[reason] + 1, f"{reason} is told {count} times"
-    assert told(line) <= told(UNDISTURBED) + 2, "a storm of Events"
+    assert line.events <= UNDISTURBED.events + 2, "a storm of Events"
 
 
 def test_the_undisturbed_run_is_the_one_that_these_tests_are_about() -> None:

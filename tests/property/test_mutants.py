@@ -1,4 +1,7 @@
-"""Operators with one mistake each: the tests of this folder find every one of them, or they prove nothing."""
+"""Operators with one mistake each: the tests of this folder find every one of them, or they prove nothing.
+
+ADR 0111 says why.
+"""
 
 from __future__ import annotations
 
