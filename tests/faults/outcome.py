@@ -18,7 +18,13 @@ from qwensft_operator.runtime.kube import (
 )
 
 _OF_A_RUN = {"jobs": JOBS, "configmaps": CONFIG_MAPS, "services": SERVICES, "persistentvolumeclaims": CLAIMS}
-_TIMES = ("startTime", "completionTime", "lastTransitionTime", "lastUpdateTime")
+_OF_ITS_OWN = (
+    "configuration",  # a digest of files that name the run
+    "startTime",
+    "completionTime",
+    "lastTransitionTime",
+    "lastUpdateTime",
+)
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,7 @@ def _renamed(value: Any, run: str) -> Any:
 def _without(value: Any) -> Any:
     match value:
         case dict():
-            return {key: _without(inner) for key, inner in value.items() if key not in _TIMES}
+            return {key: _without(inner) for key, inner in value.items() if key not in _OF_ITS_OWN}
         case list():
             return [_without(inner) for inner in value]
     return value

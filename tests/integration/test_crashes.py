@@ -74,8 +74,9 @@ async def test_whatever_write_is_cut_the_run_ends_as_if_nothing_had_been(lone_cl
         created = [path for method, path in line.writes if (method, path.split("/")[-1]) == ("POST", "jobs")]
         assert len(created) <= 5, f"{run}: one creation for each of four attempts, and one again"
         for reason, count in left.events.items():
-            assert count <= expected.events[reason] + 2, f"{run}: {reason} is told {count} times"
-        assert line.events <= undisturbed.events + 6, f"{run}: a storm of Events"
+            # Each of the four attempts may wait for something else, for which a busy cluster takes its time.
+            assert count <= expected.events[reason] + 4, f"{run}: {reason} is told {count} times"
+        assert line.events <= undisturbed.events + 10, f"{run}: a storm of Events"
 
     async with asyncio.TaskGroup() as group:
         for number in range(len(undisturbed.writes)):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import functools
 import itertools
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
@@ -267,9 +268,21 @@ def _conditions(job: Manifest) -> set[str]:
 
 
 def _selects(selector: str, value_of: Callable[[str], Any]) -> bool:
-    """Whether all parts of a selector hold: `key=value`, or `key` alone for any value."""
-    parts = [part.partition("=") for part in selector.split(",") if part]
-    return all(value_of(key) == value if equal else value_of(key) is not None for key, equal, value in parts)
+    """Whether all parts of a selector hold: `key`, `key=value`, `key!=value` or `key in (one,two)`."""
+    return all(_holds(part, value_of) for part in re.split(r",(?![^(]*\))", selector) if part)
+
+
+def _holds(part: str, value_of: Callable[[str], Any]) -> bool:
+    parsed = re.fullmatch(r"([\w./-]+)(?:(=|!=)([\w.-]*)| in \(([^)]*)\))?", part)
+    assert parsed, f"nobody has taught this API server to select by {part!r}"
+    key, operator, value, several = parsed.groups()
+    found = value_of(key)
+    match operator:
+        case "=":
+            return bool(found == value)
+        case "!=":
+            return bool(found != value)
+    return found is not None if several is None else found in several.split(",")
 
 
 def _field(manifest: Manifest, path: str) -> Any:

@@ -13,7 +13,7 @@ from tests.faults.operator import OperatorInstance
 from tests.faults.wire import Cut
 
 from qwensft.api.v1alpha1 import Stage, StageStatus
-from qwensft_operator.runtime.kube import JOBS, classify
+from qwensft_operator.runtime.kube import CONFIG_MAPS, JOBS, classify
 
 from .world import ALARMS, KEY, World
 
@@ -220,6 +220,22 @@ async def meet_a_slow_leader() -> None:
     record = world.status.stages.train
     assert record is not None
     assert (record.attempt, record.restarts) == (3, 2), "a failure is forgotten"
+
+
+async def meet_a_stranger() -> None:
+    """Somebody else's ConfigMap has the name of the run's first one."""
+    world = World()
+    theirs = {"metadata": {"name": "demo-prepare-1"}, "data": {"run.yaml": "theirs"}}
+    world.plane.put(CONFIG_MAPS.plural, "team", theirs)
+    for _ in range(3):
+        await world.operator.look(KEY)
+    condition = next(c for c in world.run["status"]["conditions"] if c["type"] == "Succeeded")
+    assert condition["reason"] == "NameConflict"
+    assert world.plane.of(JOBS.plural) == [], "its pods would work by somebody else's file"
+
+
+async def test_what_belongs_to_somebody_else_is_neither_used_nor_changed() -> None:
+    await meet_a_stranger()
 
 
 async def test_deletions_that_are_under_way_do_not_reach_a_new_run_of_the_same_name() -> None:
