@@ -15,7 +15,7 @@ from tests.faults.wire import Cut
 from qwensft.api.v1alpha1 import Stage, StageStatus
 from qwensft_operator.runtime.kube import CONFIG_MAPS, JOBS, classify
 
-from .world import ALARMS, KEY, World
+from .world import KEY, World
 
 _ANSWERS = (
     (409, "Conflict"),
@@ -82,13 +82,12 @@ class Trial:
 
         async def act() -> None:
             for _ in range(1 + number % 7):
-                await second.look(KEY)
+                await self.world.look(second)
                 await (self.fail(0) if number % 3 else self.pods_start(0))
                 self.world.plane.settle()
                 self.world.plane.now += timedelta(seconds=20)
 
-        await self.world.look_while(None if number % 2 else number // 2, act)
-        assert not ALARMS & set(second.failures), second.failures
+        await self.world.look_while("/status" if number % 2 else number // 2, act)
 
     async def go_well(self, _: int) -> None:
         await self.world.look()
@@ -181,11 +180,10 @@ async def meet_a_namesake() -> None:
         operator = world.new_operator()
         while "demo-train-1" not in world.plane.named(JOBS.plural) or old & _uids(world):
             world.plane.settle()
-            await operator.look(KEY)
+            await world.look(operator)
             await world.move_on()
 
-    # Run, Jobs: then the first of the deletions.
-    await world.look_while(2, anew)
+    await world.look_while("DELETE", anew)
     assert "demo-train-1" in world.plane.named(JOBS.plural)
     assert not [job for job in world.plane.of(JOBS.plural) if "deletionTimestamp" in job["metadata"]]
     await world.come_to_rest()
@@ -204,7 +202,7 @@ async def meet_a_slow_leader() -> None:
     async def fail(operator: OperatorInstance, attempt: int) -> None:
         """Bring the run to the failure of that attempt at its training."""
         while f"demo-train-{attempt}" not in world.plane.named(JOBS.plural):
-            await operator.look(KEY)
+            await world.look(operator)
             await world.move_on()
         for _ in range(4):
             await world.report(world.plane.objects[JOBS.plural, "team", f"demo-train-{attempt}"], "Failed", 1)
@@ -213,10 +211,10 @@ async def meet_a_slow_leader() -> None:
     async def go_on() -> None:
         """The next leader has seen the same failure, and another one since."""
         await fail(world.new_operator(), 2)
-        await world.new_operator().look(KEY)
+        await world.look(world.new_operator())
 
     await fail(world.operator, 1)
-    await world.look_while(None, go_on)
+    await world.look_while("/status", go_on)
     record = world.status.stages.train
     assert record is not None
     assert (record.attempt, record.restarts) == (3, 2), "a failure is forgotten"

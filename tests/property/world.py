@@ -57,14 +57,18 @@ class World:
         """An operator with an empty memory."""
         return OperatorInstance(Wire(self.plane.request, self.line), lambda: self.plane.now)
 
-    async def look(self) -> bool:
-        """Make a pass; return whether anything was written. An operator that dies is followed by another."""
-        writes = len(self.line.writes)
+    async def look(self, beside: OperatorInstance | None = None) -> bool:
+        """Make a pass; return whether anything was written. An operator that dies is followed by another.
+
+        Args:
+            beside: An operator other than the world's own, to look in its place.
+        """
+        writes, operator = len(self.line.writes), beside or self.operator
         try:
-            await self.operator.look(KEY)
+            await operator.look(KEY)
         except CrashError:
             self.operator = self.new_operator()
-        assert not ALARMS & set(self.operator.failures), self.operator.failures
+        assert not ALARMS & set(operator.failures), operator.failures
         return len(self.line.writes) > writes
 
     async def look_cut(self, number: int, how: Cut) -> None:
@@ -73,17 +77,19 @@ class World:
         await self.look()
         self.line.cut_at = None
 
-    async def look_while(self, number: int | None, happens: Callable[[], Awaitable[None]]) -> None:
-        """Make a pass in which something happens before its request of that number, None: before it writes the status.
+    async def look_while(self, at: int | str, happens: Callable[[], Awaitable[None]]) -> None:
+        """Make a pass in which something happens before one of its requests; it may raise that request's answer.
 
-        What happens may raise the request's answer.
+        Args:
+            at: Number of the request, from 0; or a part of "METHOD path" that the first such request has.
+            happens: What happens.
         """
         seen = 0
 
         async def before(method: str, path: str) -> None:
             nonlocal seen
             seen += 1
-            if path.endswith("/status") if number is None else seen == number + 1:
+            if seen == at + 1 if isinstance(at, int) else at in f"{method} {path}":
                 self.line.before = None
                 await happens()
 
