@@ -1,4 +1,4 @@
-"""The operator's pass over one run, without its watches: a test says when it looks."""
+"""The operator's pass over one run, without its watches: a test says when it looks, and what it knows."""
 
 from __future__ import annotations
 
@@ -9,28 +9,43 @@ from typing import Any
 
 from qwensft_operator.render import Defaults
 from qwensft_operator.runtime.execute import Executor
+from qwensft_operator.runtime.explanations import Explanations
+from qwensft_operator.runtime.kinds import Key, Kind
 from qwensft_operator.runtime.kube import Kube
 from qwensft_operator.runtime.metrics import Metrics
 from qwensft_operator.runtime.nodes import Nodes
-from qwensft_operator.runtime.observe import Key, Observer
+from qwensft_operator.runtime.observe import Observer
 from qwensft_operator.runtime.queue import WorkQueue
+from qwensft_operator.runtime.reader import Hears, Reader
 from qwensft_operator.runtime.reconcile import Reconciler
-from qwensft_operator.runtime.scrape import PodAddresses, Scraper
+from qwensft_operator.runtime.scrape import Scraper
 from qwensft_operator.runtime.status import Reporter
+from qwensft_operator.runtime.store import Store
 
 
 class OperatorInstance:
-    """An operator with an empty memory. `failures` counts the passes that went wrong, by kind."""
+    """An operator with an empty memory. `failures` counts the passes that went wrong, by kind.
 
-    def __init__(self, kube: Kube, now: Callable[[], datetime]) -> None:
+    Args:
+        kube: How it asks the API server.
+        now: Its clock.
+        hears: Whether it may rely on its store, which the test then fills in place of the watches.
+    """
+
+    def __init__(
+        self, kube: Kube, now: Callable[[], datetime], *, hears: Hears = lambda resource, namespace: False
+    ) -> None:
         metrics = _CountedMetrics()
         self.failures = metrics.failures
+        self.store = Store(_NoListener())
+        kube.on_write = self.store.wrote
         self._reconciler = Reconciler(
             WorkQueue(_NoTimers()),
-            Observer(kube, Scraper(), PodAddresses(), Nodes(kube, enabled=False)),
+            self.store,
+            Observer(Reader(kube, self.store, hears), Explanations(kube), Scraper(), Nodes(kube, enabled=False)),
             Executor(kube, Defaults(trainer_image="qwensft/trainer:test")),
             Reporter(kube, "test"),
-            metrics,
+            metrics=metrics,
             scrape_interval=1,
             now=now,
         )
@@ -60,3 +75,13 @@ class _NoTimers:
 
     def cancel(self) -> None:
         """Nothing was set."""
+
+
+class _NoListener:
+    """The test knows what has happened."""
+
+    def changed(self, key: Key, kind: Kind, version: int) -> None:
+        """Nobody waits for it."""
+
+    def written(self, key: Key, kind: Kind, version: int) -> None:
+        """Nobody waits for it."""

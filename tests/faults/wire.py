@@ -72,6 +72,7 @@ class Wire(Kube):
 
     def __init__(self, carry: Carrier, line: Line) -> None:
         self._carry, self._line = carry, line
+        self.on_write = lambda resource, manifest: None
 
     async def close(self) -> None:
         """The connections belong to the carrier."""

@@ -65,6 +65,10 @@ class ControlPlane:
                 raise AssertionError(f"nobody is expected to {method} {path}")
         return copy.deepcopy(answer)
 
+    def version(self) -> str:
+        """The newest resourceVersion."""
+        return str(next(self._numbers))
+
     def put(self, plural: str, namespace: str, manifest: Manifest) -> Manifest:
         """Store an object as somebody else would."""
         return self._create(plural, namespace, copy.deepcopy(manifest))

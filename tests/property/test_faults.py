@@ -13,6 +13,7 @@ from tests.faults.operator import OperatorInstance
 from tests.faults.wire import Cut
 
 from qwensft.api.v1alpha1 import Stage, StageStatus
+from qwensft_operator.runtime.kinds import KINDS
 from qwensft_operator.runtime.kube import CONFIG_MAPS, JOBS, classify
 
 from .world import KEY, World
@@ -39,6 +40,8 @@ _HAPPENINGS = {
     "delete_by_hand": 1,
     "time_passes": 3,
     "clock_is_set": 1,
+    "watches_stall": 2,
+    "watches_deliver": 3,
 }
 SCRIPTS = st.lists(
     st.tuples(st.sampled_from([name for name, often in _HAPPENINGS.items() for _ in range(often)]), st.integers(0, 23)),
@@ -125,6 +128,13 @@ class Trial:
     async def clock_is_set(self, number: int) -> None:
         """The clock jumps, and back as well as forth."""
         self.world.plane.now += timedelta(seconds=300 * (number - 11))
+
+    async def watches_stall(self, number: int) -> None:
+        """From here on nobody hears of one more kind: neither of what is made, nor of what is deleted."""
+        self.world.stalled.add(list(KINDS)[number % len(KINDS)])
+
+    async def watches_deliver(self, _: int) -> None:
+        self.world.stalled.clear()
 
     def check(self) -> None:
         stages = self.world.status.stages
@@ -218,6 +228,46 @@ async def meet_a_slow_leader() -> None:
     record = world.status.stages.train
     assert record is not None
     assert (record.attempt, record.restarts) == (3, 2), "a failure is forgotten"
+
+
+async def meet_what_no_watch_has_told() -> None:
+    """Another operator has made a Job and told so; of the Job, this one has not heard."""
+    world = World(maxRestarts=3)
+    second = world.new_operator()
+    world.stalled = {JOBS}
+    for _ in range(3):
+        await second.look(KEY)
+        world.deliver(second, KINDS)
+    assert world.plane.named(JOBS.plural) == ["demo-prepare-1"]
+    await world.look()
+    record = world.status.stages.prepare
+    assert record is not None
+    assert (record.attempt, record.restarts) == (1, None), "a Job is given up that runs"
+
+
+async def meet_an_old_store() -> None:
+    """What this operator knows of the run is older than another's attempt, which somebody has deleted."""
+    world = World(maxRestarts=3)
+    second = world.new_operator()
+    world.stalled = set(KINDS)
+    while "demo-prepare-1" not in world.plane.named(JOBS.plural):
+        await second.look(KEY)
+    world.plane.stop(world.plane.objects[JOBS.plural, "team", "demo-prepare-1"])
+    for _ in range(3):
+        world.plane.settle()
+        world.deliver(second, KINDS)
+        await second.look(KEY)
+    assert world.plane.named(JOBS.plural) == []
+    await world.look()
+    assert "demo-prepare-1" not in world.plane.named(JOBS.plural), "a number is used again"
+
+
+async def test_a_job_of_which_no_watch_has_told_yet_is_not_given_up() -> None:
+    await meet_what_no_watch_has_told()
+
+
+async def test_nothing_is_started_by_a_state_that_has_passed() -> None:
+    await meet_an_old_store()
 
 
 async def meet_a_stranger() -> None:

@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 from tests.faults.wire import Cut
 
 from qwensft.api.v1alpha1 import Reason
-from qwensft_operator.plan import decide, policies, retry, views
+from qwensft_operator.plan import decide, leftovers, policies, retry, views
 from qwensft_operator.plan.run import Run
 from qwensft_operator.plan.types import Event, JobState
 from qwensft_operator.runtime.execute import Executor
 from qwensft_operator.runtime.kube import JOBS, QWENSFTJOBS, Kube, Manifest, Resource
+from qwensft_operator.runtime.reader import Reader
 
 from . import test_crashes, test_faults, test_plan
 
@@ -77,6 +78,16 @@ def stranger() -> None:
     asyncio.run(test_faults.meet_a_stranger())
 
 
+def untold() -> None:
+    """Let a watch be late with a Job."""
+    asyncio.run(test_faults.meet_what_no_watch_has_told())
+
+
+def old_store() -> None:
+    """Let all watches be late."""
+    asyncio.run(test_faults.meet_an_old_store())
+
+
 def slow_leader() -> None:
     """Let a leader that was too slow write last."""
     asyncio.run(test_faults.meet_a_slow_leader())
@@ -102,18 +113,19 @@ def a_deletion_goes_by_the_name_alone(patch: Patch) -> None:
     patch.setattr(Kube, "delete", blind)
 
 
-def jobs_are_read_from_a_cache_that_is_a_pass_behind(patch: Patch) -> None:
-    read, cached = Kube.list, dict[Kube, list[Manifest]]()
+def a_job_that_no_watch_tells_of_is_lost(patch: Patch) -> None:
+    async def ignore(self: Reader, resource: Resource, namespace: str, name: str) -> Manifest | None:
+        return None if resource == JOBS else await find(self, resource, namespace, name)
 
-    async def stale(self: Kube, resource: Resource, namespace: str, **query: Any) -> list[Manifest]:
-        found = await read(self, resource, namespace, **query)
-        if resource != JOBS:
-            return found
-        before = cached.get(self, found)
-        cached[self] = found
-        return before
+    find = Reader.find
+    patch.setattr(Reader, "find", ignore)
 
-    patch.setattr(Kube, "list", stale)
+
+def nothing_is_confirmed_before_it_is_done(patch: Patch) -> None:
+    async def trust(self: Reader, manifest: Manifest) -> None:
+        """What the store says is true enough."""
+
+    patch.setattr(Reader, "confirm", trust)
 
 
 def an_object_that_exists_is_an_error(patch: Patch) -> None:
@@ -131,7 +143,7 @@ def an_object_of_that_name_is_taken_for_ours(patch: Patch) -> None:
 
 
 def nobody_waits_for_pods_of_the_last_attempt(patch: Patch) -> None:
-    _without(patch, policies.previous_attempt_stopping)
+    _without(patch, policies.previous_attempt_stopping, leftovers.leftovers_alive)
 
 
 def nobody_waits_between_attempts(patch: Patch) -> None:
@@ -164,8 +176,8 @@ def every_pass_is_told(patch: Patch) -> None:
     patch.setattr(decide_module, "_events", lambda run, step, status: (event,))
 
 
-def _without(patch: Patch, policy: Any) -> None:
-    patch.setattr(decide_module, "POLICIES", tuple(p for p in policies.POLICIES if p is not policy))
+def _without(patch: Patch, *out: Any) -> None:
+    patch.setattr(decide_module, "POLICIES", tuple(p for p in policies.POLICIES if p not in out))
 
 
 decide_module = sys.modules[decide.__module__]  # the package has a function of the same name
@@ -173,7 +185,8 @@ decide_module = sys.modules[decide.__module__]  # the package has a function of 
 MUTANTS: list[tuple[Callable[[Patch], None], Finder]] = [
     (a_status_overwrites_whatever_is_stored, slow_leader),
     (a_deletion_goes_by_the_name_alone, same_name),
-    (jobs_are_read_from_a_cache_that_is_a_pass_behind, crashes),
+    (a_job_that_no_watch_tells_of_is_lost, untold),
+    (nothing_is_confirmed_before_it_is_done, old_store),
     (an_object_that_exists_is_an_error, crashes),
     (an_object_of_that_name_is_taken_for_ours, stranger),
     (nobody_waits_for_pods_of_the_last_attempt, weather),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import copy
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,7 +12,8 @@ from tests.faults.operator import OperatorInstance
 from tests.faults.wire import CrashError, Cut, Line, Wire
 
 from qwensft.api.v1alpha1 import Status
-from qwensft_operator.runtime.kube import CLAIMS, CONFIG_MAPS, JOBS, QWENSFTJOBS, Manifest
+from qwensft_operator.runtime.kinds import KINDS
+from qwensft_operator.runtime.kube import CLAIMS, CONFIG_MAPS, JOBS, QWENSFTJOBS, Manifest, Resource
 
 from .control_plane import ControlPlane
 
@@ -31,6 +33,7 @@ class World:
         self._behind = Wire(self.plane.request, Line())  # no fault meets what is not the operator's
         self.kubelet = KubeletHand(self._behind, "team")
         self._provide(policy)
+        self.stalled: set[Resource] = set()  # kinds of whose changes the operators do not hear
         self.operator = self.new_operator()
 
     @property
@@ -54,8 +57,20 @@ class World:
         return self.run["status"].get("phase") in OVER
 
     def new_operator(self) -> OperatorInstance:
-        """An operator with an empty memory."""
-        return OperatorInstance(Wire(self.plane.request, self.line), lambda: self.plane.now)
+        """An operator with an empty memory, but for the list of all objects with which its watches begin."""
+        wire = Wire(self.plane.request, self.line)
+        operator = OperatorInstance(wire, lambda: self.plane.now, hears=lambda resource, namespace: True)
+        self.deliver(operator, KINDS)
+        return operator
+
+    def deliver(self, operator: OperatorInstance, resources: Iterable[Resource]) -> None:
+        """Tell an operator's store all that the watches of some kinds would have told by now."""
+        for kind in map(KINDS.__getitem__, resources):
+            found = [copy.deepcopy(m) for m in self.plane.of(kind.resource.plural) if kind.is_watched(m)]
+            for manifest in found:
+                operator.store.observed(kind, manifest)
+            names = [(m["metadata"]["namespace"], m["metadata"]["name"]) for m in found]
+            operator.store.listed(kind, "", self.plane.version(), names)
 
     async def look(self, beside: OperatorInstance | None = None) -> bool:
         """Make a pass; return whether anything was written. An operator that dies is followed by another.
@@ -64,6 +79,7 @@ class World:
             beside: An operator other than the world's own, to look in its place.
         """
         writes, operator = len(self.line.writes), beside or self.operator
+        self.deliver(operator, KINDS.keys() - self.stalled)
         try:
             await operator.look(KEY)
         except CrashError:
@@ -135,6 +151,7 @@ class World:
 
     async def come_to_rest(self) -> None:
         """Let it end, without faults from now on."""
+        self.stalled = set()
         self.plane.now = max(self.plane.now, START)
         await self.edit(suspend=False)
         for _ in range(200):
