@@ -6,9 +6,6 @@ import collections
 import json
 import os
 import signal
-import sys
-import textwrap
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,60 +21,7 @@ from qwensft_trainer.training import pissa, rendezvous
 from qwensft_trainer.training import torchrun as runner
 
 from ..conftest import Scene, Torch
-
-TRAINED = """
-    os.makedirs(output + "/checkpoint-100")
-    state = {"global_step": 100, "max_steps": 100, "epoch": 3.0, "log_history": [{"loss": 4.0}, {"loss": 1.0}]}
-    for folder in (output, output + "/checkpoint-100"):
-        json.dump(state, open(folder + "/trainer_state.json", "w"))
-    open(output + "/adapter_model.safetensors", "w").write("weights")
-"""
-
-
-@dataclass
-class Torchrun:
-    """A program called torchrun on PATH; `does` is its body, with `arguments`, `output` and `scratch` at hand."""
-
-    directory: Path
-
-    def does(self, body: str) -> None:
-        program = textwrap.dedent("""
-            #!{python}
-            import json, os, sys, time, yaml
-            json.dump(sys.argv[1:], open({calls!r}, "w"))
-            path = sys.argv[-1]
-            arguments = yaml.safe_load(open(path))
-            output, scratch = arguments["output_dir"], os.path.dirname(path)
-        """).format(python=sys.executable, calls=str(self.directory / "calls"))
-        path = self.directory / "torchrun"
-        path.write_text(program.lstrip() + textwrap.dedent(body))
-        path.chmod(0o755)
-
-    @property
-    def called_with(self) -> list[str] | None:
-        path = self.directory / "calls"
-        return json.loads(path.read_text()) if path.exists() else None
-
-
-@pytest.fixture
-def torchrun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Torchrun:
-    directory = tmp_path / "bin"
-    directory.mkdir()
-    monkeypatch.setattr(os, "environ", os.environ.copy())
-    os.environ["TMPDIR"] = str(tmp_path / "scratch" / "tmp")
-    os.environ["PATH"] = f"{directory}:{os.environ['PATH']}"
-    os.environ |= {"NNODES": "2", "NODE_RANK": "0", "NPROC_PER_NODE": "4", "MASTER_ADDR": "localhost"}
-    fake = Torchrun(directory)
-    fake.does(TRAINED)
-    return fake
-
-
-@pytest.fixture
-def prepared(scene: Scene) -> Scene:
-    workspace.claim(scene.run)
-    (scene.run_directory / "data" / "tokenized").mkdir(parents=True)
-    (scene.run_directory / "prepare.json").write_text("{}")
-    return scene
+from .conftest import TRAINED, Torchrun
 
 
 @pytest.fixture
@@ -180,81 +124,6 @@ def test_a_resumed_pissa_training_gets_the_first_attempts_initial_adapter(
     directory = prepared.run_directory / "train" / str(attempt)
     assert (directory / "pissa_init" / "adapter_model.safetensors").read_text() == "initial"
     assert converted == [directory]
-
-
-def test_a_training_that_may_stop_early_is_complete_when_it_does(prepared: Scene, torchrun: Torchrun) -> None:
-    prepared.train["early_stopping_steps"] = 3
-    torchrun.does(TRAINED.replace('"global_step": 100', '"global_step": 60'))
-    assert train.main(prepared.context).metrics["totalSteps"] == 100
-
-
-BEST = """
-    import pathlib
-    best = pathlib.Path(output) / "checkpoint-40"
-    best.mkdir(parents=True)
-    (best / "adapter_model.safetensors").write_text("best weights")
-    (best / "optimizer.pt").write_text("optimizer")
-    json.dump({"global_step": 40, "max_steps": 100}, open(best / "trainer_state.json", "w"))
-    state = {"global_step": 60, "max_steps": 100, "epoch": 3.0, "best_metric": 1.5, "best_global_step": 40}
-    state["best_model_checkpoint"] = str(best)
-    state["log_history"] = [{"eval_loss": 1.5, "step": 40}, {"eval_loss": 1.75, "step": 60}]
-    counted = {"early_stopping_patience_counter": 1}
-    callback = {"args": {"early_stopping_patience": 1, "early_stopping_threshold": 0.1}, "attributes": counted}
-    state["stateful_callbacks"] = {"EarlyStopping": callback}
-    os.makedirs(output + "/checkpoint-60")
-    for folder in (output, output + "/checkpoint-60"):
-        json.dump(state, open(folder + "/trainer_state.json", "w"))
-        open(folder + "/adapter_model.safetensors", "w").write("last weights")
-"""
-SELECTION = {"fraction": 0.1, "keepBest": True, "earlyStopping": {"patience": 1, "minDelta": 0.1}}
-
-
-def test_the_best_checkpoint_is_the_result_of_a_training_that_ended_early(prepared: Scene, torchrun: Torchrun) -> None:
-    prepared.document["evaluation"] = SELECTION
-    torchrun.does(BEST)
-    result = train.main(prepared.context)
-    directory = prepared.run_directory / "train" / "1"
-    assert (directory / "adapter_model.safetensors").read_text() == "best weights"
-    assert not (directory / "optimizer.pt").exists()
-    assert json.loads((prepared.root / "scratch" / "selection.json").read_text()) == {
-        "keepBest": True,
-        "earlyStopping": {"patience": 1, "minDelta": 0.1},
-    }
-    assert {key: result.metrics[key] for key in ("step", "evalLoss", "bestEvalLoss", "bestStep")} == {
-        "step": 60,
-        "evalLoss": 1.75,
-        "bestEvalLoss": 1.5,
-        "bestStep": 40,
-    }
-
-
-def test_an_attempt_that_died_after_it_had_ended_early_is_not_trained_on(prepared: Scene, torchrun: Torchrun) -> None:
-    prepared.document["evaluation"] = SELECTION
-    torchrun.does(BEST)
-    train.main(prepared.context)
-    (prepared.run_directory / "train.json").unlink()
-    torchrun.does("sys.exit(9)")
-    train.main(prepared.attempt(2))
-    assert (prepared.run_directory / "train" / "1" / "adapter_model.safetensors").read_text() == "best weights"
-
-
-def test_without_a_best_checkpoint_the_last_one_is_taken_and_nothing_is_lost(
-    prepared: Scene, torchrun: Torchrun, capsys: pytest.CaptureFixture[str]
-) -> None:
-    prepared.document["evaluation"] = SELECTION
-    torchrun.does(BEST + "    import shutil; shutil.rmtree(best)\n")
-    train.main(prepared.context)
-    directory = prepared.run_directory / "train" / "1"
-    assert (directory / "adapter_model.safetensors").read_text() == "last weights"
-    assert "keepBest finds no checkpoint of the best evaluation (step 40)" in capsys.readouterr().out
-
-
-def test_without_the_wish_the_last_weights_are_the_result(prepared: Scene, torchrun: Torchrun) -> None:
-    prepared.document["evaluation"] = SELECTION | {"keepBest": False}
-    torchrun.does(BEST)
-    train.main(prepared.context)
-    directory = prepared.run_directory / "train" / "1"
-    assert (directory / "adapter_model.safetensors").read_text() == "last weights"
 
 
 def test_another_node_follows_the_decision(prepared: Scene, torchrun: Torchrun) -> None:

@@ -1,0 +1,70 @@
+"""A prepared run, and a torchrun that behaves as a test says."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from qwensft_trainer.contract import workspace
+
+from ..conftest import Scene
+
+TRAINED = """
+    os.makedirs(output + "/checkpoint-100")
+    state = {"global_step": 100, "max_steps": 100, "epoch": 3.0, "log_history": [{"loss": 4.0}, {"loss": 1.0}]}
+    for folder in (output, output + "/checkpoint-100"):
+        json.dump(state, open(folder + "/trainer_state.json", "w"))
+    open(output + "/adapter_model.safetensors", "w").write("weights")
+"""
+
+
+@dataclass
+class Torchrun:
+    """A program called torchrun on PATH; `does` is its body, with `arguments`, `output` and `scratch` at hand."""
+
+    directory: Path
+
+    def does(self, body: str) -> None:
+        program = textwrap.dedent("""
+            #!{python}
+            import json, os, sys, time, yaml
+            json.dump(sys.argv[1:], open({calls!r}, "w"))
+            path = sys.argv[-1]
+            arguments = yaml.safe_load(open(path))
+            output, scratch = arguments["output_dir"], os.path.dirname(path)
+        """).format(python=sys.executable, calls=str(self.directory / "calls"))
+        path = self.directory / "torchrun"
+        path.write_text(program.lstrip() + textwrap.dedent(body))
+        path.chmod(0o755)
+
+    @property
+    def called_with(self) -> list[str] | None:
+        path = self.directory / "calls"
+        return json.loads(path.read_text()) if path.exists() else None
+
+
+@pytest.fixture
+def torchrun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Torchrun:
+    directory = tmp_path / "bin"
+    directory.mkdir()
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    os.environ["TMPDIR"] = str(tmp_path / "scratch" / "tmp")
+    os.environ["PATH"] = f"{directory}:{os.environ['PATH']}"
+    os.environ |= {"NNODES": "2", "NODE_RANK": "0", "NPROC_PER_NODE": "4", "MASTER_ADDR": "localhost"}
+    fake = Torchrun(directory)
+    fake.does(TRAINED)
+    return fake
+
+
+@pytest.fixture
+def prepared(scene: Scene) -> Scene:
+    workspace.claim(scene.run)
+    (scene.run_directory / "data" / "tokenized").mkdir(parents=True)
+    (scene.run_directory / "prepare.json").write_text("{}")
+    return scene
