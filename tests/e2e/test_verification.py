@@ -40,7 +40,8 @@ REFUSED = {
     "index": "the index names model-0000",
     "other run": "model.layers.0.mlp.down_proj.weight is up to ",
     "rope": "its logits are ",
-    "tokenizer": "its tokenizer has another id for 'a'",
+    "names": "its logits are ",
+    "tokenizer": "its tokenizer has another id for 'a' than the base's: ",
     "checkpoint without": f"the trained checkpoint holds no {QUERY}",
 }
 
@@ -76,3 +77,14 @@ def test_a_damaged_merge_is_refused(verdicts: Verdicts, dtype: str, damage: str)
     found = verdicts["damaged"][dtype][damage]
     assert isinstance(found, str), found
     assert found.startswith(f"MergeVerificationFailed: {REFUSED[damage]}")
+
+
+@pytest.mark.parametrize(
+    ("damage", "cause"),
+    [
+        ("rope", "in config.json rope_parameters.rope_theta is 20000.0, not 10000.0"),
+        ("names", "loads a tensor elsewhere"),
+    ],
+)
+def test_refused_logits_are_explained(verdicts: Verdicts, damage: str, cause: str) -> None:
+    assert cause in verdicts["damaged"]["bf16"][damage]

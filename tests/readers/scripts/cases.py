@@ -121,13 +121,7 @@ def expected(base: Path, trained: Path, merged_model: Path, dtype: str | None) -
     with Reference(base, trained, lora=True, dtype=dtype, untied=untied, trust=False) as reference:
         return [
             logits[0].numpy()
-            for logits in layers.logits(
-                config,
-                reference.names,
-                lambda name: reference.expected(name).rounded,
-                prompts(merged_model),
-                trust=False,
-            )
+            for logits in layers.logits(config, reference.weights(), prompts(merged_model), trust=False)
         ]
 
 

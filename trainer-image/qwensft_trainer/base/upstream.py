@@ -5,6 +5,7 @@ Delete a mend once its library is updated and tests/matrix passes without it.
 
 from __future__ import annotations
 
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -57,3 +58,11 @@ def compute_experts_without_cuda() -> None:
         return str(chosen(self, requested_experts or "eager"))
 
     PreTrainedModel.get_correct_experts_implementation = eager_by_default
+
+
+def leave_bitsandbytes_out() -> None:
+    """Where bitsandbytes is installed peft 0.18.1 imports it, and 0.50.2 has torch load its compiler, for seconds.
+
+    For processes without quantised weights, before peft looks for it.
+    """
+    sys.modules.setdefault("bitsandbytes", None)  # type: ignore[arg-type]  # Python's mark of what cannot be imported

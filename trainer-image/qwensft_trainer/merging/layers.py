@@ -1,7 +1,7 @@
 """Logits of a model of which only one layer is in memory: its weights come when it computes, and go afterwards.
 
-Weights come from a function, by the names of the model's files; transformers renames and converts them as it does
-when it loads a model. All is computed in float32.
+Weights come by the names of the model's files; transformers renames and converts them as it does when it loads a model.
+All is computed in float32.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,20 @@ import torch
 from qwensft_trainer.merging import tensor_names
 
 Prompt = Mapping[str, Any]  # the inputs of a model's forward
-Get = Callable[[str], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The tensors of a model's files: their `names`, `get` for one of them; it raises KeyError for another name.
+
+    `finish` makes of a parameter's name and its float32 numbers, as they were loaded, what the model computes with; it
+    may write to them.
+    """
+
+    names: Iterable[str]
+    get: Callable[[str], torch.Tensor]
+    finish: Callable[[str, torch.Tensor], torch.Tensor] | None = None
+
 
 POSITIONS = 32
 """How many of the last positions of a prompt are compared."""
@@ -32,15 +46,14 @@ def config_of(directory: Path, *, trust: bool) -> Any:
     return AutoConfig.from_pretrained(str(directory), trust_remote_code=trust)
 
 
-def logits(config: Any, names: Iterable[str], get: Get, prompts: Sequence[Prompt], *, trust: bool) -> list[Any]:
+def logits(config: Any, weights: Weights, prompts: Sequence[Prompt], *, trust: bool) -> list[Any]:
     """Logits [batch, positions, vocabulary] of each prompt, for the model of a configuration.
 
-    `names` are those of the tensors in its files, `get` gives one of them. Raises KeyError for a weight that is not
-    among them.
+    Raises KeyError for a weight that is not among them.
     """
     os.environ["HF_DEACTIVATE_ASYNC_LOAD"] = "1"  # each of its threads keeps memory of its own
     model = _without_weights(config, trust=trust)
-    _Streamed(model, tensor_names.names_in(model), names, get)
+    _Streamed(model, tensor_names.names_in(model), weights)
     takes = inspect.signature(model.forward).parameters
     kept = {"logits_to_keep": POSITIONS} if "logits_to_keep" in takes else {}
     with torch.inference_mode():
@@ -60,18 +73,18 @@ def _without_weights(config: Any, *, trust: bool) -> Any:
 class _Streamed:
     """Hooks that give the parts of a model their weights: whole layers, and what stands outside of them."""
 
-    def __init__(self, model: Any, name_of: Callable[[str], str], names: Iterable[str], get: Get) -> None:
+    def __init__(self, model: Any, name_of: Callable[[str], str], weights: Weights) -> None:
         from transformers.conversion_mapping import get_model_conversion_mapping
         from transformers.modeling_utils import LoadStateDictConfig
 
-        self._model, self._get = model, get
+        self._model, self._weights = model, weights
         self._config = LoadStateDictConfig(
             dtype=torch.float32, device_map={"": "cpu"}, weight_mapping=get_model_conversion_mapping(model)
         )
         parts = list(_parts(model))
         self._stored: dict[str, list[str]] = {part: [] for part in parts}
         by_parameter: dict[str, str] = {}
-        for name in names:
+        for name in weights.names:
             by_parameter[name_of(name)] = name
             if (part := _owner(name_of(name), self._stored)) is not None:
                 self._stored[part].append(name)
@@ -92,11 +105,19 @@ class _Streamed:
 
             weights = {name: self._get(name) for name in self._stored[part]}
             convert_and_load_state_dict_in_model(self._model, weights, self._config, None)
-            for name, parameter in module.named_parameters():
+            del weights
+            for name, parameter in list(module.named_parameters()):
                 if parameter.device == _META:
                     _set(module, name, self._get(self._tied[f"{part}.{name}"]).float())
+                if self._weights.finish is not None:
+                    _set(module, name, self._weights.finish(f"{part}.{name}", module.get_parameter(name).data))
 
         return hook
+
+    def _get(self, name: str) -> torch.Tensor:
+        """One that may be written to: what has the dtype already is not copied by transformers."""
+        tensor = self._weights.get(name)
+        return tensor.clone() if self._weights.finish is not None and tensor.dtype is torch.float32 else tensor
 
     def _drop(self, part: str) -> Callable[..., None]:
         def hook(module: Any, _: Any, __: Any) -> None:

@@ -1,50 +1,40 @@
 """What each tensor of a merged model must be, without the engine: by peft's own layers and transformers' names.
 
-A model without memory for its weights gets the adapter as peft loads it; a module's weight is read, merged by the
-module itself in float32, and given back. ADR 0093 says why.
+Nothing is computed here before somebody asks for rows of it. ADRs 0093 and 0094 say why.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 from safetensors import safe_open
 
-from qwensft_trainer.merging import tensor_names
+from qwensft_trainer.merging import bits, peft_layers, tensor_names
+from qwensft_trainer.merging.layers import Weights
+from qwensft_trainer.merging.peft_layers import Layer
 from qwensft_trainer.model import source as model_source
 
 TORCH_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 HEAD = "lm_head.weight"
-_ADAPTER = "default"
-
-
-@dataclass(frozen=True)
-class Error:
-    """By how much two ways of computing W + s·B·A in float32 may differ, and whatever gives its rows a length.
-
-    For the number in row i and column j: `column[i]` · `row[j]`, and its own size times `relative[i]`.
-    """
-
-    column: torch.Tensor
-    row: torch.Tensor
-    relative: torch.Tensor
 
 
 @dataclass(frozen=True)
 class Expected:
-    """A tensor as it must be: in the dtype of the result, and where arithmetic made it, also before it was rounded.
+    """A tensor as it must be: the `source`'s numbers in `dtype`, after the `layer` has changed them.
 
     `before` is the base's, None for a tensor that the base does not have.
     """
 
-    rounded: torch.Tensor
+    source: torch.Tensor
+    dtype: torch.dtype
     before: torch.Tensor | None
-    exact: torch.Tensor | None = None
-    error: Error | None = None
+    layer: Layer | None = None
 
 
 class Reference:
@@ -57,18 +47,20 @@ class Reference:
         self._dtype = dtype and TORCH_DTYPES[dtype]
         model = tensor_names.model_without_weights(base, trust=trust)
         name_of = tensor_names.names_in(model)
-        self._base = Tensors(base)
+        self._stack = ExitStack()
+        self._base = self._stack.enter_context(Tensors(base))
+        self._stored_as = {name_of(stored): stored for stored in self._base.names}
         self._names = {stored: name for name, stored in tensor_names.unique(self._base.names, name_of).items()}
         self._embeddings = next((name for name in self._names if name.endswith("embed_tokens.weight")), "")
         if untied:
             self._names.setdefault(HEAD, HEAD)
-        self._modules: dict[str, Any] = {}
+        self._layers: dict[str, Layer] = {}
         self._replaced: dict[str, torch.Tensor] = {}
         self._trained: Tensors | None = None
         if lora:
-            self._modules, self._replaced = _of_adapter(base, trained, trust=trust)
+            self._layers, self._replaced = peft_layers.of_adapter(base, trained, trust=trust)
         else:
-            self._trained = Tensors(trained)
+            self._trained = self._stack.enter_context(Tensors(trained))
             self._own = tensor_names.unique(self._trained.names, name_of)
             parameters = model.state_dict().keys()
             self._learnt = {stored for stored in self._base.names if name_of(stored) in parameters}
@@ -77,9 +69,7 @@ class Reference:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._base.close()
-        if self._trained is not None:
-            self._trained.close()
+        self._stack.close()
 
     @property
     def names(self) -> set[str]:
@@ -89,7 +79,7 @@ class Reference:
     @property
     def missed(self) -> set[str]:
         """What training has made and no name of the files stands for."""
-        made = self._modules.keys() | self._replaced.keys() if self._trained is None else self._own.keys()
+        made = self._layers.keys() | self._replaced.keys() if self._trained is None else self._own.keys()
         return made - set(self._names.values())
 
     @property
@@ -102,12 +92,45 @@ class Reference:
         parameter = self._names[name]
         before = self._base.get(name) if name in self._base.names else None
         dtype = self._dtype_of(before if before is not None else self._base.get(self._embeddings))
-        if parameter in self._modules and before is not None:
-            return _merged(self._modules[parameter], before, dtype)
+        if parameter in self._layers and before is not None:
+            return Expected(before, dtype, before, self._layers[parameter])
         new = self._replacement(name)
         if new is None:
             new = before if before is not None else self._base.get(self._embeddings)
-        return Expected(rounded=new.to(dtype), before=before)
+        return Expected(new, dtype, before)
+
+    def weights(self, merged: Tensors | None = None) -> Weights:
+        """What transformers loads base and training from, before any name of the merged files plays a part.
+
+        Parameters are changed after transformers has loaded them, and rounded as the result is: with `merged`, as its
+        numbers are where they lie next to those, as the order of sums may decide.
+        """
+        names, get = self.names, self._loaded
+        if self._trained is not None:
+            names, get = self._trained.names, self._trained.get
+        return Weights(names, get, partial(self._finish, merged))
+
+    def _loaded(self, name: str) -> torch.Tensor:
+        return self.expected(name).source
+
+    def _finish(self, merged: Tensors | None, parameter: str, weight: torch.Tensor) -> torch.Tensor:
+        """What training makes of a parameter's float32 numbers, which are used up."""
+        stored = self._stored_as.get(parameter, self._embeddings)
+        dtype = self._dtype_of(self._base.get(stored))
+        layer = self._layers.get(parameter)
+        if parameter in self._replaced:
+            weight = self._replaced[parameter].to(torch.float32, copy=True)
+        if layer is None:
+            for piece in weight.view(-1).split(bits.PIECE) if dtype is not torch.float32 else ():
+                piece.copy_(piece.to(dtype))
+            return weight
+        there = merged.get(stored) if merged is not None else None
+        for rows in rows_of(weight):
+            rounded = layer.merge(rows, weight[rows]).to(dtype)
+            if there is not None and there.shape == weight.shape and not bits.same(there[rows], rounded):
+                rounded = torch.where(bits.units(there[rows], rounded) <= 1, there[rows], rounded)
+            weight[rows] = rounded
+        return weight
 
     def _replacement(self, name: str) -> torch.Tensor | None:
         if self._trained is None:
@@ -144,64 +167,15 @@ class Tensors:
         tensor: torch.Tensor = self._files[name].get_tensor(name)
         return tensor
 
-    def close(self) -> None:
-        """Close the files."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._stack.close()
 
 
-def _of_adapter(base: Path, adapter: Path, *, trust: bool) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """The layers of peft by the weight they change, and the tensors that it put in the place of the base's."""
-    from peft import PeftModel
-    from peft.tuners.lora import LoraLayer
-    from peft.utils.other import ModulesToSaveWrapper
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(str(base), trust_remote_code=trust)
-    if rows := tensor_names.rows_of_embeddings(adapter / "adapter_model.safetensors"):
-        config.get_text_config().vocab_size = rows
-    with torch.device("meta"):
-        model = tensor_names.model_class(config).from_config(config, trust_remote_code=trust)
-    for module in model.modules():  # peft moves an adapter to where the weights are: one number for all costs nothing
-        for name, parameter in module.named_parameters(recurse=False):
-            setattr(module, name, torch.nn.Parameter(torch.zeros(1).expand(parameter.shape), requires_grad=False))
-    model = PeftModel.from_pretrained(model, str(adapter), low_cpu_mem_usage=True).get_base_model()
-    modules: dict[str, Any] = {}
-    replaced: dict[str, torch.Tensor] = {}
-    for name, module in model.named_modules():
-        if isinstance(module, LoraLayer):
-            modules[f"{name}.weight"] = module
-        elif isinstance(module, ModulesToSaveWrapper):
-            kept = module.modules_to_save[_ADAPTER].state_dict()
-            replaced.update({f"{name}.{part}": tensor for part, tensor in kept.items()})
-    return modules, replaced
-
-
-def _merged(module: Any, before: torch.Tensor, dtype: torch.dtype) -> Expected:
-    layer = module.get_base_layer()
-    placeholder = layer.weight
-    layer.weight = torch.nn.Parameter(before.to(torch.float32, copy=True), requires_grad=False)
-    with torch.no_grad():
-        module.merge()
-    exact = layer.weight.data
-    module.merged_adapters.clear()
-    layer.weight = placeholder
-    return Expected(rounded=exact.to(dtype), before=before, exact=exact, error=_error(module))
-
-
-def _error(module: Any) -> Error:
-    """The bound for what was merged last.
-
-    A sum of r products has r roundings, each at most half an eps of the sum of their sizes, which is at most the
-    product of the lengths of B's row and A's column. Two ways of computing it differ by twice that.
-    """
-    eps = torch.finfo(torch.float32).eps
-    a, b = (part[_ADAPTER].weight.detach().float() for part in (module.lora_A, module.lora_B))
-    scale = abs(float(module.scaling[_ADAPTER]))
-    column, row = b.norm(dim=1) * (eps * (a.shape[0] + 2) * scale), a.norm(dim=0)
-    relative = torch.full_like(column, 2 * eps)
-    if module.use_dora[_ADAPTER]:
-        # Rows are multiplied by magnitude / length, and lengths are sums of squares in pieces of at least eight.
-        lengths = module._cache_pop(f"{_ADAPTER}-weight_norm").float().reshape(-1)
-        relative += column * row.norm() / lengths + eps * a.shape[1] / 8
-        column = column * (module.lora_magnitude_vector[_ADAPTER].weight.detach().float().abs() / lengths)
-    return Error(column, row, relative)
+def rows_of(tensor: torch.Tensor) -> Iterator[slice]:
+    """Some rows after the other, each a piece of `bits.PIECE` numbers, or one row."""
+    at_once = max(1, bits.PIECE // max(1, tensor[0].numel()))
+    for first in range(0, tensor.shape[0], at_once):
+        yield slice(first, min(first + at_once, tensor.shape[0]))

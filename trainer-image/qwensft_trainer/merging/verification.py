@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,12 +16,15 @@ import torch
 from qwensft_trainer.base import upstream
 from qwensft_trainer.base.log import log
 from qwensft_trainer.merging import layers, tensors
-from qwensft_trainer.merging.layers import Prompt
+from qwensft_trainer.merging.layers import Prompt, Weights
 from qwensft_trainer.merging.reference import Reference, Tensors
 from qwensft_trainer.merging.tensors import refused
 
 TOLERANCE = 1e-4
 """‖reference - merged‖ / ‖reference‖ of the logits, for what processors may compute otherwise from run to run."""
+
+_WITHOUT_EFFECT = ("_name_or_path", "dtype", "eos_token_id", "text_config.dtype", "text_config.eos_token_id")
+"""Settings that change no logits: those of config.json that a merge may change, and where it was read."""
 
 _MOST_PROMPT_TOKENS = 128
 _PROMPTS = 4
@@ -49,6 +52,7 @@ def verify(
     `untied` and `rows` are what the merge's plan says of the embeddings; `data` holds the rows for prompts. Returns
     what was found, for the record on the volume. Raises PermanentError MergeVerificationFailed.
     """
+    upstream.leave_bitsandbytes_out()
     with Reference(base, trained, lora=lora, dtype=dtype, untied=untied, trust=trust) as reference:
         compared = tensors.compare(reference, merged)
         checks: dict[str, Any] = {
@@ -62,46 +66,56 @@ def verify(
         if level == "tensors":
             return checks
         prompts = _prompts(base, merged, data, trust=trust)
-        error = _error(reference, base, merged, prompts, untied=untied, rows=rows, trust=trust)
+        config = _config(base, untied=untied, rows=rows, trust=trust)
+        error = _error(config, reference, merged, prompts, trust=trust)
     if not error <= TOLERANCE:  # NaN, too
         raise refused(
-            f"its logits are {error:.2g} (relative) away from those of base and training with the base's config.json; "
-            f"at most {TOLERANCE:g} is explained by the order of sums"
+            f"its logits are {error:.2g} (relative) away from those of base and training with the base's config.json, "
+            f"of which {TOLERANCE:g} is explained by the order of sums; {_differing(config, merged, trust=trust)}"
         )
     log(f"verified logits on {len(prompts)} batches of prompts: relative error {error:.2g}")
     return checks | {"prompts": len(prompts), "relativeError": error, "tolerance": TOLERANCE}
 
 
-def _error(
-    reference: Reference,
-    base: Path,
-    merged: Path,
-    prompts: Sequence[Prompt],
-    *,
-    untied: bool,
-    rows: int | None,
-    trust: bool,
-) -> float:
-    """The largest relative error over the prompts, with the base's own config.json for what must be computed."""
-    upstream.compute_experts_without_cuda()
+def _config(base: Path, *, untied: bool, rows: int | None, trust: bool) -> Any:
+    """The base's, with what training has changed about the embeddings."""
     config = layers.config_of(base, trust=trust)
     if untied:
         config.tie_word_embeddings = config.get_text_config().tie_word_embeddings = False
     if rows is not None:
         config.get_text_config().vocab_size = rows
-    found = Tensors(merged)
+    return config
 
-    def equally_rounded(name: str) -> torch.Tensor:
-        return tensors.equally_rounded(reference.expected(name), found.get(name))
 
-    wanted = layers.logits(config, reference.names, equally_rounded, prompts, trust=trust)
-    given = layers.logits(layers.config_of(merged, trust=trust), found.names, found.get, prompts, trust=trust)
-    found.close()
+def _error(config: Any, reference: Reference, merged: Path, prompts: Sequence[Prompt], *, trust: bool) -> float:
+    """The largest relative error over the prompts, with `config` for what must be computed."""
+    upstream.compute_experts_without_cuda()
+    with Tensors(merged) as found:
+        wanted = layers.logits(config, reference.weights(found), prompts, trust=trust)
+        own = Weights(found.names, found.get)
+        given = layers.logits(layers.config_of(merged, trust=trust), own, prompts, trust=trust)
     errors = [
         float((one - other).norm() / one.norm().clamp_min(1e-30)) if one.shape == other.shape else math.inf
         for one, other in zip(wanted, given, strict=True)
     ]
     return max(errors, key=lambda error: (math.isnan(error), error))
+
+
+def _differing(config: Any, merged: Path, *, trust: bool) -> str:
+    """Which settings of config.json explain it, with their values."""
+    wanted, given = _flat(config.to_dict()), _flat(layers.config_of(merged, trust=trust).to_dict())
+    keys = [key for key in sorted(wanted.keys() | given.keys()) if wanted.get(key) != given.get(key)]
+    told = [f"{key} is {given.get(key)!r}, not {wanted.get(key)!r}" for key in keys if key not in _WITHOUT_EFFECT]
+    if not told:
+        return "config.json says the same, so transformers loads a tensor elsewhere than its name was taken to mean"
+    return "in config.json " + ", ".join(told[:3]) + (", ..." if len(told) > 3 else "")
+
+
+def _flat(settings: Mapping[str, Any], outer: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        found |= _flat(value, f"{outer}{key}.") if isinstance(value, Mapping) else {f"{outer}{key}": value}
+    return found
 
 
 def _prompts(base: Path, merged: Path, data: Path, *, trust: bool) -> list[Prompt]:
@@ -112,17 +126,29 @@ def _prompts(base: Path, merged: Path, data: Path, *, trust: bool) -> list[Promp
     from transformers import AutoTokenizer
 
     texts = ["The quick brown fox jumps over the lazy dog.<|im_end|>\n敏捷的狐狸 🦊"]
-    texts += [text for path in sorted(data.glob("*.parquet")) if (text := _first_conversation(path))]
-    texts = texts[:_PROMPTS]
+    read = {path.stem: text for path in sorted(data.glob("*.parquet")) if (text := _first_conversation(path))}
+    sources = list(read)
+    texts = [*texts, *read.values()][:_PROMPTS]
     before, tokenizer = (AutoTokenizer.from_pretrained(str(path), trust_remote_code=trust) for path in (base, merged))
-    vocabulary = tokenizer.get_vocab()
-    if moved := sorted(word for word, number in before.get_vocab().items() if vocabulary.get(word) != number):
-        raise refused(f"its tokenizer has another id for {moved[0]!r} than the base's")
-    added = vocabulary.keys() - before.get_vocab().keys()
+    known, vocabulary = before.get_vocab(), tokenizer.get_vocab()
+    if moved := sorted(word for word, number in known.items() if vocabulary.get(word) != number):
+        word = moved[0]
+        raise refused(
+            f"its tokenizer has another id for {word!r} than the base's: {vocabulary.get(word)}, not {known[word]}"
+            f" (so for {len(moved)} tokens)"
+        )
+    added = vocabulary.keys() - known.keys()
     rows = [tokenizer(text)["input_ids"][:_MOST_PROMPT_TOKENS] for text in texts]
-    for text, row in zip(texts, rows, strict=True):
-        if not any(token in text for token in added) and row != before(text)["input_ids"][:_MOST_PROMPT_TOKENS]:
-            raise refused("its tokenizer reads a text otherwise than the base's")
+    for number, (text, row) in enumerate(zip(texts, rows, strict=True)):
+        wanted = before(text)["input_ids"][:_MOST_PROMPT_TOKENS]
+        if not any(token in text for token in added) and row != wanted:
+            which = f"the first row of the dataset {sources[number - 1]!r}" if number else "the fixed text"
+            place = next((at for at, pair in enumerate(zip(row, wanted, strict=False)) if pair[0] != pair[1]), None)
+            place = min(len(row), len(wanted)) if place is None else place
+            raise refused(
+                f"its tokenizer reads {which} otherwise than the base's: from token {place} on it is "
+                f"{row[place : place + 3]}, not {wanted[place : place + 3]}"
+            )
     prompts = [_batch(rows)]
     if (image := getattr(layers.config_of(merged, trust=trust), "image_token_id", None)) is not None:
         prompts.append(_image(merged, tokenizer.decode([image]), trust=trust))
