@@ -74,7 +74,11 @@ def make(
                 f"spec.merge.dtype to auto{'' if unknown else ', or spec.merge.engine to streaming'}."
             )
         completed = arguments.export_arguments(
-            export_arguments, run, trained=trained, export_to=exported, dtype=dtype or base_dtype
+            export_arguments,
+            run,
+            trained=trained,
+            export_to=exported,
+            dtype=dtype or export.lossless_dtype(run.model.path),
         )
         try:
             call(export.export, completed)

@@ -11,6 +11,8 @@ from qwensft_trainer.base import files
 from qwensft_trainer.base.causes import raise_unless_inputs
 from qwensft_trainer.base.log import log
 from qwensft_trainer.contract.errors import invalid_config
+from qwensft_trainer.merging import weights
+from qwensft_trainer.merging.planning import STORED_AS
 
 _DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 
@@ -19,6 +21,16 @@ def base_dtype(model: Path) -> str:
     """bf16, fp16 or fp32: the dtype the base model's config states, bf16 when it states none."""
     config = files.read_json_object(model / "config.json") or {}
     return _DTYPES.get(str(config.get("dtype") or config.get("torch_dtype")), "bf16")
+
+
+def lossless_dtype(model: Path) -> str:
+    """The one in which no weight of the base loses anything: its own, or fp32 where files hold others beside it."""
+    own = base_dtype(model)
+    stored = {tensor.dtype for file in weights.read_model(model) for tensor in file.tensors}
+    if stored & set(weights.FLOATS) <= {STORED_AS[own]}:
+        return own
+    log(f"the base holds other weights than {own}: LLaMA-Factory gets them in fp32, with memory for that")
+    return "fp32"
 
 
 def export(completed: Mapping[str, Any]) -> None:

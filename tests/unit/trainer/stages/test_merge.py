@@ -90,14 +90,17 @@ def verifies(monkeypatch: pytest.MonkeyPatch, checks: Mapping[str, Any] | Except
     monkeypatch.setattr(merge, "_verify", verify)
 
 
-def exports(monkeypatch: pytest.MonkeyPatch) -> None:
-    """LLaMA-Factory's export writes a model of its own layout."""
+def exports(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """LLaMA-Factory's export writes a model of its own layout; returns the dtypes that it is asked for."""
+    dtypes: list[str] = []
 
     def export(completed: Mapping[str, Any]) -> None:
+        dtypes.append(completed["infer_dtype"])
         tensors = {name: values + 1 for part in BASE.values() for name, values in part.items()}
         save(Path(completed["export_dir"]) / source.SINGLE, tensors)
 
     monkeypatch.setattr("qwensft_trainer.merging.export.export", export)
+    return dtypes
 
 
 def run(scene: Scene, **export_arguments: Any) -> Result:
@@ -221,6 +224,19 @@ def test_llamafactory_does_not_merge_in_another_dtype(trained: Scene, calls: Cal
         run(trained)
     assert not calls.asked
     assert rests(trained) == []
+
+
+@pytest.mark.parametrize(("norm", "asked"), [("BF16", "bfloat16"), ("F32", "float32")])
+def test_llamafactory_gets_the_base_in_a_dtype_in_which_none_of_its_weights_loses_anything(
+    trained: Scene, calls: Call, monkeypatch: pytest.MonkeyPatch, norm: str, asked: str
+) -> None:
+    for name, tensors in BASE.items():
+        kinds = {NORM: norm}
+        save(trained.root / "model" / name, {tensor: (kinds.get(tensor, "BF16"), it) for tensor, it in tensors.items()})
+    trained.document["merge"]["engine"] = "llamafactory"
+    dtypes = exports(monkeypatch)
+    run(trained)
+    assert dtypes == [asked]
 
 
 def test_little_that_is_left_of_training_is_told(trained: Scene, calls: Call, monkeypatch: pytest.MonkeyPatch) -> None:
