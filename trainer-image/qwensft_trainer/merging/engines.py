@@ -25,6 +25,7 @@ from qwensft_trainer.merging.streaming import Written
 from qwensft_trainer.model import source as model_source
 
 _GIGABYTE = 10**9
+_EXPORT_SIZE = 2  # that of Qwen's page, which an operator writes where nothing was asked for
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,9 @@ def make(
     dtype = None if merge.dtype == "auto" else merge.dtype
     shard_bytes = None if merge.shard_size is None else merge.shard_size * _GIGABYTE
     trust = bool(export_arguments.get("trust_remote_code"))
+    size = export_arguments.get("export_size", _EXPORT_SIZE)
+    if merge.shard_size is None and size != _EXPORT_SIZE:
+        log(f"export_size: {size} of an older operator is not used: the files are the base's, or as shardSizeGB asks")
     unknown = ""
     exported = directory.with_name(f"{directory.name}-export")
     shutil.rmtree(exported, ignore_errors=True)  # a killed process has left it, which may have been of the other engine

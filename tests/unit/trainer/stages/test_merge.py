@@ -226,6 +226,15 @@ def test_llamafactory_does_not_merge_in_another_dtype(trained: Scene, calls: Cal
     assert rests(trained) == []
 
 
+@pytest.mark.parametrize(("size", "is_told"), [(5, True), (2, False)])
+def test_a_size_of_files_that_an_older_operator_asks_for_is_told_to_be_left(
+    trained: Scene, calls: Call, capsys: pytest.CaptureFixture[str], size: int, is_told: bool
+) -> None:
+    run(trained, export_size=size)
+    assert ("export_size: 5 of an older operator is not used" in capsys.readouterr().out) is is_told
+    assert (merged(trained) / NAMES[1]).is_file()
+
+
 @pytest.mark.parametrize(("norm", "asked"), [("BF16", "bfloat16"), ("F32", "float32")])
 def test_llamafactory_gets_the_base_in_a_dtype_in_which_none_of_its_weights_loses_anything(
     trained: Scene, calls: Call, monkeypatch: pytest.MonkeyPatch, norm: str, asked: str
