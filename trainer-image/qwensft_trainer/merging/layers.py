@@ -57,7 +57,7 @@ def logits(config: Any, weights: Weights, prompts: Sequence[Prompt], *, trust: b
     takes = inspect.signature(model.forward).parameters
     kept = {"logits_to_keep": POSITIONS} if "logits_to_keep" in takes else {}
     with torch.inference_mode():
-        return [model(**prompt, **kept).logits[:, -POSITIONS:].float().clone() for prompt in prompts]
+        return [model(**prompt, **kept).logits[:, -POSITIONS:].float().contiguous() for prompt in prompts]
 
 
 def _without_weights(config: Any, *, trust: bool) -> Any:
