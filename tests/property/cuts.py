@@ -79,7 +79,7 @@ class Disturbances:
             for job in cluster.active():
                 if number % 2 and not job.lost and not job.cause:
                     cluster.fail(job, "counted")
-                elif not number % 3:
+                elif not number % 3 and not job.deleting:  # what the pass has seen is still there to compare with
                     cluster.pods_stop(job)
 
         cluster = self.cluster

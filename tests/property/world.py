@@ -154,13 +154,13 @@ class World:
         self.stalled = set()
         self.plane.now = max(self.plane.now, START)
         await self.edit(suspend=False)
-        for _ in range(200):
+        for _ in range(800):  # a clock that was set back by hours makes an attempt wait for as long
             wrote = await self.look()
             if self.over and not wrote:
                 assert all("deletionTimestamp" in job["metadata"] for job in self.active()), "pods outlive the run"
                 return
             await self.move_on()
-        raise AssertionError(f"the run does not end: {self.run['status']}")
+        raise AssertionError(f"at {self.plane.now} the run has not ended: {self.run['status']}")
 
     def _check_creation(self, job: Manifest) -> None:
         """What must hold at the moment in which a Job comes into being."""
