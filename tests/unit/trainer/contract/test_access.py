@@ -52,7 +52,12 @@ def test_a_call_that_the_storage_does_not_know_is_no_matter_of_rights_where_file
 
 def test_a_link_is_judged_by_where_it_was_to_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Path] = []
-    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **where: asked.append(where["dir"]) or io.BytesIO())
+
+    def probe(**where: Path) -> io.BytesIO:
+        asked.append(where["dir"])
+        return io.BytesIO()
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", probe)
     source, target = (str(tmp_path / "workspace" / name) for name in ("cache/weights.bin", "demo/weights.bin"))
     error = PermissionError(errno.EPERM, os.strerror(errno.EPERM), source, None, target)
     assert access_denied(error, workspace=tmp_path / "workspace", scratch=tmp_path / "scratch") is None
