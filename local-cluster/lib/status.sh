@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What the cluster looks like from outside: status, kubeconfig, env.
+# What the cluster looks like from outside: status, kubeconfig, env, bin.
 
 cmd_status() {
   local name pid well=0
@@ -57,4 +57,9 @@ cmd_env() {
   # Only the tools for people: not, say, this containerd before the system's own.
   # shellcheck disable=SC2016
   printf 'case ":$PATH:" in *:%q:*) ;; *) export PATH=%q:"$PATH" ;; esac\n' "$BIN/tools" "$BIN/tools"
+}
+
+cmd_bin() {
+  use_bin >&2
+  say "$BIN"
 }
