@@ -87,6 +87,10 @@ bench-merge: setup ## merge engines and verification beside llamafactory-cli exp
 	@$(CLUSTER_ENV)
 	$(BIN)/python -m benchmarks.merge $(BENCH_OPTIONS)
 
+.PHONY: bench-control-plane
+bench-control-plane: venv ## the operator beside plain clients and Kubeflow Trainer on an API server of its own; no cluster needed
+	@$(BIN)/python -m benchmarks.control_plane $(BENCH_OPTIONS)
+
 .PHONY: lint
 lint: venv generate-check ## ruff, mypy, import-linter, shellcheck, hadolint, gofmt, helm lint, CRD drift
 	@hack/lint

@@ -8,7 +8,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[3]
 PAGES = sorted(
     path
-    for folder in (".", "docs", "docs/adr", "examples", "local-cluster", "benchmarks/gpu")
+    for folder in (".", "docs", "docs/adr", "examples", "local-cluster", "benchmarks/gpu", "benchmarks/control_plane")
     for path in (REPOSITORY / folder).glob("*.md")
 )
 LONGEST_README = 120
