@@ -39,7 +39,7 @@ class Reader:
 
     def __init__(self, kube: Kube, store: Store, hears: Hears, now: Callable[[], float] = time.monotonic) -> None:
         self._kube, self._store, self._hears, self._now = kube, store, hears, now
-        self._claims: dict[tuple[str, str], tuple[float, Manifest | None]] = {}
+        self._claims: dict[tuple[str, str], tuple[float, Manifest]] = {}
 
     async def run(self, key: Key, *, live: bool) -> Manifest | None:
         """Return the QwenSFTJob, None when it does not exist; with its children forgotten, read these again, too."""
@@ -97,10 +97,14 @@ class Reader:
         known = self._store.get(CLAIMS, namespace, name) if hears else None
         if known is not None or (hears and ours):
             return known
-        read_at, claim = self._claims.get((namespace, name), (float("-inf"), None))
-        if live or self._now() - read_at > _FRESH_SECONDS:
-            claim = await self.find(CLAIMS, namespace, name)
-            self._claims = {n: c for n, c in self._claims.items() if self._now() - c[0] <= _FRESH_SECONDS}
+        self._claims = {n: c for n, c in self._claims.items() if self._now() - c[0] <= _FRESH_SECONDS}
+        read = None if live else self._claims.get((namespace, name))
+        if read is not None:
+            return read[1]
+        claim = await self.find(CLAIMS, namespace, name)
+        if claim is None:  # not remembered: it may be made at any time, also by this operator
+            self._claims.pop((namespace, name), None)
+        else:
             self._claims[namespace, name] = self._now(), claim
         return claim
 
