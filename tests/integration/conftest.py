@@ -24,7 +24,7 @@ from .cluster import Cluster, Operator
 
 REPOSITORY = Path(__file__).parents[2]
 DEPLOYMENTS = Resource("apps", "v1", "deployments")
-NAMESPACES = 23  # one for every test that shares the operator
+NAMESPACES = 28  # one for every test that shares the operator
 
 
 @pytest.fixture(scope="package", autouse=True)
