@@ -71,6 +71,7 @@ _STANDSTILLS = (
     Reason.PODS_STARTING,
     Reason.JOB_DELETED,
 )
+_LONGEST_SLEEP = 600  # seconds: the deadline, and twice the longest wait before an attempt
 _AFTER_THE_END = 8  # happenings that a finished run must stand
 SCRIPTS = st.lists(
     st.tuples(st.sampled_from([name for name, often in _HAPPENINGS.items() for _ in range(often)]), st.integers(0, 9)),
@@ -359,6 +360,7 @@ class Trial(Disturbances):
     def _account(self, done: Pass) -> None:
         """Compare a pass with the truth: which attempts were given up, why, and whether that counts."""
         assert done.plan.requeue_after != 0 or done.plan.status is not None, "the operator would spin"
+        assert (done.plan.requeue_after or 0) <= _LONGEST_SLEEP, "a clock that was set makes the operator sleep"
         if not done.stored or done.plan.status is None:
             return
         known, after = done.observed.job.status, Status.model_validate(done.plan.status)

@@ -13,7 +13,7 @@ from qwensft_operator.plan.conditions import OURS, conditions_of
 from qwensft_operator.plan.policies import POLICIES
 from qwensft_operator.plan.run import DONE_CONDITION, Run, harvest
 from qwensft_operator.plan.step import Step
-from qwensft_operator.plan.suspension import seconds_active, timed
+from qwensft_operator.plan.suspension import anchored, seconds_active, timed
 from qwensft_operator.plan.types import Event, Observed, Plan
 from qwensft_operator.plan.unclosed import without_sidecars
 from qwensft_operator.plan.volumes import kept_claim_warning
@@ -24,7 +24,8 @@ def decide(observed: Observed, now: datetime) -> Plan:
     if observed.job.metadata.deletion_timestamp is not None:
         return Plan()  # garbage collection removes the children; the model stays
     now = now.replace(microsecond=0)
-    run = harvest(without_sidecars(Run(observed), now), now)
+    run = Run(observed, status=anchored(observed.job.status, now))
+    run = harvest(without_sidecars(run, now), now)
     step = next(step for policy in POLICIES if (step := policy(run, now)) is not None)
     status = _status(run, step, now)
     ours = tuple(condition for condition in observed.job.status.conditions if condition.type in OURS)
@@ -84,5 +85,5 @@ def _requeue_after(run: Run, step: Step, status: Status, now: datetime) -> float
     waits = [] if step.requeue_after is None else [step.requeue_after]
     # A run that is held does not get nearer to its deadline.
     if limit is not None and status.completion_time is None and step.phase is not Phase.SUSPENDED:
-        waits.append(max(0, limit - seconds_active(status, now)))
+        waits.append(max(0, limit - max(0, seconds_active(status, now))))
     return min(waits, default=None)

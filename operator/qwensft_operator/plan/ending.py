@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from qwensft.api.v1alpha1 import ConditionType, Phase, Reason, Stage
 from qwensft_operator.plan.causes import Cause
 from qwensft_operator.plan.run import Run
-from qwensft_operator.plan.step import Step, deletions, end, fail
+from qwensft_operator.plan.step import LOOK_AGAIN, Step, deletions, end, fail
 from qwensft_operator.plan.suspension import seconds_active
 
 
@@ -20,8 +20,9 @@ def finished(run: Run, now: datetime) -> Step | None:
     expired = wait is not None and wait <= 0
     surplus = run.observed.children if expired else run.active_children()
     phase, (reason, message) = run.status.phase or Phase.FAILED, _last_words(run)
-    actions = deletions(surplus)
-    return Step(phase, reason, message, run.status, actions, requeue_after=None if expired else wait)
+    # After an end that is still to come by a clock that was set back, the clock may be right again by the next look.
+    again = None if expired or wait is None or ttl is None else min(wait, max(ttl, LOOK_AGAIN))
+    return Step(phase, reason, message, run.status, deletions(surplus), requeue_after=again)
 
 
 def succeeded(run: Run, _: datetime) -> Step | None:

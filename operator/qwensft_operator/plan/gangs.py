@@ -13,6 +13,7 @@ from qwensft_operator.plan.causes import Cause, has_failed
 from qwensft_operator.plan.retry import retry_or_fail
 from qwensft_operator.plan.run import Run
 from qwensft_operator.plan.step import Step
+from qwensft_operator.plan.times import has_lasted
 from qwensft_operator.plan.types import JobState, Observed
 
 
@@ -22,7 +23,9 @@ def half_scheduled(run: Run, now: datetime) -> Step | None:
     if child is None or child.stage is not Stage.TRAIN or child.deleting or child.state is not JobState.RUNNING:
         return None
     wanted, since = run.pods_of(child.stage), _holds_since(run.observed, run.pods_of(child.stage))
-    if limit == 0 or run.is_up(child) or since is None or now - since < timedelta(seconds=limit):
+    if limit == 0 or run.is_up(child) or since is None:
+        return None
+    if not has_lasted(since, timedelta(seconds=limit), now):
         return None
     placed = sum(bool(pod.node) for pod in run.observed.pods)
     why = next((f": {pod.unschedulable}" for pod in run.observed.pods if pod.unschedulable), "")

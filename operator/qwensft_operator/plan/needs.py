@@ -16,7 +16,7 @@ from qwensft_operator.plan.estimate import memory_label
 from qwensft_operator.plan.references import references
 from qwensft_operator.plan.run import Run
 from qwensft_operator.plan.startup import PATIENCE, STARTING
-from qwensft_operator.plan.times import parse_time
+from qwensft_operator.plan.times import has_lasted, parse_time
 from qwensft_operator.plan.types import ChildJob, JobState
 from qwensft_operator.plan.volumes import mounts
 
@@ -104,12 +104,12 @@ def claim_needs_events(manifest: dict[str, Any], now: datetime) -> bool:
 def job_needs_events(run: Run, child: ChildJob, pods: int, now: datetime) -> bool:
     """Whether only a Job's events can tell why it lacks pods: a quota or Pod Security denial stands nowhere else."""
     runs = child.state is JobState.RUNNING and not child.deleting
-    return runs and pods < run.pods_of(child.stage) and now - child.created_at >= _FIRST_PODS
+    return runs and pods < run.pods_of(child.stage) and has_lasted(child.created_at, _FIRST_PODS, now)
 
 
 def _lasts(manifest: dict[str, Any], now: datetime) -> bool:
     created = parse_time(manifest["metadata"].get("creationTimestamp"))
-    return created is None or now - created >= PATIENCE
+    return created is None or has_lasted(created, PATIENCE, now)
 
 
 def _config_maps(run: Run, stage: Stage) -> tuple[str, ...]:

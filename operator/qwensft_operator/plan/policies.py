@@ -164,7 +164,7 @@ def stage_running(run: Run, now: datetime) -> Step | None:
         return step
     reason = Reason.NON_FINITE_LOSS if scrape.non_finite_loss else Reason.RUNNING
     said = run.status.condition(ConditionType.SUCCEEDED)
-    news = said is None or said.reason != reason or _tells_of_earlier_attempts(run, child)
+    news = said is None or said.reason != reason or _tells_of_earlier_attempts(run, child, now)
     interval = timedelta() if news else run.observed.progress_interval
     figures = progress.live(status.progress, scrape, now, interval=interval)
     step = replace(step, reason=reason, status=status.replace(progress=figures))
@@ -206,10 +206,13 @@ POLICIES: tuple[Policy, ...] = (
 )
 
 
-def _tells_of_earlier_attempts(run: Run, child: ChildJob) -> bool:
+def _tells_of_earlier_attempts(run: Run, child: ChildJob, now: datetime) -> bool:
     """Whether the status has no figures of this attempt yet: its first ones come some passes after it runs."""
     known = run.status.progress
-    return known is None or known.last_update_time is None or known.last_update_time < child.begun_at
+    if known is None or known.last_update_time is None:
+        return True
+    # By a clock that is behind that of the cluster, all figures would be older than the attempt, and each be written.
+    return known.last_update_time < child.begun_at <= now
 
 
 def _is_unreachable(run: Run, child: ChildJob, scrape: Scrape | None) -> bool:

@@ -28,7 +28,7 @@ def live(known: Progress | None, scrape: Scrape, now: datetime, *, interval: tim
 
     With an interval the training must have moved by one percent, too.
     """
-    if scrape.step is None or (interval and known is not None and not _is_due(known, scrape, now - interval)):
+    if scrape.step is None or (interval and known is not None and not _is_due(known, scrape, now, interval)):
         return known
     # The pace is of this moment: an old one says nothing when the trainer does not tell a new one.
     return _stamped(known, _with(paused(known), asdict(scrape)), now)
@@ -82,11 +82,12 @@ def _with(known: Progress | None, figures: dict[str, Any]) -> Progress:
     return new.replace(**derived)
 
 
-def _is_due(known: Progress, scrape: Scrape, since: datetime) -> bool:
+def _is_due(known: Progress, scrape: Scrape, now: datetime, interval: timedelta) -> bool:
     if known.step is None or known.last_update_time is None or scrape.step is None:
         return True
     moved = abs(scrape.step - known.step) * _PERCENT >= (scrape.total_steps or 0)
-    return moved and known.last_update_time <= since
+    # An update that is still to come was told before the clock was set back.
+    return moved and not timedelta() <= now - known.last_update_time < interval
 
 
 def _stamped(known: Progress | None, new: Progress, now: datetime) -> Progress:

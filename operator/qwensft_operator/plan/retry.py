@@ -52,9 +52,14 @@ def backing_off(run: Run, now: datetime) -> Step | None:
     record = run.record(stage)
     if record.retry_time is None or now >= record.retry_time:
         return None
-    wait = (record.retry_time - now).total_seconds()
+    status = run.status
+    if record.retry_time - now > 2 * _base_wait(record.consecutive_failures):
+        # No wait that was ever given is so long: the clock has been set back since. It begins anew.
+        status = run.recorded(stage, retry_time=now + _wait(run, stage, record.consecutive_failures, record.reason))
+    waiting = Run(run.observed, status=status).record(stage)
+    left = ((waiting.retry_time or now) - now).total_seconds()
     reason = record.reason or Reason.STARTING
-    return Step(stage_phase(run, stage), reason, _message(record), run.status, warning=True, requeue_after=wait)
+    return Step(stage_phase(run, stage), reason, _message(waiting), status, warning=True, requeue_after=left)
 
 
 def retry_requested(run: Run, now: datetime) -> Step | None:
@@ -91,9 +96,7 @@ def retry_or_fail(run: Run, stage: Stage, cause: Cause, child: ChildJob | None, 
         limit = "spec.runPolicy.maxRestarts" if stage is Stage.TRAIN else f"spec.{stage}.retries"
         return fail(run, replace(cause, message=f"{cause.message}; gave up after {allowed} restarts ({limit})"))
     failures = _failures_in_a_row(run.record(stage), child)
-    wait = min(FIRST_WAIT * 2 ** min(failures - 1, 10), LONGEST_WAIT)
-    if cause.reason is Reason.HALF_SCHEDULED:  # runs that gave way to each other must not come back together
-        wait *= 1 + _spread(run, stage)
+    wait = _wait(run, stage, failures, cause.reason)
     # Reserve first, create in a later pass: a crash in between can neither skip nor double-count an attempt.
     status = run.reserved(
         stage, restarts=restarts, consecutive_failures=failures, retry_time=now + wait,
@@ -107,6 +110,18 @@ def retry_or_fail(run: Run, stage: Stage, cause: Cause, child: ChildJob | None, 
         stage_phase(reserved, stage), cause.reason, _message(reserved.record(stage)), status,
         warning=True, requeue_after=0 if run.active_children() else wait.total_seconds(),
     )  # fmt: skip
+
+
+def _base_wait(failures: int | None) -> timedelta:
+    """Return the wait after so many failures in a row, before it is spread; None: nobody knows how many."""
+    return LONGEST_WAIT if failures is None else min(FIRST_WAIT * 2 ** min(failures - 1, 10), LONGEST_WAIT)
+
+
+def _wait(run: Run, stage: Stage, failures: int | None, reason: str | None) -> timedelta:
+    """Return the wait before the next attempt, at most twice the base one."""
+    wait = _base_wait(failures)
+    # Runs that gave way to each other must not come back together.
+    return wait * (1 + _spread(run, stage)) if reason == Reason.HALF_SCHEDULED else wait
 
 
 def _spread(run: Run, stage: Stage) -> float:

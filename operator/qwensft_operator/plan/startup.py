@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from qwensft.api.v1alpha1 import Reason
 from qwensft_operator.plan.causes import RESOURCES, Cause, Pods, pod_title
 from qwensft_operator.plan.lost_nodes import lost_node
+from qwensft_operator.plan.times import has_lasted
 from qwensft_operator.plan.types import ChildJob, PodView, Trouble
 
 # What quotas and limit ranges say when a container's amounts are missing, too large or too small.
@@ -73,4 +74,4 @@ def _not_starting(child: ChildJob, pod: PodView, storage: str, now: datetime) ->
 
 def is_persistent(trouble: Trouble, now: datetime) -> bool:
     """Whether Kubernetes has been saying it for too long to pass by itself."""
-    return now - trouble.since >= _LONGER_PATIENCE.get(trouble.reason, PATIENCE)
+    return has_lasted(trouble.since, _LONGER_PATIENCE.get(trouble.reason, PATIENCE), now)

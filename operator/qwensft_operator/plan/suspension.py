@@ -53,6 +53,16 @@ def seconds_active(status: Status, now: datetime) -> int:
     return int((now - status.start_time).total_seconds() - held - (now - since).total_seconds())
 
 
+def anchored(status: Status, now: datetime) -> Status:
+    """Return the status with the run's time begun anew where it would be less than none: a clock was set back.
+
+    So a deadline comes late by no more than the run had used up of it.
+    """
+    if status.start_time is None or status.completion_time is not None or seconds_active(status, now) >= 0:
+        return status
+    return status.replace(start_time=status.suspend_time or now, suspended_seconds=None)
+
+
 def timed(status: Status, phase: Phase | str, now: datetime) -> dict[str, Any]:
     """Return the changes of the status that keep count of the time held: a hold begins, goes on, or is over."""
     since = status.suspend_time

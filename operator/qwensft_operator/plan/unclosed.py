@@ -16,6 +16,7 @@ from qwensft_operator.plan.causes import Cause, Pods, has_failed, pod_title
 from qwensft_operator.plan.lost_nodes import lost_node
 from qwensft_operator.plan.run import Run
 from qwensft_operator.plan.step import LOOK_AGAIN, Step, adopted, stage_phase
+from qwensft_operator.plan.times import has_lasted
 from qwensft_operator.plan.types import ChildJob, JobState, PodView
 
 # A sidecar that watches its pod ends by itself within this; so does the Job controller with what it has to count.
@@ -38,7 +39,7 @@ def without_sidecars(run: Run, now: datetime) -> Run:
     if not kept or not (failed or _all_done(run, child)):
         return run
     ended = _ended_at(failed or run.observed.pods)
-    if ended is None or now - ended < PATIENCE:
+    if ended is None or not has_lasted(ended, PATIENCE, now):
         return run
     over = replace(
         child, state=JobState.FAILED if failed else JobState.COMPLETE, finished_at=ended, kept_by=_words(child, kept[0])
@@ -89,7 +90,7 @@ def hold_up(child: ChildJob, pods: Pods, now: datetime) -> Cause | None:
 def stuck(child: ChildJob, pods: Pods, now: datetime) -> Cause | None:
     """Return what holds a Job of which all pods have ended a while ago."""
     ended = _ended_at(pods) if all_over(pods) else None
-    if ended is None or now - max(ended, child.finished_at or ended) < PATIENCE:
+    if ended is None or not has_lasted(max(ended, child.finished_at or ended), PATIENCE, now):
         return None
     tracked = next((pod for pod in pods if _JOB_TRACKING in pod.finalizers), None)
     others = next((pod for pod in pods if pod.finalizers and pod is not tracked), None)

@@ -73,6 +73,7 @@ class App:
             metrics=self._metrics,
             scrape_interval=settings.scrape_interval_seconds,
             installation=installation,
+            now=kube.clock.now,
         )
         self._leader = Leader(
             kube,

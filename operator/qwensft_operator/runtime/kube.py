@@ -20,6 +20,7 @@ from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.client.rest import RESTClientObject
 
 from qwensft.api.v1alpha1 import GROUP, PLURAL, VERSION
+from qwensft_operator.runtime.clock import ServerClock
 
 Manifest = dict[str, Any]
 Page = list[Manifest]
@@ -130,6 +131,7 @@ class Kube:
     def __init__(self, configuration: Configuration, request_timeout: float) -> None:
         self.configuration = configuration
         self.on_write: Callable[[Resource, Manifest], None] = _ignore
+        self.clock = ServerClock()
         self._rest = RESTClientObject(configuration)
         self._timeout = aiohttp.ClientTimeout(total=request_timeout)
 
@@ -305,6 +307,7 @@ class Kube:
             response = await self._rest.request(  # type: ignore[no-untyped-call]
                 method, url, headers=headers, body=body, _request_timeout=self._timeout
             )
+            self.clock.heard(response.headers.get("Date", ""))
             data = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise TransientError(0, type(error).__name__, f"{method} {path}: {str(error) or 'timed out'}") from error

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Literal
 
+from qwensft_operator.runtime.clock import ServerClock
 from qwensft_operator.runtime.explanations import Explanations
 from qwensft_operator.runtime.kinds import KINDS, Key, Kind
 from qwensft_operator.runtime.kube import AlreadyExistsError, ConflictError, Kube, Manifest, NotFoundError, Resource
@@ -30,6 +31,7 @@ class FakeKube(Kube):
     def __init__(self) -> None:
         self.store: Store | None = None
         self.on_write = lambda *_: None
+        self.clock = ServerClock()
         self.objects: dict[tuple[str, str, str], Manifest] = {}
         self.refuse: dict[tuple[str, str], Exception] = {}
         self.calls: list[tuple[str, str, str]] = []

@@ -1,8 +1,10 @@
 """The client against a small HTTP server: errors are told apart once, and requests are what Kubernetes expects."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -246,3 +248,16 @@ async def test_an_api_server_that_is_down_is_transient(unused_tcp_port: int) -> 
     with pytest.raises(TransientError):
         await kube.get(PODS, "team", "x")
     await kube.close()
+
+
+@pytest.mark.parametrize("code", [200, 503])
+async def test_the_time_is_that_of_the_last_answer(server: tuple[Server, Kube], code: int) -> None:
+    behaviour, kube = server
+
+    async def dated(_: web.Request) -> web.StreamResponse:
+        return web.json_response({}, status=code, headers={"Date": "Fri, 02 Jan 2099 12:00:00 GMT"})
+
+    behaviour.answer = dated
+    with contextlib.suppress(TransientError):
+        await kube.get(JOBS, "team", "support-train-1")
+    assert (kube.clock.now() - datetime(2099, 1, 2, 12, tzinfo=UTC)).total_seconds() == pytest.approx(0, abs=5)
