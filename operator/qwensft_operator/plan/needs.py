@@ -49,8 +49,11 @@ def needs_of(run: Run) -> Needs:
     if stage is None:
         return Needs()
     up = child is not None and run.is_up(child) and not run.is_through(child)
-    pods = None if up else _pods(run)
-    named = run.record(stage).job_name
+    record = run.record(stage)
+    # A running attempt whose end was noted has either gone on after a hold, or ends although it does not seem to.
+    ending = child is not None and record.failed_attempt == child.attempt
+    pods = None if up and not ending else _pods(run)
+    named = record.job_name
     return Needs(
         lost_job=named if child is None else None,
         starts=child is None,

@@ -22,7 +22,7 @@ from qwensft_operator.plan.leftovers import leftovers_alive
 from qwensft_operator.plan.merging import merge_again, merge_unrecorded
 from qwensft_operator.plan.needs import SCRAPED
 from qwensft_operator.plan.past import forgotten
-from qwensft_operator.plan.queueing import queued
+from qwensft_operator.plan.queueing import going_on, queued
 from qwensft_operator.plan.retry import backing_off, retry_requested, stage_failed, stage_lost
 from qwensft_operator.plan.run import Run
 from qwensft_operator.plan.starting import edited, outdated, stage_starting
@@ -150,7 +150,7 @@ def stage_running(run: Run, now: datetime) -> Step | None:
     stage, child = run.current_stage, run.current_child
     if stage is None or child is None:
         return None
-    status, mended = adopted(run, stage, child), repairs(run, stage, child)
+    status, mended = going_on(run, stage, child), repairs(run, stage, child)
     message = f"Job {child.name} runs"
     through = LOOK_AGAIN if run.is_through(child) else None  # Kubernetes is about to say so, or else `job_stuck`
     step = Step(PHASE_OF[stage], Reason.RUNNING, message, status, mended, poll=stage in SCRAPED, requeue_after=through)

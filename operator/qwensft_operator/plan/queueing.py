@@ -10,6 +10,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from qwensft.api.v1alpha1 import Phase, Reason, Stage, Status
+from qwensft_operator.plan.causes import has_failed, wanted_now
 from qwensft_operator.plan.lost_nodes import lost_node
 from qwensft_operator.plan.run import Run
 from qwensft_operator.plan.step import LOOK_AGAIN, Step, adopted, repairs
@@ -34,16 +35,29 @@ def queued(run: Run, now: datetime) -> Step | None:
         Phase.SUSPENDED,
         lost.reason if lost else Reason.QUEUED,
         f"{lost.message}; {message}" if lost else message,
-        _unblamed(run, stage, child),
+        forgiven(run, stage, child),
         repairs(run, stage, child),
         warning=lost is not None,
         requeue_after=LOOK_AGAIN if pods else None,
     )
 
 
-def _unblamed(run: Run, stage: Stage, child: ChildJob) -> Status:
+def forgiven(run: Run, stage: Stage, child: ChildJob) -> Status:
     """Return the status without what the stopping pods were taken for before the hold was known."""
     held = Run(run.observed, status=adopted(run, stage, child))
     if held.record(stage).failed_attempt != child.attempt:
         return held.status
     return held.recorded(stage, reason=None, message=None, failed_attempt=None)
+
+
+def going_on(run: Run, stage: Stage, child: ChildJob) -> Status:
+    """Return the status of a running attempt, without the end that a hold seemed to be which is over unseen.
+
+    Kubernetes makes no pod anew but after a hold: one that ends badly is the end of its Job, also when it is gone
+    before the Job is said to have failed. So as soon as all pods are there, and none has failed or been told to stop,
+    what was noted of this attempt's end was none.
+    """
+    if child.state is not JobState.RUNNING or child.deleting:
+        return adopted(run, stage, child)
+    there = [p for p in wanted_now(child, run.observed.pods) if p.deleted_at is None and not has_failed(p)]
+    return forgiven(run, stage, child) if len(there) >= run.pods_of(stage) else adopted(run, stage, child)

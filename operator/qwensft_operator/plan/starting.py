@@ -11,10 +11,11 @@ from datetime import datetime
 
 from qwensft.api.v1alpha1 import Reason, Stage, editable_digest
 from qwensft_operator.plan.causes import Cause, Pods, has_failed, wanted_now
+from qwensft_operator.plan.queueing import going_on
 from qwensft_operator.plan.references import absent_hint
 from qwensft_operator.plan.run import UNTROUBLED, Run
 from qwensft_operator.plan.startup import diagnose, readiness
-from qwensft_operator.plan.step import LOOK_AGAIN, Step, adopted, repairs, stage_phase
+from qwensft_operator.plan.step import LOOK_AGAIN, Step, repairs, stage_phase
 from qwensft_operator.plan.types import ChildJob, JobState
 from qwensft_operator.plan.volumes import one_node_hint, storage_trouble
 
@@ -58,7 +59,7 @@ def stage_starting(run: Run, now: datetime) -> Step | None:
         stage_phase(run, stage),
         shown.reason,
         shown.message,
-        adopted(run, stage, child),
+        going_on(run, stage, child),
         repairs(run, stage, child),
         warning=cause is not None,
         requeue_after=LOOK_AGAIN,  # a refused pod or volume is told in events, and no watch tells of these

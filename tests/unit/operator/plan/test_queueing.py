@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from qwensft.api.v1alpha1 import Stage
+from qwensft_operator.plan import needs_of
+from qwensft_operator.plan.run import Run
 from qwensft_operator.plan.types import PodView
 
 from .builders import FAILED, FAILING, PREPARE, TRAIN, Seen, child, failed, interrupted, later, look, pod, scene
@@ -86,6 +88,54 @@ def test_what_was_taken_for_a_failure_before_the_hold_was_known_is_forgotten() -
     assert known.headline == ("Suspended", "Queued")
     record = known.stage(TRAIN)
     assert (record.failed_attempt, record.reason, record.message) == (None, None, None)
+
+
+NEW_PODS = tuple(pod(i, scheduled_at=later(seconds=20)) for i in range(2))
+SINCE: dict[str, Any] = {"started_at": later(seconds=10)}  # a release counts anew
+
+
+def taken_for_an_end(stage: Stage = TRAIN, **record: Any) -> Seen:
+    """Pods that a queue has stopped, seen before the hold of their Job was."""
+    stopping = (pod(0, deleted_at=later(minutes=1), scheduled_at=later(minutes=-30)),)
+    seen = look(scene(stage, pods=stopping, child_fields={"ready": 0}, **record))
+    assert (seen.headline[1], seen.stage(stage).failed_attempt) == ("Interrupted", 1)
+    return seen
+
+
+@pytest.mark.parametrize("stage", list(Stage))
+@pytest.mark.parametrize("ready", [0, 2])
+def test_a_hold_that_nobody_saw_is_forgotten_when_the_pods_are_there_again(stage: Stage, ready: int) -> None:
+    pods, fields = NEW_PODS[: 2 if stage is TRAIN else 1], {**SINCE, "ready": ready}
+    released = look(taken_for_an_end(stage).then(children=(child(stage, **fields),), pods=pods), later(seconds=30))
+    record = released.stage(stage)
+    assert (record.failed_attempt, record.reason, record.message) == (None, None, None)
+    ended = child(stage, FAILED, **SINCE, finished_at=later(minutes=5), message="Job has reached the backoff limit")
+    gone = look(released.then(children=(ended,), pods=()), later(minutes=5))
+    assert gone.headline[1] == {PREPARE: "PreparationFailed", TRAIN: "TrainingFailed"}.get(stage, "MergeFailed")
+    assert gone.stage(stage).restarts == 1
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        (),
+        NEW_PODS[:1],
+        (NEW_PODS[0], pod(1, deleted_at=later(minutes=1), scheduled_at=later(seconds=20))),
+        (NEW_PODS[0], interrupted(1, scheduled_at=later(seconds=20))),
+    ],
+    ids=["none", "one", "one stops", "one has ended"],
+)
+def test_an_end_that_was_seen_is_kept_while_pods_are_missing(left: tuple[PodView, ...]) -> None:
+    fields: dict[str, Any] = {**SINCE, "ready": len(left)}
+    seen = look(taken_for_an_end().then(children=(child(TRAIN, **fields),), pods=left), later(seconds=30))
+    assert (seen.stage(TRAIN).failed_attempt, seen.stage(TRAIN).reason) == (1, "Interrupted")
+
+
+def test_pods_of_a_run_that_is_up_are_looked_at_once_more_when_an_end_was_noted() -> None:
+    noted = taken_for_an_end().then(children=(child(TRAIN, **SINCE),))
+    assert needs_of(Run(noted)).pods == child(TRAIN, **SINCE)
+    released = look(replace(noted, pods=NEW_PODS), later(seconds=30)).then()
+    assert needs_of(Run(released)).pods is None
 
 
 def test_a_hold_leaves_alone_what_an_earlier_attempt_ended_of() -> None:
