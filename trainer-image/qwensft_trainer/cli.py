@@ -16,12 +16,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
+from qwensft_trainer.base import causes
 from qwensft_trainer.base.causes import STORAGE_ADVICE, STORAGE_ERRNOS
 from qwensft_trainer.base.environment import prepare_environment
 from qwensft_trainer.base.log import log
 from qwensft_trainer.base.redaction import clean_output
 from qwensft_trainer.contract import certificates, credentials, termination
-from qwensft_trainer.contract.access import access_denied
+from qwensft_trainer.contract.access import access_denied, denied_later, error_told
 from qwensft_trainer.contract.errors import Interrupted, StageError, disk_full
 from qwensft_trainer.contract.stage import StageContext
 from qwensft_trainer.contract.termination import Report
@@ -110,9 +111,7 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 def _of_system(context: StageContext, error: OSError) -> StageError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return disk_full(error)
-    denied = access_denied(error, workspace=context.workspace, scratch=context.scratch)
-    # A volume that turns read-only in later stages could be written before, and may be again.
-    if denied is not None and (error.errno != errno.EROFS or context.name == "prepare"):
+    if (denied := _denied(context, error)) is not None:
         return denied
     failure = _unexpected(context, error)
     if error.errno in STORAGE_ERRNOS:
@@ -120,8 +119,20 @@ def _of_system(context: StageContext, error: OSError) -> StageError:
     return failure
 
 
+def _denied(context: StageContext, error: OSError) -> StageError | None:
+    judge = access_denied if context.name == "prepare" else denied_later
+    return judge(error, workspace=context.workspace, scratch=context.scratch)
+
+
 def _unexpected(context: StageContext, error: Exception) -> StageError:
     traceback.print_exception(error)
+    told = error_told(type(error).__name__, str(error))
+    if not isinstance(error, OSError) and told is not None and (denied := _denied(context, told)) is not None:
+        return denied
+    for before in causes.chain(error):
+        if before is not error and isinstance(before, OSError) and (denied := _denied(context, before)) is not None:
+            # Retryable: what came of it may have had another cause.
+            return StageError(denied.reason, f"{type(error).__name__}: {error}. Before that: {denied.message}")
     return StageError(STAGES[context.name], f"{type(error).__name__}: {error}")
 
 

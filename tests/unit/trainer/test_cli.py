@@ -176,7 +176,14 @@ def test_an_unknown_stage_is_refused(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 @pytest.mark.parametrize(
     ("stage", "number", "code"),
-    [("prepare", errno.EACCES, 78), ("train", errno.EACCES, 78), ("prepare", errno.EROFS, 78)],
+    [
+        ("prepare", errno.EACCES, 78),
+        ("train", errno.EACCES, 78),
+        ("merge", errno.EACCES, 78),
+        ("prepare", errno.EROFS, 78),
+        ("train", errno.EROFS, 1),  # it could be written before, and may be again
+        ("merge", errno.EROFS, 1),
+    ],
 )
 def test_a_volume_that_may_not_be_written_ends_the_run_with_the_fix(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, stage: str, number: int, code: int
@@ -185,11 +192,30 @@ def test_a_volume_that_may_not_be_written_ends_the_run_with_the_fix(
     assert (told["exitCode"], told["reason"]) == (code, "VolumeAccessDenied")
 
 
-def test_a_volume_that_turns_read_only_after_prepare_may_be_well_again(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("stage", "code"), [("prepare", 78), ("train", 1), ("merge", 1)])
+def test_another_volume_than_the_run_s_ends_the_run_before_anything_was_done_with_it(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, stage: str, code: int
 ) -> None:
-    error = OSError(errno.EROFS, os.strerror(errno.EROFS), str(scene.root / "workspace/run"))
-    assert _ended_by(scene, monkeypatch, "train", error)["exitCode"] == 1
+    monkeypatch.setattr(Path, "is_mount", lambda place: str(place) in ("/", "/model", str(scene.root)))
+    told = _ended_by(scene, monkeypatch, stage, PermissionError(errno.EACCES, "Permission denied", "/model/a.json"))
+    assert (told["exitCode"], told["reason"]) == (code, "VolumeAccessDenied")
+
+
+@pytest.mark.parametrize("stage", ["train", "merge"])
+def test_a_library_that_tells_of_it_in_words_of_its_own_is_understood(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    monkeypatch.setattr("qwensft_trainer.contract.access._refuses_files", lambda _: True)
+    told = _ended_by(scene, monkeypatch, stage, RuntimeError(f"File {scene.root}/workspace/x.pt cannot be opened."))
+    assert (told["exitCode"], told["reason"]) == (78, "VolumeAccessDenied")
+
+
+def test_an_error_that_came_of_it_is_tried_again(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = RuntimeError("cannot export")
+    error.__cause__ = PermissionError(errno.EACCES, "Permission denied", str(scene.root / "workspace/run"))
+    told = _ended_by(scene, monkeypatch, "merge", error)
+    assert (told["exitCode"], told["reason"]) == (1, "VolumeAccessDenied")
+    assert "cannot export" in told["message"]
 
 
 @pytest.mark.parametrize("kind", [StageError, Interrupted])

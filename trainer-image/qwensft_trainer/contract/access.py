@@ -1,15 +1,51 @@
-"""A volume that the pod's user may not use: no later attempt can get past that, so it ends the run with the fix."""
+"""A volume that the pod's user may not use: told with the fix, and the end of a run that no later attempt can help.
+
+ADR 0113 says when.
+"""
 
 from __future__ import annotations
 
+import ast
 import errno
 import os
+import re
 import tempfile
 from pathlib import Path
 
-from qwensft_trainer.contract.errors import PermanentError
+from qwensft_trainer.contract.errors import PermanentError, StageError
 
 _DENIED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+# How exceptions tell of it whose text is all that is left: Python's own, safetensors' and PyTorch's.
+_PATH = r"""('(?:[^'\\]|\\.)+'|"(?:[^"\\]|\\.)+")"""
+_OF_PYTHON = re.compile(rf"\[Errno (\d+)\] [^:]+: {_PATH}(?: -> {_PATH})?")
+_OF_RUST = re.compile(r'\(os error (\d+)\) at path "(.+)"')
+_OF_TORCH = re.compile(r"File (.+) cannot be opened\.")
+
+
+def denied_later(error: OSError, *, workspace: Path, scratch: Path) -> StageError | None:
+    """The same for a stage after prepare, which has used the volumes: it is for good on the run's own volume alone.
+
+    Also there a file system that has turned read-only since may be well again.
+    """
+    failure = access_denied(error, workspace=workspace, scratch=scratch)
+    if failure is None or (error.errno != errno.EROFS and Path(error.filename).is_relative_to(workspace)):
+        return failure
+    return StageError(failure.reason, failure.message)
+
+
+def error_told(kind: str, text: str) -> OSError | None:
+    """The error of the system that an exception of another process tells of, by its type's name and text.
+
+    What a library has made of it proves nothing: it comes as EPERM, which asks for a proof.
+    """
+    if kind in ("PermissionError", "OSError") and (found := _OF_PYTHON.fullmatch(text)):
+        number, path, target = int(found[1]), _unquoted(found[2]), found[3] and _unquoted(found[3])
+        return OSError(number, os.strerror(number), path, None, target)
+    if kind == "SafetensorError" and (found := _OF_RUST.search(text)) and int(found[1]) == errno.EACCES:
+        return OSError(errno.EPERM, os.strerror(errno.EACCES), found[2])
+    if kind == "RuntimeError" and (found := _OF_TORCH.fullmatch(text)):
+        return OSError(errno.EPERM, os.strerror(errno.EACCES), found[1])
+    return None
 
 
 def access_denied(error: OSError, *, workspace: Path, scratch: Path) -> PermanentError | None:
@@ -39,6 +75,10 @@ def access_denied(error: OSError, *, workspace: Path, scratch: Path) -> Permanen
         "new QwenSFTJob: runAsUser or supplementalGroups of the owner, or fsGroup where the storage knows it (host "
         "directories and most NFS exports do not).",
     )
+
+
+def _unquoted(path: str) -> str:
+    return str(ast.literal_eval(path))
 
 
 def _refuses_files(path: Path) -> bool:

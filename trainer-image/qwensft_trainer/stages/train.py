@@ -6,6 +6,7 @@ Node rank 0 leads: it picks the checkpoint, serves the metrics and records the r
 from __future__ import annotations
 
 import datetime
+import functools
 import os
 import shutil
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from qwensft_trainer.base import files, metrics_server
 from qwensft_trainer.base.environment import forbid_hub_access, training_environment
 from qwensft_trainer.base.log import log
 from qwensft_trainer.contract import arguments, termination, workspace
+from qwensft_trainer.contract.access import denied_later
 from qwensft_trainer.contract.config import Evaluation, Run, load_arguments, load_run
 from qwensft_trainer.contract.digest import configuration_digest
 from qwensft_trainer.contract.errors import Interrupted, PermanentError, StageError
@@ -157,7 +159,9 @@ class _Attempt:
         if end.lost_peer is not None:
             raise StageError("PeerLost", f"{end.lost_peer} went away; the cause stands in that pod.")
         if end.exit_code != 0:
-            raise failures.cause(failures.read_error_files(self.context.scratch / "tmp"), end.tail, end.exit_code)
+            left = failures.read_error_files(self.context.scratch / "tmp")
+            denied = functools.partial(denied_later, workspace=self.context.workspace, scratch=self.context.scratch)
+            raise failures.cause(left, end.tail, end.exit_code, denied)
 
     def _take_best(self, directory: Path, state: dict[str, Any]) -> None:
         best = checkpoints.best_of(directory.parent, state)

@@ -1,21 +1,22 @@
 """Finds out why training processes died: from torchelastic's error files, exit signals and the last lines of output.
 
 The cause is the earliest failure that is not PeerLost: a worker that lost its connection only tells that another one
-died. Only an error file, with an exception of the right type and origin, ends a run for good (ADR 0071). Pure functions
-over text, so that every reason has a test with the real wording.
+died. Only an error file, with an exception of the right type and origin, ends a run for good (ADR 0071). Functions over
+text, so that every reason has a test with the real wording; what a denied access means is asked where it happened.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from qwensft_trainer.base.causes import STORAGE_ADVICE, STORAGE_ERRNOS
 from qwensft_trainer.base.redaction import clean
-from qwensft_trainer.contract.errors import StageError, invalid_config
+from qwensft_trainer.contract.access import error_told
+from qwensft_trainer.contract.errors import PermanentError, StageError, invalid_config
 from qwensft_trainer.training.accelerators import MISSING_ADVICE
 from qwensft_trainer.training.tracebacks import Raised, parse, parse_exception
 
@@ -207,10 +208,14 @@ def read_error_files(temporary: Path) -> list[WorkerFailure]:
     return sorted(failures, key=lambda failure: failure.time)
 
 
-def cause(failures: Sequence[WorkerFailure], tail: Iterable[str], exit_code: int) -> StageError:
+Judge = Callable[[OSError], StageError | None]
+"""What to say of an error of the system when it tells that a volume may not be used; None when it does not."""
+
+
+def cause(failures: Sequence[WorkerFailure], tail: Iterable[str], exit_code: int, denied: Judge) -> StageError:
     """The error to end the stage with. `tail` is the last output of torchrun, `exit_code` its exit code."""
     output = "\n".join(tail)
-    errors = [_classify(failure) for failure in failures]
+    errors = [_classify(failure, denied) for failure in failures]
     killed = _killed(output)
     primary = next((error for error in errors if error.reason != "PeerLost"), None)
     # torchrun stops the survivors with SIGTERM (and SIGKILL 30 s later), so a recorded exception goes first.
@@ -219,13 +224,19 @@ def cause(failures: Sequence[WorkerFailure], tail: Iterable[str], exit_code: int
     return primary or (errors[0] if errors else None) or _from_output(output, exit_code)
 
 
-def _classify(failure: WorkerFailure) -> StageError:
+def _classify(failure: WorkerFailure, denied: Judge) -> StageError:
     what = f"local rank {failure.local_rank}: {' '.join(failure.message.split()) or 'no message':.700}"
     chain = parse(failure.traceback) or [parse_exception(failure.message) or Raised("Exception", failure.message)]
+    denials = [None if told is None else denied(told) for told in (error_told(r.type, r.message) for r in chain)]
+    if (last := denials[-1]) is not None:
+        kind = PermanentError if isinstance(last, PermanentError) else StageError
+        return kind(last.reason, f"local rank {failure.local_rank}: {last.message}")
     if rule := next((rule for rule in _RULES if rule.fits(chain)), None):
         return StageError(rule.reason, f"{what} {rule.advice}")
     if refusal := next((refusal for refusal in _REFUSALS if refusal.fits(chain[-1])), None):
         return invalid_config(f"{what} {refusal.advice}")
+    if before := next(filter(None, denials), None):  # what came of it may have had another cause
+        return StageError(before.reason, f"{what} Before that: {before.message}")
     return StageError("TrainingFailed", what)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pytest
 
 from qwensft_trainer.contract.errors import EXIT_PERMANENT, EXIT_RETRYABLE, StageError
-from qwensft_trainer.training.failures import WorkerFailure, cause, read_error_files
+from qwensft_trainer.training import failures as under_test
+from qwensft_trainer.training.failures import WorkerFailure, read_error_files
 
 from .. import error_files
 from ..error_files import (
@@ -36,6 +38,11 @@ PEER = "RuntimeError: [../gloo/transport/tcp/pair.cc:534] Connection closed by p
 CUDA_OOM = (
     "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79 GiB"
 )
+
+
+def cause(failures: Sequence[WorkerFailure], tail: Iterable[str], exit_code: int) -> StageError:
+    """What is told where no access was denied."""
+    return under_test.cause(failures, tail, exit_code, lambda _: None)
 
 
 def worker(message: str, *, time: float = 1.0, rank: int = 0, traceback: str = "") -> WorkerFailure:
