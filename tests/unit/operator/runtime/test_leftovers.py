@@ -8,8 +8,8 @@ from qwensft_operator.runtime.kube import JOBS, PODS, QWENSFTJOBS, ForbiddenErro
 
 from .fakes import job_manifest
 from .observing import LABELS, UID, World, child, training
-from .test_reconcile import KEY
-from .test_reconcile import World as Loop
+from .reconciling import KEY
+from .reconciling import World as Loop
 
 OTHERS = {"team": "web"}
 JOB_NAME = "batch.kubernetes.io/job-name"
