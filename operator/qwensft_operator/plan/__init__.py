@@ -4,6 +4,7 @@ No I/O, no clock, no kopf and no Kubernetes client in here. Start reading at `de
 """
 
 from qwensft_operator.plan.decide import decide
+from qwensft_operator.plan.deletion import Dependent, deletion, dependent
 from qwensft_operator.plan.needs import (
     Needs,
     claim_needs_events,
@@ -25,6 +26,7 @@ from qwensft_operator.plan.views import (
 )
 
 __all__ = [
+    "Dependent",
     "Needs",
     "Observed",
     "Plan",
@@ -35,6 +37,8 @@ __all__ = [
     "config_map_keys",
     "creation_failures",
     "decide",
+    "deletion",
+    "dependent",
     "invalid_spec",
     "is_active",
     "is_over",

@@ -20,7 +20,7 @@ _FAILED_PASSES = frozenset({Reason.OPERATOR_ERROR, Reason.API_SERVER_ERROR, Reas
 def invalid_spec(manifest: dict[str, Any], problem: str, now: datetime) -> Plan:
     """Return the plan for an object whose spec this version cannot read: stalled, until somebody changes something."""
     message = f"this version of the operator does not understand the spec: {one_line(problem)}"
-    return _condition_plan(manifest, Reason.INVALID_SPEC, message, stalled=True, now=now)
+    return condition_plan(manifest, Reason.INVALID_SPEC, message, stalled=True, now=now)
 
 
 def operator_error(manifest: dict[str, Any], error: Exception, now: datetime) -> Plan:
@@ -49,10 +49,11 @@ def _failure_plan(manifest: dict[str, Any], reason: Reason, message: str, now: d
     generation = manifest["metadata"]["generation"]
     if any(c.get("reason") in _FAILED_PASSES and c.get("observedGeneration") == generation for c in conditions):
         return Plan()
-    return _condition_plan(manifest, reason, message, stalled=False, now=now)
+    return condition_plan(manifest, reason, message, stalled=False, now=now)
 
 
-def _condition_plan(manifest: dict[str, Any], reason: Reason, message: str, *, stalled: bool, now: datetime) -> Plan:
+def condition_plan(manifest: dict[str, Any], reason: Reason, message: str, *, stalled: bool, now: datetime) -> Plan:
+    """Return the plan that tells a reason and a sentence; an empty one when they stand there, or the run has ended."""
     before, generation = manifest.get("status") or {}, manifest["metadata"]["generation"]
     if "completionTime" in before:
         return Plan()  # neither a stricter version of the operator nor a fault of it changes how a run has ended

@@ -39,7 +39,7 @@ MOST_WARNINGS = 5
 # Reasons of the events that tell why a volume or a pod does not come up. Not by their type: that a claim without any
 # storage class will never have a volume is a Normal event.
 _CLAIM_TROUBLES = frozenset({"FailedBinding", "ProvisioningFailed", "ExternalProvisioning"})
-_OF_KUBERNETES = {"foregroundDeletion", "orphan"}  # finalizers that go by themselves
+OF_KUBERNETES = {"foregroundDeletion", "orphan"}  # finalizers that go by themselves
 _POD_TROUBLES = frozenset({"FailedMount", "FailedAttachVolume", "FailedMapVolume", "FailedCreatePodSandBox"})
 
 
@@ -76,9 +76,7 @@ def child_job(manifest: dict[str, Any], owner_uid: str) -> ChildJob | None:
         deleting="deletionTimestamp" in meta,
         by_uid=LABEL_JOB_UID in labels,
         installation=(meta.get("annotations") or {}).get(ANNOTATION_INSTALLATION, ""),
-        held_by=tuple(sorted(set(meta.get("finalizers") or ()) - _OF_KUBERNETES))
-        if "deletionTimestamp" in meta
-        else (),
+        held_by=tuple(sorted(set(meta.get("finalizers") or ()) - OF_KUBERNETES)) if "deletionTimestamp" in meta else (),
         made_from=made_from(manifest),
         suspended=bool((manifest.get("spec") or {}).get("suspend")),
         started_at=parse_time(status.get("startTime")),

@@ -29,8 +29,8 @@ from qwensft_operator.runtime.begun import configuration_of
 from qwensft_operator.runtime.best_effort import BestEffort
 from qwensft_operator.runtime.execute import is_ours
 from qwensft_operator.runtime.explanations import Explanations
-from qwensft_operator.runtime.kinds import Key
-from qwensft_operator.runtime.kube import CONFIG_MAPS, JOBS, SERVICES, Manifest
+from qwensft_operator.runtime.kinds import CHILDREN, KINDS, Key
+from qwensft_operator.runtime.kube import CONFIG_MAPS, JOBS, PODS, SERVICES, Manifest
 from qwensft_operator.runtime.nodes import Nodes
 from qwensft_operator.runtime.reader import Reader
 from qwensft_operator.runtime.scrape import Scraper
@@ -69,9 +69,26 @@ class Observer:
         self._best_effort, self._steps = BestEffort(), LastSteps()
 
     async def manifest(self, key: Key, *, live: bool = False) -> Manifest | None:
-        """Return the QwenSFTJob; None when it does not exist or is being deleted (then nothing is left to do)."""
-        manifest = await self._reader.run(key, live=live)
-        return None if manifest is None or "deletionTimestamp" in manifest["metadata"] else manifest
+        """Return the QwenSFTJob; None when it does not exist."""
+        return await self._reader.run(key, live=live)
+
+    async def left(self, manifest: Manifest) -> tuple[tuple[plan.Dependent, ...], tuple[PodView, ...]]:
+        """Return what belongs to a QwenSFTJob that is being deleted, and the pods of its Jobs."""
+        meta = manifest["metadata"]
+        key, uid = (meta["namespace"], meta["name"]), meta["uid"]
+        kinds = [kind for kind in CHILDREN if kind.resource != PODS]
+        found, pods = await together(
+            together(*(self._reader.children(kind, key) for kind in kinds)),
+            self._reader.children(KINDS[PODS], key),
+        )
+        dependents = tuple(
+            plan.dependent(kind.resource.plural.removesuffix("s"), one)
+            for kind, objects in zip(kinds, found, strict=True)
+            for one in objects
+            if is_owned(one, uid)
+        )
+        own = [pod for pod in pods if (pod["metadata"].get("labels") or {}).get(LABEL_JOB_UID, uid) == uid]
+        return dependents, tuple(plan.pod_view(pod) for pod in own)
 
     async def observe(self, manifest: Manifest, now: datetime, *, live: bool = False) -> Observation:
         """Gather what belongs to the QwenSFTJob.

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from qwensft.api.v1alpha1 import LABEL_JOB
 from qwensft_operator.plan.run import Run
 from qwensft_operator.plan.types import Leftover
-from qwensft_operator.runtime.kinds import CHILDREN, KINDS, RUNS, Key
+from qwensft_operator.runtime.kinds import CHILDREN, KINDS, RUNS, Key, Kind
 from qwensft_operator.runtime.kube import (
     CLAIMS,
     JOBS,
@@ -82,6 +82,13 @@ class Reader:
         if not live and self._hears(resource, namespace):
             return self._store.get(resource, namespace, name)
         return await self._found(self._kube.get_metadata(resource, namespace, name))
+
+    async def children(self, kind: Kind, key: Key) -> list[Manifest]:
+        """Return the objects of a kind that carry the run's name, as far as watches tell of such."""
+        if self._hears(kind.resource, key[0]):
+            return self._store.children(kind.resource, key)
+        selector = f"{kind.selector}={key[1]}"
+        return await self._kube.list(kind.resource, key[0], label_selector=selector, metadata_only=kind.metadata_only)
 
     def known(self, resource: Resource, key: Key) -> list[Manifest]:
         """Return what watches tell of the run's objects of a kind, without a request: none while they do not."""

@@ -24,6 +24,7 @@ from qwensft_operator.runtime.installation import Overlap
 from qwensft_operator.runtime.kinds import Key
 from qwensft_operator.runtime.kube import (
     ConflictError,
+    InvalidError,
     KubeError,
     Manifest,
     NamespaceTerminatingError,
@@ -67,6 +68,7 @@ class Reconciler:
         self._metrics, self._scrape_interval = metrics, scrape_interval
         self._now, self._monotonic = now, monotonic
         self._best_effort, self._overlap = BestEffort(), Overlap(installation)
+        self._deletions: dict[Key, str] = {}  # what was told of runs that are being deleted
         self._failing_since: dict[Key, float] = {}  # the first of the passes that failed in a row
 
     async def handle(self, key: Key) -> None:
@@ -104,7 +106,10 @@ class Reconciler:
         manifest = None if self._store.is_over(key) else await self._observer.manifest(key, live=live)
         if manifest is None:
             self._queue.forget(key)
+            self._deletions.pop(key, None)
             return None
+        if "deletionTimestamp" in manifest["metadata"]:
+            return await self._see_off(key, manifest)
         try:
             observation = await self._observer.observe(manifest, self._now(), live=live)
         except InvalidJobError as error:
@@ -134,6 +139,21 @@ class Reconciler:
         if wait is None and "completionTime" in (manifest.get("status") or {}):
             self._store.finish(manifest)
         return wait
+
+    async def _see_off(self, key: Key, manifest: Manifest) -> float | None:
+        """Say what holds a run that is being deleted; it is none of ours to do anything else for it."""
+        decision = plan.deletion(manifest, *await self._observer.left(manifest), self._now())
+        words = decision.events[0].message if decision.events else ""
+        if words == self._deletions.get(key, ""):
+            decision = replace(decision, status=None, events=())
+        try:
+            await self._report(manifest, decision)
+        except InvalidError as error:
+            logger.warning("the status of a run that is being deleted is refused: %s", error)
+            await self._reporter.emit(manifest, decision.events)
+        self._deletions[key] = words
+        self._queue.forget(key)
+        return decision.requeue_after
 
     async def _execute(self, observation: Observation, decision: plan.Plan) -> str | None:
         """Carry out the actions; return the digest of what the run has begun with if one of them has told it."""
@@ -182,7 +202,7 @@ class Reconciler:
     async def _tell(self, key: Key, words: Callable[[Manifest], plan.Plan]) -> None:
         async def tell() -> None:
             manifest = await self._observer.manifest(key, live=True)
-            if manifest is None:
+            if manifest is None or "deletionTimestamp" in manifest["metadata"]:
                 return
             decision = words(manifest)
             try:

@@ -83,6 +83,9 @@ class Reason(StrEnum):
     API_SERVER_ERROR = "ApiServerError"
     WAITING_FOR_DELETION = "WaitingForDeletion"
 
+    # the job itself was deleted, and does not go
+    DELETION_HELD = "DeletionHeld"
+
     # the operator itself failed, by a fault of its own or of its installation; it tries again
     OPERATOR_ERROR = "OperatorError"
 
