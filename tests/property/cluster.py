@@ -10,7 +10,7 @@ import copy
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from qwensft.api.v1alpha1 import Phase, Reason, Stage, Status, editable_digest, parse_job
@@ -19,7 +19,6 @@ from qwensft_operator.plan.leftovers import job_names, leftovers, unread_jobs
 from qwensft_operator.plan.run import DONE_CONDITION, Run
 from qwensft_operator.plan.types import (
     Action,
-    ChildJob,
     ClaimView,
     CreateJob,
     DeleteJob,
@@ -31,90 +30,12 @@ from qwensft_operator.plan.types import (
     Leftover,
     Obstacle,
     PodView,
-    Report,
 )
 
-NAME = "support"
-NODES = 2
+from .moves import Moves
+from .simulated import NAME, SimulatedJob, SimulatedPod
+
 OVER = (Phase.SUCCEEDED, Phase.FAILED)
-
-
-@dataclass
-class SimulatedPod:
-    """A pod that has not ended."""
-
-    job: str
-    job_uid: str
-    run: str
-    owned: bool = True
-    going: bool = False
-    lost: bool = False  # on a node that no longer answers
-    bare_of: str = ""  # the label that somebody has taken off
-
-    @property
-    def name(self) -> str:
-        return f"{self.job}-{self.job_uid}"
-
-    def manifest(self) -> dict[str, Any]:
-        """Its metadata."""
-        labels = {"qwensft.io/job": NAME, "qwensft.io/job-uid": self.run, "batch.kubernetes.io/job-name": self.job}
-        meta: dict[str, Any] = {"name": self.name, "uid": f"pod-{self.job_uid}"}
-        meta["labels"] = {key: value for key, value in labels.items() if key != self.bare_of}
-        if self.owned:
-            meta["ownerReferences"] = [{"kind": "Job", "name": self.job, "uid": self.job_uid, "controller": True}]
-        if self.going:
-            meta["deletionTimestamp"] = "2026-01-02T00:00:00Z"
-        return {"metadata": meta}
-
-
-@dataclass
-class SimulatedJob:
-    """A Job of Kubernetes, and the truth about its end that the operator has to find out."""
-
-    name: str
-    uid: str
-    stage: Stage
-    attempt: int
-    created_at: datetime
-    made_from: str = ""
-    state: JobState = JobState.RUNNING
-    ready: bool = False
-    deleting: bool = False
-    held: bool = False  # by a queue
-    lost: bool = False  # its pods are on a node that no longer answers, and never end
-    kept: bool = False  # its trainers have ended, but sidecars keep its pods
-    stuck: bool = False  # its pods have ended, but their finalizers cannot be removed
-    finished_at: datetime | None = None
-    cause: str = ""  # counted, uncounted, rejected or permanent
-    reason: str = ""
-    message: str = ""
-    pods: tuple[PodView, ...] = ()
-    run: str = ""  # UID of the run that owns it, "" when somebody has taken that off
-    labelled: bool = True
-    pod: SimulatedPod | None = None  # stands for all of them, as long as they have not ended
-
-    def manifest(self) -> dict[str, Any]:
-        """The Job as the API server has it, as far as its owner matters."""
-        labels = {"qwensft.io/job": NAME, "qwensft.io/stage": str(self.stage), "qwensft.io/attempt": str(self.attempt)}
-        meta: dict[str, Any] = {"name": self.name, "uid": self.uid, "creationTimestamp": self.created_at.isoformat()}
-        meta["labels"] = labels if self.labelled else {}
-        if self.run:
-            meta["ownerReferences"] = [{"kind": "QwenSFTJob", "name": NAME, "uid": self.run, "controller": True}]
-        if self.deleting:
-            meta["deletionTimestamp"] = "2026-01-02T00:00:00Z"
-        return {"metadata": meta, "status": {"conditions": [{"type": str(self.state), "status": "True"}]}}
-
-    def view(self) -> ChildJob:
-        """The Job as the operator reads it."""
-        pods = NODES if self.stage is Stage.TRAIN else 1
-        through = self.kept or self.stuck
-        up = pods if self.ready and self.state is JobState.RUNNING and not self.lost and not through else 0
-        return ChildJob(
-            self.name, self.uid, self.stage, self.attempt, self.state, self.created_at, self.finished_at,
-            active=pods if self.state is JobState.RUNNING else 0, ready=up, succeeded=pods if self.stuck else 0,
-            deleting=self.deleting, suspended=self.held, made_from=self.made_from,
-            reason=self.reason, message=self.message,
-        )  # fmt: skip
 
 
 @dataclass
@@ -127,7 +48,7 @@ class Pass:
 
 
 @dataclass
-class Cluster:
+class Cluster(Moves):
     """One QwenSFTJob and everything that belongs to it."""
 
     spec: dict[str, Any]
@@ -352,151 +273,6 @@ class Cluster:
         given_up = stage is not Stage.TRAIN and attempt > before
         assert attempt == before + 1 or unknown or given_up, f"{stage} attempt {attempt} after {before}"
         self.newest[stage] = attempt
-
-    def pods_start(self, job: SimulatedJob) -> None:
-        """All pods become ready."""
-        job.ready = job.state is JobState.RUNNING and not job.deleting and not job.lost and not job.held
-
-    def half_schedule(self, job: SimulatedJob) -> None:
-        """One pod of a gang gets a node, and holds it; there is none for the other."""
-        placed = PodView("pod-0", phase="Running", node="node-0", scheduled_at=self.now)
-        job.pods = (placed, PodView("pod-1", index=1, unschedulable="0/1 nodes are available"))
-
-    def hold(self, job: SimulatedJob) -> None:
-        """A queue suspends the Job, and Kubernetes removes its pods."""
-        job.held, job.ready, job.pods = True, False, ()
-
-    def complete(self, job: SimulatedJob) -> None:
-        """All pods end well, and Kubernetes says so."""
-        job.state, job.finished_at, job.stuck = JobState.COMPLETE, self.now, False
-        job.pods = self._ended_pods(job)
-
-    def outlive(self, job: SimulatedJob, code: int) -> None:
-        """All trainers end, with that exit code; their sidecars run on."""
-        job.kept, job.cause = True, "counted" if code else ""
-        job.pods = tuple(
-            replace(pod, phase="Running", exit_code=code, sidecars=("proxy",), report=pod.report if code == 0 else None)
-            for pod in self._ended_pods(job)
-        )
-
-    def get_stuck(self, job: SimulatedJob) -> None:
-        """All pods end well, and Kubernetes cannot count them."""
-        job.stuck = True
-        job.pods = tuple(
-            replace(pod, finalizers=("batch.kubernetes.io/job-tracking",)) for pod in self._ended_pods(job)
-        )
-
-    def _ended_pods(self, job: SimulatedJob) -> tuple[PodView, ...]:
-        metrics: dict[Stage, dict[str, float]] = {
-            Stage.PREPARE: {"samples": 200, "tokens": 9000},
-            Stage.TRAIN: {"step": 50, "totalSteps": 50},
-        }
-        outputs = {Stage.TRAIN: {"adapter": {"path": "a"}}, Stage.MERGE: {"merged": {"path": "m"}}}
-        report = Report("Succeeded", metrics=metrics.get(job.stage), outputs=outputs.get(job.stage))
-        ended = PodView("pod-0", phase="Succeeded", exit_code=0, report=report, finished_at=self.now)
-        peer = replace(ended, name="pod-1", index=1, report=Report("Succeeded"))
-        return (ended, peer) if job.stage is Stage.TRAIN else (ended,)
-
-    def fail(self, job: SimulatedJob, cause: str) -> None:
-        """A pod fails; its peer loses it, and the Job begins to fail."""
-        job.state, job.cause = JobState.FAILING, cause
-        victim = PodView("pod-0", phase="Failed", exit_code=1, finished_at=self.now)
-        peer = PodView(
-            "pod-1", index=1, phase="Failed", exit_code=1, finished_at=self.now - timedelta(seconds=1),
-            report=Report("Failed", "PeerLost", "lost rank 0"),
-        )  # fmt: skip
-        match cause:
-            case "permanent":
-                report = Report("Failed", "InvalidDataset", "row 7")
-                victim = replace(victim, exit_code=78, report=report)
-                job.reason = "PodFailurePolicy"
-                job.message = (
-                    f"Container trainer for pod team/{NAME} failed with exit code 78 matching FailJob rule at index 0"
-                )
-            case "uncounted":
-                victim = replace(victim, exit_code=143, disrupted="EvictionByEvictionAPI", disrupted_at=self.now)
-                job.reason = "PodFailurePolicy"
-                job.message = f"Pod team/{NAME} has condition DisruptionTarget matching FailJob rule at index 1"
-            case "rejected":
-                victim = PodView("pod-0", phase="Failed", rejected="OutOfcpu: Node didn't have enough resource")
-                job.reason, job.message = "BackoffLimitExceeded", "Job has reached the specified backoff limit"
-            case _:
-                job.reason, job.message = "BackoffLimitExceeded", "Job has reached the specified backoff limit"
-        job.pods = (victim, peer) if job.stage is Stage.TRAIN else (victim,)
-
-    def lose_node(self, job: SimulatedJob) -> None:
-        """The node of a pod no longer answers: the pod never ends, whatever is asked of it."""
-        job.lost = True
-        if job.pod is not None:
-            job.pod.lost = True
-        job.pods = (*job.pods, PodView("pod-9", index=9, phase="Running", node="gone", unreachable=True))
-
-    def delete_node(self, job: SimulatedJob) -> None:
-        """Somebody deletes the node object, and Kubernetes the pod."""
-        job.lost = False
-        if job.pod is not None:
-            job.pod.lost = False
-        if job.state is JobState.RUNNING and not job.deleting:
-            self.fail(job, "uncounted")
-            job.pods = tuple(replace(p, disrupted="DeletionByPodGC") if p.disrupted else p for p in job.pods)
-        else:
-            job.pods = tuple(p for p in job.pods if not p.unreachable)
-
-    def pods_stop(self, job: SimulatedJob) -> None:
-        """No pod of a failing or deleted Job is left terminating, but those on a lost node."""
-        if job.lost:
-            return
-        if job.deleting:
-            del self.jobs[job.name]
-        elif job.state is JobState.FAILING:
-            job.state, job.finished_at = JobState.FAILED, self.now
-
-    def remove(self, job: SimulatedJob, *, orphan: bool) -> None:
-        """A Job goes at once, its pods later: by garbage collection, or, orphaned, when their work is done."""
-        del self.jobs[job.name]
-        if job.state in (JobState.RUNNING, JobState.FAILING) and job.pod is not None:
-            job.pod.owned, job.pod.going = not orphan, not orphan
-            self.strays.append(job.pod)
-
-    def recreate(self, *, orphan: bool, collected: bool) -> None:
-        """The run is deleted and applied again. `collected`: garbage collection has been faster than the new run."""
-        before = list(self.jobs.values())
-        self.uid = f"run-{next(self._uids)}"
-        self.status, self.version = {}, self.version + 1
-        self.newest, self.recorded = {}, set()
-        self.foreign_maps = set(self.config_maps) | self.foreign_maps if orphan else set()
-        self.config_maps, self.service = {}, False
-        for job in before:
-            if orphan:
-                job.run = ""
-            elif collected and job.run:
-                self.remove(job, orphan=False)
-
-    def clean_up(self) -> None:
-        """A person does what the run's message says: puts labels back, removes what earlier runs have left."""
-        self.foreign_maps = set()
-        for job in list(self.jobs.values()):
-            job.labelled = True
-            if not job.run:
-                self.remove(job, orphan=False)
-
-    def move_on(self) -> None:
-        """Everything that Kubernetes would do by itself, given time."""
-        self.strays = [pod for pod in self.strays if pod.lost]
-        for job in [job for job in self.jobs.values() if job.run not in ("", self.uid)]:
-            self.remove(job, orphan=False)
-        for job in list(self.jobs.values()):
-            if job.lost:
-                continue
-            if job.deleting or job.state is JobState.FAILING:
-                self.pods_stop(job)
-            elif job.kept:
-                continue  # until the operator stops it
-            elif job.ready or job.stuck:
-                self.complete(job)
-            else:
-                self.pods_start(job)
-            job.ready = job.ready and job.state is JobState.RUNNING
 
 
 class _NotYetError(Exception):

@@ -54,7 +54,7 @@ class _CutError(Exception):
 
 
 class Played(Protocol):
-    """The trial of `test_plan.py`, as far as it is needed here."""
+    """The trial of `trial.py`, as far as it is needed here."""
 
     cluster: CutCluster
     clock_was_set: bool

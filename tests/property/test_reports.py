@@ -14,7 +14,8 @@ from qwensft.api.v1alpha1 import Stage, Status
 from qwensft_operator.plan import decide, pod_view
 from qwensft_operator.plan.types import JobState
 
-from .cluster import Cluster, SimulatedJob
+from .cluster import Cluster
+from .simulated import SimulatedJob
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
