@@ -11,6 +11,7 @@ from qwensft.api.v1alpha1 import ConditionType, Phase, Reason, Stage, Status
 from qwensft_operator.plan import estimate, progress
 from qwensft_operator.plan.conditions import OURS, conditions_of
 from qwensft_operator.plan.policies import POLICIES
+from qwensft_operator.plan.proof import without_proof
 from qwensft_operator.plan.run import DONE_CONDITION, Run, harvest
 from qwensft_operator.plan.step import Step
 from qwensft_operator.plan.suspension import anchored, seconds_active, timed
@@ -25,7 +26,7 @@ def decide(observed: Observed, now: datetime) -> Plan:
         return Plan()  # garbage collection removes the children; the model stays
     now = now.replace(microsecond=0)
     run = Run(observed, status=anchored(observed.job.status, now))
-    run = harvest(without_sidecars(run, now), now)
+    run = harvest(without_proof(without_sidecars(run, now)), now)
     step = next(step for policy in POLICIES if (step := policy(run, now)) is not None)
     status = _status(run, step, now)
     ours = tuple(condition for condition in observed.job.status.conditions if condition.type in OURS)

@@ -75,6 +75,7 @@ def retry_requested(run: Run, now: datetime) -> Step | None:
     child, record = again.current_child, again.record(stage)
     # One that is complete and going might be gone in the next pass, and then be taken for lost.
     over = record.job_name is not None if child is None else child.state is not JobState.COMPLETE or child.deleting
+    over = over or (child is not None and record.failed_attempt == child.attempt)
     # A number that was reserved is still free; a Job that completed after the end has done the stage's work.
     status = again.reserved(stage, **CLEAN_SLATE) if over else again.recorded(stage, **CLEAN_SLATE)
     if stage is Stage.TRAIN:
@@ -91,10 +92,12 @@ def retry_or_fail(run: Run, stage: Stage, cause: Cause, child: ChildJob | None, 
     restarts = (before or 0) + 1 if cause.counted else before
     allowed = run.allowed_restarts(stage)
     if cause.permanent:
-        return fail(run, cause)
+        return fail(_ended(run, stage), cause)
     if cause.counted and (restarts or 0) > allowed:
         limit = "spec.runPolicy.maxRestarts" if stage is Stage.TRAIN else f"spec.{stage}.retries"
-        return fail(run, replace(cause, message=f"{cause.message}; gave up after {allowed} restarts ({limit})"))
+        return fail(
+            _ended(run, stage), replace(cause, message=f"{cause.message}; gave up after {allowed} restarts ({limit})")
+        )
     failures = _failures_in_a_row(run.record(stage), child)
     wait = _wait(run, stage, failures, cause.reason)
     # Reserve first, create in a later pass: a crash in between can neither skip nor double-count an attempt.
@@ -110,6 +113,12 @@ def retry_or_fail(run: Run, stage: Stage, cause: Cause, child: ChildJob | None, 
         stage_phase(reserved, stage), cause.reason, _message(reserved.record(stage)), status,
         warning=True, requeue_after=0 if run.active_children() else wait.total_seconds(),
     )  # fmt: skip
+
+
+def _ended(run: Run, stage: Stage) -> Run:
+    """Return the run with its attempt known to have failed, whatever its Job says: a retry takes the next number."""
+    status = run.recorded(stage, failed_attempt=run.record(stage).attempt or 1)
+    return Run(run.observed, status=status, just_done=run.just_done, report=run.report)
 
 
 def _base_wait(failures: int | None) -> timedelta:
