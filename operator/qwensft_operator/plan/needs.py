@@ -52,6 +52,8 @@ def needs_of(run: Run) -> Needs:
     record = run.record(stage)
     # A running attempt whose end was noted has either gone on after a hold, or ends although it does not seem to.
     ending = child is not None and record.failed_attempt == child.attempt
+    # Of a gang that was held, some pods may have ended before, and are not made anew.
+    ending = ending or (child is not None and 0 < child.succeeded < run.pods_of(stage))
     pods = None if up and not ending else _pods(run)
     named = record.job_name
     return Needs(

@@ -17,7 +17,7 @@ from qwensft_operator.plan.causes import Cause, classify, has_failed, told_to_st
 from qwensft_operator.plan.config_maps import config_map_unusable
 from qwensft_operator.plan.costs import remembered, step_of
 from qwensft_operator.plan.ending import finished, over_deadline, succeeded
-from qwensft_operator.plan.gangs import half_scheduled
+from qwensft_operator.plan.gangs import half_done, half_scheduled
 from qwensft_operator.plan.leftovers import leftovers_alive
 from qwensft_operator.plan.merging import merge_again, merge_unrecorded
 from qwensft_operator.plan.needs import SCRAPED
@@ -185,6 +185,7 @@ POLICIES: tuple[Policy, ...] = (
     sidecar_left,  # before everything that stops Jobs: what the attempt has achieved is written first
     suspended,  # before everything that could start or restart a pod
     edited,  # also while a queue holds what was made from the older spec
+    half_done,  # what a queue lets go on would not
     queued,  # before the deadline: who waits in a queue does not get nearer to it
     over_deadline,
     leftovers_alive,  # before a lost Job is given up: somebody may put back what makes it ours

@@ -20,8 +20,10 @@ from qwensft_operator.plan.types import ChildJob, JobState
 def queued(run: Run, now: datetime) -> Step | None:
     """Wait for whoever holds the attempt's Job, and say who that may be and how it goes on."""
     stage, child = run.current_stage, run.current_child
-    if stage is None or child is None or child.deleting or not child.suspended or child.state is not JobState.RUNNING:
+    if stage is None or child is None or child.deleting or child.state is not JobState.RUNNING:
         return None
+    if not child.suspended:
+        return _gated(run, stage, child)
     pods = tuple(pod for pod in run.observed.pods if pod.phase in ("Pending", "Running"))
     lost = lost_node(child, pods, now)
     stopping = "its pods stop; " if pods else ""
@@ -40,6 +42,21 @@ def queued(run: Run, now: datetime) -> Step | None:
         warning=lost is not None,
         requeue_after=LOOK_AGAIN if pods else None,
     )
+
+
+def _gated(run: Run, stage: Stage, child: ChildJob) -> Step | None:
+    """Wait for whoever has set scheduling gates on all pods that there are: the scheduler has not seen them yet."""
+    pods = wanted_now(child, run.observed.pods)
+    if not pods or not all(pod.gates and pod.deleted_at is None for pod in pods):
+        return None
+    gates = sorted({gate for pod in pods for gate in pod.gates})
+    message = (
+        f"the pods of Job {child.name} are held by scheduling gates ({', '.join(gates)}), set by a queue (Kueue) or "
+        "another controller, which takes them off when there is room (kubectl get workloads -n "
+        f"{run.job.metadata.namespace}). Then the attempt goes on, uncounted"
+    )
+    status, mended = adopted(run, stage, child), repairs(run, stage, child)
+    return Step(Phase.SUSPENDED, Reason.QUEUED, message, status, mended, requeue_after=LOOK_AGAIN)
 
 
 def forgiven(run: Run, stage: Stage, child: ChildJob) -> Status:

@@ -61,6 +61,9 @@ def _not_starting(child: ChildJob, pod: PodView, storage: str, now: datetime) ->
     where, trouble = pod_title(child, pod), pod.trouble
     if storage and not pod.node:
         return Cause(Reason.STORAGE_UNAVAILABLE, f"{where} cannot be scheduled: {storage}")
+    if pod.gates:
+        held = f"is held by its scheduling gates ({', '.join(pod.gates)}): who has set them takes them off"
+        return Cause(Reason.QUEUED, f"{where} {held}")
     if pod.unschedulable:
         return Cause(Reason.UNSCHEDULABLE, f"{where} cannot be scheduled: {pod.unschedulable}")
     if pod.waiting_reason not in STARTING:

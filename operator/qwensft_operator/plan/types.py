@@ -96,6 +96,7 @@ class PodView:
     created_at: datetime | None = None
     scheduled_at: datetime | None = None  # since when it has its node
     unschedulable: str = ""  # the scheduler's message
+    gates: tuple[str, ...] = ()  # names of scheduling gates: it gets no node before others have taken these off
     waiting_reason: str = ""  # ImagePullBackOff, CreateContainerConfigError, …
     waiting_message: str = ""
     sidecars: tuple[str, ...] = ()  # other containers that run; not those that Kubernetes itself ends with the trainer

@@ -114,6 +114,7 @@ def pod_view(manifest: dict[str, Any], events: Iterable[dict[str, Any]] = ()) ->
         created_at=parse_time(meta.get("creationTimestamp")),
         scheduled_at=parse_time(scheduled.get("lastTransitionTime")) if scheduled.get("status") == "True" else None,
         unschedulable=clean(scheduled.get("message", "")) if scheduled.get("reason") == "Unschedulable" else "",
+        gates=tuple(gate.get("name", "") for gate in (manifest.get("spec") or {}).get("schedulingGates") or ()),
         waiting_reason=waiting.get("reason", ""),
         waiting_message=clean(waiting.get("message", "")),
         sidecars=tuple(name for name, c in containers.items() if "running" in (c.get("state") or {})),

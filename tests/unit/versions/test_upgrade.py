@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import yaml
 from tests.unit.operator.runtime.fakes import FakeKube, job_manifest, make_observer, make_store
-from tests.unit.operator.runtime.test_reconcile import StillTimers
+from tests.unit.operator.runtime.reconciling import StillTimers
 from tests.unit.trainer import models
 
 from qwensft.api.v1alpha1 import Spec

@@ -11,7 +11,7 @@ from qwensft_operator.plan import claim_needs_events, job_needs_events, needs_ev
 from qwensft_operator.plan.run import Run
 from qwensft_operator.plan.suspension import seconds_active
 from qwensft_operator.plan.times import has_lasted, timestamp
-from qwensft_operator.plan.types import Observed, PodView, Scrape, Trouble
+from qwensft_operator.plan.types import Observed, PodView, Report, Scrape, Trouble
 
 from .builders import FAILED, NOW, PREPARE, TRAIN, child, failed, later, look, pod, scene
 
@@ -139,7 +139,7 @@ def test_objects_from_time_to_come_are_asked_about() -> None:
 
 
 def test_sidecars_that_outlive_the_trainer_by_a_clock_that_is_ahead_do_not_keep_the_run() -> None:
-    kept = pod(0, exit_code=0, finished_at=NOW + HOUR, sidecars=("proxy",))
+    kept = pod(0, exit_code=0, finished_at=NOW + HOUR, sidecars=("proxy",), report=Report("Succeeded"))
     seen = look(scene(PREPARE, pods=(kept,), child_fields={"ready": 0}))
     assert seen.condition("Prepared").status == "True"
 

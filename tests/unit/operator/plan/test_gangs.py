@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
+from qwensft_operator.plan import needs_of
+from qwensft_operator.plan.run import Run
 from qwensft_operator.plan.types import Observed, PodView
 
-from .builders import NOW, PREPARE, TRAIN, Seen, failed, later, look, pod, scene
+from .builders import NOW, PREPARE, TRAIN, Seen, child, failed, later, look, pod, scene
 
 PLACED = pod(0, scheduled_at=later(minutes=-3))
 WAITS = pod(1, phase="Pending", node="", unschedulable="0/3 nodes: Insufficient nvidia.com/gpu")
@@ -33,6 +35,52 @@ def test_pods_that_hold_nodes_of_no_use_give_them_back_uncounted() -> None:
         assert words in seen.message
     assert seen.plan.requeue_after == 0
     assert look(seen.then()).actions == ["DeleteJob support-train-1"]
+
+
+HELD = {"suspended": True, "ready": 0, "succeeded": 1}
+DONE = pod(1, phase="Succeeded", exit_code=0, finished_at=later(minutes=-2))
+
+
+@pytest.mark.parametrize(
+    "observed",
+    [
+        gang(child_fields=HELD),
+        gang(DONE, child_fields=HELD),
+        gang(DONE, PLACED, child_fields={"succeeded": 1, "ready": 1, "started_at": later(minutes=-1)}),
+        gang(DONE, child_fields={"succeeded": 1, "ready": 0, "started_at": later(minutes=-1)}),
+    ],
+    ids=["held", "held, and its pod is there", "released", "released, without the others yet"],
+)
+def test_a_gang_of_which_some_had_ended_when_it_was_held_is_made_anew_as_a_whole(observed: Observed) -> None:
+    seen = look(observed)
+    assert (seen.headline, seen.stage(TRAIN).attempt) == (("Training", "Interrupted"), 2)
+    assert (seen.stage(TRAIN).restarts, seen.stage(TRAIN).retry_time, seen.plan.requeue_after) == (None, None, 0)
+    assert "1 of 2 pods of Job support-train-1 had ended well when somebody held it" in seen.message
+    assert look(seen.then()).actions == ["DeleteJob support-train-1"]
+
+
+@pytest.mark.parametrize(
+    "observed",
+    [
+        gang(DONE, PLACED, child_fields={"succeeded": 1, "ready": 1, "started_at": later(minutes=-9)}),
+        gang(child_fields={"suspended": True, "ready": 0}),
+        gang(DONE, replace(DONE, index=0), child_fields={**HELD, "succeeded": 2}),
+    ],
+    ids=["never held", "none had ended", "all had"],
+)
+def test_other_gangs_go_on(observed: Observed) -> None:
+    assert look(observed).stage(TRAIN).attempt == 1
+
+
+def test_pods_of_a_gang_of_which_some_have_ended_are_looked_at() -> None:
+    released = child(TRAIN, ready=1, succeeded=1)
+    assert needs_of(Run(replace(gang(), children=(released,)))).pods == released
+
+
+def test_pods_that_wait_for_a_queue_beside_pods_with_nodes_are_half_a_gang_too() -> None:
+    seen = look(gang(PLACED, replace(WAITS, unschedulable="", gates=("kueue.x-k8s.io/topology",))))
+    assert seen.headline[1] == "HalfScheduled"
+    assert "while the others had none: kueue.x-k8s.io/topology" in seen.message
 
 
 def test_the_next_attempt_comes_after_a_wait() -> None:

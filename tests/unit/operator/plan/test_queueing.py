@@ -155,6 +155,36 @@ def test_a_pod_of_a_held_job_on_a_lost_node_is_told() -> None:
     assert "is held" in seen.message
 
 
+GATED = pod(0, phase="Pending", node="", gates=("kueue.x-k8s.io/topology",))
+
+
+@pytest.mark.parametrize("stage", list(Stage))
+def test_pods_that_are_all_gated_wait_in_a_queue(stage: Stage) -> None:
+    seen = look(scene(stage, pods=(GATED,), child_fields={"ready": 0}))
+    assert (seen.headline, seen.events) == (("Suspended", "Queued"), [("Normal", "Queued")])
+    for words in ("kueue.x-k8s.io/topology", f"Job support-{stage}-1", "kubectl get workloads -n team"):
+        assert words in seen.message
+
+
+def test_the_time_behind_gates_uses_up_no_deadline() -> None:
+    waiting = look(scene(TRAIN, pods=(GATED,), child_fields={"ready": 0}, **SHORT))
+    later_on = look(waiting.then(), later(hours=9))
+    assert later_on.headline == ("Suspended", "Queued")
+    free = look(later_on.then(children=(child(TRAIN),), pods=()), later(hours=10))
+    assert (free.headline, free.status.suspended_seconds) == (("Training", "Running"), 36_000)
+
+
+def test_a_pod_that_is_gated_beside_others_is_named() -> None:
+    seen = look(scene(TRAIN, pods=(pod(1), GATED), child_fields={"ready": 1}))
+    assert seen.headline == ("Training", "Queued")
+    assert "pod pod-0 (node rank 0) is held by its scheduling gates (kueue.x-k8s.io/topology)" in seen.message
+
+
+def test_pods_that_are_gated_and_deleted_are_no_queue() -> None:
+    going = replace(GATED, deleted_at=later(seconds=30))
+    assert look(scene(TRAIN, pods=(going,), child_fields={"ready": 0})).headline[1] == "Interrupted"
+
+
 @pytest.mark.parametrize("state", [FAILING, FAILED])
 def test_an_attempt_that_failed_before_it_was_held_has_failed(state: Any) -> None:
     seen = look(scene(TRAIN, state, child_fields={"suspended": True}, pods=(failed(reason="DiskFull"),)))

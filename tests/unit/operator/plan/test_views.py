@@ -339,3 +339,9 @@ def test_a_pod_that_is_deleted_by_force_is_told_from_one_that_may_save() -> None
         manifest = pod_manifest()
         manifest["metadata"] |= {"deletionTimestamp": "2026-01-02T12:00:00Z", "deletionGracePeriodSeconds": grace}
         assert pod_view(manifest).without_grace == forced
+
+
+def test_the_scheduling_gates_of_a_pod_are_named() -> None:
+    gated = {"metadata": {"name": "p"}, "spec": {"schedulingGates": [{"name": "x/a"}, {"name": "y/b"}]}}
+    assert pod_view(gated).gates == ("x/a", "y/b")
+    assert pod_view({"metadata": {"name": "p"}, "spec": {"schedulingGates": None}}).gates == ()
