@@ -10,6 +10,8 @@ import itertools
 import logging
 import sys
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -18,8 +20,9 @@ from hypothesis import strategies as st
 from tests.faults.wire import Cut
 
 from qwensft.api.v1alpha1 import Reason
-from qwensft_operator.plan import decide, leftovers, policies, retry, views
+from qwensft_operator.plan import decide, leftovers, policies, retry, starting, views
 from qwensft_operator.plan.run import Run
+from qwensft_operator.plan.step import Step, adopted
 from qwensft_operator.plan.types import Event, JobState
 from qwensft_operator.runtime.execute import Executor
 from qwensft_operator.runtime.kube import JOBS, QWENSFTJOBS, Kube, Manifest, Resource
@@ -150,6 +153,23 @@ def nobody_waits_between_attempts(patch: Patch) -> None:
     _without(patch, retry.backing_off)
 
 
+def a_clock_that_was_set_back_is_waited_for(patch: Patch) -> None:
+    def wait(run: Run, now: datetime) -> Step | None:
+        step, stage = honest(run, now), run.current_stage
+        until = None if stage is None else run.record(stage).retry_time
+        if step is None or until is None:
+            return step
+        return replace(step, status=run.status, requeue_after=(until - now).total_seconds())
+
+    honest = retry.backing_off
+    patch.setattr(decide_module, "POLICIES", tuple(wait if p is honest else p for p in policies.POLICIES))
+
+
+def an_end_that_was_a_hold_is_remembered(patch: Patch) -> None:
+    for module in (policies, starting):
+        patch.setattr(module, "going_on", adopted)
+
+
 def nobody_notices_a_job_that_is_gone(patch: Patch) -> None:
     _without(patch, retry.stage_lost)
 
@@ -192,6 +212,8 @@ MUTANTS: list[tuple[Callable[[Patch], None], Finder]] = [
     (nobody_waits_for_pods_of_the_last_attempt, weather),
     (nobody_waits_between_attempts, weather),
     (nobody_waits_between_attempts, core),
+    (a_clock_that_was_set_back_is_waited_for, test_plan.meet_a_clock_that_is_set_back),
+    (an_end_that_was_a_hold_is_remembered, test_plan.meet_a_hold_that_nobody_sees),
     (nobody_notices_a_job_that_is_gone, core),
     (a_job_has_failed_as_soon_as_a_pod_has, weather),
     (a_number_is_used_again, crashes),

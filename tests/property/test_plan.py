@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -97,6 +99,23 @@ def test_a_run_survives_whatever_happens(
     policy: dict[str, Any], *, merge: bool, head_start: int, script: list[tuple[str, int]]
 ) -> None:
     survive(policy, script, merge=merge, head_start=head_start)
+
+
+def meet_a_clock_that_is_set_back() -> None:
+    """Set the clock back by an hour while the next attempt is waited for."""
+    script = [("fail", 0), ("pods_stop", 0), ("reconcile", 0), ("set_clock", 0), ("reconcile", 0)]
+    survive({"maxRestarts": 2}, script, merge=True, head_start=1)
+
+
+def meet_a_hold_that_nobody_sees() -> None:
+    """Let an attempt fail, with no pod left to tell why, that a queue had held for a moment."""
+    script = [("hold_unseen", 0), ("fail", 0), ("pods_vanish", 0), ("pods_stop", 0), ("reconcile", 0)]
+    survive({"maxRestarts": 2}, script, merge=True, head_start=1)
+
+
+@pytest.mark.parametrize("meeting", [meet_a_clock_that_is_set_back, meet_a_hold_that_nobody_sees])
+def test_a_run_survives(meeting: Callable[[], None]) -> None:
+    meeting()
 
 
 def _whole_run(cut_at: int | None = None, *, lands: bool = False) -> CutCluster:
