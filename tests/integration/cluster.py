@@ -176,6 +176,14 @@ class Cluster:
         pods = await self.until(found, f"{count} pods of {job}")
         return sorted(pods, key=_index)
 
+    async def no_pods(self, job: str) -> None:
+        """Wait until a Job has no pods."""
+
+        async def none() -> bool:
+            return not await self.kube.list(PODS, self.namespace, label_selector=f"batch.kubernetes.io/job-name={job}")
+
+        await self.until(none, f"{job} has no pods")
+
     async def run_pods(self, job: str, count: int = 1) -> None:
         """Have all pods of a Job run and be ready."""
         for pod in await self.pods(job, count):

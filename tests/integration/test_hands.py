@@ -31,7 +31,7 @@ async def test_a_job_that_a_queue_holds_is_told_and_goes_on_as_the_same_attempt(
     before = {pod["metadata"]["uid"] for pod in await cluster.pods("demo-train-1", 2)}
     await hold(cluster, "demo-train-1", held=True)
     await said(cluster, "Queued")
-    await cluster.pods("demo-train-1", 0)
+    await cluster.no_pods("demo-train-1")
     await hold(cluster, "demo-train-1", held=False)
     await cluster.run_pods("demo-train-1", 2)
     status = await cluster.reaches(phase="Training", reason="Running")
@@ -47,7 +47,7 @@ async def test_an_edit_reaches_pods_that_no_node_takes(cluster: Cluster) -> None
     await cluster.edit({"spec": {"worker": {"nodeSelector": {"qwensft.io/no-such-node": "another"}}}})
     job = await cluster.exists(JOBS, "demo-prepare-2")
     assert job["spec"]["template"]["spec"]["nodeSelector"] == {"qwensft.io/no-such-node": "another"}
-    await cluster.pods("demo-prepare-1", 0)
+    await cluster.gone(JOBS, "demo-prepare-1")
     assert (await cluster.status())["stages"]["prepare"].get("restarts") is None
 
 
