@@ -29,11 +29,12 @@ _OF_ITS_OWN = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """`events`: how often each reason was told; they may differ by what was told twice or not at all."""
+    """`events`: how often each reason was told, and `words` each message; they may differ by what time makes of it."""
 
     status: Manifest
     objects: dict[str, list[str]]
     events: Counter[str] = field(compare=False)
+    words: Counter[str] = field(compare=False)
 
 
 async def outcome_of(kube: Kube, namespace: str, run: str = "demo") -> Outcome:
@@ -44,8 +45,10 @@ async def outcome_of(kube: Kube, namespace: str, run: str = "demo") -> Outcome:
         plural: await kube.list(resource, namespace, label_selector=selector) for plural, resource in _OF_A_RUN.items()
     }
     events: Counter[str] = Counter()
+    words: Counter[str] = Counter()
     for event in await kube.list(EVENTS, namespace, field_selector=told):
         events[event["reason"]] += event.get("count") or 1
+        words[event["message"]] += event.get("count") or 1
     return Outcome(
         status=_without(_renamed(stored.get("status") or {}, run)),
         objects={
@@ -53,6 +56,7 @@ async def outcome_of(kube: Kube, namespace: str, run: str = "demo") -> Outcome:
             for plural, manifests in found.items()
         },
         events=events,
+        words=words,
     )
 
 

@@ -20,6 +20,8 @@ from qwensft_operator.runtime.kube import JOBS, QWENSFTJOBS, Kube, Manifest
 from .cluster import PATIENCE, Cluster
 
 AT_ONCE = 12
+WORDS_OF_AN_ATTEMPT = 8  # at most: what it waits for is the cluster's doing
+WRITES_AGAIN = 12  # of words that come back, as the scheduler's do, or that an operator in doubt repeats; two for each
 # An operator that goes on cannot tell a write that was not sent from one whose answer was lost: one of both is enough.
 CUTS = (Cut.CRASH_BEFORE, Cut.CRASH_AFTER, Cut.UNANSWERED)
 
@@ -82,10 +84,8 @@ async def test_whatever_write_is_cut_the_run_ends_as_if_nothing_had_been(lone_cl
         assert left == expected, f"{run}, at {line.writes[number]}"
         created = [path for method, path in line.writes if (method, path.split("/")[-1]) == ("POST", "jobs")]
         assert len(created) <= 5, f"{run}: one creation for each of four attempts, and one again"
-        for reason, count in left.events.items():
-            # Each of the four attempts may wait for something else, for which a busy cluster takes its time.
-            assert count <= expected.events[reason] + 4, f"{run}: {reason} is told {count} times"
-        assert line.events <= undisturbed.events + 10, f"{run}: a storm of Events"
+        assert len(left.words) <= 4 * WORDS_OF_AN_ATTEMPT, f"{run}: {left.words}"
+        assert line.events <= len(left.words) + WRITES_AGAIN, f"{run}: a storm of Events: {left.words}"
 
     async with asyncio.TaskGroup() as group:
         for number in range(len(undisturbed.writes)):
