@@ -12,7 +12,8 @@ import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from kubernetes.aio import config as kubernetes_config
@@ -130,6 +131,9 @@ class Kube:
 
     def __init__(self, configuration: Configuration, request_timeout: float) -> None:
         self.configuration = configuration
+        configuration.proxy = configuration.proxy or _proxy_to(configuration.host)
+        # What the environment says is read here, once: aiohttp would read it, and ~/.netrc, for each request.
+        configuration.client_session_kwargs = {"trust_env": False}
         self.on_write: Callable[[Resource, Manifest], None] = _ignore
         self.clock = ServerClock()
         self._rest = RESTClientObject(configuration)
@@ -274,7 +278,7 @@ class Kube:
             return await send(request)
 
         connector = aiohttp.TCPConnector(limit=0, ssl=self._rest.ssl_context)
-        return aiohttp.ClientSession(connector=connector, middlewares=[authorize])
+        return aiohttp.ClientSession(connector=connector, middlewares=[authorize], proxy=self.configuration.proxy)
 
     def _written(self, resource: Resource, answer: Manifest) -> Manifest:
         self.on_write(resource, answer)
@@ -312,6 +316,12 @@ class Kube:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise TransientError(0, type(error).__name__, f"{method} {path}: {str(error) or 'timed out'}") from error
         return parse_answer(response.status, data)
+
+
+def _proxy_to(url: str) -> str | None:
+    """Return the proxy that the environment (HTTPS_PROXY, NO_PROXY) names for an address, None without one."""
+    address = urlsplit(url)
+    return None if proxy_bypass(address.hostname or "") else getproxies().get(address.scheme)
 
 
 def parse_answer(status: int, data: bytes) -> Manifest:

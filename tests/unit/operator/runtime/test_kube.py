@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
@@ -261,3 +262,23 @@ async def test_the_time_is_that_of_the_last_answer(server: tuple[Server, Kube], 
     with contextlib.suppress(TransientError):
         await kube.get(JOBS, "team", "support-train-1")
     assert (kube.clock.now() - datetime(2099, 1, 2, 12, tzinfo=UTC)).total_seconds() == pytest.approx(0, abs=5)
+
+
+@pytest.mark.parametrize(("exempt", "asked"), [("", True), ("cluster.example", False)], ids=["for it", "but for it"])
+async def test_requests_and_watches_go_through_the_proxy_of_the_environment(
+    server: tuple[Server, Kube], monkeypatch: pytest.MonkeyPatch, exempt: str, asked: bool
+) -> None:
+    behaviour, proxy = server
+    monkeypatch.setenv("http_proxy", proxy.configuration.host)
+    monkeypatch.setenv("no_proxy", exempt)
+    kube = Kube(Configuration(host="http://cluster.example"), 5)
+    expected = contextlib.nullcontext() if asked else pytest.raises((TransientError, aiohttp.ClientError))
+    with expected:
+        await kube.get(JOBS, "team", "demo")
+    with expected:
+        async with kube.session() as session, session.get("http://cluster.example/watched"):
+            pass
+    seen = [request.raw_path for request, _ in behaviour.requests]
+    paths = ("/apis/batch/v1/namespaces/team/jobs/demo", "/watched")
+    assert seen == ([f"http://cluster.example{path}" for path in paths] if asked else [])
+    await kube.close()
