@@ -73,7 +73,9 @@ def _within(value: Any, field: str) -> Iterator[Reference]:
             yield Reference("Secret", value.name, None, field)
         case ApiModel():
             for name, info in type(value).model_fields.items():
-                yield from _within(getattr(value, name), f"{field}.{info.serialization_alias or name}")
+                inner = getattr(value, name)
+                if isinstance(inner, ApiModel | list):  # most are not, and every decision comes by here
+                    yield from _within(inner, f"{field}.{info.serialization_alias or name}")
         case list():
             for item in value:
                 yield from _within(item, f"{field}[{getattr(item, 'name', '')}]")

@@ -24,9 +24,13 @@ class ServerClock:
     def __init__(self, monotonic: Callable[[], float] = time.monotonic, wall: Callable[[], datetime] = _wall) -> None:
         self._monotonic, self._wall = monotonic, wall
         self._heard: tuple[datetime, float] | None = None
+        self._latest = ""
 
     def heard(self, date: str) -> None:
         """An answer has come with this Date header (RFC 9110); one that is none is ignored."""
+        if date == self._latest:  # hundreds of answers may come in a second
+            return
+        self._latest = date
         try:
             told = parsedate_to_datetime(date)
         except ValueError:
