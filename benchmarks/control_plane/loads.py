@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sys
 import time
-from collections.abc import Callable, Container, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -70,11 +71,12 @@ class Bench:
         }
         task.write_text(json.dumps(document))
         offset, watch = self.audit_size(), Stopwatch([self.plane.apiserver, self.plane.etcd])
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "benchmarks.control_plane.floor", str(task),
-            stdout=asyncio.subprocess.PIPE, cwd=REPOSITORY,
-        )  # fmt: skip
-        printed, _ = await process.communicate()
+        async with self.watched(RUNS.format(namespace), namespace, _look, _look):
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "benchmarks.control_plane.floor", str(task),
+                stdout=asyncio.subprocess.PIPE, cwd=REPOSITORY,
+            )  # fmt: skip
+            printed, _ = await process.communicate()
         if process.returncode:
             raise SystemExit("the floor has failed")
         found = json.loads(printed)
@@ -104,24 +106,34 @@ class Bench:
         """Create runs and wait until each is told of, or nothing more is; when each was created and told."""
         seen, created = _Seen(controller), dict[str, float]()
         runs = controller.runs.format(namespace)
+        async with self.watched(runs, namespace, seen.run, seen.job) as watches:
+            await self._create(controller, runs, count, rate, created)
+            latest, changed = 0, time.monotonic()
+            while len(seen.told) < count and time.monotonic() - changed < _STALLED:
+                await asyncio.sleep(0.02)
+                for watch in watches:
+                    if watch.done():
+                        watch.result()
+                if seen.events != latest:
+                    latest, changed = seen.events, time.monotonic()
+            await self._settle()
+        return created, seen.told
+
+    @contextlib.asynccontextmanager
+    async def watched(
+        self, runs: str, namespace: str, run: Callable[[Manifest], None], job: Callable[[Manifest], None]
+    ) -> AsyncIterator[Sequence[asyncio.Task[None]]]:
+        """Somebody watches runs and Jobs meanwhile, as people do, and as is needed to tell when they are there."""
         jobs = f"/apis/batch/v1/namespaces/{namespace}/jobs"
         watches = [
-            asyncio.create_task(self.follow(jobs, seen.job, metadata_only=True)),
-            asyncio.create_task(self.follow(runs, seen.run)),
+            asyncio.create_task(self.follow(jobs, job, metadata_only=True)),
+            asyncio.create_task(self.follow(runs, run)),
         ]
-        await self._create(controller, runs, count, rate, created)
-        latest, changed = 0, time.monotonic()
-        while len(seen.told) < count and time.monotonic() - changed < _STALLED:
-            await asyncio.sleep(0.02)
+        try:
+            yield watches
+        finally:
             for watch in watches:
-                if watch.done():
-                    watch.result()
-            if seen.events != latest:
-                latest, changed = seen.events, time.monotonic()
-        await self._settle()
-        for watch in watches:
-            watch.cancel()
-        return created, seen.told
+                watch.cancel()
 
     async def follow(self, collection: str, seen: Callable[[Manifest], None], *, metadata_only: bool = False) -> None:
         """Call `seen` with every object of a collection, whenever it changes."""
@@ -160,6 +172,10 @@ class Bench:
     def made(self, offset: int, users: Container[str]) -> list[audit.Request]:
         """The requests of some users since the log had that size."""
         return [request for request in audit.read(self.plane.audit_log, offset) if request.user in users]
+
+
+def _look(_: Manifest) -> None:
+    """Have read it."""
 
 
 class _Seen:
