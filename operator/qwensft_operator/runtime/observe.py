@@ -110,13 +110,16 @@ class Observer:
 
         stage, attempt = run.current_stage, run.record(run.current_stage).attempt or 1
         needs = plan.needs_of(run)
-        (service, config_map), claims, named, nodes, (pods, failures), scrape = await together(
+        (service, config_map), claims, named, nodes, (pods, failures), (scrape, leftovers) = await together(
             self._companions(run, stage, attempt, live=live),
             self._claims(namespace, needs, live=live),
             self._named_config_maps(namespace, needs.config_maps),
             self._labelled_nodes(needs.node_label),
             self._pods(run, needs.pods, now, live=live or needs.last_words),
-            self._best_effort.attempt("figures", self._scrape(job, needs.figures), None),
+            together(
+                self._best_effort.attempt("figures", self._scrape(job, needs.figures), None),
+                self._reader.leftovers(run, jobs) if needs.leftovers else _nothing(),
+            ),
         )
         if needs.figures is not None and scrape is not None:
             self._steps.read(needs.figures.uid, scrape.step)
@@ -141,7 +144,7 @@ class Observer:
             scrape=scrape,
             last_step=self._steps.of(run.current_child.uid) if run.current_child else None,
             progress_interval=self._progress_interval,
-            leftovers=await self._reader.leftovers(run, jobs) if needs.leftovers else None,
+            leftovers=leftovers,
         )
         return Observation(manifest, observed)
 
