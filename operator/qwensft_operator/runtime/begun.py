@@ -40,11 +40,13 @@ async def begun_config_map(kube: Kube, job: QwenSFTJob, stage: Stage, attempt: i
     annotations = (begun or manifest)["metadata"].get("annotations") or {}
     configuration = annotations.get(ANNOTATION_CONFIGURATION)
     if configuration is None:
-        configuration = _digest(data or render.config_map(job, Stage.PREPARE, 1, image=image)["data"])
+        # What is made for a preparation is what a run begins with.
+        first = manifest if stage is Stage.PREPARE else render.config_map(job, Stage.PREPARE, 1, image=image)
+        configuration = _digest(data or first["data"])
     if begun is None and job.status.configuration not in (None, configuration):
-        first = render.child_name(job, Stage.PREPARE, 1)
+        name = render.child_name(job, Stage.PREPARE, 1)
         message = (
-            f"ConfigMap {first}, by which the run has begun, is gone with all its copies, and this version of the "
+            f"ConfigMap {name}, by which the run has begun, is gone with all its copies, and this version of the "
             f"operator would go on by other files or another image ({configuration}, not {job.status.configuration}); "
             f"restore it, install the operator by which the run has begun, or create a new {KIND}"
         )
