@@ -18,7 +18,7 @@ from benchmarks.control_plane.plane import REPOSITORY, Plane
 from benchmarks.control_plane.programs import Stopwatch
 from benchmarks.control_plane.writes import Write
 
-WORKERS = 16
+WORKERS = 32
 """Of a floor, and of whoever creates the runs: as many as the operator has by default."""
 _QUIET = 1.0  # seconds without a request: what is written and read after a status belongs to the cost
 _LONGEST_SETTLING = 15.0

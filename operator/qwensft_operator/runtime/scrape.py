@@ -20,7 +20,7 @@ from qwensft_operator.runtime.silence import Silences
 
 _LIMIT_BYTES = 64 * 1024
 _LIMIT_SECONDS = 2.0
-_MOST_AT_A_TIME = 8  # half of the workers: pods that do not answer must not occupy all of them
+_MOST_AT_A_TIME = 8  # a quarter of the workers: pods that do not answer must not occupy all of them
 _PREFIX = re.compile(r"qwensft_(train|merge)_")
 _INTEGERS = ("step", "total_steps", "best_step", "estimated_remaining_seconds", "bytes_done", "bytes_total")
 _NUMBERS = (

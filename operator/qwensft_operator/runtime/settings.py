@@ -43,7 +43,7 @@ class Settings:
         True, "Read the labels of nodes for the memory of accelerators; needs the right to list nodes."
     )
     resync_seconds: float = _setting(600.0, "How often every run is looked at although nothing seems to have changed.")
-    workers: int = _setting(16, "How many runs are reconciled at the same time.")
+    workers: int = _setting(32, "How many runs are reconciled at the same time.")
     request_timeout_seconds: float = _setting(30.0, "Limit for one request to the API server.")
     leader_election: bool = _setting(True, "Act only while holding the Lease; needed with more than one replica.")
     lease_namespace: str = _setting("", "Namespace of the Lease; empty: the pod's own, or 'default' outside a cluster.")

@@ -11,7 +11,7 @@ def test_everything_but_the_trainer_image_has_a_default() -> None:
     settings = Settings.from_environment(MINIMAL | {"HOME": "/", "KUBECONFIG": "x"})
     assert settings.trainer_image == "trainer:1"
     assert settings.namespaces == ()
-    assert settings.workers == 16
+    assert settings.workers == 32
     assert settings.scrape_interval_seconds == 10
     assert settings.leader_election
     assert settings.read_nodes
