@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import random
 import socket
 import subprocess
 import uuid
@@ -26,6 +27,7 @@ RECORDED = "recorded"
 """The user whose requests are logged with their bodies."""
 USERS = ("floor", "operator", "trainer", "jobset")
 _PATIENCE = 120.0
+_PORTS = range(20_000, 30_000)  # below those that outgoing connections get
 
 
 @dataclass(frozen=True)
@@ -111,10 +113,12 @@ async def control_plane(directory: Path) -> AsyncIterator[Plane]:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of 127.0.0.1 that nobody has now, and that the system gives to nobody who does not ask for it."""
+    for port in random.sample(_PORTS, len(_PORTS)):  # noqa: S311
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise SystemExit("no port is free")
 
 
 async def _wait_until_ready(plane: Plane) -> None:
