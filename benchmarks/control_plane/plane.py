@@ -114,7 +114,7 @@ async def control_plane(directory: Path) -> AsyncIterator[Plane]:
 
 def free_port() -> int:
     """A port of 127.0.0.1 that nobody has now, and that the system gives to nobody who does not ask for it."""
-    for port in random.sample(_PORTS, len(_PORTS)):  # noqa: S311
+    for port in random.sample(_PORTS, len(_PORTS)):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
