@@ -11,8 +11,10 @@ import importlib
 import os
 import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -29,6 +31,8 @@ from qwensft_trainer.contract.termination import Report
 
 # The stages that the operator knows, and what a failure nobody has foreseen is called in each.
 STAGES = {"prepare": "PreparationFailed", "train": "TrainingFailed", "merge": "MergeFailed"}
+
+_ASK_AGAIN_SECONDS = 0.1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,7 +59,8 @@ def _reported(context: StageContext) -> int:
     # As PID 1 of its container a process ignores SIGTERM unless it asks for it. Training puts its own handler on top.
     previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        report = _run(context)
+        with _no_stop_request_lost():
+            report = _run(context)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the result stands; only its writing is left
         termination.write(context.termination_log, report)
     finally:
@@ -106,6 +111,24 @@ def _run(context: StageContext) -> Report:
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise Interrupted("Stopped by SIGTERM; the next attempt does this stage again.")
+
+
+@contextmanager
+def _no_stop_request_lost() -> Iterator[None]:
+    """Ask once more where Python drops the exception: in __del__ and callbacks of weak references it only prints it."""
+    others = sys.unraisablehook
+
+    def ask_again(unraisable: sys.UnraisableHookArgs) -> None:
+        if isinstance(unraisable.exc_value, Interrupted):
+            threading.Timer(_ASK_AGAIN_SECONDS, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        else:
+            others(unraisable)
+
+    sys.unraisablehook = ask_again
+    try:
+        yield
+    finally:
+        sys.unraisablehook = others
 
 
 def _of_system(context: StageContext, error: OSError) -> StageError:

@@ -82,6 +82,21 @@ def test_sigterm_in_a_library_that_hides_what_it_catches_is_told_all_the_same(
     assert (code, message["outcome"], message["reason"]) == (143, "Interrupted", "Interrupted")
 
 
+def test_sigterm_where_python_drops_exceptions_is_asked_again(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Resource:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def load(_: StageContext) -> Result:
+        Resource()
+        time.sleep(10)
+        raise AssertionError("the stage went on")
+
+    monkeypatch.setattr(prepare, "main", load)
+    code, message = run(scene)
+    assert (code, message["outcome"]) == (143, "Interrupted")
+
+
 @pytest.mark.parametrize(
     ("error", "code", "reason"),
     [

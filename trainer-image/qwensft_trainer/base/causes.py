@@ -25,6 +25,11 @@ _ABOUT_THE_PATH = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EL
 _OF_RUST = re.compile(r"\(os error (\d+)\)")
 
 
+def is_about_the_path(error: OSError) -> bool:
+    """Whether the error says that there is no such file, and not that it could not be looked for."""
+    return error.errno in _ABOUT_THE_PATH
+
+
 def chain(error: BaseException) -> Iterator[BaseException]:
     """The exception, then what it was raised from or while handling, and so on."""
     seen: set[int] = set()

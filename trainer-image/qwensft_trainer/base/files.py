@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from typing import Any
 def write_text(path: Path, text: str) -> None:
     """Replace `path` by `text` (UTF-8) atomically and durably; parent directories are made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_beside(path)
     try:
         with temporary.open("w", encoding="utf-8") as stream:
             stream.write(text)
@@ -28,6 +29,24 @@ def write_text(path: Path, text: str) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+    sync(path.parent)
+
+
+def temporary_beside(path: Path) -> Path:
+    """A hidden name in the directory of `path` that no other process has, in whichever pod: all of them are PID 1."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
+
+
+def sync(path: Path) -> None:
+    """Have a file's content, or a directory's entries, on the disk before this returns. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP) or not path.is_dir():  # some cannot do that to directories
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -89,7 +108,7 @@ def manifest_digest(manifest: dict[str, dict[str, Any]]) -> str:
 
 def link(source: Path, target: Path) -> None:
     """Make `target` the same file as `source`, replacing it; a copy where the file system has no hard links."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary = temporary_beside(target)
     try:
         try:
             os.link(source, temporary)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
+from qwensft_trainer.base import files
 from qwensft_trainer.base.causes import raise_unless_inputs
 from qwensft_trainer.contract.errors import invalid_config
 from qwensft_trainer.data.openai_messages import AUDIO_PLACEHOLDER, IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER
@@ -105,7 +105,7 @@ class MediaFiles:
         return str(kept)
 
     def _write(self, source: BinaryIO, ending: str) -> Path:
-        temporary = self.directory / f".{os.getpid()}.tmp"
+        temporary = files.temporary_beside(self.directory / "media")
         self.directory.mkdir(parents=True, exist_ok=True)
         digest = hashlib.sha256()
         try:

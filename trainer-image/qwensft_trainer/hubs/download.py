@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from qwensft_trainer.base.causes import is_about_the_path
 from qwensft_trainer.base.log import log
 from qwensft_trainer.contract.config import HubName
 from qwensft_trainer.contract.errors import StageError
@@ -59,10 +60,15 @@ def download_files(
 
 
 def is_there(path: Path, size: int | None) -> bool:
-    """Whether a file was downloaded completely: files get their final name only after they were checked."""
+    """Whether a file was downloaded completely: files get their final name only after they were checked.
+
+    Raises OSError for a volume in trouble.
+    """
     try:
         return path.is_file() and (size is None or path.stat().st_size == size)
-    except OSError:
+    except OSError as error:
+        if not is_about_the_path(error):
+            raise
         return False
 
 

@@ -172,8 +172,7 @@ def _link(path: Path, entry: Path) -> None:
     if not path.is_symlink():
         cache.remove(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.link")
-    temporary.unlink(missing_ok=True)
+    temporary = files.temporary_beside(path)
     temporary.symlink_to(entry)
     temporary.replace(path)
 

@@ -72,7 +72,7 @@ def continue_log(checkpoint: Path, output: Path) -> None:
     step = int(checkpoint.name.rpartition("-")[2])
     try:
         lines = (checkpoint.parent / TRAINER_LOG).read_text(encoding="utf-8").splitlines()
-    except OSError:
+    except FileNotFoundError:
         return  # that attempt logged nothing; its checkpoint does not depend on it
     kept = [line for line in lines if _logged_step(line) <= step]
     files.write_text(output / TRAINER_LOG, "".join(f"{line}\n" for line in kept))

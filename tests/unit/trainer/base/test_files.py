@@ -23,6 +23,32 @@ def test_json_is_replaced_as_a_whole_and_leaves_nothing_behind(tmp_path: Path) -
     assert [entry.name for entry in path.parent.iterdir()] == ["value.json"]
 
 
+def test_two_pods_write_under_names_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.getpid", lambda: 1)
+    path = tmp_path / "value.json"
+    names = {files.temporary_beside(path) for _ in range(1000)}
+    assert len(names) == 1000
+    assert {name.parent for name in names} == {tmp_path}
+
+
+def test_a_volume_that_cannot_sync_directories_is_no_error_and_one_in_trouble_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = {"number": errno.EINVAL}
+
+    def fsync(_: int) -> None:
+        raise OSError(answers["number"], "no")
+
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("os.fsync", fsync)
+    files.sync(tmp_path)
+    with pytest.raises(OSError, match="no"):
+        files.sync(tmp_path / "file")
+    answers["number"] = errno.EIO
+    with pytest.raises(OSError, match="no"):
+        files.sync(tmp_path)
+
+
 def test_a_value_json_cannot_hold_is_refused_and_the_old_file_kept(tmp_path: Path) -> None:
     path = tmp_path / "value.json"
     files.write_json(path, {"a": 1})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from tests.hubs.fixtures import HUBS, RunningHub, running
 
 from qwensft_trainer.contract.config import HubName
 from qwensft_trainer.contract.errors import EXIT_PERMANENT, EXIT_RETRYABLE, Interrupted, StageError
-from qwensft_trainer.hubs.download import download_files, open_repository
+from qwensft_trainer.hubs.download import download_files, is_there, open_repository
 from qwensft_trainer.hubs.repository import HubFile, Repository, Stopped
 from qwensft_trainer.model import cache
 
@@ -94,6 +95,19 @@ def test_what_is_there_is_not_fetched_again(served: RunningHub, name: HubName, t
     fetch(served, name, tmp_path / "down")
     fetch(served, name, tmp_path / "down")
     assert served.sent("model.safetensors") == len(WEIGHTS)
+
+
+def test_a_volume_in_trouble_does_not_make_a_downloaded_file_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stat(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("os.stat", stat)
+    with pytest.raises(OSError, match="Input/output error"):
+        is_there(tmp_path / "model.safetensors", 12)
+    monkeypatch.undo()
+    assert not is_there(tmp_path / ("x" * 300), 12)
 
 
 def test_a_connection_that_breaks_is_taken_up_where_it_broke(

@@ -13,6 +13,8 @@ from qwensft_trainer.training import progress
 from qwensft_trainer.training.figures import figures
 from qwensft_trainer.training.progress import Progress, Tracker
 
+from ..conftest import UNREADABLE
+
 
 def test_nothing_is_claimed_before_the_first_step() -> None:
     first = Tracker(step=0, total_steps=100, tokens=0, now=50.0).progress
@@ -104,3 +106,10 @@ def test_the_log_goes_on_where_the_checkpoint_was_made(tmp_path: Path) -> None:
 def test_an_attempt_that_logged_nothing_is_no_error(tmp_path: Path) -> None:
     progress.continue_log(tmp_path / "1" / "checkpoint-2", tmp_path / "2")
     assert not (tmp_path / "2").exists()
+
+
+def test_a_log_that_cannot_be_read_now_is_no_missing_one(tmp_path: Path) -> None:
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "trainer_log.jsonl").symlink_to(UNREADABLE)
+    with pytest.raises(OSError, match="Input/output error"):
+        progress.continue_log(tmp_path / "1" / "checkpoint-2", tmp_path / "2")
