@@ -151,7 +151,12 @@ def test_the_trainer_reads_the_variables_that_the_operator_sets_and_no_user_may_
     assert rendered <= read
     assert {name for name in rendered if not name.startswith("QWENSFT_")} <= set(RESERVED_ENVIRONMENT)
     of_the_contract = {name for name in read if name in RESERVED_ENVIRONMENT or name.startswith("QWENSFT_")}
-    assert of_the_contract == set(RESERVED_ENVIRONMENT) | {"QWENSFT_STAGE", "QWENSFT_ATTEMPT", "QWENSFT_CA_BUNDLE"}
+    assert of_the_contract == set(RESERVED_ENVIRONMENT) | {
+        "QWENSFT_STAGE",
+        "QWENSFT_ATTEMPT",
+        "QWENSFT_CA_BUNDLE",
+        "QWENSFT_POD_UID",
+    }
 
 
 def test_the_trainer_opens_the_files_of_the_config_map() -> None:

@@ -141,7 +141,9 @@ def _own_failure(child: ChildJob, pod: PodView) -> Cause | None:
         account = _account(child, pod)
         return Cause(Reason.POD_REJECTED, f"{account}; its container never ran, so no restart counts", counted=False)
     if pod.report and pod.report.outcome not in _NO_FAILURE and pod.report.reason not in _CONSEQUENCES:
-        return Cause(_reason(child, pod), _account(child, pod))
+        reason = _reason(child, pod)
+        # Nothing was trained, and nothing of the run's is at fault: a queue took its pods away while they started.
+        return Cause(reason, _account(child, pod), counted=reason is not Reason.START_MISMATCH)
     if pod.exit_reason == "OOMKilled":  # the kernel's word; the trainer could not say anything
         fix = f"raise the memory limit in {RESOURCES[child.stage]}"
         message = f"{pod_title(child, pod)} was killed for using more memory than its limit; {fix}"

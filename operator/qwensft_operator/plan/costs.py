@@ -14,7 +14,7 @@ from qwensft_operator.plan.causes import NEVER_RAN, RESOURCES, Cause
 from qwensft_operator.plan.run import Run
 from qwensft_operator.plan.types import LARGEST_NUMBER, ChildJob
 
-_UNCOUNTED = {Reason.PREEMPTED, Reason.NODE_LOST, Reason.POD_REJECTED}
+_UNCOUNTED = {Reason.PREEMPTED, Reason.NODE_LOST, Reason.POD_REJECTED, Reason.START_MISMATCH}
 
 
 def remembered(run: Run, child: ChildJob) -> Cause | None:

@@ -52,12 +52,16 @@ def deepspeed_argument(job: QwenSFTJob) -> str | None:
 
 
 def deepspeed_section(job: QwenSFTJob) -> dict[str, Any] | None:
-    """Return the section `deepspeed` of run.yaml: the stage where it is known, and the file that prepare reads."""
+    """Return the section `deepspeed` of run.yaml: the stage where it is known, the file that prepare reads, the ranks.
+
+    DeepSpeed's checkpoints are of as many parts as there are ranks: only as many can go on from them.
+    """
     deepspeed = job.spec.distribution.deepspeed
     if deepspeed is None:
         return None
     file = f"{CONFIG}/{FILE}" if deepspeed.config is None else f"{OWN_DEEPSPEED}/{deepspeed.config.key}"
-    return {"stage": deepspeed.stage, "config": file}
+    ranks = job.spec.distribution.nodes * job.spec.processes_per_node
+    return {"stage": deepspeed.stage, "config": file, "ranks": ranks}
 
 
 def _zero(deepspeed: DeepSpeed, stage: int) -> dict[str, Any]:

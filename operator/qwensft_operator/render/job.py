@@ -112,6 +112,7 @@ def _train(job: QwenSFTJob, attempt: int, defaults: Defaults) -> dict[str, Any]:
     index = "metadata.annotations['batch.kubernetes.io/job-completion-index']"
     env = [
         *_env(job, Stage.TRAIN, attempt),
+        {"name": "QWENSFT_POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
         {"name": "NNODES", "value": str(distribution.nodes)},
         {"name": "NODE_RANK", "valueFrom": {"fieldRef": {"fieldPath": index}}},
         {"name": "NPROC_PER_NODE", "value": str(job.spec.processes_per_node)},

@@ -62,6 +62,8 @@ TORCHRUN = """
     for place in (folder, output) if resumed else (folder,):
         json.dump(state, open(place + "/trainer_state.json", "w"))
         open(place + "/adapter_model.safetensors", "w").write("weights")
+    sizes = {{name: os.path.getsize(folder + "/" + name) for name in os.listdir(folder)}}
+    json.dump({{"files": sizes}}, open(folder + "/qwensft-checkpoint.json", "w"))
     sys.exit(0 if resumed else 1)
 """
 

@@ -1,14 +1,17 @@
-"""Serves a stage's progress as Prometheus text on /metrics, and /healthz, from a thread of the entrypoint.
+"""Serves a stage's progress as Prometheus text on /metrics, /healthz and what else a stage tells, from a thread.
 
 It lives beside the process that works, not in it: one that crashed or is busy cannot take the last known numbers along.
 """
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import MappingProxyType
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily
@@ -18,6 +21,7 @@ from prometheus_client.registry import Collector
 from qwensft_trainer.base.log import log
 
 Numbers = Callable[[], Mapping[str, float | None]]
+Answer = Callable[[], tuple[int, Mapping[str, Any]]]  # HTTP status, and a document to send as JSON
 
 
 class Figures(Collector):
@@ -45,8 +49,9 @@ class _Server(ThreadingHTTPServer):
     # A stage that is started again on the same node must not wait for old connections to time out.
     allow_reuse_address = True
 
-    def __init__(self, port: int, figures: Figures) -> None:
+    def __init__(self, port: int, figures: Figures, answers: Mapping[str, Answer]) -> None:
         self.figures = figures
+        self.answers = answers
         if socket.has_dualstack_ipv6():
             self.address_family = socket.AF_INET6
         super().__init__(("", port), _Handler)
@@ -66,6 +71,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._reply(200, CONTENT_TYPE_LATEST, render(self.server.figures))
         elif route == "/healthz":
             self._reply(200, "text/plain; charset=utf-8", b"ok\n")
+        elif (answer := self.server.answers.get(route)) is not None:
+            status, document = answer()
+            self._reply(status, "application/json", json.dumps(document).encode())
         else:
             self._reply(404, "text/plain; charset=utf-8", b"see /metrics and /healthz\n")
 
@@ -80,10 +88,13 @@ class _Handler(BaseHTTPRequestHandler):
         """Scrapes every few seconds are not worth a line each in the pod's log."""
 
 
-def start(port: int, figures: Figures) -> int | None:
-    """Serve in a daemon thread; returns the port. A taken port is logged and None returned: the stage matters more."""
+def start(port: int, figures: Figures, answers: Mapping[str, Answer] = MappingProxyType({})) -> int | None:
+    """Serve in a daemon thread, at the routes of `answers`, too; returns the port.
+
+    A taken port is logged and None returned: the stage matters more than its figures.
+    """
     try:
-        server = _Server(port, figures)
+        server = _Server(port, figures, answers)
     except OSError as error:
         log(f"metrics are not served: port {port} is taken ({error.strerror})")
         return None

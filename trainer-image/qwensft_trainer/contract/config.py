@@ -130,10 +130,14 @@ class Tuning(_Section):
 
 
 class DeepSpeed(_Section):
-    """`stage` is None for a user's own configuration, which only prepare can look into."""
+    """`stage` is None for a user's own configuration, which only prepare can look into.
+
+    `ranks`, the processes of all nodes, is read by nothing but the configuration digest.
+    """
 
     stage: int | None = None
     config: Path | None = None
+    ranks: int | None = None
 
 
 class Accelerator(_Section):

@@ -8,8 +8,12 @@ from pathlib import Path
 from typing import Any
 
 # Files in the scratch directory by which the entrypoint and the workers of a training pod talk.
-DRAIN_FLAG = "drain"
-DRAINED_FILE = "drained.json"
+DRAIN_FLAG = "drain"  # the workers shall save and stop
+BEGUN_FILE = "begun"  # a step is done, so that there is something to save
+START_FILE = "start.json"  # where this node starts
+DIFFERENT_FILE = "different.json"  # the ranks were to start from different places, and have not
+UNLOADABLE_FILE = "unloadable.json"  # the checkpoint does not load
+DRAINED_FILE = "drained.json"  # all ranks have saved and stopped
 PROGRESS_FILE = "progress.json"
 SELECTION_FILE = "selection.json"
 

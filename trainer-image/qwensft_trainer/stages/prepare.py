@@ -12,7 +12,7 @@ from qwensft_trainer.base.environment import forbid_hub_access
 from qwensft_trainer.base.log import log
 from qwensft_trainer.contract import workspace
 from qwensft_trainer.contract.config import Run, load_arguments, load_run
-from qwensft_trainer.contract.digest import configuration_digest
+from qwensft_trainer.contract.digest import Experiment
 from qwensft_trainer.contract.errors import PermanentError
 from qwensft_trainer.contract.stage import Result, StageContext
 from qwensft_trainer.data import normalise as datasets
@@ -36,11 +36,14 @@ def main(context: StageContext) -> Result:
     """
     run = load_run(context.config)
     train_arguments = load_arguments(context.config / "train.yaml")
-    digest = configuration_digest(run, train_arguments)
+    clock = _Clock()
+    contents = _contents(run)
+    clock.lap("what was mounted is read for its digest")
+    experiment = Experiment.of(run, train_arguments, contents)
     if run.on_existing == "Resume":
-        _refuse_other_results(run, digest)
+        _refuse_other_results(run, experiment)
     workspace.claim(run)
-    inputs = files.sha256_of_json({"configuration": digest, "files": _inputs(run)})
+    inputs = files.sha256_of_json({"configuration": experiment.configuration, "contents": contents})
     recorded = files.read_json_object(run.prepare_result)
     if recorded and recorded.get("inputs") == inputs and run.tokenized_directory.is_dir():
         model_source.provide(run)
@@ -48,7 +51,6 @@ def main(context: StageContext) -> Result:
         return Result(metrics=recorded["metrics"])
     # From here on the tokenised data may be of other inputs than those recorded.
     run.prepare_result.unlink(missing_ok=True)
-    clock = _Clock()
     # Data first: it is small beside a model and more often what is wrong.
     sources = dataset_source.provide(run)
     clock.lap("the data files are there")
@@ -83,7 +85,8 @@ def main(context: StageContext) -> Result:
         run.prepare_result,
         {
             "inputs": inputs,
-            "configDigest": digest,
+            "configDigest": experiment.configuration,
+            "contents": contents,
             "template": template,
             **trained,
             "rows": normalised.rows,
@@ -117,30 +120,28 @@ def tokenise(
     return counts, warnings, {"system": system, "templateParity": found.document()}
 
 
-def _refuse_other_results(run: Run, digest: str) -> None:
+def _refuse_other_results(run: Run, experiment: Experiment) -> None:
     """With onExisting Resume the directory may hold another experiment: its result or checkpoints are not ours.
 
     Its checkpoints would lie among this run's own, and be gone on from as such by a later attempt.
     """
     finished = files.read_json_object(run.train_result)
-    others = checkpoints.holds_others(run.run_directory / "train", digest, owner_uid=run.owner.uid)
-    if others or (finished and finished.get("configDigest") != digest):
+    others = checkpoints.holds_others(run.run_directory / "train", experiment)
+    if others or (finished and not experiment.owns(finished)):
         raise PermanentError(
             "OutputExists",
-            f"{run.run_directory} holds a run with other inputs, so there is nothing to resume. Set "
-            "spec.storage.path to a new directory, or spec.storage.onExisting to Overwrite (delete its files).",
+            f"{run.run_directory} holds a run with other inputs (the spec, or the content of its data files), so there "
+            "is nothing to resume. Set spec.storage.path to a new directory, or spec.storage.onExisting to Overwrite "
+            "(delete its files).",
         )
 
 
-def _inputs(run: Run) -> dict[str, Any]:
-    """What can change behind the configuration's back: mounted files. What a download gave stays as it was."""
-    mounted: dict[str, Any] = {
-        dataset.name: [(found := dataset.path.stat()).st_size, found.st_mtime_ns]
-        for dataset in dataset_source.all_datasets(run)
-        if dataset.path is not None and dataset.path.is_file()
-    }
-    own = run.deepspeed.config if run.deepspeed and run.deepspeed.stage is None else None
-    return mounted | {"deepspeed": files.sha256_of_file(own) if own and own.is_file() else None}
+def _contents(run: Run) -> str | None:
+    """A digest of what can change behind the configuration's back: mounted files. None without any."""
+    mounted = {f"rows of {dataset.name}": dataset.path for dataset in dataset_source.all_datasets(run)}
+    mounted["deepspeed"] = run.deepspeed.config if run.deepspeed and run.deepspeed.stage is None else None
+    digests = {what: files.sha256_of_file(path) for what, path in mounted.items() if path and path.is_file()}
+    return files.sha256_of_json(digests) if digests else None
 
 
 def _shown(warnings: list[str]) -> list[str]:

@@ -1,6 +1,7 @@
 """The train stage on one node: decides (or learns) where to start, runs torchrun, and says truthfully how it ended.
 
-Node rank 0 leads: it picks the checkpoint, serves the metrics and records the result in train.json.
+Node rank 0 leads: it picks the checkpoint and tells it to the others, serves the metrics and records the result in
+train.json.
 """
 
 from __future__ import annotations
@@ -22,10 +23,21 @@ from qwensft_trainer.base.log import log
 from qwensft_trainer.contract import arguments, termination, workspace
 from qwensft_trainer.contract.access import denied_later
 from qwensft_trainer.contract.config import Evaluation, Run, load_arguments, load_run
-from qwensft_trainer.contract.digest import configuration_digest
+from qwensft_trainer.contract.digest import Experiment
 from qwensft_trainer.contract.errors import Interrupted, PermanentError, StageError
-from qwensft_trainer.contract.stage import DRAIN_FLAG, DRAINED_FILE, PROGRESS_FILE, SELECTION_FILE, Result, StageContext
-from qwensft_trainer.contract.termination import Report
+from qwensft_trainer.contract.stage import (
+    BEGUN_FILE,
+    DIFFERENT_FILE,
+    DRAIN_FLAG,
+    DRAINED_FILE,
+    PROGRESS_FILE,
+    SELECTION_FILE,
+    START_FILE,
+    UNLOADABLE_FILE,
+    Result,
+    StageContext,
+)
+from qwensft_trainer.contract.termination import Outcome, Report
 from qwensft_trainer.model import source as model_source
 from qwensft_trainer.model.checks import chain as model_checks
 from qwensft_trainer.training import (
@@ -33,23 +45,33 @@ from qwensft_trainer.training import (
     checkpoints,
     failures,
     figures,
+    manifests,
     pissa,
     progress,
     rendezvous,
+    start,
     torchrun,
 )
 from qwensft_trainer.training.peers import Peers
+from qwensft_trainer.training.start import Start
 from qwensft_trainer.training.torchrun import Gang
+
+_OF_THE_POD_BEFORE = (
+    *(DRAIN_FLAG, BEGUN_FILE, START_FILE, DIFFERENT_FILE, UNLOADABLE_FILE, DRAINED_FILE),
+    *(PROGRESS_FILE, SELECTION_FILE),
+)
 
 
 def main(context: StageContext) -> Result:
     """Train this node's part. Raises StageError with the root cause, Interrupted when the gang saved and stopped."""
     gang = Gang.from_environment(os.environ)
-    for name in (DRAIN_FLAG, DRAINED_FILE, PROGRESS_FILE, SELECTION_FILE):
+    for name in _OF_THE_POD_BEFORE:
         (context.scratch / name).unlink(missing_ok=True)
     shutil.rmtree(context.scratch / "tmp", ignore_errors=True)
     (context.scratch / "tmp").mkdir()
-    stop = torchrun.StopRequest(context.scratch / DRAIN_FLAG, lambda: _announce_drain(context, gang))
+    stop = torchrun.StopRequest(
+        context.scratch / DRAIN_FLAG, context.scratch / BEGUN_FILE, lambda: _announce_drain(context, gang)
+    )
     with stop.handled():
         try:
             return _Attempt(context, gang, stop).run()
@@ -62,21 +84,48 @@ def main(context: StageContext) -> Result:
 def _announce_drain(context: StageContext, gang: Gang) -> None:
     """Leave a message for the case that the grace period ends first: nothing of ours runs after a SIGKILL."""
     log("SIGTERM: the workers save a checkpoint after this step and stop")
+    killed = StageError(
+        "KilledBeforeSaved",
+        "The pod was asked to stop and its grace period ended before a checkpoint was saved. The next attempt goes on "
+        "from the last regular checkpoint; a lower spec.training.saveSteps loses less.",
+    )
+    killed.exit_code = 137
+    _announce(context, gang, "Failed", killed)
+
+
+def _announce(context: StageContext, gang: Gang, outcome: Outcome, error: StageError | Interrupted) -> None:
+    """Leave a message that holds unless a later one replaces it."""
     known = progress.read(context.scratch / PROGRESS_FILE)
     termination.write(
         context.termination_log,
         Report(
-            outcome="Failed",
+            outcome=outcome,
             stage=context.name,
             attempt=context.attempt,
             rank=gang.node_rank,
-            exit_code=137,
-            reason="KilledBeforeSaved",
-            message="The pod was asked to stop and its grace period ended before a checkpoint was saved. The next "
-            "attempt goes on from the last regular checkpoint; a lower spec.training.saveSteps loses less.",
+            exit_code=error.exit_code,
+            reason=error.reason,
+            message=error.message,
             metrics=known.metrics() if known else {},
         ),
     )
+
+
+def _clean_up(output: Path, train_arguments: Mapping[str, Any]) -> None:
+    """After a drain: what is not deleted in the grace period, a later attempt deletes."""
+    try:
+        for folder in checkpoints.remove_superseded(output, train_arguments.get("save_total_limit")):
+            log(f"removed {folder.parent.name}/{folder.name}")
+    except OSError as error:
+        log(f"old checkpoints stay for now: {error}")
+
+
+def _differences(starts: list[Mapping[str, Any]]) -> str:
+    """Rank 0's start, and that of the first rank that says otherwise; what they agree on is left out."""
+    rank, other = next((rank, start) for rank, start in enumerate(starts) if start != starts[0])
+    keys = sorted(key for key in {*starts[0], *other} if starts[0].get(key) != other.get(key))
+    said = (f"{key} {starts[0].get(key)} and {other.get(key)}" for key in keys)
+    return f"ranks 0 and {rank} have {', '.join(said)}"
 
 
 @dataclass(frozen=True)
@@ -88,30 +137,33 @@ class _Attempt:
     def run(self) -> Result:
         run = load_run(self.context.config)
         train_arguments = load_arguments(self.context.config / "train.yaml")
-        digest = configuration_digest(run, train_arguments)
         workspace.require_ownership(run)
-        if (recorded := _recorded(run, digest)) is not None:
+        _require_preparation(run)
+        contents = (files.read_json_object(run.prepare_result) or {}).get("contents")
+        experiment = Experiment.of(run, train_arguments, contents)
+        if (recorded := _recorded(run, experiment)) is not None:
             log("training is complete already")
             return recorded
         model_checks.check_packages(train_arguments)
         model_source.require(run)
-        _require_preparation(run)
         if run.accelerator.count > 0:
             accelerators.require(self.gang.processes_per_node)
+        answer = start.Answer(lambda: self.stop.requested)
         if self.gang.leads:
-            metrics_server.start(self.context.metrics_port, figures.figures(self.context.scratch / PROGRESS_FILE))
+            self._serve(answer)
         peers = Peers(self.gang.master_address, self.gang.nodes)
         rendezvous.wait_for_gang(peers.names, self.gang.node_rank, self.gang.master_port)
-        output = run.attempt_directory(self.context.attempt)
-        decision = self._decide(run, digest, output)
-        if finished := decision.get("finishedIn"):
-            if self.gang.leads:
-                checkpoints.publish(run.run_directory / finished, (run.run_directory / finished).parent)
-            return self._finish(run, digest, (run.run_directory / finished).parent, train_arguments)
-        resume = decision.get("resumeFrom")
-        completed = arguments.training_arguments(
-            train_arguments, run, output=output, resume=run.run_directory / resume if resume else None
-        )
+        begun = self._start(run, experiment, answer)
+        if begun is None:
+            return Result(message="this node's part was done before it came")
+        output = run.run_directory / begun.output
+        checkpoint = run.run_directory / begun.checkpoint if begun.checkpoint else None
+        if begun.finished:
+            if self.gang.leads and checkpoint is not None:
+                checkpoints.publish(checkpoint, output)
+            return self._finish(run, experiment, output, train_arguments)
+        files.write_json(self.context.scratch / START_FILE, begun.as_seen(experiment, checkpoint))
+        completed = arguments.training_arguments(train_arguments, run, output=output, resume=checkpoint)
         if run.evaluation is not None:
             files.write_json(self.context.scratch / SELECTION_FILE, _selection(run.evaluation))
         path = self.context.scratch / "train.yaml"
@@ -120,48 +172,65 @@ class _Attempt:
         training_environment(processes=self.gang.processes_per_node, accelerators=run.accelerator.count)
         rendezvous.wait_for_name(self.gang.master_address, self.gang.master_port)
         end = torchrun.run(self.gang.command(path), self.stop, peers)
-        self._judge(end)
-        return self._finish(run, digest, output, train_arguments)
+        self._judge(end, output, train_arguments)
+        return self._finish(run, experiment, output, train_arguments)
 
-    def _decide(self, run: Run, digest: str, output: Path) -> dict[str, Any]:
-        """Where this attempt starts, chosen once by node rank 0. Paths are relative to the run directory."""
-        path = output / checkpoints.ATTEMPT_FILE
+    def _serve(self, answer: start.Answer) -> None:
+        path, port = self.context.scratch / PROGRESS_FILE, self.context.metrics_port
+        served = metrics_server.start(port, figures.figures(path), {start.ROUTE: answer})
+        if served is None and self.gang.nodes > 1:
+            raise StageError(
+                "RendezvousTimeout",
+                f"port {port} is taken on this node, as happens with spec.worker.hostNetwork: the other pods ask there "
+                "where to start. Free it, or keep the job off nodes with that program.",
+            )
+
+    def _start(self, run: Run, experiment: Experiment, answer: start.Answer) -> Start | None:
+        """Where this attempt starts; None when node rank 0 has recorded its result before this node could ask."""
         if not self.gang.leads:
-            return rendezvous.wait_for_decision(path, run.owner.uid)
-        newest = checkpoints.newest_complete(output.parent, digest)
-        decision: dict[str, Any] = {
-            "ownerUid": run.owner.uid,
-            "attempt": self.context.attempt,
-            "configDigest": digest,
-            "nodes": self.gang.nodes,
-        }
-        if newest is None:
-            log(f"attempt {self.context.attempt} starts from the base model")
-        elif newest.finished:
-            decision["finishedIn"] = str(newest.path.relative_to(run.run_directory))
-            log(f"attempt {newest.attempt} had trained all {newest.max_steps} steps: its last checkpoint is the result")
-        else:
-            decision["resumeFrom"] = str(newest.path.relative_to(run.run_directory))
-            decision["resumeStep"] = newest.step
-            log(f"attempt {self.context.attempt} resumes from {decision['resumeFrom']} of {newest.max_steps} steps")
-            # onExisting: Resume may go on in the very directory of the attempt before.
-            if run.tuning.pissa and newest.path.parent != output:
-                shutil.copytree(newest.path.parent / pissa.INITIAL, output / pissa.INITIAL, dirs_exist_ok=True)
-        files.write_json(path, decision)
-        return decision
+            return rendezvous.wait_for_start(
+                self.gang.master_address,
+                self.context.metrics_port,
+                owner=run.owner.uid,
+                attempt=self.context.attempt,
+                is_over=lambda: _recorded(run, experiment) is not None,
+            )
+        begun = start.decide(
+            run, experiment, attempt=self.context.attempt, pod=self.gang.pod_uid, nodes=self.gang.nodes
+        )
+        answer.tell(begun)
+        return begun
 
-    def _judge(self, end: torchrun.End) -> None:
+    def _judge(self, end: torchrun.End, output: Path, train_arguments: Mapping[str, Any]) -> None:
         """Raise what the workers' end means, unless they trained to the last step."""
         drained = files.read_json_object(self.context.scratch / DRAINED_FILE)
         if drained is not None:
             who = "this pod" if self.stop.requested else "another pod of this training"
-            raise Interrupted(f"{who} was asked to stop; a checkpoint at step {drained['step']} is saved.")
+            interrupted = Interrupted(f"{who} was asked to stop; a checkpoint at step {drained['step']} is saved.")
+            _announce(self.context, self.gang, "Interrupted", interrupted)
+            if self.gang.leads:
+                _clean_up(output, train_arguments)
+            raise interrupted
+        if (different := files.read_json_object(self.context.scratch / DIFFERENT_FILE)) is not None:
+            raise StageError(
+                "StartMismatch",
+                "The pods were to start from different places, so nothing was trained: "
+                f"{_differences(different['starts']):.700}. The next attempt decides anew.",
+            )
         if end.lost_peer is not None:
             raise StageError("PeerLost", f"{end.lost_peer} went away; the cause stands in that pod.")
         if end.exit_code != 0:
             left = failures.read_error_files(self.context.scratch / "tmp")
             denied = functools.partial(denied_later, workspace=self.context.workspace, scratch=self.context.scratch)
-            raise failures.cause(left, end.tail, end.exit_code, denied)
+            error = failures.cause(left, end.tail, end.exit_code, denied)
+            unloadable = files.read_json_object(self.context.scratch / UNLOADABLE_FILE)
+            # What has a reason of its own, such as memory, says nothing about the checkpoint.
+            if unloadable is not None and error.reason == "TrainingFailed":
+                folder = Path(unloadable["checkpoint"])
+                manifests.mark(folder, f"it does not load ({unloadable['why']})")
+                advice = f"The next attempt takes an older checkpoint than {folder.parent.name}/{folder.name}."
+                raise StageError(error.reason, f"{error.message} {advice}")
+            raise error
 
     def _take_best(self, directory: Path, state: dict[str, Any]) -> None:
         best = checkpoints.best_of(directory.parent, state)
@@ -174,7 +243,7 @@ class _Attempt:
         log(f"the result is {best.parent.name}/{best.name}, with the lowest evaluation loss ({state['best_metric']})")
         checkpoints.publish(best, directory)
 
-    def _finish(self, run: Run, digest: str, directory: Path, train_arguments: Mapping[str, Any]) -> Result:
+    def _finish(self, run: Run, experiment: Experiment, directory: Path, train_arguments: Mapping[str, Any]) -> Result:
         """Record the result: exit code 0 alone proves nothing, the trainer's state must say that all steps are done."""
         if not self.gang.leads:
             return Result(message="this node's part is done")
@@ -201,8 +270,8 @@ class _Attempt:
         outputs = {kind: _describe_output(directory, self.context.workspace)}
         files.write_json(
             run.train_result,
-            {
-                "configDigest": digest,
+            experiment.document()
+            | {
                 "attempt": self.context.attempt,
                 "completedAt": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
                 "directory": str(directory.relative_to(run.run_directory)),
@@ -218,11 +287,11 @@ def _selection(evaluation: Evaluation) -> dict[str, Any]:
     return evaluation.model_dump(mode="json", by_alias=True, include={"keep_best", "early_stopping"})
 
 
-def _recorded(run: Run, digest: str) -> Result | None:
+def _recorded(run: Run, experiment: Experiment) -> Result | None:
     recorded = files.read_json_object(run.train_result)
     if recorded is None:
         return None
-    if recorded.get("configDigest") != digest:
+    if not experiment.owns(recorded):
         raise PermanentError(
             "OutputExists",
             f"{run.run_directory} holds a finished run with other inputs. Set spec.storage.path to a new "

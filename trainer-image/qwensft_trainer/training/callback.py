@@ -1,8 +1,8 @@
-"""Our hooks into transformers' Trainer, in every worker: progress, what earlier attempts have left, drain, PiSSA.
+"""Our hooks into transformers' Trainer, in every worker: a common start, progress, whole checkpoints, drain, PiSSA.
 
 Any pod may be asked to stop. Its entrypoint leaves a file; here all ranks agree on it after a step, so that they save
 one common checkpoint and stop at the same step. A rank that stopped alone would hang the others in a collective.
-ADR 0012 says why.
+ADR 0012, ADR 0120 and ADR 0121 say why.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ import torch
 import torch.distributed as dist
 from transformers import TrainerCallback
 
+from qwensft_trainer.base import files
 from qwensft_trainer.base.log import log
-from qwensft_trainer.training import checkpoints, pissa, progress
+from qwensft_trainer.contract.stage import BEGUN_FILE, DRAIN_FLAG, PROGRESS_FILE, START_FILE
+from qwensft_trainer.training import checkpoints, manifests, pissa, progress
 
 _WRITE_EVERY_SECONDS = 1.0
 
@@ -30,18 +32,37 @@ class Drained(Exception):  # noqa: N818  # not an error
         self.checkpoint = checkpoint
 
 
-class RunCallback(TrainerCallback):  # type: ignore[misc]  # transformers carries no types here
-    """`drain_flag` is created by the entrypoint of this pod, `progress_file` is written by global rank 0 only."""
+class Different(Exception):  # noqa: N818
+    """The ranks were to start from different places; `starts` has what each says, by rank. Nothing was trained."""
 
-    def __init__(self, *, drain_flag: Path, progress_file: Path) -> None:
-        self._drain_flag = drain_flag
-        self._progress_file = progress_file
+    def __init__(self, starts: list[Any]) -> None:
+        super().__init__(f"the ranks were to start from different places: {starts}")
+        self.starts = starts
+
+
+class RunCallback(TrainerCallback):  # type: ignore[misc]  # transformers carries no types here
+    """`scratch` is the directory that this pod's workers share with its entrypoint."""
+
+    def __init__(self, scratch: Path) -> None:
+        self._drain_flag = scratch / DRAIN_FLAG
+        self._begun_file = scratch / BEGUN_FILE
+        self._start = files.read_json_object(scratch / START_FILE)
+        self._progress_file = scratch / PROGRESS_FILE
         self._tracker: progress.Tracker | None = None
         self._written = 0.0
+        self._begun = False
         self._draining = False
+        self._limit: int | None = None
+
+    def on_init_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Compare the starts, before anything is loaded: ranks that load different things wait for each other."""
+        _require_same(self._start)
+        # Rotating is ours: transformers deletes old checkpoints while other ranks still write the new one.
+        self._limit, args.save_total_limit = args.save_total_limit, None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Start counting; after a resume, from the checkpoint's step and losses."""
+        """Compare what was loaded; start counting, after a resume from the checkpoint's step and losses."""
+        _require_same({"step": state.global_step})
         if not state.is_world_process_zero:
             return
         self._tracker = progress.Tracker(
@@ -57,6 +78,9 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]  # transformers carrie
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Count the step, and let all ranks agree whether to save and stop here."""
+        if not self._begun and args.local_process_index == 0:
+            self._begun_file.touch()
+        self._begun = True
         if self._tracker is not None:
             self._tracker.step_done(
                 step=state.global_step,
@@ -69,6 +93,7 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]  # transformers carrie
         if state.global_step < state.max_steps and self._any_rank_drains(args.device):
             self._draining = True
             control.should_save = True
+            control.should_evaluate = False  # the next attempt makes up for it
             control.should_training_stop = True
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
@@ -86,14 +111,23 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]  # transformers carrie
         self._write()
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Free the space of older attempts; when draining, stop once every rank has its part on the volume."""
+        """Make the checkpoint whole; when draining stop then, else delete what it supersedes.
+
+        A drained gang's entrypoint deletes: not within the grace period before anything is saved.
+        """
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        _barrier()  # every rank has written its part
+        if args.local_process_index == 0:
+            manifests.sync_all(folder)
+        _barrier()  # every node has it on the disk
         if state.is_world_process_zero:
-            for folder in checkpoints.remove_superseded(Path(args.output_dir)):
-                log(f"removed {folder.parent.name}/{folder.name}: this attempt has a newer checkpoint")
+            manifests.seal(folder)
         if self._draining:
-            if _distributed():
-                dist.barrier()
-            raise Drained(state.global_step, f"{args.output_dir}/checkpoint-{state.global_step}")
+            _barrier()
+            raise Drained(state.global_step, str(folder))
+        if state.is_world_process_zero:
+            for old in checkpoints.remove_superseded(folder.parent, self._limit):
+                log(f"removed {old.parent.name}/{old.name}: {folder.parent.name}/{folder.name} is complete")
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Leave the final numbers, whatever the time since the last writing."""
@@ -127,6 +161,21 @@ class PissaCallback(TrainerCallback):  # type: ignore[misc]
             pissa.restore_residual(model, initial)
         elif args.should_save:
             pissa.save_initial(model, initial)
+
+
+def _require_same(value: Any) -> None:
+    """Raises Different, on all ranks, unless all have the same value."""
+    if not _distributed():
+        return
+    values: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    if any(other != values[0] for other in values):
+        raise Different(values)
+
+
+def _barrier() -> None:
+    if _distributed():
+        dist.barrier()
 
 
 def _distributed() -> bool:

@@ -1,27 +1,38 @@
 """The checkpoints of a run's attempts: which one to go on from, which are superseded, and which is a result already.
 
-A checkpoint counts when its trainer_state.json, which transformers writes last (after DeepSpeed's shards of all ranks),
-is there and agrees with the folder's name. Only attempts with the same training configuration are looked at.
-ADR 0013 says why.
+A checkpoint is complete when its manifest was written (training/manifests.py); in the directories of earlier versions,
+which wrote none, when its trainer_state.json is there and agrees with the folder's name. Only attempts at the same
+experiment are looked at. A pod that begins an attempt makes a directory of its own for it, so that two lives of one
+attempt, as a queue makes them, never write beside each other.
+ADR 0013, ADR 0120 and ADR 0121 say why.
 """
 
 from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from qwensft_trainer.base import files
+from qwensft_trainer.contract.digest import Experiment
+from qwensft_trainer.training import manifests
 
 ATTEMPT_FILE = "attempt.json"
 STATE_FILE = "trainer_state.json"
+SEALED = "sealed"  # in attempt.json: all complete checkpoints of this directory have a manifest
 _CHECKPOINT = re.compile(r"^checkpoint-(\d+)$")
+_ATTEMPT = re.compile(r"^(\d+)(?:\.(\d+))?$")
 
 # What a checkpoint holds for going on, beside the folders of DeepSpeed's shards. The rest is the trained result.
-_ONLY_FOR_RESUMING = ("optimizer.*", "scheduler.pt", "scaler.pt", "rng_state*.pth", "latest", "zero_to_fp32.py")
+_ONLY_FOR_RESUMING = (
+    *("optimizer.*", "scheduler.pt", "scaler.pt", "rng_state*.pth", "latest", "zero_to_fp32.py"),
+    manifests.MANIFEST,
+)
 
 
 @dataclass(frozen=True)
@@ -31,7 +42,6 @@ class Checkpoint:
     path: Path
     step: int
     max_steps: int
-    attempt: int
     ended_early: bool = False
 
     @property
@@ -39,48 +49,80 @@ class Checkpoint:
         """All steps are done, or early stopping has ended them. Resuming from here would train on."""
         return self.step >= self.max_steps or self.ended_early
 
+    @property
+    def name(self) -> str:
+        """With its attempt, as people know it."""
+        return f"{self.path.parent.name}/{self.path.name}"
 
-def newest_complete(train_directory: Path, config_digest: str) -> Checkpoint | None:
-    """The complete checkpoint with most steps over all attempts with this configuration; ties go to the later one."""
+
+def begin(train_directory: Path, attempt: int) -> Path:
+    """Make a new directory for an attempt and return it: `3`, or `3.2` when another pod has begun it before."""
+    train_directory.mkdir(parents=True, exist_ok=True)
+    for life in count(1):
+        directory = train_directory / (f"{attempt}" if life == 1 else f"{attempt}.{life}")
+        try:
+            directory.mkdir()
+        except FileExistsError:
+            continue
+        return directory
+    raise AssertionError("unreachable")
+
+
+def newest(train_directory: Path, experiment: Experiment) -> tuple[Checkpoint | None, list[tuple[Path, str]]]:
+    """The usable checkpoint with most steps over all attempts at the experiment; ties go to the later attempt.
+
+    Also the damaged ones that would have come before it, with what is wrong with them.
+    """
     found = [
         checkpoint
         for directory, attempt in _attempts(train_directory)
-        if attempt.get("configDigest") == config_digest
+        if experiment.owns(attempt)
         for checkpoint in _complete(directory)
     ]
-    return max(found, key=lambda checkpoint: (checkpoint.step, checkpoint.attempt), default=None)
+    damaged = []
+    for checkpoint in sorted(found, key=lambda one: (one.step, _order(one.path.parent)), reverse=True):
+        why = manifests.damage(checkpoint.path)
+        if why is None:
+            return checkpoint, damaged
+        damaged.append((checkpoint.path, why))
+    return None, damaged
 
 
-def holds_others(train_directory: Path, config_digest: str, *, owner_uid: str) -> bool:
-    """Whether another job with another configuration has left a checkpoint that a training could go on from.
+def holds_others(train_directory: Path, experiment: Experiment) -> bool:
+    """Whether a job has left a checkpoint of another experiment that a training could go on from.
 
     Within one job attempts have numbers, and so directories, of their own.
     """
     return any(
         _complete(directory)
         for directory, attempt in _attempts(train_directory)
-        if attempt.get("configDigest") != config_digest and attempt.get("ownerUid") != owner_uid
+        if not experiment.owns(attempt) and attempt.get("ownerUid") != experiment.owner_uid
     )
 
 
-def remove_superseded(output: Path) -> list[Path]:
-    """Delete the checkpoints of the other attempts, once the attempt in `output` holds a complete one of its own.
+def remove_superseded(output: Path, limit: int | None) -> list[Path]:
+    """Delete what the newest complete checkpoint in `output` supersedes; returns what was deleted.
 
-    The best one by evaluation stays, wherever it is. Only attempts with the same configuration: others may be wanted
-    again. Returns what was deleted.
+    Of the attempt in `output` the `limit` newest stay (None: all); of others at the same experiment those that came
+    further. The best one by evaluation stays, wherever it is.
     """
-    digest = (files.read_json_object(output / ATTEMPT_FILE) or {}).get("configDigest")
-    if digest is None or not _complete(output):
+    own = sorted(_complete(output), key=lambda checkpoint: checkpoint.step)
+    attempt = files.read_json_object(output / ATTEMPT_FILE)
+    if not own or attempt is None:
         return []
-    newest = max(_complete(output), key=lambda checkpoint: checkpoint.step)
-    best = best_of(output.parent, read_state(newest.path) or {})
+    experiment, last = Experiment.of_attempt(attempt), own[-1]
+    best = best_of(output.parent, read_state(last.path) or {})
     superseded = [
         folder
-        for directory, attempt in _attempts(output.parent)
-        if attempt.get("configDigest") == digest and directory != output
-        for folder in directory.iterdir()
-        if _CHECKPOINT.match(folder.name) and folder != best
+        for directory, other in _attempts(output.parent)
+        if experiment.owns(other) and directory != output
+        for folder, step in _folders(directory)
+        if step <= last.step and folder != best
     ]
+    if limit is not None:
+        protected = {last.path, best} & {checkpoint.path for checkpoint in own}
+        others = [checkpoint.path for checkpoint in own if checkpoint.path not in protected]
+        superseded += others[: max(0, len(own) - max(limit, len(protected)))]
     for folder in superseded:
         (folder / STATE_FILE).unlink(missing_ok=True)  # first: half a checkpoint must not count
         shutil.rmtree(folder, ignore_errors=True)
@@ -93,8 +135,12 @@ def best_of(train_directory: Path, state: dict[str, Any]) -> Path | None:
     It may be of an earlier attempt: states name it by a path, of which only the end is the same in every pod.
     """
     named = Path(str(state.get("best_model_checkpoint")))
-    path = train_directory / named.parent.name / named.name
-    return path if named.parent.name.isdigit() and _read(path, int(named.parent.name)) is not None else None
+    if not _ATTEMPT.match(named.parent.name):
+        return None
+    attempt = train_directory / named.parent.name
+    complete = {one.path for one in _complete(attempt)} if attempt.is_dir() else set()
+    path = attempt / named.name
+    return path if path in complete and manifests.damage(path) is None else None
 
 
 def evaluations_without_progress(callbacks: Any) -> int:
@@ -139,21 +185,33 @@ def _attempts(train_directory: Path) -> list[tuple[Path, dict[str, Any]]]:
     return [
         (path, files.read_json_object(path / ATTEMPT_FILE) or {})
         for path in train_directory.iterdir()
-        if path.name.isdigit() and path.is_dir()
+        if _ATTEMPT.match(path.name) and path.is_dir()
     ]
 
 
+def _order(directory: Path) -> tuple[int, int]:
+    """Attempts by their number, and within one by which life of it."""
+    match = _ATTEMPT.match(directory.name)
+    return (int(match[1]), int(match[2] or 1)) if match else (0, 0)
+
+
+def _folders(attempt: Path) -> Iterator[tuple[Path, int]]:
+    """The folders of an attempt's checkpoints with their steps, complete or not."""
+    for folder in attempt.iterdir():
+        if match := _CHECKPOINT.match(folder.name):
+            yield folder, int(match[1])
+
+
 def _complete(attempt: Path) -> list[Checkpoint]:
-    found = (_read(folder, int(attempt.name)) for folder in attempt.iterdir())
+    sealed = bool((files.read_json_object(attempt / ATTEMPT_FILE) or {}).get(SEALED))
+    found = (_read(folder, step, sealed=sealed) for folder, step in _folders(attempt))
     return [checkpoint for checkpoint in found if checkpoint is not None]
 
 
-def _read(folder: Path, attempt: int) -> Checkpoint | None:
-    match = _CHECKPOINT.match(folder.name)
-    state = read_state(folder) if match else None
-    if match is None or state is None:
+def _read(folder: Path, step: int, *, sealed: bool) -> Checkpoint | None:
+    state = read_state(folder)
+    if state is None or state.get("global_step") != step or not isinstance(state.get("max_steps"), int):
         return None
-    step, max_steps = state.get("global_step"), state.get("max_steps")
-    if not isinstance(step, int) or not isinstance(max_steps, int) or step != int(match.group(1)):
+    if sealed and not manifests.is_sealed(folder):
         return None
-    return Checkpoint(folder, step, max_steps, attempt, ended_early(state))
+    return Checkpoint(folder, step, state["max_steps"], ended_early(state))

@@ -1,38 +1,35 @@
-"""Waits that come before torchrun: for the master's name to resolve and for node rank 0's decision about this attempt.
+"""Waits that come before torchrun: for the pods' names to resolve, and for node rank 0 to tell where to start.
 
 torchrun itself would wait for minutes on an unresolvable name and say little.
 """
 
 from __future__ import annotations
 
+import http.client
+import json
 import math
 import socket
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import TypeVar
 
-from qwensft_trainer.base import files
 from qwensft_trainer.base.log import log
 from qwensft_trainer.contract.errors import StageError
+from qwensft_trainer.training.start import ROUTE, Start
 
 LIMIT_SECONDS = 600.0
 _LOG_EVERY_SECONDS = 30.0
 _PAUSE_SECONDS = 1.0
+_ANSWER_SECONDS = 5.0
+_LARGEST_ANSWER = 64 * 1024
 _T = TypeVar("_T")
 
 
 def wait_for_name(name: str, port: int, *, limit: float = LIMIT_SECONDS) -> None:
     """Return once the pod name resolves. Raises StageError RendezvousTimeout after `limit` seconds."""
-
-    def resolved() -> bool | None:
-        try:
-            return bool(socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)) or None
-        except socket.gaierror:
-            return None
-
     _poll(
-        resolved,
+        lambda: bool(_addresses(name, port)) or None,
         limit,
         waiting=f"the name {name} to resolve",
         failed=f"The name of the pod {name} did not resolve within {limit:.0f} s. Its pod may not be scheduled, "
@@ -53,23 +50,92 @@ def wait_for_gang(names: Sequence[str], node_rank: int, port: int) -> None:
         wait_for_name(name, port, limit=math.inf)
 
 
-def wait_for_decision(path: Path, owner_uid: str, *, limit: float = LIMIT_SECONDS) -> dict[str, Any]:
-    """Return node rank 0's attempt.json, written for this owner. Raises StageError RendezvousTimeout after `limit` s.
+@dataclass(frozen=True)
+class _Silence:
+    """No start yet: a pod that is starting or stopping answers as soon as it can, otherwise something is in between.
 
-    A run that took over another's directory (onExisting: Resume) finds that one's decisions under the same numbers.
+    `is_deaf`: nothing listens at that address.
     """
 
-    def decided() -> dict[str, Any] | None:
-        decision = files.read_json_object(path)
-        return decision if decision is not None and decision.get("ownerUid") == owner_uid else None
+    why: str
+    is_starting: bool
+    is_deaf: bool = False
 
-    return _poll(
-        decided,
-        limit,
-        waiting=f"node rank 0 to write {path}",
-        failed=f"Node rank 0 did not write {path} within {limit:.0f} s. Its pod may not be scheduled, or the pods do "
-        "not share the volume: with several nodes it must be ReadWriteMany.",
-    )
+
+def wait_for_start(
+    name: str, port: int, *, owner: str, attempt: int, is_over: Callable[[], bool], limit: float = LIMIT_SECONDS
+) -> Start | None:
+    """Where the attempt starts, as told by the one live pod of node rank 0; None when `is_over` says that all is done.
+
+    While that pod is starting, or one of an earlier life of it is still stopping under its name, there is no limit.
+    Raises StageError RendezvousTimeout when for `limit` seconds its port could not be reached, or somebody else was
+    there.
+    """
+    unheard = logged = time.monotonic()
+    while not is_over():
+        found = _ask_all(name, port, owner, attempt)
+        if isinstance(found, Start):
+            return found
+        now = time.monotonic()
+        if found.is_starting:
+            unheard = now
+        elif now - unheard >= limit:
+            raise StageError(
+                "RendezvousTimeout",
+                f"Node rank 0 ({name}) has not told on port {port} within {limit:.0f} s where to start: {found.why}. "
+                "Look for a NetworkPolicy between the job's pods or, with spec.worker.hostNetwork, for another program "
+                "on that port.",
+            )
+        if now - logged >= _LOG_EVERY_SECONDS:
+            log(f"still waiting for node rank 0 to tell where to start: {found.why}")
+            logged = now
+        time.sleep(min(_PAUSE_SECONDS, limit))
+    return None
+
+
+def _ask_all(name: str, port: int, owner: str, attempt: int) -> Start | _Silence:
+    """Ask at every address of the name: of two lives of a pod, one refuses until its name is gone, and vetoes."""
+    addresses = _addresses(name, port)
+    if not addresses:
+        return _Silence(f"the name {name} does not resolve yet", is_starting=True)
+    answers = [_ask(address, port, owner, attempt) for address in addresses]
+    starts = {answer for answer in answers if isinstance(answer, Start)}
+    silent = [one for one in answers if isinstance(one, _Silence) and not (one.is_deaf and starts)]
+    if silent:
+        return min(silent, key=lambda silence: silence.is_starting)
+    if len(starts) > 1:
+        return _Silence(f"{len(starts)} pods answer under the name {name}", is_starting=True)
+    return starts.pop()
+
+
+def _ask(address: str, port: int, owner: str, attempt: int) -> Start | _Silence:
+    connection = http.client.HTTPConnection(address, port, timeout=_ANSWER_SECONDS)  # no proxy comes between
+    try:
+        connection.request("GET", ROUTE)
+        response = connection.getresponse()
+        document = json.loads(response.read(_LARGEST_ANSWER))
+    except ConnectionRefusedError:
+        return _Silence(f"{address} does not listen yet", is_starting=True, is_deaf=True)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        return _Silence(f"{address} does not answer ({type(error).__name__}: {error})", is_starting=False)
+    finally:
+        connection.close()
+    if not isinstance(document, dict):
+        return _Silence(f"{address} answers as no pod of this job", is_starting=False)
+    if response.status == 503 and "state" in document:
+        return _Silence(f"{address} is {document['state']}", is_starting=True)
+    start = Start.read(document)
+    if response.status != 200 or start is None or (start.owner, start.attempt) != (owner, attempt):
+        return _Silence(f"{address} answers as no pod of this attempt", is_starting=False)
+    return start
+
+
+def _addresses(name: str, port: int) -> list[str]:
+    try:
+        found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+    except socket.gaierror:
+        return []
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 def _poll(attempt: Callable[[], _T | None], limit: float, *, waiting: str, failed: str) -> _T:

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,17 +33,21 @@ _STOP_SECONDS = 10.0  # workers die of SIGTERM at once, unless the kernel holds 
 
 @dataclass(frozen=True)
 class Gang:
-    """This node's place among the nodes, from the environment the operator sets."""
+    """This node's place among the nodes, and its pod's UID, from the environment the operator sets."""
 
     nodes: int
     node_rank: int
     processes_per_node: int
     master_address: str
     master_port: int
+    pod_uid: str
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Gang:
-        """Read NNODES, NODE_RANK, NPROC_PER_NODE, MASTER_ADDR and MASTER_PORT; a lone process needs none of them."""
+        """Read NNODES, NODE_RANK, NPROC_PER_NODE, MASTER_ADDR and MASTER_PORT; a lone process needs none of them.
+
+        Operators of earlier versions do not tell the pod's UID: any name that no other pod has will do.
+        """
         try:
             return cls(
                 nodes=int(environment.get("NNODES", "1")),
@@ -50,6 +55,7 @@ class Gang:
                 processes_per_node=int(environment.get("NPROC_PER_NODE", "1")),
                 master_address=environment.get("MASTER_ADDR", "localhost"),
                 master_port=int(environment.get("MASTER_PORT", "29500")),
+                pod_uid=environment.get("QWENSFT_POD_UID") or str(uuid.uuid4()),
             )
         except ValueError as error:
             raise invalid_config(
@@ -84,13 +90,21 @@ class End:
 
 
 class StopRequest:
-    """What SIGTERM does: before torchrun runs it ends the stage, later it only asks the workers to save and stop."""
+    """What SIGTERM does: before torchrun runs it ends the stage, later it only asks the workers to save and stop.
 
-    def __init__(self, drain_flag: Path, on_request: Callable[[], None]) -> None:
+    As long as the workers have not left `begun_file`, no step is done and nothing can be saved: then they are ended.
+    """
+
+    def __init__(self, drain_flag: Path, begun_file: Path, on_request: Callable[[], None]) -> None:
         self.requested = False
         self.training = False
         self._drain_flag = drain_flag
+        self._begun_file = begun_file
         self._on_request = on_request
+
+    def is_in_vain(self) -> bool:
+        """Whether the workers were asked to stop before there was anything to save."""
+        return self.requested and not self._begun_file.exists()
 
     @contextmanager
     def handled(self) -> Iterator[None]:
@@ -112,7 +126,8 @@ class StopRequest:
 def run(command: list[str], stop: StopRequest, peers: Peers) -> End:
     """Run to the end. The child has a session of its own, so a signal to our process group cannot reach the workers.
 
-    A gang that is asked to stop but has lost a pod cannot save together: then the child is ended at once.
+    A gang that is asked to stop but has lost a pod cannot save together: then the child is ended at once. So it is when
+    no step is done: raises Interrupted.
     """
     log(f"running: {shlex.join(command)}")
     tail: collections.deque[str] = collections.deque(maxlen=_TAIL_LINES)
@@ -131,6 +146,9 @@ def run(command: list[str], stop: StopRequest, peers: Peers) -> End:
     relay.start()
     lost_peer: str | None = None
     while (exit_code := _wait(process, _LOOK_EVERY_SECONDS)) is None:
+        if stop.is_in_vain():
+            _stop(process)
+            raise Interrupted("Stopped by SIGTERM before the first step; nothing was lost.")
         if stop.requested and (lost_peer := peers.gone()) is not None:
             log(f"{lost_peer} is gone: no checkpoint can be saved together any more; stopping the workers")
             exit_code = _stop(process)

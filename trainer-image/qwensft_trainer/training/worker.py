@@ -16,35 +16,50 @@ from torch.distributed.elastic.multiprocessing.errors import record
 
 from qwensft_trainer.base import files, upstream
 from qwensft_trainer.contract.config import load_arguments
-from qwensft_trainer.contract.stage import DRAIN_FLAG, DRAINED_FILE, PROGRESS_FILE, SELECTION_FILE
+from qwensft_trainer.contract.stage import DIFFERENT_FILE, DRAINED_FILE, SELECTION_FILE, UNLOADABLE_FILE
+from qwensft_trainer.training import loading
 
 
 @record  # type: ignore[untyped-decorator, unused-ignore]  # writes the traceback where the entrypoint finds it
 def main() -> None:
-    """Train to the end, or to the step at which all ranks agreed to stop (then drained.json tells where)."""
+    """Train to the end, or to the step at which all ranks agreed to stop (then drained.json tells where).
+
+    Ranks that were to start from different places leave without an error; different.json has what each says.
+    """
     import torch.distributed as dist
     from llamafactory.train.tuner import run_exp
 
-    from qwensft_trainer.training.callback import Drained, PissaCallback, RunCallback
-    from qwensft_trainer.training.evaluations import EarlyStopping
+    from qwensft_trainer.training.callback import Different, Drained, PissaCallback, RunCallback
+    from qwensft_trainer.training.evaluations import EarlyStopping, OwedEvaluation
 
     path = Path(sys.argv[1])
     scratch = path.parent
     arguments = load_arguments(path)
     upstream.mend(deepspeed="deepspeed" in arguments)
-    callbacks: list[Any] = [RunCallback(drain_flag=scratch / DRAIN_FLAG, progress_file=scratch / PROGRESS_FILE)]
+    callbacks: list[Any] = [RunCallback(scratch)]
     selection = files.read_json_object(scratch / SELECTION_FILE) or {}
     if stopping := selection.get("earlyStopping"):
         callbacks.append(EarlyStopping(stopping["patience"], stopping["minDelta"]))
+    callbacks.append(OwedEvaluation())  # after those that count evaluations
     if arguments.get("pissa_init"):
         callbacks.append(PissaCallback())
+    leads = os.environ.get("LOCAL_RANK", "0") == "0"
     try:
         run_exp(arguments, callbacks=callbacks)
     except Drained as drained:
-        if os.environ.get("LOCAL_RANK", "0") == "0":
+        if leads:
             files.write_json(scratch / DRAINED_FILE, {"step": drained.step, "checkpoint": drained.checkpoint})
-        if dist.is_initialized():
-            dist.destroy_process_group()
+    except Different as different:
+        if leads:
+            files.write_json(scratch / DIFFERENT_FILE, {"starts": different.starts})
+    except Exception as error:
+        if (checkpoint := arguments.get("resume_from_checkpoint")) and loading.failed(error):
+            files.write_json(
+                scratch / UNLOADABLE_FILE, {"checkpoint": checkpoint, "why": f"{type(error).__name__}: {error!s:.500}"}
+            )
+        raise
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 if __name__ == "__main__":

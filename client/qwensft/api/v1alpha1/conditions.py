@@ -102,6 +102,7 @@ class Reason(StrEnum):
     # the trainer says that another attempt may succeed
     OUT_OF_MEMORY = "OutOfMemory"
     RENDEZVOUS_TIMEOUT = "RendezvousTimeout"
+    START_MISMATCH = "StartMismatch"
     PEER_LOST = "PeerLost"
     """A consequence of another pod's end: never the reason of a condition."""
     DOWNLOAD_FAILED = "DownloadFailed"

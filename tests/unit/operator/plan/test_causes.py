@@ -95,6 +95,12 @@ def test_an_evicted_pod_does_not_count() -> None:
     assert told.message == "pod pod-0 (node rank 0) was evicted (EvictionByEvictionAPI)"
 
 
+def test_pods_that_were_to_start_from_different_places_cost_no_restart() -> None:
+    pods = (failed(0, reason="StartMismatch", message="step 40 and 60", at=2), failed(1, reason="StartMismatch", at=1))
+    told = cause(*pods)
+    assert (told.reason, told.counted, told.permanent) == (Reason.START_MISMATCH, False, False)
+
+
 def test_an_eviction_is_the_cause_of_failures_after_it() -> None:
     evicted = interrupted(0, at=30, disrupted="PreemptionByScheduler", disrupted_at=later(seconds=1))
     assert not cause(evicted, failed(1, reason="TrainingFailed", message="NCCL error", at=9)).counted

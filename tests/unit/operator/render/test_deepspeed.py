@@ -98,7 +98,15 @@ def test_there_is_no_configuration_without_deepspeed_or_with_the_users() -> None
     ],
 )
 def test_prepare_is_told_the_stage_or_the_file_to_look_into(deepspeed: dict[str, Any], section: dict[str, Any]) -> None:
-    assert run(distribution={"deepspeed": deepspeed})["deepspeed"] == section
+    assert run(distribution={"deepspeed": deepspeed})["deepspeed"] == section | {"ranks": 1}
+
+
+def test_the_number_of_ranks_is_that_of_all_nodes() -> None:
+    rendered = run(
+        distribution={"deepspeed": {"stage": 3}, "nodes": 2}, worker={"accelerator": {"count": 4}},
+        training={"precision": "bf16"},
+    )  # fmt: skip
+    assert rendered["deepspeed"]["ranks"] == 8
 
 
 def test_a_run_without_deepspeed_says_nothing_of_it() -> None:

@@ -25,6 +25,7 @@ def test_training_pods_know_exactly_what_torchrun_needs() -> None:
     assert environment(job("lora-2-nodes-cpu"), "train", attempt=3) == {
         "QWENSFT_STAGE": "train",
         "QWENSFT_ATTEMPT": "3",
+        "QWENSFT_POD_UID": {"fieldRef": {"fieldPath": "metadata.uid"}},
         "NNODES": "2",
         "NODE_RANK": {"fieldRef": {"fieldPath": "metadata.annotations['batch.kubernetes.io/job-completion-index']"}},
         "NPROC_PER_NODE": "1",

@@ -17,6 +17,7 @@ from ..conftest import Scene
 
 TRAINED = """
     os.makedirs(output + "/checkpoint-100")
+    open(scratch + "/begun", "w").close()
     state = {"global_step": 100, "max_steps": 100, "epoch": 3.0, "log_history": [{"loss": 4.0}, {"loss": 1.0}]}
     for folder in (output, output + "/checkpoint-100"):
         json.dump(state, open(folder + "/trainer_state.json", "w"))
@@ -38,6 +39,11 @@ class Torchrun:
             path = sys.argv[-1]
             arguments = yaml.safe_load(open(path))
             output, scratch = arguments["output_dir"], os.path.dirname(path)
+
+            def seal(folder):
+                sizes = {{name: os.path.getsize(os.path.join(folder, name)) for name in os.listdir(folder)}}
+                json.dump({{"files": sizes}}, open(os.path.join(folder, "qwensft-checkpoint.json"), "w"))
+
         """).format(python=sys.executable, calls=str(self.directory / "calls"))
         path = self.directory / "torchrun"
         path.write_text(program.lstrip() + textwrap.dedent(body))

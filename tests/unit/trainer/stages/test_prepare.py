@@ -6,11 +6,14 @@ torch and LLaMA-Factory are not in this environment, so that the tokenising itse
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from qwensft_trainer.contract import workspace
+from qwensft_trainer.contract.config import Owner
 from qwensft_trainer.contract.digest import configuration_digest
 from qwensft_trainer.contract.errors import PermanentError
 from qwensft_trainer.model import source as model_source
@@ -211,7 +214,35 @@ def test_another_experiments_checkpoints_are_not_resumed(scene: Scene, tokenised
         prepare.main(scene.context)
     assert caught.value.reason == "OutputExists"
     assert sorted(path.name for path in scene.run_directory.iterdir()) == ["train"]  # it is still the other's
-    digest = configuration_digest(scene.run, scene.train)
-    attempt.write_text(json.dumps({"configDigest": digest, "ownerUid": "another"}))
+    ours = {"configDigest": configuration_digest(scene.run, scene.train), "contents": prepare._contents(scene.run)}
+    attempt.write_text(json.dumps(ours | {"ownerUid": "another"}))
     prepare.main(scene.context)
+    assert len(tokenised) == 1
+
+
+def test_changed_rows_under_the_same_name_do_not_get_the_result_of_the_old_ones(scene: Scene) -> None:
+    path = scene.add_dataset("support", [GOOD])
+    prepared(scene)
+    before = recorded(scene)
+    finished = {"ownerUid": "uid-1", "configDigest": before["configDigest"], "contents": before["contents"]}
+    (scene.run_directory / "train.json").write_text(json.dumps(finished))
+    scene.document["owner"]["uid"] = "uid-2"  # the job was deleted and created again
+    scene.document["onExisting"] = "Resume"
+    prepared(scene)
+    moment = path.stat().st_mtime_ns
+    path.write_text(path.read_text().replace("Hello", "Howdy"))
+    os.utime(path, ns=(moment, moment))  # same name, size and time
+    scene.document["owner"]["uid"] = "uid-3"
+    with pytest.raises(PermanentError, match="the content of its data files") as caught:
+        prepare.main(scene.context)
+    assert caught.value.reason == "OutputExists"
+    assert recorded(scene) == before, "nothing of the other run was touched"
+    workspace.require_ownership(scene.run.model_copy(update={"owner": Owner(uid="uid-2", namespace="", name="")}))
+
+
+def test_a_file_that_was_mounted_anew_is_not_prepared_again(scene: Scene, tokenised: list[Any]) -> None:
+    path = scene.add_dataset("support", [GOOD])
+    prepared(scene)
+    os.utime(path)  # as each mount of a ConfigMap does
+    prepared(scene)
     assert len(tokenised) == 1

@@ -28,6 +28,8 @@ BEST = """
     for folder in (output, output + "/checkpoint-60"):
         json.dump(state, open(folder + "/trainer_state.json", "w"))
         open(folder + "/adapter_model.safetensors", "w").write("last weights")
+    seal(output + "/checkpoint-40")
+    seal(output + "/checkpoint-60")
 """
 SELECTION = {"fraction": 0.1, "keepBest": True, "earlyStopping": {"patience": 1, "minDelta": 0.1}}
 

@@ -6,6 +6,9 @@ import collections
 import json
 import os
 import signal
+import socket
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -13,12 +16,16 @@ import pytest
 import yaml
 
 from qwensft_trainer import cli
+from qwensft_trainer.base import metrics_server
+from qwensft_trainer.base.metrics_server import Figures
 from qwensft_trainer.contract import workspace
-from qwensft_trainer.contract.digest import configuration_digest
+from qwensft_trainer.contract.digest import Experiment
 from qwensft_trainer.contract.errors import EXIT_INTERRUPTED, Interrupted, PermanentError, StageError
+from qwensft_trainer.contract.stage import StageContext
 from qwensft_trainer.stages import train
-from qwensft_trainer.training import pissa, rendezvous
+from qwensft_trainer.training import checkpoints, manifests, pissa, rendezvous, start
 from qwensft_trainer.training import torchrun as runner
+from qwensft_trainer.training.start import Start
 
 from ..conftest import Scene, Torch
 from .conftest import TRAINED, Torchrun
@@ -37,14 +44,20 @@ def _stopped_in_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "_relay", stop)
 
 
-def leave_checkpoint(scene: Scene, attempt: int, step: int) -> None:
+def experiment(scene: Scene) -> Experiment:
+    return Experiment.of(scene.run, scene.train, None)
+
+
+def leave_checkpoint(scene: Scene, attempt: int, step: int) -> Path:
     folder = scene.run_directory / "train" / str(attempt) / f"checkpoint-{step}"
     folder.mkdir(parents=True)
-    digest = configuration_digest(scene.run, scene.train)
-    (folder.parent / "attempt.json").write_text(json.dumps({"configDigest": digest}))
+    record = experiment(scene).document() | {"sealed": True}
+    (folder.parent / "attempt.json").write_text(json.dumps(record))
     state = {"global_step": step, "max_steps": 100, "log_history": [{"loss": 4.0}, {"loss": 2.0}]}
     (folder / "trainer_state.json").write_text(json.dumps(state))
     (folder / "adapter_model.safetensors").write_text("weights")
+    manifests.seal(folder)
+    return folder
 
 
 def completed_arguments(scene: Scene) -> dict[str, Any]:
@@ -121,31 +134,138 @@ def test_a_resumed_pissa_training_gets_the_first_attempts_initial_adapter(
     converted: list[Path] = []
     monkeypatch.setattr(pissa, "convert", converted.append)
     train.main(prepared.attempt(attempt))
-    directory = prepared.run_directory / "train" / str(attempt)
+    directory = prepared.run_directory / "train" / ("2" if attempt == 2 else "1.2")
     assert (directory / "pissa_init" / "adapter_model.safetensors").read_text() == "initial"
     assert converted == [directory]
 
 
-def test_another_node_follows_the_decision(prepared: Scene, torchrun: Torchrun) -> None:
+def told(scene: Scene, **changes: Any) -> StageContext:
+    """The context of another node, whose node rank 0 answers."""
     os.environ["NODE_RANK"] = "1"
+    digest = start.digest_of(experiment(scene))
+    begun = replace(Start("pod-a", scene.run.owner.uid, 1, digest, output="train/1"), **changes)
+    answer = start.Answer(lambda: False)
+    answer.tell(begun)
+    port = metrics_server.start(0, Figures("x_", {}, dict), {start.ROUTE: answer})
+    return replace(scene.context, metrics_port=port or 0)
+
+
+def test_another_node_starts_where_node_rank_0_says(prepared: Scene, torchrun: Torchrun) -> None:
     torchrun.does("pass")
-    decision = prepared.run_directory / "train" / "1" / "attempt.json"
-    decision.parent.mkdir(parents=True)
-    decision.write_text(json.dumps({"ownerUid": prepared.run.owner.uid, "resumeFrom": "train/0/checkpoint-7"}))
-    train.main(prepared.context)
-    assert completed_arguments(prepared)["resume_from_checkpoint"].endswith("train/0/checkpoint-7")
+    leave_checkpoint(prepared, 7, 60)
+    train.main(told(prepared, checkpoint="train/7/checkpoint-60", step=60, output="train/1.2"))
+    completed = completed_arguments(prepared)
+    assert completed["resume_from_checkpoint"].endswith("train/7/checkpoint-60")
+    assert completed["output_dir"] == str(prepared.run_directory / "train" / "1.2")
+    compared = json.loads((prepared.root / "scratch" / "start.json").read_text())
+    assert (compared["pod"], compared["step"]) == ("pod-a", 60)
     assert not (prepared.run_directory / "train.json").exists()
 
 
-def test_another_node_does_not_wait_for_a_decision_for_ever(
-    prepared: Scene, torchrun: Torchrun, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_node_compares_what_it_sees_itself_and_not_what_it_was_told(prepared: Scene, torchrun: Torchrun) -> None:
+    torchrun.does("pass")
+    leave_checkpoint(prepared, 7, 60)
+    prepared.train["learning_rate"] = 1e-4  # as of another ConfigMap
+    train.main(told(prepared, checkpoint="train/7/checkpoint-80", step=80, digest="sha256:of-rank-0"))
+    compared = json.loads((prepared.root / "scratch" / "start.json").read_text())
+    assert compared["step"] == 0, "there is no such checkpoint on this node's volume"
+    assert compared["digest"] == start.digest_of(experiment(prepared))
+
+
+def test_a_file_that_a_dead_pod_has_left_tells_nobody_where_to_start(prepared: Scene, torchrun: Torchrun) -> None:
+    left = prepared.run_directory / "train" / "1" / "attempt.json"
+    left.parent.mkdir(parents=True)
+    left.write_text(json.dumps(experiment(prepared).document() | {"resumeFrom": "train/0/checkpoint-7"}))
+    torchrun.does("pass")
+    train.main(told(prepared))
+    assert "resume_from_checkpoint" not in completed_arguments(prepared)
+
+
+def test_a_node_that_comes_after_the_result_was_recorded_is_done(prepared: Scene, torchrun: Torchrun) -> None:
+    train.main(prepared.context)
     os.environ["NODE_RANK"] = "1"
-    wait = rendezvous.wait_for_decision
-    monkeypatch.setattr(rendezvous, "wait_for_decision", lambda path, uid: wait(path, uid, limit=0.05))
+    (torchrun.directory / "calls").unlink()
+    assert train.main(prepared.context).outputs
+    assert torchrun.called_with is None
+
+
+def test_two_lives_of_one_attempt_never_write_into_one_directory(prepared: Scene, torchrun: Torchrun) -> None:
+    torchrun.does("sys.exit(1)")
+    for _ in range(2):  # a queue takes the pods away and gives them back
+        with pytest.raises(StageError):
+            train.main(prepared.context)
+        if not (prepared.run_directory / "train" / "5").exists():
+            leave_checkpoint(prepared, 5, 20)
+    assert completed_arguments(prepared)["output_dir"].endswith("train/1.2")
+    lives = [prepared.run_directory / "train" / name / "attempt.json" for name in ("1", "1.2")]
+    records = [json.loads(path.read_text()) for path in lives]
+    assert records[0]["pod"] != records[1]["pod"]
+    assert [record.get("resumeFrom") for record in records] == [None, "train/5/checkpoint-20"]
+
+
+def test_a_damaged_checkpoint_is_marked_and_the_next_older_taken(prepared: Scene, torchrun: Torchrun) -> None:
+    leave_checkpoint(prepared, 1, 40)
+    damaged = leave_checkpoint(prepared, 2, 60)
+    (damaged / "adapter_model.safetensors").write_text("cut")
+    train.main(prepared.attempt(3))
+    assert completed_arguments(prepared)["resume_from_checkpoint"].endswith("train/1/checkpoint-40")
+    assert json.loads((damaged / "qwensft-unusable.json").read_text()) == {
+        "why": "adapter_model.safetensors has 3 of 7 bytes"
+    }
+
+
+UNLOADABLE = """
+    checkpoint = arguments["resume_from_checkpoint"]
+    json.dump({"checkpoint": checkpoint, "why": "EOFError: Ran out of input"}, open(scratch + "/unloadable.json", "w"))
+    print("RuntimeError: MESSAGE", file=sys.stderr)
+    sys.exit(1)
+"""
+
+
+def test_a_checkpoint_that_does_not_load_is_left_out_by_the_next_attempt(prepared: Scene, torchrun: Torchrun) -> None:
+    leave_checkpoint(prepared, 1, 40)
+    leave_checkpoint(prepared, 1, 60)
+    torchrun.does(UNLOADABLE.replace("MESSAGE", "Ran out of input"))
+    with pytest.raises(StageError, match=r"next attempt takes an older checkpoint than 1/checkpoint-60"):
+        train.main(prepared.attempt(2))
+    torchrun.does(TRAINED)
+    train.main(prepared.attempt(3))
+    assert completed_arguments(prepared)["resume_from_checkpoint"].endswith("train/1/checkpoint-40")
+
+
+def test_memory_that_is_not_enough_to_load_a_checkpoint_says_nothing_about_it(
+    prepared: Scene, torchrun: Torchrun
+) -> None:
+    folder = leave_checkpoint(prepared, 1, 60)
+    torchrun.does(UNLOADABLE.replace("MESSAGE", "CUDA out of memory"))
+    with pytest.raises(StageError) as caught:
+        train.main(prepared.attempt(2))
+    assert caught.value.reason == "OutOfMemory"
+    assert manifests.damage(folder) is None
+
+
+def test_ranks_that_differ_end_the_attempt_with_what_differs(prepared: Scene, torchrun: Torchrun) -> None:
+    starts = [{"pod": "pod-a", "step": 75, "digest": "sha256:x"}, {"pod": "pod-b", "step": 37, "digest": "sha256:x"}]
+    torchrun.does(f'json.dump({{"starts": {starts + starts}}}, open(scratch + "/different.json", "w"))')
     with pytest.raises(StageError) as caught:
         train.main(prepared.context)
-    assert caught.value.reason == "RendezvousTimeout"
+    assert (caught.value.reason, caught.value.exit_code) == ("StartMismatch", 1)
+    assert "ranks 0 and 1 have pod pod-a and pod-b, step 75 and 37." in caught.value.message
+
+
+def test_a_gang_cannot_do_without_the_port_at_which_it_is_told_where_to_start(
+    prepared: Scene, torchrun: Torchrun
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("", 0))
+        taken.listen()
+        context = replace(prepared.context, metrics_port=taken.getsockname()[1])
+        with pytest.raises(StageError, match="is taken on this node") as caught:
+            train.main(context)
+        assert caught.value.reason == "RendezvousTimeout"
+        os.environ["NNODES"] = "1"
+        train.main(context)
+        assert torchrun.called_with is not None
 
 
 def test_exit_code_0_alone_is_no_success(prepared: Scene, torchrun: Torchrun) -> None:
@@ -210,6 +330,7 @@ def test_what_the_workers_say_is_shown_without_secrets_and_control_characters(
 @pytest.mark.usefixtures("_stopped_in_training")
 def test_sigterm_lets_the_workers_save_and_ends_interrupted(prepared: Scene, torchrun: Torchrun) -> None:
     torchrun.does("""
+        open(scratch + "/begun", "w").close()
         print("training", flush=True)
         while not os.path.exists(scratch + "/drain"):
             time.sleep(0.02)
@@ -218,9 +339,70 @@ def test_sigterm_lets_the_workers_save_and_ends_interrupted(prepared: Scene, tor
     with pytest.raises(Interrupted, match=r"this pod was asked to stop; a checkpoint at step 42 is saved") as caught:
         train.main(prepared.context)
     assert caught.value.exit_code == EXIT_INTERRUPTED
-    # Should the kubelet have killed the pod before, this would have been its last word.
+    # From here on the kubelet may kill the pod: its last word stands.
+    last_word = json.loads((prepared.root / "termination-log").read_text())
+    assert (last_word["outcome"], last_word["reason"], last_word["exitCode"]) == ("Interrupted", "Interrupted", 143)
+
+
+@pytest.mark.usefixtures("_stopped_in_training")
+def test_a_pod_that_is_killed_before_it_has_saved_has_left_its_last_word(prepared: Scene, torchrun: Torchrun) -> None:
+    torchrun.does("""
+        open(scratch + "/begun", "w").close()
+        print("training", flush=True)
+        while not os.path.exists(scratch + "/drain"):
+            time.sleep(0.02)
+        time.sleep(0.5)
+        sys.exit(1)
+    """)
+    with pytest.raises(StageError):
+        train.main(prepared.context)
     last_word = json.loads((prepared.root / "termination-log").read_text())
     assert (last_word["outcome"], last_word["reason"]) == ("Failed", "KilledBeforeSaved")
+
+
+@pytest.mark.usefixtures("_stopped_in_training")
+def test_sigterm_before_the_first_step_ends_the_workers_at_once(
+    prepared: Scene, torchrun: Torchrun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qwensft_trainer.training.torchrun._LOOK_EVERY_SECONDS", 0.1)
+    torchrun.does("""
+        print("loading the model", flush=True)
+        time.sleep(60)
+    """)
+    begun = time.monotonic()
+    with pytest.raises(Interrupted, match="before the first step; nothing was lost"):
+        train.main(prepared.context)
+    assert time.monotonic() - begun < 10
+
+
+@pytest.mark.usefixtures("_stopped_in_training")
+def test_what_a_drain_has_superseded_is_deleted_after_it_was_told(
+    prepared: Scene, torchrun: Torchrun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = leave_checkpoint(prepared, 1, 40)
+    word: list[str] = []
+    remove = checkpoints.remove_superseded
+
+    def removed(output: Path, limit: int | None) -> list[Path]:
+        word.append(json.loads((prepared.root / "termination-log").read_text())["reason"])
+        return remove(output, limit)
+
+    monkeypatch.setattr(checkpoints, "remove_superseded", removed)
+    torchrun.does("""
+        open(scratch + "/begun", "w").close()
+        print("training", flush=True)
+        while not os.path.exists(scratch + "/drain"):
+            time.sleep(0.02)
+        folder = output + "/checkpoint-42"
+        os.makedirs(folder)
+        json.dump({"global_step": 42, "max_steps": 100}, open(folder + "/trainer_state.json", "w"))
+        seal(folder)
+        json.dump({"step": 42}, open(scratch + "/drained.json", "w"))
+    """)
+    with pytest.raises(Interrupted):
+        train.main(prepared.attempt(2))
+    assert word == ["Interrupted"]
+    assert not old.exists()
 
 
 @pytest.mark.usefixtures("_stopped_in_training")
@@ -236,6 +418,7 @@ def test_a_gang_that_lost_a_pod_stops_at_once_when_asked_to_though_torchrun_woul
     torchrun.does("""
         import signal
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        open(scratch + "/begun", "w").close()
         print("training", flush=True)
         while True:
             time.sleep(0.1)

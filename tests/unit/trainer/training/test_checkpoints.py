@@ -4,42 +4,58 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from qwensft_trainer.training.checkpoints import best_of, holds_others, newest_complete, publish, remove_superseded
+from qwensft_trainer.contract.digest import Experiment
+from qwensft_trainer.training import checkpoints, manifests
+from qwensft_trainer.training.checkpoints import Checkpoint, best_of, holds_others, publish, remove_superseded
+
+from ..conftest import UNREADABLE
 
 DIGEST = "sha256:same"
+OURS = Experiment("uid-1", DIGEST, None)
 
 
-def checkpoint(root: Path, attempt: int, step: int, *, state: str | None = None, digest: str = DIGEST) -> Path:
-    directory = root / str(attempt)
-    folder = directory / f"checkpoint-{step}"
+def checkpoint(
+    root: Path, attempt: int | str, step: int, *, state: str | None = None, sealed: bool = True, **record: Any
+) -> Path:
+    """A checkpoint as this version leaves it, or one that was cut off before its manifest was written."""
+    folder = root / str(attempt) / f"checkpoint-{step}"
     folder.mkdir(parents=True)
-    (directory / "attempt.json").write_text(json.dumps({"configDigest": digest}))
+    attempt_file = folder.parent / "attempt.json"
+    attempt_file.write_text(json.dumps(OURS.document() | {"sealed": True} | record))
     text = json.dumps({"global_step": step, "max_steps": 100}) if state is None else state
     (folder / "trainer_state.json").write_text(text)
+    (folder / "optimizer.pt").write_text("optimizer")
+    if sealed:
+        manifests.seal(folder)
     return folder
 
 
+def newest(root: Path, experiment: Experiment = OURS) -> Checkpoint | None:
+    return checkpoints.newest(root, experiment)[0]
+
+
 def test_there_is_none_before_the_first_attempt(tmp_path: Path) -> None:
-    assert newest_complete(tmp_path / "train", DIGEST) is None
+    assert newest(tmp_path / "train") is None
 
 
 def test_the_highest_step_of_all_attempts_wins(tmp_path: Path) -> None:
     checkpoint(tmp_path, 1, 40)
     best = checkpoint(tmp_path, 2, 60)
     checkpoint(tmp_path, 10, 50)
-    found = newest_complete(tmp_path, DIGEST)
+    found = newest(tmp_path)
     assert found is not None
-    assert (found.path, found.step, found.attempt, found.finished) == (best, 60, 2, False)
+    assert (found.path, found.step, found.name, found.finished) == (best, 60, "2/checkpoint-60", False)
 
 
 def test_steps_are_compared_as_numbers_and_ties_go_to_the_later_attempt(tmp_path: Path) -> None:
     checkpoint(tmp_path, 1, 9)
     checkpoint(tmp_path, 9, 10)
     later = checkpoint(tmp_path, 10, 10)
-    found = newest_complete(tmp_path, DIGEST)
+    found = newest(tmp_path)
     assert found is not None
     assert found.path == later
 
@@ -48,58 +64,163 @@ def test_steps_are_compared_as_numbers_and_ties_go_to_the_later_attempt(tmp_path
 def test_a_checkpoint_that_was_cut_off_is_passed_over(tmp_path: Path, state: str) -> None:
     checkpoint(tmp_path, 1, 60, state=state)
     older = checkpoint(tmp_path, 1 + 1, 40)
-    found = newest_complete(tmp_path, DIGEST)
+    found = newest(tmp_path)
     assert found is not None
     assert found.path == older
 
 
 def test_a_folder_without_state_is_passed_over(tmp_path: Path) -> None:
     (checkpoint(tmp_path, 1, 60) / "trainer_state.json").unlink()
-    assert newest_complete(tmp_path, DIGEST) is None
+    assert newest(tmp_path) is None
+
+
+def test_a_checkpoint_that_ends_without_its_manifest_is_passed_over_but_for_those_of_earlier_versions(
+    tmp_path: Path,
+) -> None:
+    checkpoint(tmp_path, 2, 60, sealed=False)
+    earlier = checkpoint(tmp_path, 1, 40, sealed=False)
+    (tmp_path / "1" / "attempt.json").write_text(json.dumps({"configDigest": DIGEST, "ownerUid": "uid-1"}))
+    found, damaged = checkpoints.newest(tmp_path, OURS)
+    assert found is not None
+    assert (found.path, damaged) == (earlier, [])
+
+
+@pytest.mark.parametrize(
+    ("left", "why"), [(None, "optimizer.pt is missing"), ("opti", "optimizer.pt has 4 of 9 bytes")]
+)
+def test_the_next_older_checkpoint_is_taken_for_one_that_is_not_what_its_manifest_says(
+    tmp_path: Path, left: str | None, why: str
+) -> None:
+    older = checkpoint(tmp_path, 1, 40)
+    broken = checkpoint(tmp_path, 2, 60)
+    (broken / "optimizer.pt").unlink()
+    if left is not None:
+        (broken / "optimizer.pt").write_text(left)
+    found, damaged = checkpoints.newest(tmp_path, OURS)
+    assert found is not None
+    assert (found.path, damaged) == (older, [(broken, why)])
+
+
+def test_what_was_marked_as_unusable_is_not_tried_again(tmp_path: Path) -> None:
+    older = checkpoint(tmp_path, 1, 40)
+    manifests.mark(checkpoint(tmp_path, 1, 60), "it does not load")
+    found, damaged = checkpoints.newest(tmp_path, OURS)
+    assert found is not None
+    assert (found.path, [why for _, why in damaged]) == (older, ["it does not load"])
+
+
+@pytest.mark.parametrize("name", ["trainer_state.json", "qwensft-checkpoint.json"])
+def test_a_checkpoint_that_cannot_be_read_now_is_an_error_and_not_a_missing_one(tmp_path: Path, name: str) -> None:
+    checkpoint(tmp_path, 1, 40)
+    folder = checkpoint(tmp_path, 2, 60)
+    (folder / name).unlink()
+    (folder / name).symlink_to(UNREADABLE)
+    with pytest.raises(OSError, match="Input/output error"):
+        newest(tmp_path)
+
+
+def test_a_manifest_names_what_all_ranks_have_written(tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path, 1, 40, sealed=False)
+    (folder / "global_step40").mkdir()
+    (folder / "global_step40" / "zero_rank_1.pt").write_text("shard")
+    manifests.sync_all(folder)
+    manifests.seal(folder)
+    assert manifests.damage(folder) is None
+    (folder / "global_step40" / "zero_rank_1.pt").unlink()
+    assert manifests.damage(folder) == "global_step40/zero_rank_1.pt is missing"
+
+
+def test_every_life_of_an_attempt_has_a_directory_of_its_own(tmp_path: Path) -> None:
+    made = [checkpoints.begin(tmp_path / "train", 3).name for _ in range(3)]
+    assert made == ["3", "3.2", "3.3"]
+
+
+def test_later_lives_of_an_attempt_come_after_earlier_ones_and_before_the_next_attempt(tmp_path: Path) -> None:
+    for attempt in ("3.2", "3.10", "3"):
+        checkpoint(tmp_path, attempt, 40)
+    found = newest(tmp_path)
+    assert found is not None
+    assert found.name == "3.10/checkpoint-40"
+    checkpoint(tmp_path, 4, 40)
+    found = newest(tmp_path)
+    assert found is not None
+    assert found.name == "4/checkpoint-40"
+
+
+def test_another_jobs_checkpoints_are_gone_on_from_only_with_the_same_contents(tmp_path: Path) -> None:
+    ours = Experiment("uid-2", DIGEST, "sha256:rows")
+    checkpoint(tmp_path, 1, 40, contents="sha256:older-rows")
+    assert newest(tmp_path, ours) is None
+    assert holds_others(tmp_path, ours)
+    same = checkpoint(tmp_path, 2, 20, contents="sha256:rows")
+    found = newest(tmp_path, ours)
+    assert found is not None
+    assert found.path == same
 
 
 def test_other_configurations_are_not_gone_on_from(tmp_path: Path) -> None:
-    checkpoint(tmp_path, 1, 60, digest="sha256:other")
-    assert newest_complete(tmp_path, DIGEST) is None
+    checkpoint(tmp_path, 1, 60, configDigest="sha256:other")
+    assert newest(tmp_path) is None
 
 
 def test_a_checkpoint_of_another_job_with_another_configuration_is_noticed(tmp_path: Path) -> None:
-    def noticed() -> bool:
-        return holds_others(tmp_path, DIGEST, owner_uid="uid-2")
-
-    checkpoint(tmp_path, 1, 60)
-    (checkpoint(tmp_path, 2, 40, digest="sha256:other") / "trainer_state.json").unlink()
-    assert not noticed()
-    checkpoint(tmp_path, 2, 60, digest="sha256:other")
-    assert noticed()
-    ours = {"configDigest": "sha256:of-an-older-trainer", "ownerUid": "uid-2"}
+    checkpoint(tmp_path, 1, 60, ownerUid="uid-0")
+    checkpoint(tmp_path, 2, 40, configDigest="sha256:other", ownerUid="uid-0", sealed=False)
+    assert not holds_others(tmp_path, OURS)
+    checkpoint(tmp_path, 2, 60, configDigest="sha256:other", ownerUid="uid-0")
+    assert holds_others(tmp_path, OURS)
+    ours = {"configDigest": "sha256:of-an-older-trainer", "ownerUid": "uid-1", "sealed": True}
     (tmp_path / "2" / "attempt.json").write_text(json.dumps(ours))
-    assert not noticed()
+    assert not holds_others(tmp_path, OURS)
 
 
 def test_a_checkpoint_at_the_last_step_means_finished(tmp_path: Path) -> None:
     checkpoint(tmp_path, 1, 100)
-    found = newest_complete(tmp_path, DIGEST)
+    found = newest(tmp_path)
     assert found is not None
     assert found.finished
 
 
 def test_older_attempts_keep_their_checkpoints_until_the_new_one_has_its_own(tmp_path: Path) -> None:
     old = [checkpoint(tmp_path, 1, 40), checkpoint(tmp_path, 1, 60), checkpoint(tmp_path, 2, 60)]
-    (checkpoint(tmp_path, 3, 70) / "trainer_state.json").unlink()
-    assert remove_superseded(tmp_path / "3") == []
+    checkpoint(tmp_path, 3, 70, sealed=False)
+    assert remove_superseded(tmp_path / "3", None) == []
     checkpoint(tmp_path, 3, 80)
-    assert sorted(remove_superseded(tmp_path / "3")) == sorted(old)
+    assert sorted(remove_superseded(tmp_path / "3", None)) == sorted(old)
     assert not any(folder.exists() for folder in old)
     assert (tmp_path / "3" / "checkpoint-80").is_dir()
 
 
+def test_nothing_that_came_further_is_removed(tmp_path: Path) -> None:
+    further = checkpoint(tmp_path, 1, 90)
+    cut_off = checkpoint(tmp_path, 2, 95, sealed=False)
+    checkpoint(tmp_path, 3, 10)
+    assert remove_superseded(tmp_path / "3", 1) == []
+    assert further.is_dir()
+    assert cut_off.is_dir()
+
+
+def test_of_its_own_checkpoints_an_attempt_keeps_the_newest(tmp_path: Path) -> None:
+    for step in (10, 9, 20, 30):
+        checkpoint(tmp_path, 1, step)
+    assert [folder.name for folder in remove_superseded(tmp_path / "1", 2)] == ["checkpoint-9", "checkpoint-10"]
+    assert remove_superseded(tmp_path / "1", 2) == []
+
+
+def test_the_best_checkpoint_counts_as_one_of_those_kept(tmp_path: Path) -> None:
+    for step in (10, 20, 30, 40):
+        checkpoint(tmp_path, 1, step)
+    checkpoint(tmp_path, 1, 50, state=evaluated(50, "1/checkpoint-10"))
+    removed = remove_superseded(tmp_path / "1", 2)
+    assert [folder.name for folder in removed] == ["checkpoint-20", "checkpoint-30", "checkpoint-40"]
+
+
 def test_only_checkpoints_of_the_same_configuration_are_removed(tmp_path: Path) -> None:
-    other = checkpoint(tmp_path, 1, 60, digest="sha256:other")
+    other = checkpoint(tmp_path, 1, 60, configDigest="sha256:other")
     log = checkpoint(tmp_path, 2, 60).parent / "trainer_log.jsonl"
     log.touch()
     checkpoint(tmp_path, 3, 70)
-    remove_superseded(tmp_path / "3")
+    remove_superseded(tmp_path / "3", None)
     assert other.is_dir()
     assert log.is_file()
 
@@ -138,12 +259,12 @@ def evaluated(step: int, best: str, *, waited: int = 0, patience: int = 3) -> st
 def test_the_best_checkpoint_is_found_in_an_earlier_attempt_and_outlives_it(tmp_path: Path) -> None:
     best = checkpoint(tmp_path, 1, 20)
     gone = checkpoint(tmp_path, 1, 40)
-    newest = checkpoint(tmp_path, 2, 60, state=evaluated(60, "1/checkpoint-20"))
-    assert remove_superseded(tmp_path / "2") == [gone]
-    assert best_of(tmp_path, json.loads((newest / "trainer_state.json").read_text())) == best
-    found = newest_complete(tmp_path, DIGEST)
+    last = checkpoint(tmp_path, 2, 60, state=evaluated(60, "1/checkpoint-20"))
+    assert remove_superseded(tmp_path / "2", None) == [gone]
+    assert best_of(tmp_path, json.loads((last / "trainer_state.json").read_text())) == best
+    found = newest(tmp_path)
     assert found is not None
-    assert found.path == newest
+    assert found.path == last
 
 
 @pytest.mark.parametrize(
@@ -157,6 +278,6 @@ def test_there_may_be_no_best_checkpoint(tmp_path: Path, named: str | None) -> N
 @pytest.mark.parametrize(("waited", "ended"), [(0, False), (2, False), (3, True), (4, True)])
 def test_a_training_that_early_stopping_ended_is_finished(tmp_path: Path, waited: int, ended: bool) -> None:
     checkpoint(tmp_path, 1, 60, state=evaluated(60, "1/checkpoint-20", waited=waited))
-    found = newest_complete(tmp_path, DIGEST)
+    found = newest(tmp_path)
     assert found is not None
     assert found.finished == ended

@@ -1,18 +1,20 @@
-"""Waiting for the master's name and for its decision ends in time, with a reason."""
+"""Waiting for the pods' names, and for node rank 0 to tell where to start, ends when it should, with a reason."""
 
 from __future__ import annotations
 
 import math
 import socket
 import threading
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 
-from qwensft_trainer.base import files
+from qwensft_trainer.base import metrics_server
+from qwensft_trainer.base.metrics_server import Figures
 from qwensft_trainer.contract.errors import EXIT_RETRYABLE, StageError
 from qwensft_trainer.training import rendezvous
+from qwensft_trainer.training.start import ROUTE, Answer, Start
 
 
 def test_a_name_that_resolves_is_not_waited_for() -> None:
@@ -20,7 +22,7 @@ def test_a_name_that_resolves_is_not_waited_for() -> None:
 
 
 def test_a_name_that_comes_up_late_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers: list[Any] = [socket.gaierror(), socket.gaierror(), [("address",)]]
+    answers: list[Any] = [socket.gaierror(), socket.gaierror(), [(0, 0, 0, "", ("10.0.0.1", 29500))]]
 
     def resolve(*_: Any, **__: Any) -> Any:
         answer = answers.pop(0)
@@ -51,20 +53,135 @@ def test_a_gang_is_waited_for_without_a_limit_once_dns_knows_this_pod(monkeypatc
     assert waited == [("pod-1", rendezvous.LIMIT_SECONDS), ("pod-0", math.inf), ("pod-1", math.inf)]
 
 
-def test_the_decision_of_node_rank_0_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+START = Start("pod-a", "uid-1", 2, "sha256:x", output="train/2", checkpoint="train/1/checkpoint-60", step=60)
+
+
+@dataclass
+class Leader:
+    """The pod of node rank 0: what it answers to the calls, one after the other; the last answer stays."""
+
+    answers: list[tuple[int, Any]]
+    port: int = 0
+
+    def __call__(self) -> tuple[int, Any]:
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+    def serve(self) -> Leader:
+        self.port = metrics_server.start(0, Figures("x_", {}, dict), {ROUTE: self}) or 0
+        return self
+
+
+def asked(port: int, *, limit: float = 5.0, name: str = "127.0.0.1", is_over: bool = False) -> Start | None:
+    return rendezvous.wait_for_start(name, port, owner="uid-1", attempt=2, is_over=lambda: is_over, limit=limit)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rendezvous, "_PAUSE_SECONDS", 0.01)
-    path = tmp_path / "train" / "2" / "attempt.json"
-    threading.Timer(0.1, files.write_json, (path, {"ownerUid": "a", "resumeFrom": "x"})).start()
-    assert rendezvous.wait_for_decision(path, "a", limit=10) == {"ownerUid": "a", "resumeFrom": "x"}
 
 
-def test_the_decision_of_an_earlier_owner_of_the_directory_is_not_followed(tmp_path: Path) -> None:
-    path = tmp_path / "attempt.json"
-    files.write_json(path, {"ownerUid": "a", "resumeFrom": "train/1/checkpoint-8"})
-    with pytest.raises(StageError):
-        rendezvous.wait_for_decision(path, "b", limit=0.05)
+@pytest.mark.usefixtures("quick")
+def test_node_rank_0_tells_where_to_start_once_it_knows() -> None:
+    leader = Leader([(503, {"state": "starting"}), (503, {"state": "starting"}), (200, START.document())]).serve()
+    assert asked(leader.port) == START
 
 
-def test_a_decision_that_never_comes_names_the_shared_volume(tmp_path: Path) -> None:
-    with pytest.raises(StageError, match="must be ReadWriteMany"):
-        rendezvous.wait_for_decision(tmp_path / "attempt.json", "a", limit=0.05)
+@pytest.mark.usefixtures("quick")
+def test_a_pod_that_is_stopping_sends_nobody_on_a_way() -> None:
+    stopping = [False]
+    answer = Answer(lambda: stopping[0])
+    assert answer() == (503, {"state": "starting"})
+    answer.tell(START)
+    assert answer() == (200, START.document())
+    stopping[0] = True
+    assert answer() == (503, {"state": "stopping"})
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_pod_that_is_still_starting_is_waited_for_without_a_limit() -> None:
+    leader = Leader([(503, {"state": "starting"})] * 30 + [(200, START.document())]).serve()
+    assert asked(leader.port, limit=0.05) == START
+    with socket.socket() as taken:  # bound and not listening: as a pod whose image is still pulled
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        late = Leader([(200, START.document())])
+
+        def come_up() -> None:
+            taken.close()
+            metrics_server.start(port, Figures("x_", {}, dict), {ROUTE: late})
+
+        threading.Timer(0.3, come_up).start()
+        assert asked(port, limit=0.05) == START
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (404, {}),
+        (200, ["something else"]),
+        (200, replace(START, owner="uid-0").document()),
+        (200, replace(START, attempt=1).document()),
+        (200, START.document() | {"checkpoint": 7}),
+    ],
+)
+def test_somebody_else_at_the_port_is_no_leader(answer: tuple[int, Any]) -> None:
+    with pytest.raises(StageError, match=r"has not told on port .* answers as no pod") as caught:
+        asked(Leader([answer]).serve().port, limit=0.05)
+    assert (caught.value.reason, caught.value.exit_code) == ("RendezvousTimeout", EXIT_RETRYABLE)
+    assert "spec.worker.hostNetwork" in caught.value.message
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_port_that_drops_what_is_sent_to_it_names_the_policy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendezvous, "_ANSWER_SECONDS", 0.05)
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen()
+        with pytest.raises(StageError, match="NetworkPolicy"):
+            asked(deaf.getsockname()[1], limit=0.05)
+
+
+@pytest.mark.usefixtures("quick")
+def test_while_an_earlier_life_of_the_pod_stops_under_its_name_the_new_one_is_not_followed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    new = Leader([(200, START.document())]).serve()
+    old = Leader([(503, {"state": "stopping"})])
+    addresses = {"::1": old, "127.0.0.1": new}
+    told: list[str] = []
+
+    def ask(address: str, *_: Any) -> Any:
+        told.append(address)
+        status, document = addresses[address]()
+        return Start.read(document) if status == 200 else rendezvous._Silence("stopping", is_starting=True)
+
+    def resolve(*_: Any) -> list[str]:
+        return ["127.0.0.1"] if len(told) > 6 else list(addresses)
+
+    monkeypatch.setattr(rendezvous, "_addresses", resolve)
+    monkeypatch.setattr(rendezvous, "_ask", ask)
+    assert asked(new.port) == START
+    assert told.count("::1") >= 3
+
+
+@pytest.mark.usefixtures("quick")
+def test_two_pods_that_both_tell_are_not_followed_until_one_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[int] = []
+
+    def resolve(*_: Any) -> list[str]:
+        looks.append(1)
+        return ["a", "b"] if len(looks) < 5 else ["b"]
+
+    monkeypatch.setattr(rendezvous, "_addresses", resolve)
+    monkeypatch.setattr(rendezvous, "_ask", lambda address, *_: replace(START, pod=address))
+    found = asked(1)
+    assert found is not None
+    assert found.pod == "b"
+    assert len(looks) == 5
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_node_that_comes_when_all_is_done_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendezvous, "_addresses", lambda *_: [])
+    assert asked(1, is_over=True) is None

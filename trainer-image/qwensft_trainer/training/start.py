@@ -1,0 +1,120 @@
+"""Where an attempt starts: decided once by node rank 0, told to the others by its pod as long as it lives.
+
+A file would outlive the pod that wrote it: a queue that takes a Job's pods away and gives them back makes a second gang
+of the same attempt, which must not read what the first one had decided. So the other nodes ask the pod itself
+(rendezvous.py), and before the first step the ranks compare what they were told, and what they see on the volume.
+ADR 0121 says why.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+from qwensft_trainer.base import files
+from qwensft_trainer.base.log import log
+from qwensft_trainer.contract.config import Run
+from qwensft_trainer.contract.digest import Experiment
+from qwensft_trainer.training import checkpoints, manifests, pissa
+
+ROUTE = "/start"  # of the metrics server of node rank 0
+
+
+@dataclass(frozen=True)
+class Start:
+    """Paths are relative to the run's directory. `pod` is the UID of the pod that has decided.
+
+    `digest` says of what experiment. Either there is a checkpoint at `step` to go on from, or there is none and the
+    training begins with the base; or `finished`: the checkpoint is the result already, and nothing is trained.
+    """
+
+    pod: str
+    owner: str
+    attempt: int
+    digest: str
+    output: str
+    checkpoint: str | None = None
+    step: int = 0
+    finished: bool = False
+
+    def document(self) -> dict[str, Any]:
+        """As JSON."""
+        return asdict(self)
+
+    @classmethod
+    def read(cls, document: Mapping[str, Any]) -> Self | None:
+        """What `document` has written; None for anything else that may answer at an address."""
+        try:
+            start = cls(**document)
+        except TypeError:
+            return None
+        texts = (start.pod, start.owner, start.digest, start.output, start.checkpoint or "")
+        return start if all(isinstance(text, str) for text in texts) else None
+
+    def as_seen(self, experiment: Experiment, checkpoint: Path | None) -> dict[str, Any]:
+        """What the ranks compare: what this node was told, and what it has itself found on its volume."""
+        state = None if checkpoint is None else checkpoints.read_state(checkpoint)
+        step = 0 if state is None else state.get("global_step")
+        return replace(self, digest=digest_of(experiment)).document() | {"step": step}
+
+
+def digest_of(experiment: Experiment) -> str:
+    """One digest for configuration and contents."""
+    return files.sha256_of_json(experiment.document())
+
+
+def decide(run: Run, experiment: Experiment, *, attempt: int, pod: str, nodes: int) -> Start:
+    """Choose the newest usable checkpoint and make the attempt's directory; marks the damaged ones. Node rank 0 only.
+
+    Raises OSError for a volume in trouble: a checkpoint that cannot be read now is not taken for a missing one.
+    """
+    train_directory = run.run_directory / "train"
+    newest, damaged = checkpoints.newest(train_directory, experiment)
+    for folder, why in damaged:
+        log(f"warning: {folder.parent.name}/{folder.name} is not used: {why}")
+        manifests.mark(folder, why)
+    told = Start(pod, run.owner.uid, attempt, digest_of(experiment), output="")
+    if newest is not None:
+        told = replace(told, checkpoint=str(newest.path.relative_to(run.run_directory)), step=newest.step)
+    if newest is not None and newest.finished:
+        log(
+            f"{newest.name} has all that was to be trained (step {newest.step} of {newest.max_steps}): it is the result"
+        )
+        return replace(told, output=str(newest.path.parent.relative_to(run.run_directory)), finished=True)
+    output = checkpoints.begin(train_directory, attempt)
+    files.write_json(
+        output / checkpoints.ATTEMPT_FILE,
+        experiment.document()
+        | {"attempt": attempt, "nodes": nodes, "pod": pod, checkpoints.SEALED: True}
+        | ({"resumeFrom": told.checkpoint, "resumeStep": told.step} if newest else {}),
+    )
+    if newest is None:
+        log(f"attempt {attempt} starts from the base model")
+    else:
+        log(f"attempt {attempt} resumes from {newest.name} of {newest.max_steps} steps")
+        if run.tuning.pissa:
+            shutil.copytree(newest.path.parent / pissa.INITIAL, output / pissa.INITIAL)
+    return replace(told, output=str(output.relative_to(run.run_directory)))
+
+
+class Answer:
+    """What the pod of node rank 0 answers to the others; one that was asked to stop sends nobody on a way any more."""
+
+    def __init__(self, is_stopping: Callable[[], bool]) -> None:
+        self._is_stopping = is_stopping
+        self._start: Start | None = None
+
+    def tell(self, start: Start) -> None:
+        """From now on the others get to know where to start."""
+        self._start = start
+
+    def __call__(self) -> tuple[int, dict[str, Any]]:
+        """HTTP status and document."""
+        if self._is_stopping():
+            return 503, {"state": "stopping"}
+        if self._start is None:
+            return 503, {"state": "starting"}
+        return 200, self._start.document()
