@@ -2,7 +2,8 @@
 
 Checkpoints outlive upgrades of operator and image, so a digest must not change with the version that computes it. The
 fields with which the digest began count with their defaults, as in every digest so far; of later ones counts what
-run.yaml says, known to this image or not (docs/adr/0075). A field that is new in config.py needs no entry here. ADR 0122 says why contents count, too.
+run.yaml says, known to this image or not (docs/adr/0075). A field that is new in config.py needs no entry here.
+ADR 0122 says why contents count, too.
 """
 
 from __future__ import annotations

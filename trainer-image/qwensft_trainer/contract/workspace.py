@@ -1,34 +1,30 @@
 """The run directory on the volume and who owns it.
 
 A marker file carries the owner's UID, so a job that was deleted and created again under the same name neither resumes
-from nor overwrites another run's files unless it was told to (onExisting).
+from nor overwrites another run's files unless it was told to (onExisting). Of several jobs that want one directory at
+the same moment one gets it.
+ADR 0123 says why.
 """
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 from qwensft_trainer.base import files
+from qwensft_trainer.base.lease import Lease
 from qwensft_trainer.base.log import log
 from qwensft_trainer.contract.config import Run
 from qwensft_trainer.contract.errors import PermanentError
 
 MARKER = ".qwensft-owner.json"
+_CLAIM = ".qwensft-claim"  # the lease under which a directory changes hands
 
 # Everything a run writes. Overwrite removes these names only: the directory may hold files of other people.
 _OWN_NAMES = (
-    "data",
-    "model",
-    ".model.partial",
-    ".tokenize",
-    "train",
-    "merged",
-    "prepare.json",
-    "train.json",
-    "merge.json",
-    "model.json",
-    MARKER,
+    *("data", "model", ".model.partial", ".tokenize", "train", "merged", ".merged.partial", ".merged.old"),
+    *("prepare.json", "train.json", "merge.json", "model.json", "preview.json", "preview.txt"),
 )
 _NOT_CONTENT = {"lost+found"}
 
@@ -37,12 +33,27 @@ def claim(run: Run) -> None:
     """Make the run directory ours, following onExisting. Raises PermanentError OutputExists when it is not to be."""
     directory = run.run_directory
     directory.mkdir(parents=True, exist_ok=True)
-    if _owner_uid(directory) == run.owner.uid:
-        return
-    entries = [path.name for path in directory.iterdir() if path.name not in _NOT_CONTENT]
-    if entries:
-        _take_over(run)
-    files.write_json(directory / MARKER, run.owner.model_dump(mode="json"))
+    with Lease(directory / _CLAIM, f"{run.owner.namespace}/{run.owner.name}") as lease:
+        if lease.acquire(lambda: _owner_uid(directory) == run.owner.uid):
+            _claim(run, _marker(directory))
+
+
+def _claim(run: Run, before: dict[str, Any]) -> None:
+    """`before` is what the marker has said so far.
+
+    It stays in its place until ours replaces it: who dies in between is found to have been the next owner, or not yet.
+    """
+    found = before.get("found", [])
+    if not before:
+        names = [path.name for path in run.run_directory.iterdir() if path.name not in _NOT_CONTENT]
+        found = sorted(name for name in names if name in _OWN_NAMES)
+        if any(not name.startswith(f"{_CLAIM}.") and not name.endswith(".tmp") for name in names):
+            _require_resume(run)
+    else:
+        _take_over(run, spared=found)
+    files.write_json(
+        run.run_directory / MARKER, run.owner.model_dump(mode="json") | ({"found": found} if found else {})
+    )
 
 
 def require_ownership(run: Run) -> None:
@@ -58,34 +69,46 @@ def require_ownership(run: Run) -> None:
         raise _output_exists(run)
 
 
-def _take_over(run: Run) -> None:
+def _require_resume(run: Run) -> None:
+    """Files that no run has made are nobody's to delete; a copy of a run without its marker may be gone on from."""
+    if run.on_existing != "Resume":
+        raise PermanentError(
+            "OutputExists",
+            f"{run.run_directory} is not empty and carries no owner marker, so no run has made what is in it. Set "
+            "spec.storage.path to a new directory, or remove what is there yourself: spec.storage.onExisting Overwrite "
+            "deletes only what runs made. If it is a copy of a run, set onExisting to Resume.",
+        )
+    log(f"continuing with what {run.run_directory} holds (storage.onExisting: Resume)")
+
+
+def _take_over(run: Run, spared: list[str]) -> None:
     if run.on_existing == "Fail":
         raise _output_exists(run)
     if run.on_existing == "Overwrite":
         for name in _OWN_NAMES:
-            _remove(run.run_directory / name)
+            if name not in spared:
+                _remove(run.run_directory / name)
         log(f"removed the previous run's files from {run.run_directory} (storage.onExisting: Overwrite)")
     else:
         log(f"continuing with what {run.run_directory} holds (storage.onExisting: Resume)")
 
 
 def _output_exists(run: Run) -> PermanentError:
-    marker = files.read_json_object(run.run_directory / MARKER) or {}
-    owner = (
-        f"belongs to {marker.get('namespace')}/{marker.get('name')} (UID {marker['uid']})"
-        if marker.get("uid")
-        else "is not empty and carries no owner marker"
-    )
+    marker = _marker(run.run_directory)
     return PermanentError(
         "OutputExists",
-        f"{run.run_directory} {owner}, not to this job (UID {run.owner.uid}). Set spec.storage.path to a new "
-        "directory, or spec.storage.onExisting to Resume (go on from its checkpoints) or Overwrite (delete its files).",
+        f"{run.run_directory} belongs to {marker.get('namespace')}/{marker.get('name')} (UID {marker.get('uid')}), not "
+        f"to this job (UID {run.owner.uid}). Set spec.storage.path to a new directory, or spec.storage.onExisting to "
+        "Resume (go on from its checkpoints) or Overwrite (delete its files).",
     )
+
+
+def _marker(directory: Path) -> dict[str, Any]:
+    return files.read_json_object(directory / MARKER) or {}
 
 
 def _owner_uid(directory: Path) -> str | None:
-    marker = files.read_json_object(directory / MARKER)
-    uid = marker.get("uid") if marker else None
+    uid = _marker(directory).get("uid")
     return uid if isinstance(uid, str) else None
 
 

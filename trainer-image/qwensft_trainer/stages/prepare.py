@@ -81,6 +81,7 @@ def main(context: StageContext) -> Result:
             "model": model_checks.describe(run.model.path),
         }
     )
+    workspace.require_ownership(run)  # another job may have been told to take the directory over meanwhile
     files.write_json(
         run.prepare_result,
         {

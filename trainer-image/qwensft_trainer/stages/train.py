@@ -268,6 +268,7 @@ class _Attempt:
             pissa.convert(directory)
         kind = "adapter" if run.tuning.method == "lora" else "model"
         outputs = {kind: _describe_output(directory, self.context.workspace)}
+        workspace.require_ownership(run)  # another job may have been told to take the directory over meanwhile
         files.write_json(
             run.train_result,
             experiment.document()

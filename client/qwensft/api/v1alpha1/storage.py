@@ -72,6 +72,6 @@ class Storage(ApiModel):
     on_existing: OnExisting = Field(
         "Fail",
         description="What to do when the directory holds files of another job: Fail, Resume (go on from its "
-        "checkpoints) or Overwrite (delete them).",
+        "checkpoints) or Overwrite (delete them; where no run has been, nothing is deleted and the job fails).",
         json_schema_extra=argument("overwrite_output_dir"),
     )

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from qwensft_trainer.base import files
 from qwensft_trainer.contract import workspace
-from qwensft_trainer.contract.errors import EXIT_PERMANENT, PermanentError
+from qwensft_trainer.contract.config import Run
+from qwensft_trainer.contract.errors import EXIT_PERMANENT, Interrupted, PermanentError
 
 from ..conftest import Scene
 
@@ -51,6 +57,75 @@ def test_files_without_a_marker_are_refused_too(scene: Scene) -> None:
     (scene.run_directory / "thesis.docx").write_text("")
     with pytest.raises(PermanentError, match="is not empty and carries no owner marker"):
         workspace.claim(scene.run)
+
+
+def test_overwrite_deletes_nothing_where_no_run_was(scene: Scene) -> None:
+    theirs = scene.run_directory / "data" / "measurements.csv"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("1,2")
+    scene.document["onExisting"] = "Overwrite"
+    with pytest.raises(PermanentError, match="Overwrite deletes only what runs made"):
+        workspace.claim(scene.run)
+    assert theirs.read_text() == "1,2"
+
+
+def test_what_was_there_before_the_first_run_is_spared_by_a_later_overwrite(scene: Scene) -> None:
+    theirs = scene.run_directory / "data" / "measurements.csv"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("1,2")
+    scene.document["onExisting"] = "Resume"
+    workspace.claim(scene.run)
+    (scene.run_directory / "train" / "1").mkdir(parents=True)
+    for uid, path in (("uid-2", "train"), ("uid-3", "merged")):
+        scene.document["owner"]["uid"] = uid
+        scene.document["onExisting"] = "Overwrite"
+        workspace.claim(scene.run)
+        assert not (scene.run_directory / path).exists()
+        assert theirs.read_text() == "1,2"
+        (scene.run_directory / "merged").mkdir()
+
+
+@pytest.mark.parametrize("on_existing", ["Fail", "Resume", "Overwrite"])
+def test_of_many_jobs_that_want_one_directory_at_once_one_gets_it(scene: Scene, on_existing: str) -> None:
+    scene.document["onExisting"] = on_existing
+    for number in range(20):
+        scene.document["runDirectory"] = str(scene.root / "workspace" / f"shared-{number}")
+        run = scene.run
+        rivals = [run.model_copy(update={"owner": run.owner.model_copy(update={"uid": f"uid-{n}"})}) for n in range(4)]
+        gate = threading.Barrier(len(rivals))
+
+        def contend(rival: Run, gate: threading.Barrier = gate) -> str | None:
+            gate.wait()
+            try:
+                workspace.claim(rival)
+            except PermanentError:
+                return None
+            return rival.owner.uid
+
+        with ThreadPoolExecutor(len(rivals)) as pool:
+            won = [uid for uid in pool.map(contend, rivals) if uid is not None]
+        assert marker_uid(scene) in won
+        if on_existing == "Fail":
+            assert len(won) == 1
+
+
+def test_a_claim_that_was_cut_off_is_made_again(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    leave_run_of(scene, "uid-0")
+    scene.document["onExisting"] = "Overwrite"
+    write = files.write_json
+
+    def write_json(path: Path, value: Any) -> None:
+        if path.name == workspace.MARKER:
+            raise Interrupted("killed")
+        write(path, value)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "write_json", write_json)
+        with pytest.raises(Interrupted):
+            workspace.claim(scene.run)
+    assert marker_uid(scene) == "uid-0"
+    workspace.claim(scene.run)
+    assert marker_uid(scene) == "uid-1"
 
 
 def test_resume_takes_the_directory_over_with_its_content(scene: Scene) -> None:
