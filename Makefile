@@ -61,6 +61,10 @@ test-matrix: setup ## every way of training once for real: all rows of tests/mat
 	@$(CLUSTER_ENV)
 	$(BIN)/pytest tests/matrix
 
+.PHONY: test-training
+test-training: ## trainings in real processes, killed and gone on with; TRAINER_PYTHON: one with the trainer's packages and pytest
+	PYTHONPATH=client:operator:trainer-image $(TRAINER_PYTHON) -m pytest tests/training
+
 .PHONY: test-templates
 test-templates: setup ## trained tokens against the chat templates that the models are shipped with
 	@$(CLUSTER_ENV)

@@ -79,7 +79,7 @@ def newest(train_directory: Path, experiment: Experiment) -> tuple[Checkpoint | 
         if experiment.owns(attempt)
         for checkpoint in _complete(directory)
     ]
-    damaged = []
+    damaged: list[tuple[Path, str]] = []
     for checkpoint in sorted(found, key=lambda one: (one.step, _order(one.path.parent)), reverse=True):
         why = manifests.damage(checkpoint.path)
         if why is None:
