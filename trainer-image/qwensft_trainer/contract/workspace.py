@@ -19,7 +19,7 @@ from qwensft_trainer.contract.config import Run
 from qwensft_trainer.contract.errors import PermanentError
 
 MARKER = ".qwensft-owner.json"
-_CLAIM = ".qwensft-claim"  # the lease under which a directory changes hands
+_CLAIM_LEASE = ".qwensft-claim"  # the lease under which a directory changes hands
 
 # Everything a run writes. Overwrite removes these names only: the directory may hold files of other people.
 _OWN_NAMES = (
@@ -33,7 +33,7 @@ def claim(run: Run) -> None:
     """Make the run directory ours, following onExisting. Raises PermanentError OutputExists when it is not to be."""
     directory = run.run_directory
     directory.mkdir(parents=True, exist_ok=True)
-    with Lease(directory / _CLAIM, f"{run.owner.namespace}/{run.owner.name}") as lease:
+    with Lease(directory / _CLAIM_LEASE, f"{run.owner.namespace}/{run.owner.name}") as lease:
         if lease.acquire(lambda: _owner_uid(directory) == run.owner.uid):
             _claim(run, _marker(directory))
 
@@ -47,7 +47,7 @@ def _claim(run: Run, before: dict[str, Any]) -> None:
     if not before:
         names = [path.name for path in run.run_directory.iterdir() if path.name not in _NOT_CONTENT]
         found = sorted(name for name in names if name in _OWN_NAMES)
-        if any(not name.startswith(f"{_CLAIM}.") and not name.endswith(".tmp") for name in names):
+        if any(not name.startswith(f"{_CLAIM_LEASE}.") and not name.endswith(".tmp") for name in names):
             _require_resume(run)
     else:
         _take_over(run, spared=found)
