@@ -21,7 +21,7 @@ from prometheus_client.registry import Collector
 from qwensft_trainer.base.log import log
 
 Numbers = Callable[[], Mapping[str, float | None]]
-Answer = Callable[[], tuple[int, Mapping[str, Any]]]  # HTTP status, and a document to send as JSON
+Answer = Callable[[str], tuple[int, Mapping[str, Any]]]  # by the query: HTTP status, and a document to send as JSON
 
 
 class Figures(Collector):
@@ -66,13 +66,13 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def do_GET(self) -> None:  # the name is http.server's
-        route = self.path.partition("?")[0]
+        route, _, query = self.path.partition("?")
         if route == "/metrics":
             self._reply(200, CONTENT_TYPE_LATEST, render(self.server.figures))
         elif route == "/healthz":
             self._reply(200, "text/plain; charset=utf-8", b"ok\n")
         elif (answer := self.server.answers.get(route)) is not None:
-            status, document = answer()
+            status, document = answer(query)
             self._reply(status, "application/json", json.dumps(document).encode())
         else:
             self._reply(404, "text/plain; charset=utf-8", b"see /metrics and /healthz\n")

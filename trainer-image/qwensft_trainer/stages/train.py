@@ -148,7 +148,7 @@ class _Attempt:
         model_source.require(run)
         if run.accelerator.count > 0:
             accelerators.require(self.gang.processes_per_node)
-        answer = start.Answer(lambda: self.stop.requested)
+        answer = start.Answer(self.gang.nodes, lambda: self.stop.requested)
         if self.gang.leads:
             self._serve(answer)
         peers = Peers(self.gang.master_address, self.gang.nodes)
@@ -191,6 +191,7 @@ class _Attempt:
             return rendezvous.wait_for_start(
                 self.gang.master_address,
                 self.context.metrics_port,
+                node_rank=self.gang.node_rank,
                 owner=run.owner.uid,
                 attempt=self.context.attempt,
                 is_over=lambda: _recorded(run, experiment) is not None,
@@ -199,6 +200,8 @@ class _Attempt:
             run, experiment, attempt=self.context.attempt, pod=self.gang.pod_uid, nodes=self.gang.nodes
         )
         answer.tell(begun)
+        if not begun.finished:
+            rendezvous.wait_for_nodes(answer)
         return begun
 
     def _judge(self, end: torchrun.End, output: Path, train_arguments: Mapping[str, Any]) -> None:

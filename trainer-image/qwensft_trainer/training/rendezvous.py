@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from qwensft_trainer.base.log import log
 from qwensft_trainer.contract.errors import StageError
-from qwensft_trainer.training.start import ROUTE, Start
+from qwensft_trainer.training.start import QUERY, ROUTE, Answer, Start
 
 LIMIT_SECONDS = 600.0
 _LOG_EVERY_SECONDS = 30.0
@@ -31,7 +31,7 @@ def wait_for_name(name: str, port: int, *, limit: float = LIMIT_SECONDS) -> None
     _poll(
         lambda: bool(_addresses(name, port)) or None,
         limit,
-        waiting=f"the name {name} to resolve",
+        waiting=lambda: f"the name {name} to resolve",
         failed=f"The name of the pod {name} did not resolve within {limit:.0f} s. Its pod may not be scheduled, "
         "or the headless Service or the cluster's DNS is missing.",
     )
@@ -50,6 +50,19 @@ def wait_for_gang(names: Sequence[str], node_rank: int, port: int) -> None:
         wait_for_name(name, port, limit=math.inf)
 
 
+def wait_for_nodes(answer: Answer) -> None:
+    """Return once all other nodes have asked node rank 0 where to start.
+
+    Without a limit: their pods may be long in coming, and one that comes and cannot ask fails itself.
+    """
+    _poll(
+        lambda: not answer.missing() or None,
+        math.inf,
+        waiting=lambda: f"the pods of node ranks {', '.join(map(str, answer.missing()))} to ask where to start",
+        failed="",
+    )
+
+
 @dataclass(frozen=True)
 class _Silence:
     """No start yet: a pod that is starting or stopping answers as soon as it can, otherwise something is in between.
@@ -63,7 +76,14 @@ class _Silence:
 
 
 def wait_for_start(
-    name: str, port: int, *, owner: str, attempt: int, is_over: Callable[[], bool], limit: float = LIMIT_SECONDS
+    name: str,
+    port: int,
+    *,
+    node_rank: int,
+    owner: str,
+    attempt: int,
+    is_over: Callable[[], bool],
+    limit: float = LIMIT_SECONDS,
 ) -> Start | None:
     """Where the attempt starts, as told by the one live pod of node rank 0; None when `is_over` says that all is done.
 
@@ -72,8 +92,9 @@ def wait_for_start(
     there.
     """
     unheard = logged = time.monotonic()
+    route = f"{ROUTE}?{QUERY}{node_rank}"
     while not is_over():
-        found = _ask_all(name, port, owner, attempt)
+        found = _ask_all(name, port, route, owner, attempt)
         if isinstance(found, Start):
             return found
         now = time.monotonic()
@@ -93,12 +114,12 @@ def wait_for_start(
     return None
 
 
-def _ask_all(name: str, port: int, owner: str, attempt: int) -> Start | _Silence:
+def _ask_all(name: str, port: int, route: str, owner: str, attempt: int) -> Start | _Silence:
     """Ask at every address of the name: of two lives of a pod, one refuses until its name is gone, and vetoes."""
     addresses = _addresses(name, port)
     if not addresses:
         return _Silence(f"the name {name} does not resolve yet", is_starting=True)
-    answers = [_ask(address, port, owner, attempt) for address in addresses]
+    answers = [_ask(address, port, route, owner, attempt) for address in addresses]
     starts = {answer for answer in answers if isinstance(answer, Start)}
     silent = [one for one in answers if isinstance(one, _Silence) and not (one.is_deaf and starts)]
     if silent:
@@ -108,10 +129,10 @@ def _ask_all(name: str, port: int, owner: str, attempt: int) -> Start | _Silence
     return starts.pop()
 
 
-def _ask(address: str, port: int, owner: str, attempt: int) -> Start | _Silence:
+def _ask(address: str, port: int, route: str, owner: str, attempt: int) -> Start | _Silence:
     connection = http.client.HTTPConnection(address, port, timeout=_ANSWER_SECONDS)  # no proxy comes between
     try:
-        connection.request("GET", ROUTE)
+        connection.request("GET", route)
         response = connection.getresponse()
         document = json.loads(response.read(_LARGEST_ANSWER))
     except ConnectionRefusedError:
@@ -138,7 +159,7 @@ def _addresses(name: str, port: int) -> list[str]:
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
-def _poll(attempt: Callable[[], _T | None], limit: float, *, waiting: str, failed: str) -> _T:
+def _poll(attempt: Callable[[], _T | None], limit: float, *, waiting: Callable[[], str], failed: str) -> _T:
     started = logged = time.monotonic()
     while (result := attempt()) is None:
         now = time.monotonic()
@@ -146,7 +167,7 @@ def _poll(attempt: Callable[[], _T | None], limit: float, *, waiting: str, faile
             raise StageError("RendezvousTimeout", failed)
         if now - logged >= _LOG_EVERY_SECONDS:
             log(
-                f"still waiting for {waiting} ({now - started:.0f} s"
+                f"still waiting for {waiting()} ({now - started:.0f} s"
                 + (f" of {limit:.0f} s)" if limit < math.inf else ")")
             )
             logged = now

@@ -21,6 +21,7 @@ from qwensft_trainer.contract.digest import Experiment
 from qwensft_trainer.training import checkpoints, manifests, pissa
 
 ROUTE = "/start"  # of the metrics server of node rank 0
+QUERY = "node="  # before the rank of the node that asks
 
 
 @dataclass(frozen=True)
@@ -101,20 +102,31 @@ def decide(run: Run, experiment: Experiment, *, attempt: int, pod: str, nodes: i
 
 
 class Answer:
-    """What the pod of node rank 0 answers to the others; one that was asked to stop sends nobody on a way any more."""
+    """What the pod of node rank 0 answers to the others: nothing before all have asked, so that all begin together.
 
-    def __init__(self, is_stopping: Callable[[], bool]) -> None:
+    torchrun waits ten minutes for the others, and the image of one may take longer. A pod that was asked to stop sends
+    nobody on a way any more.
+    """
+
+    def __init__(self, nodes: int, is_stopping: Callable[[], bool]) -> None:
         self._is_stopping = is_stopping
         self._start: Start | None = None
+        self._missing = set(range(1, nodes))
 
     def tell(self, start: Start) -> None:
         """From now on the others get to know where to start."""
         self._start = start
 
-    def __call__(self) -> tuple[int, dict[str, Any]]:
-        """HTTP status and document."""
+    def missing(self) -> list[int]:
+        """The node ranks that have not asked yet."""
+        return sorted(self._missing)
+
+    def __call__(self, query: str) -> tuple[int, dict[str, Any]]:
+        """HTTP status and document for the node rank in a query."""
+        rank = query.removeprefix(QUERY)
+        self._missing.discard(int(rank) if rank.isdecimal() else 0)
         if self._is_stopping():
             return 503, {"state": "stopping"}
-        if self._start is None:
+        if self._start is None or (self._missing and not self._start.finished):
             return 503, {"state": "starting"}
         return 200, self._start.document()

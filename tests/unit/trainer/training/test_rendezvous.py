@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import socket
 import threading
+import time
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -63,7 +64,7 @@ class Leader:
     answers: list[tuple[int, Any]]
     port: int = 0
 
-    def __call__(self) -> tuple[int, Any]:
+    def __call__(self, query: str = "") -> tuple[int, Any]:
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
     def serve(self) -> Leader:
@@ -72,7 +73,9 @@ class Leader:
 
 
 def asked(port: int, *, limit: float = 5.0, name: str = "127.0.0.1", is_over: bool = False) -> Start | None:
-    return rendezvous.wait_for_start(name, port, owner="uid-1", attempt=2, is_over=lambda: is_over, limit=limit)
+    return rendezvous.wait_for_start(
+        name, port, node_rank=1, owner="uid-1", attempt=2, is_over=lambda: is_over, limit=limit
+    )
 
 
 @pytest.fixture
@@ -89,12 +92,43 @@ def test_node_rank_0_tells_where_to_start_once_it_knows() -> None:
 @pytest.mark.usefixtures("quick")
 def test_a_pod_that_is_stopping_sends_nobody_on_a_way() -> None:
     stopping = [False]
-    answer = Answer(lambda: stopping[0])
-    assert answer() == (503, {"state": "starting"})
+    answer = Answer(2, lambda: stopping[0])
+    assert answer("node=1") == (503, {"state": "starting"})
     answer.tell(START)
-    assert answer() == (200, START.document())
+    assert answer("node=1") == (200, START.document())
     stopping[0] = True
-    assert answer() == (503, {"state": "stopping"})
+    assert answer("node=1") == (503, {"state": "stopping"})
+
+
+@pytest.mark.usefixtures("quick")
+def test_nobody_begins_before_the_last_pod_of_the_gang_has_asked() -> None:
+    answer = Answer(3, lambda: False)
+    answer.tell(START)
+    port = metrics_server.start(0, Figures("x_", {}, dict), {ROUTE: answer}) or 0
+    found: list[Any] = []
+    first = threading.Thread(target=lambda: found.append(asked(port)))
+    leader = threading.Thread(target=lambda: (rendezvous.wait_for_nodes(answer), found.append("leader")))
+    first.start()
+    leader.start()
+    time.sleep(0.2)
+    assert (found, answer.missing()) == ([], [2])
+    assert answer("node=2") == (200, START.document())
+    first.join(5)
+    leader.join(5)
+    assert sorted(map(str, found)) == sorted(map(str, [START, "leader"]))
+
+
+@pytest.mark.parametrize("query", ["", "node=", "node=x", "node=0", "rank=1"])
+def test_what_asks_without_a_rank_of_the_gang_is_not_counted(query: str) -> None:
+    answer = Answer(2, lambda: False)
+    answer.tell(START)
+    assert answer(query) == (503, {"state": "starting"})
+
+
+def test_a_training_that_is_done_already_waits_for_nobody() -> None:
+    answer = Answer(3, lambda: False)
+    answer.tell(replace(START, finished=True))
+    assert answer("node=1")[0] == 200
 
 
 @pytest.mark.usefixtures("quick")
