@@ -27,6 +27,7 @@ NODES = 2
 SAVE_STEPS = 4
 # 24 rows on two ranks, two at a time: 6 steps an epoch, 18 in all; checkpoints at 4, 8, 12, 16 and 18.
 STEPS_PER_EPOCH = 6
+LAST_SAVED = 2 * SAVE_STEPS  # when a worker is killed
 ARGUMENTS: dict[str, Any] = {
     "template": "qwen3", "flash_attn": "sdpa", "stage": "sft", "do_train": True, "dataset": "rows",
     "cutoff_len": 64, "finetuning_type": "lora", "lora_rank": 4, "lora_alpha": 8, "lora_dropout": 0.2,
@@ -34,6 +35,17 @@ ARGUMENTS: dict[str, Any] = {
     "per_device_train_batch_size": 1, "gradient_accumulation_steps": 2, "num_train_epochs": 3.0, "seed": 42,
     "logging_steps": 1, "save_steps": SAVE_STEPS, "save_total_limit": 2, "overwrite_cache": True, "ddp_timeout": 120,
     "include_num_input_tokens_seen": True, "plot_loss": False,
+}  # fmt: skip
+# As the operator renders spec.distribution.deepspeed.stage: 3, for so small a model.
+ZERO: dict[str, Any] = {
+    "train_batch_size": "auto", "train_micro_batch_size_per_gpu": "auto", "gradient_accumulation_steps": "auto",
+    "gradient_clipping": "auto", "zero_allow_untested_optimizer": True, "bf16": {"enabled": "auto"},
+    "fp16": {"enabled": "auto"},
+    "zero_optimization": {
+        "stage": 3, "overlap_comm": False, "contiguous_gradients": True, "reduce_bucket_size": "auto",
+        "stage3_prefetch_bucket_size": "auto", "stage3_param_persistence_threshold": "auto",
+        "stage3_gather_16bit_weights_on_model_save": True,
+    },
 }  # fmt: skip
 SECONDS = 900.0  # most of an attempt is importing
 
@@ -44,6 +56,7 @@ class Training:
 
     root: Path
     uid: str = "uid-1"
+    zero: bool = False  # all parameters trained, with ZeRO-3, in place of LoRA
     # Where a node finds its configuration, if not where all do.
     configurations: dict[int, Path] = field(default_factory=dict)
 
@@ -58,12 +71,16 @@ class Training:
         write_rows(self.directory / "data" / "tokenized")
         (self.directory / ".qwensft-owner.json").write_text(json.dumps(owner))
         (self.directory / "prepare.json").write_text(json.dumps({"template": "qwen3", "contents": "sha256:rows"}))
-        (self.root / "etc").mkdir()
+        (self.root / "etc").mkdir(parents=True)
         document = {
             "version": 1, "owner": owner, "runDirectory": str(self.directory), "tuning": {"method": "lora"},
             "model": {"name": "Qwen/Qwen3-0.6B", "path": str(model)}, "datasets": [], "accelerator": {"count": 0},
         }  # fmt: skip
-        completed = ARGUMENTS | {
+        if self.zero:
+            document |= {"tuning": {"method": "full"}, "deepspeed": {"stage": 3, "ranks": NODES}}
+            (self.root / "etc" / "deepspeed.json").write_text(json.dumps(ZERO))
+        completed = (ARGUMENTS | {"finetuning_type": "full", "deepspeed": str(self.root / "etc" / "deepspeed.json")}
+                     if self.zero else ARGUMENTS) | {
             "model_name_or_path": str(model),
             "dataset_dir": str(self.directory / "data"),
             "tokenized_path": str(self.directory / "data" / "tokenized"),
@@ -81,6 +98,19 @@ class Training:
         finally:
             gang.kill()
 
+    def train(self, attempt: int) -> None:
+        """An attempt that nobody disturbs."""
+        with self.attempt(attempt) as gang:
+            assert gang.wait() == [0, 0], gang.log(0) + gang.log(1)
+
+    def die(self) -> None:
+        """The first attempt, whose second worker is killed off a save step in the second epoch."""
+        with self.attempt(1) as gang:
+            gang.until(lambda: max(self.steps(1), default=0) > LAST_SAVED)
+            gang.kill_worker(1)
+            assert all(gang.wait())
+        assert STEPS_PER_EPOCH < LAST_SAVED < max(self.steps(1)) < LAST_SAVED + SAVE_STEPS
+
     def steps(self, attempt: int | str) -> list[int]:
         """Steps that an attempt has logged."""
         path = self.directory / "train" / str(attempt) / "trainer_log.jsonl"
@@ -89,10 +119,11 @@ class Training:
         lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
         return [int(json.loads(line)["current_steps"]) for line in lines if '"loss"' in line]
 
-    def adapter(self) -> bytes:
-        """The trained adapter's file."""
+    def weights(self) -> bytes:
+        """The file of the trained adapter, or model."""
         recorded = json.loads((self.directory / "train.json").read_text())
-        return Path(self.directory, recorded["directory"], "adapter_model.safetensors").read_bytes()
+        name = "model.safetensors" if self.zero else "adapter_model.safetensors"
+        return Path(self.directory, recorded["directory"], name).read_bytes()
 
 
 class Gang:

@@ -11,31 +11,14 @@ from typing import Any
 
 import pytest
 
-from .gang import SAVE_STEPS, STEPS_PER_EPOCH, Training
-
-LAST_SAVED = 2 * SAVE_STEPS
+from .gang import LAST_SAVED, SAVE_STEPS, Training
 
 
 @pytest.fixture(scope="module")
 def undisturbed(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Training:
     training = Training(tmp_path_factory.mktemp("undisturbed")).prepared(model)
-    trained(training, 1)
+    training.train(1)
     return training
-
-
-def trained(training: Training, attempt: int) -> None:
-    """An attempt that nobody disturbs."""
-    with training.attempt(attempt) as gang:
-        assert gang.wait() == [0, 0], gang.log(0) + gang.log(1)
-
-
-def killed(training: Training) -> None:
-    """The first attempt, whose second worker is killed off a save step in the second epoch."""
-    with training.attempt(1) as gang:
-        gang.until(lambda: max(training.steps(1), default=0) > LAST_SAVED)
-        gang.kill_worker(1)
-        assert all(gang.wait())
-    assert STEPS_PER_EPOCH < LAST_SAVED < max(training.steps(1)) < LAST_SAVED + SAVE_STEPS
 
 
 def begun(training: Training, name: str) -> dict[str, Any]:
@@ -46,18 +29,18 @@ def begun(training: Training, name: str) -> dict[str, Any]:
 
 def test_an_undisturbed_training_gives_the_same_bits_twice(model: Path, undisturbed: Training, tmp_path: Path) -> None:
     again = Training(tmp_path).prepared(model)
-    trained(again, 1)
-    assert again.adapter() == undisturbed.adapter()
+    again.train(1)
+    assert again.weights() == undisturbed.weights()
 
 
 def test_a_worker_that_is_killed_between_two_checkpoints_costs_no_bit(
     model: Path, undisturbed: Training, tmp_path: Path
 ) -> None:
     training = Training(tmp_path).prepared(model)
-    killed(training)
-    trained(training, 2)
+    training.die()
+    training.train(2)
     assert begun(training, "2")["resumeStep"] == LAST_SAVED
-    assert training.adapter() == undisturbed.adapter()
+    assert training.weights() == undisturbed.weights()
     left = sorted(path.name for path in (training.directory / "train").glob("*/checkpoint-*"))
     assert left == ["checkpoint-16", "checkpoint-18"]
 
@@ -66,7 +49,7 @@ def test_a_checkpoint_that_does_not_load_costs_the_steps_since_the_one_before_an
     model: Path, undisturbed: Training, tmp_path: Path
 ) -> None:
     training = Training(tmp_path).prepared(model)
-    killed(training)
+    training.die()
     spoilt = training.directory / "train" / "1" / f"checkpoint-{LAST_SAVED}"
     optimizer = spoilt / "optimizer.pt"
     optimizer.write_bytes(bytes(optimizer.stat().st_size))  # of the right size, as after a disk has lost its content
@@ -74,9 +57,9 @@ def test_a_checkpoint_that_does_not_load_costs_the_steps_since_the_one_before_an
         assert all(gang.wait())
         assert f"takes an older checkpoint than 1/checkpoint-{LAST_SAVED}" in gang.report(0)["message"]
     assert "does not load" in json.loads((spoilt / "qwensft-unusable.json").read_text())["why"]
-    trained(training, 3)
+    training.train(3)
     assert begun(training, "3")["resumeStep"] == SAVE_STEPS
-    assert training.adapter() == undisturbed.adapter()
+    assert training.weights() == undisturbed.weights()
 
 
 @pytest.mark.parametrize("asked", [[0, 1], [1]], ids=["a queue takes all pods", "one node is drained"])
@@ -93,20 +76,20 @@ def test_pods_that_are_told_to_stop_save_first_and_cost_no_step_and_no_bit(
     stopped = max(training.steps(1))
     # A queue gives the same attempt back, with new pods under the old names; the operator takes the next number.
     attempt, name = (1, "1.2") if len(asked) > 1 else (2, "2")
-    trained(training, attempt)
+    training.train(attempt)
     assert begun(training, name)["resumeStep"] == stopped
-    assert training.adapter() == undisturbed.adapter()
+    assert training.weights() == undisturbed.weights()
 
 
 def test_the_comparison_notices_what_is_not_gone_on_with(model: Path, undisturbed: Training, tmp_path: Path) -> None:
     training = Training(tmp_path).prepared(model)
-    killed(training)
+    training.die()
     folder = training.directory / "train" / "1" / f"checkpoint-{LAST_SAVED}"
     listed = json.loads((folder / "qwensft-checkpoint.json").read_text())
     for path in folder.glob("rng_state_*.pth"):
         path.unlink()
         del listed["files"][path.name]
     (folder / "qwensft-checkpoint.json").write_text(json.dumps(listed))
-    trained(training, 2)
+    training.train(2)
     assert begun(training, "2")["resumeStep"] == LAST_SAVED
-    assert training.adapter() != undisturbed.adapter()
+    assert training.weights() != undisturbed.weights()

@@ -106,8 +106,13 @@ def test_nobody_begins_before_the_last_pod_of_the_gang_has_asked() -> None:
     answer.tell(START)
     port = metrics_server.start(0, Figures("x_", {}, dict), {ROUTE: answer}) or 0
     found: list[Any] = []
+
+    def lead() -> None:
+        rendezvous.wait_for_nodes(answer)
+        found.append("leader")
+
     first = threading.Thread(target=lambda: found.append(asked(port)))
-    leader = threading.Thread(target=lambda: (rendezvous.wait_for_nodes(answer), found.append("leader")))
+    leader = threading.Thread(target=lead)
     first.start()
     leader.start()
     time.sleep(0.2)
