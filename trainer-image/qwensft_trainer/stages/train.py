@@ -225,7 +225,7 @@ class _Attempt:
         if end.exit_code != 0:
             left = failures.read_error_files(self.context.scratch / "tmp")
             denied = functools.partial(denied_later, workspace=self.context.workspace, scratch=self.context.scratch)
-            error = failures.cause(left, end.tail, end.exit_code, denied)
+            error = failures.cause(left, end.output, end.exit_code, denied)
             unloadable = files.read_json_object(self.context.scratch / UNLOADABLE_FILE)
             # What has a reason of its own, such as memory, says nothing about the checkpoint.
             if unloadable is not None and error.reason == "TrainingFailed":

@@ -1,15 +1,17 @@
 """Finds out why training processes died: from torchelastic's error files, exit signals and the last lines of output.
 
 The cause is the earliest failure that is not PeerLost: a worker that lost its connection only tells that another one
-died. Only an error file, with an exception of the right type and origin, ends a run for good (ADR 0071). Functions over
-text, so that every reason has a test with the real wording; what a denied access means is asked where it happened.
+died, also when NCCL's watchdog aborts it (ADR 0130). Only an error file, with an exception of the right type and
+origin, ends a run for good (ADR 0071). Functions over text, so that every reason has a test with the real wording; what
+a denied access means is asked where it happened.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+import signal
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +20,8 @@ from qwensft_trainer.base.redaction import clean
 from qwensft_trainer.contract.access import error_told
 from qwensft_trainer.contract.errors import PermanentError, StageError, invalid_config
 from qwensft_trainer.training.accelerators import MISSING_ADVICE
+from qwensft_trainer.training.output import Output
+from qwensft_trainer.training.summary import Killed, killed
 from qwensft_trainer.training.tracebacks import Raised, parse, parse_exception
 
 
@@ -96,6 +100,7 @@ _RULES: tuple[_Rule, ...] = (
         re.compile(
             r"Connection (closed|reset) by peer|ncclRemoteError|remote process exited|Broken pipe|Socket closed"
             r"|Timed out waiting \d+ms for (recv|send) operation|Watchdog caught collective operation timeout"
+            r"|collective timeout|communicator was aborted"
             r"|failed to recv, got 0 bytes|Connection was likely closed"
         ),
         "Another process of this training went away; the cause stands in that pod.",
@@ -184,8 +189,16 @@ _REFUSALS: tuple[_Refusal, ...] = (
 )
 # The first line of an exception in the output; what torchrun raises for a worker that died says nothing itself.
 _EXCEPTION_LINE = re.compile(r"^(?:\[rank\d+\]:\s*)?(?!\S*ChildFailedError)[\w.]*(?:Error|Exception)\b.*", re.MULTILINE)
-_SIGNAL = re.compile(r"\(local_rank: (\d+)\)\s+exitcode\s*: -(\d+)")  # of one block of torchrun's summary
-_SIGBUS, _SIGKILL, _SIGTERM = 7, 9, 15
+_OF_A_RANK = re.compile(r"\b[Rr]ank ?\d+\]")
+_MARK = re.compile(r"^\[rank\d+\]:\s*(\[[EFW]\d+ [^\]]*\] )?")
+_SIGKILL_ADVICE = (
+    "was killed by SIGKILL, as happens to a container above its memory limit: raise "
+    "spec.worker.resources.limits.memory, or lower spec.training.perDeviceTrainBatchSize or cutoffLen."
+)
+_SIGBUS_ADVICE = (
+    "died from signal 7 (SIGBUS): /dev/shm is full (raise spec.worker.sharedMemory), or the volume failed under a file "
+    "that is mapped into memory."
+)
 
 
 def read_error_files(temporary: Path) -> list[WorkerFailure]:
@@ -212,16 +225,16 @@ Judge = Callable[[OSError], StageError | None]
 """What to say of an error of the system when it tells that a volume may not be used; None when it does not."""
 
 
-def cause(failures: Sequence[WorkerFailure], tail: Iterable[str], exit_code: int, denied: Judge) -> StageError:
-    """The error to end the stage with. `tail` is the last output of torchrun, `exit_code` its exit code."""
-    output = "\n".join(tail)
-    errors = [_classify(failure, denied) for failure in failures]
-    killed = _killed(output)
-    primary = next((error for error in errors if error.reason != "PeerLost"), None)
+def cause(failures: Sequence[WorkerFailure], output: Output, exit_code: int, denied: Judge) -> StageError:
+    """The error to end the stage with. `output` is what torchrun and the workers printed, `exit_code` torchrun's."""
+    tail = "\n".join(output.tail)
+    raised = [_classify(failure, denied) for failure in failures]
     # torchrun stops the survivors with SIGTERM (and SIGKILL 30 s later), so a recorded exception goes first.
-    if primary is None and killed is not None:
-        return killed
-    return primary or (errors[0] if errors else None) or _from_output(output, exit_code)
+    signalled = [_signalled(worker, output) for worker in killed(tail) if worker.signal != signal.SIGTERM]
+    known = [*raised, *signalled]
+    return next((error for error in known if error.reason != "PeerLost"), None) or next(
+        iter(known), _from_output(tail, exit_code)
+    )
 
 
 def _classify(failure: WorkerFailure, denied: Judge) -> StageError:
@@ -231,7 +244,7 @@ def _classify(failure: WorkerFailure, denied: Judge) -> StageError:
     if (last := denials[-1]) is not None:
         kind = PermanentError if isinstance(last, PermanentError) else StageError
         return kind(last.reason, f"local rank {failure.local_rank}: {last.message}")
-    if rule := next((rule for rule in _RULES if rule.fits(chain)), None):
+    if rule := _rule_for(chain):
         return StageError(rule.reason, f"{what} {rule.advice}")
     if refusal := next((refusal for refusal in _REFUSALS if refusal.fits(chain[-1])), None):
         return invalid_config(f"{what} {refusal.advice}")
@@ -240,23 +253,37 @@ def _classify(failure: WorkerFailure, denied: Judge) -> StageError:
     return StageError("TrainingFailed", what)
 
 
-def _killed(output: str) -> StageError | None:
-    for rank, number in ((int(rank), int(number)) for rank, number in _SIGNAL.findall(output)):
-        if number == _SIGKILL:
-            return StageError(
-                "OutOfMemory",
-                f"local rank {rank} was killed by SIGKILL, as happens to a container above its memory limit: raise "
-                "spec.worker.resources.limits.memory, or lower spec.training.perDeviceTrainBatchSize or cutoffLen.",
-            )
-        if number == _SIGBUS:
-            return StageError(
-                "TrainingFailed",
-                f"local rank {rank} died from signal {number} (SIGBUS): /dev/shm is full (raise "
-                "spec.worker.sharedMemory), or the volume failed under a file that is mapped into memory.",
-            )
-        if number != _SIGTERM:
-            return StageError("TrainingFailed", f"local rank {rank} died from signal {number}.")
-    return None
+def _signalled(worker: Killed, output: Output) -> StageError:
+    who = f"local rank {worker.local_rank}"
+    if worker.signal == signal.SIGKILL:
+        return StageError("OutOfMemory", f"{who} {_SIGKILL_ADVICE}")
+    if worker.signal == signal.SIGBUS:
+        return StageError("TrainingFailed", f"{who} {_SIGBUS_ADVICE}")
+    name = f" ({signal.Signals(worker.signal).name})" if worker.signal in set(signal.Signals) else ""
+    what = f"{who} died from signal {worker.signal}{name}"
+    words = _last_words_of(worker, output.last_words) if worker.signal == signal.SIGABRT else []
+    if not words:
+        return StageError("TrainingFailed", f"{what}.")
+    what = f"{what}: {words[0]:.700}"
+    rule = _rule_for([Raised("", "\n".join(words))])
+    return StageError(rule.reason, f"{what} {rule.advice}") if rule else StageError("TrainingFailed", what)
+
+
+def _last_words_of(worker: Killed, words: Sequence[str]) -> list[str]:
+    """The lines of this very rank, which NCCL's carry; if none does, those that are of no rank."""
+    own = re.compile(rf"\b[Rr]ank ?{worker.rank}\]")
+    return [_without_mark(line) for line in words if own.search(line)] or [
+        line.strip() for line in words if not _OF_A_RANK.search(line)
+    ]
+
+
+def _without_mark(line: str) -> str:
+    """A line of glog's without "[rank1]:[E1119 12:00:00.123456789 ProcessGroupNCCL.cpp:632] "."""
+    return _MARK.sub("", line).strip()
+
+
+def _rule_for(chain: Sequence[Raised]) -> _Rule | None:
+    return next((rule for rule in _RULES if rule.fits(chain)), None)
 
 
 def _from_output(output: str, exit_code: int) -> StageError:
@@ -264,6 +291,5 @@ def _from_output(output: str, exit_code: int) -> StageError:
     exceptions = list(_EXCEPTION_LINE.finditer(output))
     lines = [found[0] for found in exceptions] or [line for line in output.splitlines() if line.strip()]
     what = f"torchrun exited with code {exit_code}: {lines[-1] if lines else 'no output':.700}"
-    shown = [Raised("", output[exceptions[0].start() :])] if exceptions else []
-    rule = next((rule for rule in _RULES if rule.fits(shown)), None)
+    rule = _rule_for([Raised("", output[exceptions[0].start() :])] if exceptions else [])
     return StageError(rule.reason, f"{what} {rule.advice}") if rule else StageError("TrainingFailed", what)

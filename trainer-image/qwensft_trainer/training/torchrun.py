@@ -5,7 +5,6 @@ What the child's end means is decided in stages/train.py and failures.py.
 
 from __future__ import annotations
 
-import collections
 import io
 import os
 import shlex
@@ -22,11 +21,10 @@ from types import FrameType
 from typing import IO
 
 from qwensft_trainer.base.log import log
-from qwensft_trainer.base.redaction import clean
 from qwensft_trainer.contract.errors import Interrupted, invalid_config
+from qwensft_trainer.training.output import Output, lines
 from qwensft_trainer.training.peers import Peers
 
-_TAIL_LINES = 400
 _LOOK_EVERY_SECONDS = 2.0
 _STOP_SECONDS = 10.0  # workers die of SIGTERM at once, unless the kernel holds them
 
@@ -82,10 +80,10 @@ class Gang:
 
 @dataclass(frozen=True)
 class End:
-    """torchrun's exit code, the last lines it and its workers wrote, and the lost peer for which it was ended."""
+    """torchrun's exit code, what is left of its and its workers' output, and the lost peer for which it was ended."""
 
     exit_code: int
-    tail: list[str]
+    output: Output
     lost_peer: str | None = None
 
 
@@ -130,7 +128,7 @@ def run(command: list[str], stop: StopRequest, peers: Peers) -> End:
     no step is done: raises Interrupted.
     """
     log(f"running: {shlex.join(command)}")
-    tail: collections.deque[str] = collections.deque(maxlen=_TAIL_LINES)
+    output = Output()
     process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -142,7 +140,7 @@ def run(command: list[str], stop: StopRequest, peers: Peers) -> End:
         env=os.environ.copy(),
     )
     stop.training = True
-    relay = threading.Thread(target=_relay, args=(process.stdout or io.StringIO(), tail), name="relay", daemon=True)
+    relay = threading.Thread(target=_relay, args=(process.stdout or io.StringIO(), output), name="relay", daemon=True)
     relay.start()
     lost_peer: str | None = None
     while (exit_code := _wait(process, _LOOK_EVERY_SECONDS)) is None:
@@ -154,7 +152,7 @@ def run(command: list[str], stop: StopRequest, peers: Peers) -> End:
             exit_code = _stop(process)
             break
     relay.join(timeout=10)
-    return End(exit_code, list(tail), lost_peer)
+    return End(exit_code, output, lost_peer)
 
 
 def _stop(process: subprocess.Popen[str]) -> int:
@@ -174,8 +172,8 @@ def _wait(process: subprocess.Popen[str], seconds: float) -> int | None:
         return None
 
 
-def _relay(stream: IO[str], tail: collections.deque[str]) -> None:
-    for line in stream:
-        sys.stdout.write(line)
+def _relay(stream: IO[str], output: Output) -> None:
+    for line in lines(stream):
+        sys.stdout.write(f"{line}\n")
         sys.stdout.flush()
-        tail.append(clean(line).rstrip("\n"))  # before anything cuts it, and perhaps a secret, in two
+        output.add(line)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import json
 import os
 import signal
@@ -25,6 +24,7 @@ from qwensft_trainer.contract.stage import StageContext
 from qwensft_trainer.stages import train
 from qwensft_trainer.training import checkpoints, manifests, pissa, rendezvous, start
 from qwensft_trainer.training import torchrun as runner
+from qwensft_trainer.training.output import Output
 from qwensft_trainer.training.start import Start
 
 from ..conftest import Scene, Torch
@@ -36,10 +36,10 @@ def _stopped_in_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """SIGTERM comes once torchrun has printed its first line: before it runs, the stage ends in another way."""
     relay = runner._relay
 
-    def stop(stream: IO[str], tail: collections.deque[str]) -> None:
+    def stop(stream: IO[str], output: Output) -> None:
         stream.readline()
         os.kill(os.getpid(), signal.SIGTERM)
-        relay(stream, tail)
+        relay(stream, output)
 
     monkeypatch.setattr(runner, "_relay", stop)
 

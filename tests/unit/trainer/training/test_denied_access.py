@@ -15,6 +15,7 @@ import pytest
 from qwensft_trainer.contract.access import denied_later, error_told
 from qwensft_trainer.contract.errors import EXIT_PERMANENT, EXIT_RETRYABLE, StageError
 from qwensft_trainer.training.failures import cause, read_error_files
+from qwensft_trainer.training.output import Output
 
 from .. import error_files
 from ..error_files import TRAINER, raised_from, traceback
@@ -37,7 +38,7 @@ def told(temporary: Path, callstack: str, *, local_rank: int = 0) -> StageError:
     """What ends the stage after a worker has left this traceback."""
     error_files.write(temporary, callstack, local_rank=local_rank)
     judge = functools.partial(denied_later, workspace=Path("/workspace"), scratch=Path("/tmp/qwensft"))  # noqa: S108
-    return cause(read_error_files(temporary), [], 1, judge)
+    return cause(read_error_files(temporary), Output(), 1, judge)
 
 
 @pytest.mark.parametrize(
