@@ -35,6 +35,10 @@ RESOURCES = {  # the field that holds the amounts of a stage's pods
 _OWN_STORAGE = re.compile(r"local ephemeral storage limit|ephemeral local storage usage|EmptyDir volume")
 # The end of a message by which a record tells that the failure does not count: its reason may be one that does.
 NEVER_RAN = "was deleted before its container ran, so no restart counts"
+_NO_CULPRIT = (
+    "; all pods that are left lost another one, and none tells of a failure of its own: a process hangs, or the "
+    "network between the pods fails"
+)
 _NODE_GONE = "DeletionByPodGC"  # Kubernetes removes the pods of a node whose object was deleted
 
 
@@ -190,7 +194,9 @@ def _consequence(child: ChildJob, ended: Pods) -> Cause | None:
     if pod is None:
         return None
     reported = pod.report.reason if pod.report else ""
-    return Cause(Reason(reported) if reported in _STOPPED else _GENERIC[child.stage], _account(child, pod))
+    if reported in _STOPPED:
+        return Cause(Reason(reported), _account(child, pod))
+    return Cause(_GENERIC[child.stage], _account(child, pod) + _NO_CULPRIT)
 
 
 _RULES: tuple[Callable[[ChildJob, Pods], Cause | None], ...] = (

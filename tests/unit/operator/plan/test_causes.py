@@ -65,7 +65,7 @@ def test_a_pod_that_could_not_report_is_named_before_those_that_lost_it() -> Non
 def test_a_lost_peer_is_no_reason_even_when_nothing_else_is_left() -> None:
     told = cause(failed(0, reason="PeerLost", message="rank 1 is gone"))
     assert (told.reason, told.counted) == ("TrainingFailed", True)
-    assert "rank 1 is gone" in told.message
+    assert "rank 1 is gone; all pods that are left lost another one" in told.message
 
 
 def test_pods_that_were_stopped_are_an_interruption_when_nothing_else_is_left() -> None:
