@@ -37,7 +37,7 @@ _OWN_STORAGE = re.compile(r"local ephemeral storage limit|ephemeral local storag
 NEVER_RAN = "was deleted before its container ran, so no restart counts"
 _NO_CULPRIT = (
     "; all pods that are left lost another one, and none tells of a failure of its own: a process hangs, or the "
-    "network between the pods fails"
+    "network between the pods fails. spec.runPolicy.stallTimeoutSeconds would show where a process hangs"
 )
 _NODE_GONE = "DeletionByPodGC"  # Kubernetes removes the pods of a node whose object was deleted
 

@@ -119,6 +119,8 @@ def _train(job: QwenSFTJob, attempt: int, defaults: Defaults) -> dict[str, Any]:
         {"name": "MASTER_ADDR", "value": master},
         {"name": "MASTER_PORT", "value": str(distribution.master_port)},
     ]
+    if job.spec.run_policy.stall_timeout_seconds is not None:
+        env.append({"name": "QWENSFT_STALL_TIMEOUT_SECONDS", "value": str(job.spec.run_policy.stall_timeout_seconds)})
     if worker.network_interface is not None:
         env += [{"name": name, "value": worker.network_interface} for name in INTERFACE_ENVIRONMENT]
     return pod_template(

@@ -16,6 +16,7 @@ UNLOADABLE_FILE = "unloadable.json"  # the checkpoint does not load
 DRAINED_FILE = "drained.json"  # all ranks have saved and stopped
 PROGRESS_FILE = "progress.json"
 SELECTION_FILE = "selection.json"
+ACTIVITY_FILE = "activity.json"
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from qwensft_trainer.contract.config import Evaluation, Run, load_arguments, loa
 from qwensft_trainer.contract.digest import Experiment
 from qwensft_trainer.contract.errors import Interrupted, PermanentError, StageError
 from qwensft_trainer.contract.stage import (
+    ACTIVITY_FILE,
     BEGUN_FILE,
     DIFFERENT_FILE,
     DRAIN_FLAG,
@@ -49,6 +50,7 @@ from qwensft_trainer.training import (
     pissa,
     progress,
     rendezvous,
+    stalls,
     start,
     torchrun,
 )
@@ -57,7 +59,7 @@ from qwensft_trainer.training.start import Start
 from qwensft_trainer.training.torchrun import Gang
 
 _OF_THE_POD_BEFORE = (
-    *(DRAIN_FLAG, BEGUN_FILE, START_FILE, DIFFERENT_FILE, UNLOADABLE_FILE, DRAINED_FILE),
+    *(ACTIVITY_FILE, BEGUN_FILE, DIFFERENT_FILE, DRAIN_FLAG, DRAINED_FILE, START_FILE, UNLOADABLE_FILE),
     *(PROGRESS_FILE, SELECTION_FILE),
 )
 
@@ -171,7 +173,15 @@ class _Attempt:
         forbid_hub_access()
         training_environment(processes=self.gang.processes_per_node, accelerators=run.accelerator.count)
         rendezvous.wait_for_name(self.gang.master_address, self.gang.master_port)
-        end = torchrun.run(self.gang.command(path), self.stop, peers)
+        watch = stalls.Watch(self.context.scratch, self.gang.stall_timeout)
+        stacks = output / "stacks" / f"node-{self.gang.node_rank}.txt"
+        end = torchrun.run(
+            self.gang.command(path),
+            self.stop,
+            peers,
+            watch,
+            on_stall=lambda: stalls.show_stacks(self.context.scratch, stacks),
+        )
         self._judge(end, output, train_arguments)
         return self._finish(run, experiment, output, train_arguments)
 
@@ -219,6 +229,14 @@ class _Attempt:
                 "StartMismatch",
                 "The pods were to start from different places, so nothing was trained: "
                 f"{_differences(different['starts']):.700}. The next attempt decides anew.",
+            )
+        if end.stall is not None:
+            raise StageError(
+                "TrainingStalled",
+                f"no step was done for {end.stall.seconds:.0f} s after step {end.stall.step} "
+                "(spec.runPolicy.stallTimeoutSeconds). Where each process stood is in the logs of all training pods "
+                f"and, on the volume, in train/{output.name}/stacks: mostly the others wait for the one that "
+                "is not in a collective operation. If steps may take as long, raise the time.",
             )
         if end.lost_peer is not None:
             raise StageError("PeerLost", f"{end.lost_peer} went away; the cause stands in that pod.")

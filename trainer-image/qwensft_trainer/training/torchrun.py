@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,8 +25,10 @@ from qwensft_trainer.base.log import log
 from qwensft_trainer.contract.errors import Interrupted, invalid_config
 from qwensft_trainer.training.output import Output, lines
 from qwensft_trainer.training.peers import Peers
+from qwensft_trainer.training.stalls import Stall, Watch
 
 _LOOK_EVERY_SECONDS = 2.0
+_OTHERS_SECONDS = 15.0  # until all pods of a gang have noticed that it stands still, and shown their stacks
 _STOP_SECONDS = 10.0  # workers die of SIGTERM at once, unless the kernel holds them
 
 
@@ -39,12 +42,14 @@ class Gang:
     master_address: str
     master_port: int
     pod_uid: str
+    stall_timeout: float = 0.0  # seconds without a step after which training is given up; 0: never
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Gang:
-        """Read NNODES, NODE_RANK, NPROC_PER_NODE, MASTER_ADDR and MASTER_PORT; a lone process needs none of them.
+        """Read NNODES, NODE_RANK, NPROC_PER_NODE, MASTER_ADDR, MASTER_PORT and QWENSFT_STALL_TIMEOUT_SECONDS.
 
-        Operators of earlier versions do not tell the pod's UID: any name that no other pod has will do.
+        A lone process needs none of them. Operators of earlier versions do not tell the pod's UID: any name that no
+        other pod has will do.
         """
         try:
             return cls(
@@ -54,10 +59,12 @@ class Gang:
                 master_address=environment.get("MASTER_ADDR", "localhost"),
                 master_port=int(environment.get("MASTER_PORT", "29500")),
                 pod_uid=environment.get("QWENSFT_POD_UID") or str(uuid.uuid4()),
+                stall_timeout=float(environment.get("QWENSFT_STALL_TIMEOUT_SECONDS", "0")),
             )
         except ValueError as error:
             raise invalid_config(
-                f"NNODES, NODE_RANK, NPROC_PER_NODE and MASTER_PORT must be numbers: {error}"
+                "NNODES, NODE_RANK, NPROC_PER_NODE, MASTER_PORT and QWENSFT_STALL_TIMEOUT_SECONDS must be numbers: "
+                f"{error}"
             ) from error
 
     @property
@@ -80,11 +87,12 @@ class Gang:
 
 @dataclass(frozen=True)
 class End:
-    """torchrun's exit code, what is left of its and its workers' output, and the lost peer for which it was ended."""
+    """torchrun's exit code, what is left of the output, and why it was ended from here: a lost peer, or a stall."""
 
     exit_code: int
     output: Output
     lost_peer: str | None = None
+    stall: Stall | None = None
 
 
 class StopRequest:
@@ -121,11 +129,14 @@ class StopRequest:
         self._on_request()
 
 
-def run(command: list[str], stop: StopRequest, peers: Peers) -> End:
+def run(
+    command: list[str], stop: StopRequest, peers: Peers, watch: Watch, on_stall: Callable[[], None] = lambda: None
+) -> End:
     """Run to the end. The child has a session of its own, so a signal to our process group cannot reach the workers.
 
     A gang that is asked to stop but has lost a pod cannot save together: then the child is ended at once. So it is when
-    no step is done: raises Interrupted.
+    no step is done: raises Interrupted. One that stands still is ended after `on_stall`; in a gang some seconds later,
+    when the other pods have seen it, too.
     """
     log(f"running: {shlex.join(command)}")
     output = Output()
@@ -142,7 +153,7 @@ def run(command: list[str], stop: StopRequest, peers: Peers) -> End:
     stop.training = True
     relay = threading.Thread(target=_relay, args=(process.stdout or io.StringIO(), output), name="relay", daemon=True)
     relay.start()
-    lost_peer: str | None = None
+    lost_peer, stall = None, None
     while (exit_code := _wait(process, _LOOK_EVERY_SECONDS)) is None:
         if stop.is_in_vain():
             _stop(process)
@@ -151,8 +162,14 @@ def run(command: list[str], stop: StopRequest, peers: Peers) -> End:
             log(f"{lost_peer} is gone: no checkpoint can be saved together any more; stopping the workers")
             exit_code = _stop(process)
             break
+        if (stall := watch.stalled()) is not None:
+            log(f"no step for {stall.seconds:.0f} s after step {stall.step}: stopping the workers")
+            on_stall()
+            time.sleep(_OTHERS_SECONDS if peers.names else 0)
+            exit_code = _stop(process)
+            break
     relay.join(timeout=10)
-    return End(exit_code, output, lost_peer)
+    return End(exit_code, output, lost_peer, stall)
 
 
 def _stop(process: subprocess.Popen[str]) -> int:

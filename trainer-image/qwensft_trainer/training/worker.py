@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch.distributed.elastic.multiprocessing.errors import record
 from qwensft_trainer.base import files, upstream
 from qwensft_trainer.contract.config import load_arguments
 from qwensft_trainer.contract.stage import DIFFERENT_FILE, DRAINED_FILE, SELECTION_FILE, UNLOADABLE_FILE
-from qwensft_trainer.training import loading
+from qwensft_trainer.training import loading, stalls
 
 
 @record  # type: ignore[untyped-decorator, unused-ignore]  # writes the traceback where the entrypoint finds it
@@ -29,13 +30,18 @@ def main() -> None:
     import torch.distributed as dist
     from llamafactory.train.tuner import run_exp
 
-    from qwensft_trainer.training.callback import Different, Drained, PissaCallback, RunCallback
+    from qwensft_trainer.training.callback import PissaCallback, RunCallback
     from qwensft_trainer.training.evaluations import EarlyStopping, OwedEvaluation
+    from qwensft_trainer.training.pulse import PulseCallback
 
     path = Path(sys.argv[1])
     scratch = path.parent
     arguments = load_arguments(path)
     upstream.mend(deepspeed="deepspeed" in arguments)
+    watched = float(os.environ.get("QWENSFT_STALL_TIMEOUT_SECONDS", "0")) > 0
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    if watched:
+        stalls.answer_with_stacks(scratch, local_rank)
     callbacks: list[Any] = [RunCallback(scratch)]
     selection = files.read_json_object(scratch / SELECTION_FILE) or {}
     if stopping := selection.get("earlyStopping"):
@@ -43,9 +49,19 @@ def main() -> None:
     callbacks.append(OwedEvaluation())  # after those that count evaluations
     if arguments.get("pissa_init"):
         callbacks.append(PissaCallback())
-    leads = os.environ.get("LOCAL_RANK", "0") == "0"
+    if watched and local_rank == 0:
+        callbacks.append(PulseCallback(scratch))
+    _train(lambda: run_exp(arguments, callbacks=callbacks), scratch, arguments, leads=local_rank == 0)
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def _train(run: Callable[[], None], scratch: Path, arguments: Mapping[str, Any], *, leads: bool) -> None:
+    """Run, and leave in the scratch directory why training ended before its last step. What fails is raised on."""
+    from qwensft_trainer.training.callback import Different, Drained
+
     try:
-        run_exp(arguments, callbacks=callbacks)
+        run()
     except Drained as drained:
         if leads:
             files.write_json(scratch / DRAINED_FILE, {"step": drained.step, "checkpoint": drained.checkpoint})
@@ -58,8 +74,6 @@ def main() -> None:
                 scratch / UNLOADABLE_FILE, {"checkpoint": checkpoint, "why": f"{type(error).__name__}: {error!s:.500}"}
             )
         raise
-    if dist.is_initialized():
-        dist.destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -111,6 +111,7 @@ class Reason(StrEnum):
     ACCELERATOR_FAILED = "AcceleratorFailed"
     NON_FINITE_LOSS = "NonFiniteLoss"
     TRAINING_INCOMPLETE = "TrainingIncomplete"
+    TRAINING_STALLED = "TrainingStalled"
     INTERRUPTED = "Interrupted"
     KILLED_BEFORE_SAVED = "KilledBeforeSaved"
 

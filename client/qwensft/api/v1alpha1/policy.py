@@ -40,6 +40,15 @@ class RunPolicy(ApiModel):
         "all give theirs back, and the attempt is made anew after a wait, uncounted, so that two runs that each have "
         "half of what they need do not wait for each other for ever. 0: without end.",
     )
+    stall_timeout_seconds: int | None = Field(
+        None,
+        ge=60,
+        le=_YEAR,
+        description="Seconds without an optimiser step after which the training counts as stalled: the stacks of all "
+        "processes go into the logs, and all pods restart together, which counts as a restart. Batches of an "
+        "evaluation count as steps, the time in which a checkpoint is saved does not count. Choose several times the "
+        "slowest step, the first one included. An edit reaches the next attempt. Default: never.",
+    )
     active_deadline_seconds: int | None = Field(
         None,
         ge=1,

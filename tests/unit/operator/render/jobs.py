@@ -111,6 +111,7 @@ SPECS: dict[str, dict[str, Any]] = {
             "activeDeadlineSeconds": 3600,
         },
         "distribution": {"nodes": 2, "processesPerNode": 4},
+        "runPolicy": {"stallTimeoutSeconds": 900},
         "storage": _CLAIM | {"onExisting": "Overwrite"},
         "merge": {"resources": {"limits": {"memory": "32Gi"}}},
     },

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import textwrap
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -427,6 +428,46 @@ def test_a_gang_that_lost_a_pod_stops_at_once_when_asked_to_though_torchrun_woul
         train.main(prepared.context)
     assert lost.value.reason == "PeerLost"
     assert "demo-train-1-1.demo-train" in lost.value.message
+
+
+def test_a_training_that_stands_still_shows_its_stacks_and_ends(
+    prepared: Scene, torchrun: Torchrun, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("qwensft_trainer.training.torchrun._LOOK_EVERY_SECONDS", 0.1)
+    os.environ |= {"NNODES": "1", "QWENSFT_STALL_TIMEOUT_SECONDS": "0.5"}
+    torchrun.does("""
+        from pathlib import Path
+        from qwensft_trainer.training import stalls
+        stalls.answer_with_stacks(Path(scratch), 0)
+        stalls.Pulse(Path(scratch)).mark(7)
+        def waits_for_ever():
+            time.sleep(600)
+        waits_for_ever()
+    """)
+    with pytest.raises(StageError, match="after step 7") as caught:
+        train.main(prepared.context)
+    assert (caught.value.reason, caught.value.exit_code) == ("TrainingStalled", 1)
+    shown = capfd.readouterr().out
+    assert "stacks of local rank 0" in shown
+    assert "in waits_for_ever" in shown
+    assert "in waits_for_ever" in (prepared.run_directory / "train" / "1" / "stacks" / "node-0.txt").read_text()
+
+
+def test_a_training_that_goes_on_is_left_alone(
+    prepared: Scene, torchrun: Torchrun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qwensft_trainer.training.torchrun._LOOK_EVERY_SECONDS", 0.1)
+    os.environ |= {"NNODES": "1", "QWENSFT_STALL_TIMEOUT_SECONDS": "1.5"}
+    steps = """
+    from pathlib import Path
+    from qwensft_trainer.training import stalls
+    pulse = stalls.Pulse(Path(scratch))
+    for step in range(20):
+        pulse.mark(step)
+        time.sleep(0.1)
+    """
+    torchrun.does(textwrap.dedent(steps) + textwrap.dedent(TRAINED))
+    assert train.main(prepared.context).metrics["step"] == 100
 
 
 def test_a_drain_of_another_pod_ends_this_one_interrupted_too(prepared: Scene, torchrun: Torchrun) -> None:
