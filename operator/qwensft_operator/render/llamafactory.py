@@ -158,7 +158,6 @@ def _training(job: QwenSFTJob) -> dict[str, Any]:
         "save_total_limit": training.save_total_limit,
         "plot_loss": training.plot_loss,
         "ddp_timeout": training.ddp_timeout_seconds,
-        "include_num_input_tokens_seen": True,
         "report_to": "none",
     }
     if training.max_steps is not None:

@@ -32,7 +32,8 @@ def training_arguments(arguments: Mapping[str, Any], run: Run, *, output: Path, 
     """train.yaml for one attempt. `resume` is the checkpoint to go on from; without it training starts afresh."""
     completed = _common(arguments, run, output)
     completed["template"] = template_of(arguments, run)
-    completed["include_num_input_tokens_seen"] = completed.get("include_num_input_tokens_seen", "all")
+    if completed.get("include_num_input_tokens_seen") is True:  # of operators until 0.1, for figures
+        del completed["include_num_input_tokens_seen"]
     if resume is not None:
         completed["resume_from_checkpoint"] = str(resume)
     if run.accelerator.count == 0:

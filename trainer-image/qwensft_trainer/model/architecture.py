@@ -115,7 +115,7 @@ class Architecture:
     def parameters(self) -> int:
         """Weights, also of packed ones; tied ones count once."""
         return sum(
-            math.prod(entry["shape"]) * self._packed(name, entry["dtype"])
+            math.prod(entry["shape"]) * self.packed(name, entry["dtype"])
             for name, entry in self.tensors.items()
             if not name.endswith(_AUXILIARY)
             and _BITSANDBYTES not in name
@@ -127,7 +127,7 @@ class Architecture:
         entry = self.tensors.get(f"{name}.weight")
         return packed or (entry is not None and len(entry["shape"]) == 2)
 
-    def _packed(self, name: str, dtype: str) -> int:
+    def packed(self, name: str, dtype: str) -> int:
         """Weights in one element of a tensor."""
         quantization = self.config.get("quantization_config") or {}
         if name.endswith(".qweight") and dtype == "I32":

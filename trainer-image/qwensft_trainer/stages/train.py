@@ -10,8 +10,9 @@ import datetime
 import functools
 import os
 import shutil
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +41,12 @@ from qwensft_trainer.contract.stage import (
 )
 from qwensft_trainer.contract.termination import Outcome, Report
 from qwensft_trainer.model import source as model_source
+from qwensft_trainer.model.architecture import Architecture
 from qwensft_trainer.model.checks import chain as model_checks
 from qwensft_trainer.training import (
     accelerators,
     checkpoints,
+    efficiency,
     failures,
     figures,
     manifests,
@@ -71,19 +74,20 @@ def main(context: StageContext) -> Result:
         (context.scratch / name).unlink(missing_ok=True)
     shutil.rmtree(context.scratch / "tmp", ignore_errors=True)
     (context.scratch / "tmp").mkdir()
+    reader = figures.Reader(context.scratch / PROGRESS_FILE, time.time(), gang.nodes * gang.processes_per_node)
     stop = torchrun.StopRequest(
-        context.scratch / DRAIN_FLAG, context.scratch / BEGUN_FILE, lambda: _announce_drain(context, gang)
+        context.scratch / DRAIN_FLAG, context.scratch / BEGUN_FILE, lambda: _announce_drain(context, gang, reader)
     )
     with stop.handled():
         try:
-            return _Attempt(context, gang, stop).run()
+            return _Attempt(context, gang, stop, reader).run()
         except (StageError, Interrupted) as error:
-            known = progress.read(context.scratch / PROGRESS_FILE)
+            known = reader.read()
             error.metrics = known.metrics() if known else {}
             raise
 
 
-def _announce_drain(context: StageContext, gang: Gang) -> None:
+def _announce_drain(context: StageContext, gang: Gang, reader: figures.Reader) -> None:
     """Leave a message for the case that the grace period ends first: nothing of ours runs after a SIGKILL."""
     log("SIGTERM: the workers save a checkpoint after this step and stop")
     killed = StageError(
@@ -92,12 +96,14 @@ def _announce_drain(context: StageContext, gang: Gang) -> None:
         "from the last regular checkpoint; a lower spec.training.saveSteps loses less.",
     )
     killed.exit_code = 137
-    _announce(context, gang, "Failed", killed)
+    _announce(context, gang, reader, "Failed", killed)
 
 
-def _announce(context: StageContext, gang: Gang, outcome: Outcome, error: StageError | Interrupted) -> None:
+def _announce(
+    context: StageContext, gang: Gang, reader: figures.Reader, outcome: Outcome, error: StageError | Interrupted
+) -> None:
     """Leave a message that holds unless a later one replaces it."""
-    known = progress.read(context.scratch / PROGRESS_FILE)
+    known = reader.read()
     termination.write(
         context.termination_log,
         Report(
@@ -135,6 +141,7 @@ class _Attempt:
     context: StageContext
     gang: Gang
     stop: torchrun.StopRequest
+    reader: figures.Reader
 
     def run(self) -> Result:
         run = load_run(self.context.config)
@@ -152,6 +159,8 @@ class _Attempt:
             accelerators.require(self.gang.processes_per_node)
         answer = start.Answer(self.gang.nodes, lambda: self.stop.requested)
         if self.gang.leads:
+            if run.accelerator.count > 0:
+                self.reader.flops_per_token = _flops_per_token(run, train_arguments)
             self._serve(answer)
         peers = Peers(self.gang.master_address, self.gang.nodes)
         rendezvous.wait_for_gang(peers.names, self.gang.node_rank, self.gang.master_port)
@@ -186,8 +195,8 @@ class _Attempt:
         return self._finish(run, experiment, output, train_arguments)
 
     def _serve(self, answer: start.Answer) -> None:
-        path, port = self.context.scratch / PROGRESS_FILE, self.context.metrics_port
-        served = metrics_server.start(port, figures.figures(path), {start.ROUTE: answer})
+        port = self.context.metrics_port
+        served = metrics_server.start(port, figures.figures(self.reader.read), {start.ROUTE: answer})
         if served is None and self.gang.nodes > 1:
             raise StageError(
                 "RendezvousTimeout",
@@ -220,7 +229,7 @@ class _Attempt:
         if drained is not None:
             who = "this pod" if self.stop.requested else "another pod of this training"
             interrupted = Interrupted(f"{who} was asked to stop; a checkpoint at step {drained['step']} is saved.")
-            _announce(self.context, self.gang, "Interrupted", interrupted)
+            _announce(self.context, self.gang, self.reader, "Interrupted", interrupted)
             if self.gang.leads:
                 _clean_up(output, train_arguments)
             raise interrupted
@@ -281,7 +290,7 @@ class _Attempt:
                 else "left no trainer_state.json"
             )
             raise StageError("TrainingIncomplete", f"Training exited without an error but {done}.")
-        known = progress.read(self.context.scratch / PROGRESS_FILE)
+        known = self.reader.read()
         metrics = known.metrics() if known else _metrics_of(state)
         if run.evaluation is not None and run.evaluation.keep_best:
             self._take_best(directory, state)
@@ -332,9 +341,19 @@ def _require_preparation(run: Run) -> None:
 
 def _metrics_of(state: Mapping[str, Any]) -> dict[str, float | int | None]:
     """The same numbers out of a checkpoint, for a run that finished in an earlier attempt."""
-    tracker = progress.Tracker(step=state["global_step"], total_steps=state["max_steps"], tokens=0, now=0.0)
+    tracker = progress.Tracker(step=state["global_step"], total_steps=state["max_steps"], now=0.0, wall=0.0)
     tracker.restore_losses(state.get("log_history", []))
-    return tracker.progress.metrics() | {"epoch": state.get("epoch")}
+    ended = replace(tracker.progress, epoch=state.get("epoch"), attempt=progress.Attempt())
+    return ended.metrics()
+
+
+def _flops_per_token(run: Run, train_arguments: Mapping[str, Any]) -> float | None:
+    """None, with a line in the log, when the model's files do not tell: this only informs."""
+    try:
+        return efficiency.flops_per_token(Architecture.read(run.model.path), train_arguments)
+    except (StageError, OSError, ValueError, KeyError, TypeError) as error:
+        log(f"how well the accelerators are used cannot be told: {error}")
+        return None
 
 
 def _describe_output(directory: Path, volume: Path) -> dict[str, Any]:

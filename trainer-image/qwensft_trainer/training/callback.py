@@ -1,4 +1,4 @@
-"""Our hooks into transformers' Trainer, in every worker: a common start, progress, whole checkpoints, drain, PiSSA.
+"""Our hooks into transformers' Trainer, in every worker: a common start, whole checkpoints, drain, PiSSA.
 
 Any pod may be asked to stop. Its entrypoint leaves a file; here all ranks agree on it after a step, so that they save
 one common checkpoint and stop at the same step. A rank that stopped alone would hang the others in a collective.
@@ -7,7 +7,6 @@ ADR 0012, ADR 0120 and ADR 0121 say why.
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,8 @@ from transformers import TrainerCallback
 
 from qwensft_trainer.base import files
 from qwensft_trainer.base.log import log
-from qwensft_trainer.contract.stage import BEGUN_FILE, DRAIN_FLAG, PROGRESS_FILE, START_FILE
+from qwensft_trainer.contract.stage import BEGUN_FILE, DRAIN_FLAG, START_FILE
 from qwensft_trainer.training import checkpoints, manifests, pissa, progress
-
-_WRITE_EVERY_SECONDS = 1.0
 
 
 class Drained(Exception):  # noqa: N818  # not an error
@@ -47,9 +44,6 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]  # transformers carrie
         self._drain_flag = scratch / DRAIN_FLAG
         self._begun_file = scratch / BEGUN_FILE
         self._start = files.read_json_object(scratch / START_FILE)
-        self._progress_file = scratch / PROGRESS_FILE
-        self._tracker: progress.Tracker | None = None
-        self._written = 0.0
         self._begun = False
         self._draining = False
         self._limit: int | None = None
@@ -61,54 +55,21 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]  # transformers carrie
         self._limit, args.save_total_limit = args.save_total_limit, None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Compare what was loaded; start counting, after a resume from the checkpoint's step and losses."""
+        """Compare what was loaded; go on with the log of the attempt that is resumed."""
         _require_same({"step": state.global_step})
-        if not state.is_world_process_zero:
-            return
-        self._tracker = progress.Tracker(
-            step=state.global_step,
-            total_steps=state.max_steps,
-            tokens=int(state.num_input_tokens_seen),
-            now=time.time(),
-        )
-        self._tracker.restore_losses(state.log_history)
-        self._write()
-        if args.resume_from_checkpoint:
+        if state.is_world_process_zero and args.resume_from_checkpoint:
             progress.continue_log(Path(args.resume_from_checkpoint), Path(args.output_dir))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Count the step, and let all ranks agree whether to save and stop here."""
+        """Let all ranks agree whether to save and stop here."""
         if not self._begun and args.local_process_index == 0:
             self._begun_file.touch()
         self._begun = True
-        if self._tracker is not None:
-            self._tracker.step_done(
-                step=state.global_step,
-                epoch=state.epoch,
-                tokens=int(state.num_input_tokens_seen),
-                now=time.time(),
-            )
-            if not control.should_log:  # else on_log follows at once and writes the step with its loss
-                self._write_sometimes()
         if state.global_step < state.max_steps and self._any_rank_drains(args.device):
             self._draining = True
             control.should_save = True
             control.should_evaluate = False  # the next attempt makes up for it
             control.should_training_stop = True
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
-        """Take the losses over."""
-        if self._tracker is not None and logs:
-            before = self._tracker.progress
-            after = self._tracker.logged(logs)
-            if before.loss is None or after.non_finite_loss != before.non_finite_loss:
-                self._write()
-            else:
-                self._write_sometimes()
-
-    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Leave the evaluation's loss at once: the last evaluation comes after the end of training."""
-        self._write()
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Make the checkpoint whole; when draining stop then, else delete what it supersedes.
@@ -129,10 +90,6 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]  # transformers carrie
             for old in checkpoints.remove_superseded(folder.parent, self._limit):
                 log(f"removed {old.parent.name}/{old.name}: {folder.parent.name}/{folder.name} is complete")
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Leave the final numbers, whatever the time since the last writing."""
-        self._write()
-
     def _any_rank_drains(self, device: Any) -> bool:
         requested = self._drain_flag.exists()
         if not _distributed():
@@ -140,15 +97,6 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]  # transformers carrie
         flag = torch.tensor([int(requested)], device=device)
         dist.all_reduce(flag, op=dist.ReduceOp.MAX)
         return bool(flag.item())
-
-    def _write_sometimes(self) -> None:
-        if time.monotonic() - self._written >= _WRITE_EVERY_SECONDS:
-            self._write()
-
-    def _write(self) -> None:
-        if self._tracker is not None:
-            progress.write(self._progress_file, self._tracker.progress)
-            self._written = time.monotonic()
 
 
 class PissaCallback(TrainerCallback):  # type: ignore[misc]

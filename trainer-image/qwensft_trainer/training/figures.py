@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from qwensft_trainer.base.metrics_server import Figures
 from qwensft_trainer.training import progress
+from qwensft_trainer.training.efficiency import peak_flops
+from qwensft_trainer.training.progress import Progress
 
 _HELP = {
     "step": "Optimizer steps done.",
@@ -22,14 +25,55 @@ _HELP = {
     "estimated_remaining_seconds": "Seconds until the last step at the current speed.",
     "last_update_timestamp_seconds": "Unix time of the last step.",
     "non_finite_loss": "1 while the last logged loss is NaN or infinite.",
+    "attempt_started_timestamp_seconds": "Unix time at which this attempt's pod began to work.",
+    "attempt_training_timestamp_seconds": "Unix time at which this attempt's first step began.",
+    "attempt_from_step": "Optimizer steps that were done before this attempt.",
+    "attempt_padding_share": "Share of padding in what this attempt has computed.",
+    "attempt_model_flops_utilization": "Share of the accelerators' peak that the model's own arithmetic used.",
 }
 
 
-def figures(path: Path) -> Figures:
-    """The figures in the progress file at `path`, none before the first."""
+@dataclass
+class Reader:
+    """Reads the workers' progress at `path` and adds what the entrypoint knows.
 
-    def read() -> dict[str, float | None]:
-        current = progress.read(path)
-        return {} if current is None else asdict(current)
+    `started`: Unix time at which it began. `flops_per_token`: None where that is not known.
+    """
 
-    return Figures("qwensft_train_", _HELP, read)
+    path: Path
+    started: float
+    processes: int
+    flops_per_token: float | None = None
+
+    def read(self) -> Progress | None:
+        """The last progress, None before the first."""
+        known = progress.read(self.path)
+        if known is None:
+            return None
+        attempt = replace(
+            known.attempt,
+            started_timestamp_seconds=self.started,
+            model_flops_utilization=self._utilization(known),
+        )
+        return replace(known, attempt=attempt)
+
+    def _utilization(self, known: Progress) -> float | None:
+        peak = peak_flops(known.device)
+        if peak is None or self.flops_per_token is None or known.tokens_per_second is None:
+            return None
+        return known.tokens_per_second * self.flops_per_token / (peak * self.processes)
+
+
+def figures(read: Callable[[], Progress | None]) -> Figures:
+    """The figures of the progress that `read` returns; none before the first."""
+
+    def numbers() -> dict[str, float | None]:
+        current = read()
+        if current is None:
+            return {}
+        values = asdict(current)
+        del values["device"]
+        attempt = values.pop("attempt")
+        return values | {f"attempt_{name}": value for name, value in attempt.items()}
+
+    return Figures("qwensft_train_", _HELP, numbers)

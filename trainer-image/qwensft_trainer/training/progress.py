@@ -20,6 +20,17 @@ _WINDOW = 50  # steps that the speed is averaged over: long enough to be calm, s
 
 
 @dataclass(frozen=True)
+class Attempt:
+    """What this attempt began with and makes of its accelerators. Timestamps are Unix seconds, shares from 0 to 1."""
+
+    started_timestamp_seconds: float | None = None  # of its pod's entrypoint
+    training_timestamp_seconds: float | None = None  # when its first step began
+    from_step: int | None = None  # steps that were done before it
+    padding_share: float | None = None  # of what it has computed
+    model_flops_utilization: float | None = None
+
+
+@dataclass(frozen=True)
 class Progress:
     """None means not known yet. Loss values are finite; a NaN or infinite one only sets non_finite_loss."""
 
@@ -36,6 +47,8 @@ class Progress:
     estimated_remaining_seconds: float | None = None
     last_update_timestamp_seconds: float | None = None
     non_finite_loss: bool = False
+    device: str | None = None  # name of the accelerator, None on CPUs
+    attempt: Attempt = Attempt()
 
     def metrics(self) -> dict[str, float | int | None]:
         """The part that belongs into the termination message, in its spelling."""
@@ -50,7 +63,7 @@ class Progress:
             "bestEvalLoss": self.best_eval_loss,
             "bestStep": self.best_step,
             "tokensPerSecond": self.tokens_per_second,
-        }
+        } | {f"attempt{_camel(name)}": value for name, value in asdict(self.attempt).items()}
 
 
 def write(path: Path, progress: Progress) -> None:
@@ -63,8 +76,17 @@ def read(path: Path) -> Progress | None:
     values = files.read_json_object(path)
     if values is None:
         return None
-    known = {field.name for field in fields(Progress)}
-    return Progress(**{key: value for key, value in values.items() if key in known})
+    attempt = Attempt(**_known(Attempt, values.pop("attempt", {})))
+    return Progress(**_known(Progress, values), attempt=attempt)
+
+
+def _known(kind: type[Progress | Attempt], values: dict[str, Any]) -> dict[str, Any]:
+    names = {field.name for field in fields(kind)}
+    return {key: value for key, value in values.items() if key in names}
+
+
+def _camel(name: str) -> str:
+    return "".join(part.capitalize() for part in name.split("_"))
 
 
 def continue_log(checkpoint: Path, output: Path) -> None:
@@ -85,16 +107,33 @@ def _logged_step(line: str) -> float:
         return math.inf  # the last line of a killed process may be cut off
 
 
+@dataclass(frozen=True)
+class _Mark:
+    """Seconds of a clock that only goes forward, and what was done by then: steps, or tokens."""
+
+    now: float
+    step: int
+    tokens: int = 0
+
+
 class Tracker:
     """Turns the trainer's events into Progress.
 
-    Speed and ETA count this process's steps only, so both are right after a resume, when the step counter starts high
-    and the clock starts at zero.
+    Speed and remaining time count this process's steps only, so both are right after a resume, when the step counter
+    starts high and the clock starts at zero. The first of these steps compiles and warms up what the others use: it
+    counts only until there is another one. `now` are seconds of a monotonic clock, `wall` is the Unix time.
     """
 
-    def __init__(self, *, step: int, total_steps: int, tokens: int, now: float) -> None:
-        self.progress = Progress(step=step, total_steps=total_steps, last_update_timestamp_seconds=now)
-        self._marks: deque[tuple[float, int, int]] = deque([(now, step, tokens)], maxlen=_WINDOW + 1)
+    def __init__(self, *, step: int, total_steps: int, now: float, wall: float, device: str | None = None) -> None:
+        self.progress = Progress(
+            step=step,
+            total_steps=total_steps,
+            last_update_timestamp_seconds=wall,
+            device=device,
+            attempt=Attempt(training_timestamp_seconds=wall, from_step=step),
+        )
+        self._steps = deque([_Mark(now, step)])
+        self._tokens = deque([_Mark(now, step)])
 
     def restore_losses(self, log_history: list[dict[str, Any]]) -> None:
         """After a resume the checkpoint's history tells the first and the last losses of the run."""
@@ -105,21 +144,41 @@ class Tracker:
             if (value := _finite(entry.get("eval_loss"))) is not None:
                 self._evaluated(value, entry.get("step", 0))
 
-    def step_done(self, *, step: int, epoch: float | None, tokens: int, now: float) -> Progress:
-        """`tokens` is the running total the trainer has counted (0 when it does not count)."""
-        self._marks.append((now, step, tokens))
-        then, first_step, first_tokens = self._marks[0]
-        elapsed, steps = now - then, step - first_step
+    def step_done(self, *, step: int, epoch: float | None, now: float, wall: float) -> Progress:
+        """An optimizer step has ended."""
+        speed = self._since(self._steps, _Mark(now, step))
         remaining = max(0, (self.progress.total_steps or step) - step)
         self.progress = replace(
             self.progress,
             step=step,
             epoch=epoch,
-            last_update_timestamp_seconds=now,
-            tokens_per_second=(tokens - first_tokens) / elapsed if elapsed > 0 and tokens > first_tokens else None,
-            estimated_remaining_seconds=remaining * elapsed / steps if steps > 0 else None,
+            last_update_timestamp_seconds=wall,
+            estimated_remaining_seconds=remaining * speed[0] / speed[1] if speed else None,
         )
         return self.progress
+
+    def tokens_counted(self, *, tokens: int, places: int, now: float) -> Progress:
+        """`tokens` are those that all processes have trained on in this attempt, `places` the same with padding."""
+        mark = _Mark(now, self.progress.step, tokens)
+        speed = self._since(self._tokens, mark)
+        self.progress = replace(
+            self.progress,
+            tokens_per_second=speed[2] / speed[0] if speed and speed[2] else self.progress.tokens_per_second,
+            attempt=replace(self.progress.attempt, padding_share=1 - tokens / places if places else None),
+        )
+        return self.progress
+
+    def _since(self, marks: deque[_Mark], last: _Mark) -> tuple[float, int, int] | None:
+        """Seconds, steps and tokens from the first mark that counts to this one, which joins them."""
+        began = self.progress.attempt.from_step or 0
+        marks.append(last)
+        if len(marks) > 2 and marks[0].step == began and marks[1].step == began + 1:
+            marks.popleft()  # with it goes the first step
+        while len(marks) > 2 and marks[1].step <= last.step - _WINDOW:
+            marks.popleft()
+        first = marks[0]
+        seconds, steps = last.now - first.now, last.step - first.step
+        return (seconds, steps, last.tokens - first.tokens) if seconds > 0 and steps > 0 else None
 
     def logged(self, logs: dict[str, Any]) -> Progress:
         """Take loss, learning rate and evaluation loss out of one log entry of the trainer."""

@@ -17,7 +17,13 @@ from torch.distributed.elastic.multiprocessing.errors import record
 
 from qwensft_trainer.base import files, upstream
 from qwensft_trainer.contract.config import load_arguments
-from qwensft_trainer.contract.stage import DIFFERENT_FILE, DRAINED_FILE, SELECTION_FILE, UNLOADABLE_FILE
+from qwensft_trainer.contract.stage import (
+    DIFFERENT_FILE,
+    DRAINED_FILE,
+    PROGRESS_FILE,
+    SELECTION_FILE,
+    UNLOADABLE_FILE,
+)
 from qwensft_trainer.training import loading, stalls
 
 
@@ -32,7 +38,9 @@ def main() -> None:
 
     from qwensft_trainer.training.callback import PissaCallback, RunCallback
     from qwensft_trainer.training.evaluations import EarlyStopping, OwedEvaluation
+    from qwensft_trainer.training.figures_callback import FiguresCallback
     from qwensft_trainer.training.pulse import PulseCallback
+    from qwensft_trainer.training.tokens import TokenCount, count
 
     path = Path(sys.argv[1])
     scratch = path.parent
@@ -42,7 +50,9 @@ def main() -> None:
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     if watched:
         stalls.answer_with_stacks(scratch, local_rank)
-    callbacks: list[Any] = [RunCallback(scratch)]
+    tokens = TokenCount()
+    count(tokens)
+    callbacks: list[Any] = [FiguresCallback(scratch / PROGRESS_FILE, tokens), RunCallback(scratch)]
     selection = files.read_json_object(scratch / SELECTION_FILE) or {}
     if stopping := selection.get("earlyStopping"):
         callbacks.append(EarlyStopping(stopping["patience"], stopping["minDelta"]))

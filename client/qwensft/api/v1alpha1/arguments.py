@@ -52,7 +52,6 @@ OPERATOR_SET: Final[dict[str, tuple[str, str]]] = {
 
 OPERATOR_DEFAULTS: Final[dict[str, tuple[str, str]]] = {
     "report_to": ("`none`", "progress is in the status and at /metrics; no other value works yet"),
-    "include_num_input_tokens_seen": ("`true`", "needed to tell tokens per second"),
     "disable_tqdm": ("`true`", "progress bars fill the log"),
     "metric_for_best_model": ("`eval_loss`, with keepBest or earlyStopping", "the loss is what they compare"),
     "greater_is_better": ("`false`, with keepBest or earlyStopping", "a lower loss is better"),
