@@ -202,8 +202,15 @@ def harvest(run: Run, now: datetime) -> Run:
         message = "; ".join(filter(None, [passed, report.message]))
     if outputs:
         update["outputs"] = (status.outputs or Outputs()).replace(**outputs)
-        message += "; " + ", ".join(f"{name} at {output.path}" for name, output in sorted(outputs.items()))
+        told = run.status.outputs or Outputs()  # the merge repeats what the training has made, with its digest
+        new = [f"{name} at {o.path}" for name, o in sorted(outputs.items()) if not _is_known(told, name, o)]
+        message = "; ".join(filter(None, [message, ", ".join(new)]))
     return Run(run.observed, status=status.replace(**update), just_done={stage: message}, report=report)
+
+
+def _is_known(told: Outputs, name: str, output: Output) -> bool:
+    known = getattr(told, name)
+    return known is not None and known.path == output.path
 
 
 def _dataset(metrics: dict[str, float]) -> DatasetStatus | None:

@@ -13,8 +13,11 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+from qwensft_trainer.base.environment import cpu_limit
 
 
 def write_text(path: Path, text: str) -> None:
@@ -93,10 +96,12 @@ def sha256_of_json(value: Any) -> str:
 def manifest_of(directory: Path, *, exclude: Iterable[str] = ()) -> dict[str, dict[str, Any]]:
     """{relative name: {"sha256": hex, "sizeBytes": n}} of the regular files directly inside `directory`."""
     skipped = set(exclude)
+    paths = [path for path in sorted(directory.iterdir()) if path.is_file() and path.name not in skipped]
+    with ThreadPoolExecutor(cpu_limit()) as threads:  # hashing leaves the others the interpreter
+        hashes = list(threads.map(sha256_of_file, paths))
     return {
-        path.name: {"sha256": sha256_of_file(path), "sizeBytes": path.stat().st_size}
-        for path in sorted(directory.iterdir())
-        if path.is_file() and path.name not in skipped
+        path.name: {"sha256": sha256, "sizeBytes": path.stat().st_size}
+        for path, sha256 in zip(paths, hashes, strict=True)
     }
 
 

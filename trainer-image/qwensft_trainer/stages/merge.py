@@ -16,7 +16,7 @@ from typing import Any
 from qwensft_trainer.base import files, metrics_server
 from qwensft_trainer.base.environment import cpu_limit, forbid_hub_access, reuse_memory
 from qwensft_trainer.base.log import log
-from qwensft_trainer.contract import arguments, workspace
+from qwensft_trainer.contract import arguments, outputs, workspace
 from qwensft_trainer.contract.child import call
 from qwensft_trainer.contract.config import Merge, Run, load_arguments, load_run
 from qwensft_trainer.contract.errors import PermanentError, StageError, invalid_config
@@ -26,6 +26,7 @@ from qwensft_trainer.merging import files as merged_files
 from qwensft_trainer.merging.engines import Made
 from qwensft_trainer.model import source as model_source
 from qwensft_trainer.model.checks import chain as model_checks
+from qwensft_trainer.training import checkpoints
 
 _LITTLE_KEPT = 0.5
 
@@ -44,10 +45,11 @@ def main(context: StageContext) -> Result:
     model_source.require(run)
     model_checks.require_mergeable(run)
     trained = run.run_directory / recorded["directory"]
+    of_training = _with_digests(run, recorded, context.workspace)
     merged_files.check_target(run, merge.directory)
     inputs = files.sha256_of_json(
         {
-            "trained": recorded["outputs"],
+            "trained": of_training,
             "export": export_arguments,
             "merge": merge.model_dump(mode="json", exclude={"directory"}),
         }
@@ -60,7 +62,7 @@ def main(context: StageContext) -> Result:
         and merged_files.output_of(merge.directory, context.workspace) == done["output"]
     ):
         log("merged already")
-        return Result(done.get("message", ""), done.get("metrics", {}), {"merged": done["output"]})
+        return Result(done.get("message", ""), done.get("metrics", {}), of_training | {"merged": done["output"]})
     forbid_hub_access()
     reuse_memory()
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the engine has threads of its own, and one way to sum
@@ -97,7 +99,18 @@ def main(context: StageContext) -> Result:
         },
     )
     log(f"merged model in {merge.directory}: {output['sizeBytes']} bytes, {output['digest']}")
-    return Result(message, metrics, {"merged": output})
+    return Result(message, metrics, of_training | {"merged": output})
+
+
+def _with_digests(run: Run, recorded: Mapping[str, Any], volume: Path) -> dict[str, Any]:
+    """The training's outputs; their digests, which it leaves to this stage, are recorded beside the rest of it."""
+    described = {
+        name: outputs.with_digest(output, volume, exclude=checkpoints.NOT_OUTPUT)
+        for name, output in recorded["outputs"].items()
+    }
+    if described != recorded["outputs"]:
+        files.write_json(run.train_result, {**recorded, "outputs": described})
+    return described
 
 
 def _verified_files(

@@ -21,7 +21,7 @@ import yaml
 from qwensft_trainer.base import files, metrics_server
 from qwensft_trainer.base.environment import forbid_hub_access, training_environment
 from qwensft_trainer.base.log import log
-from qwensft_trainer.contract import arguments, termination, workspace
+from qwensft_trainer.contract import arguments, outputs, termination, workspace
 from qwensft_trainer.contract.access import denied_later
 from qwensft_trainer.contract.config import Evaluation, Run, load_arguments, load_run
 from qwensft_trainer.contract.digest import Experiment
@@ -297,7 +297,9 @@ class _Attempt:
         if run.tuning.pissa:
             pissa.convert(directory)
         kind = "adapter" if run.tuning.method == "lora" else "model"
-        outputs = {kind: _describe_output(directory, self.context.workspace)}
+        output = outputs.describe(directory, self.context.workspace, exclude=checkpoints.NOT_OUTPUT)
+        if not run.merge_planned:
+            output = outputs.with_digest(output, self.context.workspace, exclude=checkpoints.NOT_OUTPUT)
         workspace.require_ownership(run)  # another job may have been told to take the directory over meanwhile
         files.write_json(
             run.train_result,
@@ -307,10 +309,10 @@ class _Attempt:
                 "completedAt": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
                 "directory": str(directory.relative_to(run.run_directory)),
                 "metrics": {key: value for key, value in metrics.items() if value is not None},
-                "outputs": outputs,
+                "outputs": {kind: output},
             },
         )
-        return Result(metrics=metrics, outputs=outputs)
+        return Result(metrics=metrics, outputs={kind: output})
 
 
 def _selection(evaluation: Evaluation) -> dict[str, Any]:
@@ -354,12 +356,3 @@ def _flops_per_token(run: Run, train_arguments: Mapping[str, Any]) -> float | No
     except (StageError, OSError, ValueError, KeyError, TypeError) as error:
         log(f"how well the accelerators are used cannot be told: {error}")
         return None
-
-
-def _describe_output(directory: Path, volume: Path) -> dict[str, Any]:
-    manifest = files.manifest_of(directory, exclude=(checkpoints.ATTEMPT_FILE,))
-    return {
-        "path": str(directory.relative_to(volume)),
-        "sizeBytes": sum(entry["sizeBytes"] for entry in manifest.values()),
-        "digest": files.manifest_digest(manifest),
-    }

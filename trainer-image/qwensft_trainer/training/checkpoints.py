@@ -23,6 +23,7 @@ from qwensft_trainer.contract.digest import Experiment
 from qwensft_trainer.training import manifests
 
 ATTEMPT_FILE = "attempt.json"
+NOT_OUTPUT = (ATTEMPT_FILE, manifests.MANIFEST, manifests.UNUSABLE)  # what stands beside a result and is no part of it
 STATE_FILE = "trainer_state.json"
 SEALED = "sealed"  # in attempt.json: all complete checkpoints of this directory have a manifest
 _CHECKPOINT = re.compile(r"^checkpoint-(\d+)$")

@@ -125,6 +125,18 @@ def test_the_model_is_the_bases_files_with_what_was_trained(trained: Scene, call
     assert rests(trained) == []
 
 
+def test_the_digest_of_the_training_is_made_here_once_and_kept(trained: Scene, calls: Call) -> None:
+    record = trained.run_directory / "train.json"
+    left = json.loads(record.read_text())
+    del left["outputs"]["adapter"]["digest"]
+    record.write_text(json.dumps(left))
+    result = run(trained)
+    adapter = result.outputs["adapter"]
+    assert adapter["digest"] == files.manifest_digest(files.manifest_of(trained.run_directory / "train" / "1"))
+    assert json.loads(record.read_text())["outputs"]["adapter"] == adapter
+    assert run(trained).outputs == result.outputs
+
+
 def test_the_manifest_lists_every_file(trained: Scene, calls: Call) -> None:
     output = run(trained).outputs["merged"]
     manifest = (merged(trained) / MANIFEST).read_bytes()

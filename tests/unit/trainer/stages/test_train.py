@@ -88,6 +88,30 @@ def test_a_finished_training_is_recorded_with_its_output_and_numbers(prepared: S
     assert recorded["directory"] == "train/1"
 
 
+def test_where_a_merge_follows_the_digest_is_left_to_it(
+    prepared: Scene, torchrun: Torchrun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared.document["mergePlanned"] = True
+    monkeypatch.setattr("qwensft_trainer.base.files.sha256_of_file", lambda path: pytest.fail(f"read {path}"))
+    adapter = train.main(prepared.context).outputs["adapter"]
+    sizes = [path.stat().st_size for path in (prepared.run_directory / "train" / "1").iterdir() if path.is_file()]
+    attempt = (prepared.run_directory / "train" / "1" / "attempt.json").stat().st_size
+    assert adapter == {"path": "support-1/train/1", "sizeBytes": sum(sizes) - attempt}
+
+
+def test_a_failed_attempt_tells_how_far_it_was_and_when_it_began(prepared: Scene, torchrun: Torchrun) -> None:
+    torchrun.does("""
+        told = {"step": 7, "attempt": {"training_timestamp_seconds": 5.0, "from_step": 3}}
+        json.dump(told, open(scratch + "/progress.json", "w"))
+        sys.exit(1)
+    """)
+    with pytest.raises(StageError) as caught:
+        train.main(prepared.context)
+    metrics = caught.value.metrics
+    assert (metrics["step"], metrics["attemptFromStep"], metrics["attemptTrainingTimestampSeconds"]) == (7, 3, 5.0)
+    assert abs(metrics["attemptStartedTimestampSeconds"] - time.time()) < 60
+
+
 def test_a_completed_run_is_never_started_again(prepared: Scene, torchrun: Torchrun) -> None:
     first = train.main(prepared.context)
     (torchrun.directory / "calls").unlink()
