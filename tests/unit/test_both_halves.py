@@ -16,10 +16,12 @@ from typing import Any, get_args
 
 from qwensft.api.v1alpha1 import Reason
 from qwensft.api.v1alpha1.common import RESERVED_ENVIRONMENT
+from qwensft_operator.plan import usage
 from qwensft_operator.plan.causes import _NO_FAILURE
+from qwensft_operator.plan.progress import snake
 from qwensft_trainer import cli
 from qwensft_trainer.contract import credentials, termination
-from qwensft_trainer.training import failures
+from qwensft_trainer.training import failures, progress
 
 from .operator.render.jobs import SPECS, STAGES, environment, files, job
 
@@ -161,3 +163,15 @@ def test_the_trainer_opens_the_files_of_the_config_map() -> None:
     texts = {node.value for node in nodes(TRAINER) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
     assert written == {"run.yaml", "train.yaml", "export.yaml", "deepspeed.json"}
     assert written <= texts
+
+
+def test_the_operator_uses_the_figures_of_an_attempt_and_reads_them_from_a_report_alike() -> None:
+    names = set(progress.Attempt.__dataclass_fields__)
+    used = {
+        str(call.args[0].value)
+        for call in calls([REPOSITORY / "operator/qwensft_operator/plan/usage.py"])
+        if ast.unparse(call.func) == "figures.get" and isinstance(call.args[0], ast.Constant)
+    }
+    assert used == names
+    reported = {snake(name) for name in progress.Progress().metrics() if name.startswith("attempt")}
+    assert reported == {f"{usage._ATTEMPT}{name}" for name in names}

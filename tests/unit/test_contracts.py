@@ -218,11 +218,16 @@ def test_a_report_is_never_longer_than_what_is_read() -> None:
 
 
 def test_the_operator_reads_the_figures_that_the_trainer_serves(tmp_path: Path) -> None:
-    known = progress.Progress(7, 10, 0.5, 1.5, 2.5, 1.25, 1.0, 4, 1e-4, 100.0, 30.0, 1e9, non_finite_loss=True)
+    attempt = progress.Attempt(padding_share=0.25, from_step=3)
+    known = progress.Progress(
+        7, 10, 0.5, 1.5, 2.5, 1.25, 1.0, 4, 1e-4, 100.0, 30.0, 1e9, non_finite_loss=True, attempt=attempt
+    )
     path = tmp_path / "progress.json"
     progress.write(path, known)
-    read = parse(metrics_server.render(training_figures.figures(path)).decode())
-    assert read == Scrape(7, 10, 0.5, 1.5, 2.5, 1.25, 1.0, 4, 1e-4, 100.0, 30, non_finite_loss=True)
+    reader = training_figures.Reader(path, started=1e9, processes=1)
+    read = parse(metrics_server.render(training_figures.figures(reader.read)).decode())
+    told = {"padding_share": 0.25, "from_step": 3.0, "started_timestamp_seconds": 1e9}
+    assert read == Scrape(7, 10, 0.5, 1.5, 2.5, 1.25, 1.0, 4, 1e-4, 100.0, 30, attempt=told, non_finite_loss=True)
 
 
 def test_the_operator_reads_the_bytes_that_a_merge_tells(tmp_path: Path) -> None:
@@ -237,7 +242,8 @@ def test_the_operator_reads_the_bytes_that_a_merge_tells(tmp_path: Path) -> None
 
 
 def test_the_status_has_a_field_for_each_figure_of_a_finished_stage() -> None:
-    assert progress.Progress().metrics().keys() <= _aliases(Progress)
+    of_the_usage = {name for name in progress.Progress().metrics() if name.startswith("attempt")}
+    assert progress.Progress().metrics().keys() - of_the_usage <= _aliases(Progress)
     assert merge_figures.final(6).keys() <= _aliases(StageStatus)
     of_files = {duplicates.DUPLICATES, duplicates.SHARED}
     assert statistics.Lengths().metrics().keys() | {"evalSamples"} | of_files == _aliases(DatasetStatus)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from qwensft.api.v1alpha1 import ConditionType, Phase, Reason, Stage, Status
-from qwensft_operator.plan import estimate, progress
+from qwensft_operator.plan import estimate, progress, usage
 from qwensft_operator.plan.conditions import OURS, conditions_of
 from qwensft_operator.plan.policies import POLICIES
 from qwensft_operator.plan.proof import without_proof
@@ -31,7 +31,8 @@ def decide(observed: Observed, now: datetime) -> Plan:
     status = _status(run, step, now)
     ours = tuple(condition for condition in observed.job.status.conditions if condition.type in OURS)
     stored = observed.job.status.replace(conditions=ours)
-    status = status if status == stored else _readable(status)
+    if status != stored:  # it is written anyway, so it may tell the time
+        status = _readable(status.replace(usage=usage.usage_of(Run(observed), now)))
     return Plan(
         actions=step.actions,
         status=None if status == stored else status.document(),
@@ -75,6 +76,8 @@ def _events(run: Run, step: Step, status: Status) -> tuple[Event, ...]:
         events += [] if differs is None else [differs]
     too_large = estimate.warning(run.observed.job.status.estimate, status.estimate)
     events += [] if too_large is None else [too_large]
+    wasted = usage.warning(run.observed.job.status.usage, status.usage)
+    events += [] if wasted is None else [wasted]
     headline = run.status.condition(ConditionType.SUCCEEDED)
     if (step.phase, step.reason) != (run.status.phase, headline and headline.reason):
         events.append(Event("Warning" if step.warning else "Normal", step.reason, step.message))

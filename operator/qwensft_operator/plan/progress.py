@@ -36,7 +36,7 @@ def live(known: Progress | None, scrape: Scrape, now: datetime, *, interval: tim
 
 def final(known: Progress | None, metrics: dict[str, float], now: datetime) -> Progress:
     """Return the figures of a completed training; those that the report lacks stay as last scraped."""
-    reported = {name: value for key, value in metrics.items() if _is_usable(name := _snake(key), value)}
+    reported = {name: value for key, value in metrics.items() if _is_usable(name := snake(key), value)}
     total = reported.get("total_steps") or (known.total_steps if known else None)
     ended = known and known.replace(estimated_remaining_seconds=None, eta=None)
     return _stamped(known, _with(ended, {"step": total, **reported, "total_steps": total}), now)
@@ -96,7 +96,7 @@ def _stamped(known: Progress | None, new: Progress, now: datetime) -> Progress:
 
 def _is_usable(name: str, value: float | None) -> bool:
     """Whether a figure is one that is measured, and a number that the status can hold."""
-    if value is None or not math.isfinite(value):
+    if not isinstance(value, int | float) or not math.isfinite(value):
         return False
     return name in _MEASURES or (name in _COUNTS and 0 <= value <= LARGEST_NUMBER)
 
@@ -108,5 +108,6 @@ def _tidy(name: str, value: float) -> float:
     return round(value, 4) if name in ("loss", "initial_loss", "eval_loss", "best_eval_loss", "epoch") else value
 
 
-def _snake(camel: str) -> str:
+def snake(camel: str) -> str:
+    """Return a name of the API, or of a report, as it is called in Python."""
     return "".join(f"_{c.lower()}" if c.isupper() else c for c in camel)

@@ -7,7 +7,7 @@ Nothing here reads a clock, a network or a file.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -90,6 +90,7 @@ class PodView:
     exit_code: int | None = None
     exit_reason: str = ""  # OOMKilled, Error, …
     exit_message: str = ""  # the last line that the container left, when that is no report
+    started_at: datetime | None = None  # since when its container runs, or ran
     finished_at: datetime | None = None
     report: Report | None = None
     rejected: str = ""  # why a node refused the pod or ended it, in the kubelet's words
@@ -126,6 +127,7 @@ class Scrape:
     estimated_remaining_seconds: int | None = None
     bytes_done: int | None = None
     bytes_total: int | None = None
+    attempt: Mapping[str, float] = field(default_factory=dict)  # what a training tells of its attempt, for the usage
     non_finite_loss: bool = False
     unreachable: bool = False  # the pod has not answered for minutes; nothing else is known
 

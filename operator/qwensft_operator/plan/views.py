@@ -108,6 +108,7 @@ def pod_view(manifest: dict[str, Any], events: Iterable[dict[str, Any]] = ()) ->
         exit_code=terminated.get("exitCode"),
         exit_reason=terminated.get("reason", ""),
         exit_message="" if report else _last_line(terminated.get("message", "")),
+        started_at=parse_time((state.get("running") or terminated).get("startedAt")),
         finished_at=parse_time(terminated.get("finishedAt")),
         report=report,
         rejected=clean(": ".join(filter(None, (status.get("reason"), status.get("message"))))),

@@ -22,6 +22,7 @@ _LIMIT_BYTES = 64 * 1024
 _LIMIT_SECONDS = 2.0
 _MOST_AT_A_TIME = 8  # a quarter of the workers: pods that do not answer must not occupy all of them
 _PREFIX = re.compile(r"qwensft_(train|merge)_")
+_ATTEMPT = "attempt_"
 _INTEGERS = ("step", "total_steps", "best_step", "estimated_remaining_seconds", "bytes_done", "bytes_total")
 _NUMBERS = (
     *("epoch", "loss", "initial_loss", "eval_loss", "best_eval_loss"),
@@ -119,5 +120,6 @@ def parse(text: str) -> Scrape:
         best_step=integers["best_step"],
         learning_rate=numbers["learning_rate"],
         tokens_per_second=numbers["tokens_per_second"],
+        attempt={name[len(_ATTEMPT) :]: value for name, value in usable.items() if name.startswith(_ATTEMPT)},
         non_finite_loss=lost or found.get("non_finite_loss", 0.0) != 0,
     )

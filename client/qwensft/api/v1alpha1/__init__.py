@@ -40,6 +40,7 @@ from .policy import RunPolicy
 from .quantities import parse_quantity
 from .stage import Stage
 from .status import (
+    AttemptUsage,
     Condition,
     DatasetStatus,
     Estimate,
@@ -50,7 +51,9 @@ from .status import (
     Progress,
     Stages,
     StageStatus,
+    Startup,
     Status,
+    Usage,
 )
 from .storage import ClaimTemplate, Storage, StorageVolume
 from .training import Training
@@ -81,6 +84,7 @@ __all__ = [
     "VERSION",
     "Accelerator",
     "ApiModel",
+    "AttemptUsage",
     "CaBundle",
     "ClaimTemplate",
     "Columns",
@@ -124,6 +128,7 @@ __all__ = [
     "Stage",
     "StageStatus",
     "Stages",
+    "Startup",
     "Status",
     "StatusModel",
     "Storage",
@@ -132,6 +137,7 @@ __all__ = [
     "Training",
     "Tuning",
     "UrlSource",
+    "Usage",
     "Vision",
     "VolumeFile",
     "VolumePath",

@@ -125,3 +125,6 @@ class Reason(StrEnum):
     LOCAL_STORAGE_EXCEEDED = "LocalStorageExceeded"
     JOB_DELETED = "JobDeleted"
     DEADLINE_EXCEEDED = "DeadlineExceeded"
+
+    # events alone: the run goes on
+    ACCELERATOR_TIME_WASTED = "AcceleratorTimeWasted"

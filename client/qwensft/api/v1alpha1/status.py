@@ -154,6 +154,59 @@ class Estimate(StatusModel):
     message: str | None = Field(None, max_length=1024, description="The estimate in a sentence, and what to change.")
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+Seconds = Annotated[float, Field(ge=0, le=2**53)]
+
+
+class AttemptUsage(StatusModel):
+    """An attempt at a stage, and the accelerators that it held."""
+
+    stage: str | None = Field(None, max_length=16, description="prepare, train or merge.")
+    attempt: Count | None = Field(None, description="Number of the attempt, from 1.")
+    start_time: Time | None = Field(None, description="When its first pod had a node.")
+    accelerators: Count | None = Field(None, description="Accelerators of all its pods.")
+    seconds: Count | None = Field(None, description="Seconds from startTime to the end of its Job, or until now.")
+    accelerator_seconds: Count | None = Field(None, description="seconds times accelerators.")
+    training_time: Time | None = Field(None, description="train only: when its first step began.")
+    before_first_step_seconds: Count | None = Field(
+        None, description="train only: seconds from startTime to trainingTime."
+    )
+    from_step: Count | None = Field(None, description="train only: optimiser steps that were done before it.")
+    to_step: Count | None = Field(None, description="train only: optimiser steps that were done in the end.")
+
+
+class Startup(StatusModel):
+    """What the latest training attempt did before its first step. Of the pods, the slowest."""
+
+    schedule_seconds: Seconds | None = Field(None, description="Until all pods had nodes. No accelerator was held.")
+    image_seconds: Seconds | None = Field(None, description="Until the containers ran: image and volumes.")
+
+
+class Usage(StatusModel):
+    """Accelerator time of the run, as of the last change of the status. Without accelerators the times are 0."""
+
+    accelerator_seconds: Count | None = Field(None, description="Seconds times accelerators, over all attempts.")
+    before_first_step_seconds: Count | None = Field(
+        None, description="Of these, before the first steps of the training's attempts."
+    )
+    lost_to_restarts_seconds: Count | None = Field(
+        None, description="Of these, for steps that a later attempt trained again."
+    )
+    padding_share: Share | None = Field(None, description="Share of padding in what the latest attempt computes.")
+    model_flops_utilization: Share | None = Field(
+        None,
+        description="Arithmetic of the model's matrices over what the accelerators could do (MFU), where their kind is "
+        "known. Attention is not counted, nor what gradient checkpointing computes again.",
+    )
+    startup: Startup | None = Field(None, description="What the latest attempt did before its first step.")
+    attempts: Annotated[tuple[AttemptUsage, ...], Field(max_length=32)] = Field(
+        (), description="The last ten attempts, over all stages."
+    )
+    message: str | None = Field(
+        None, max_length=1024, description="The largest waste, with what mends it; absent if there is none."
+    )
+
+
 class Output(StatusModel):
     """A result on the volume."""
 
@@ -162,7 +215,12 @@ class Output(StatusModel):
         None, max_length=1100, description="Directory of the result, below the root of the volume."
     )
     size_bytes: Count | None = Field(None, description="Size of all its files, in bytes.")
-    digest: str | None = Field(None, max_length=128, description="sha256:<hex> over the SHA-256 of every file.")
+    digest: str | None = Field(
+        None,
+        max_length=128,
+        description="sha256:<hex> over the SHA-256 of every file. Of a trained "
+        "model or adapter, while a merge is to follow, only after it.",
+    )
 
 
 class Outputs(StatusModel):
@@ -193,6 +251,7 @@ class Status(StatusModel):
     stages: Stages = Field(Stages(), description="State of each stage.")
     dataset: DatasetStatus | None = Field(None, description="Size of the prepared data.")
     estimate: Estimate | None = Field(None, description="Memory that the training is expected to need.")
+    usage: Usage | None = Field(None, description="Accelerator time of the run.")
     outputs: Outputs | None = Field(None, description="Results of the run.")
     configuration: str | None = Field(
         None,
