@@ -53,9 +53,12 @@ def reuse_memory() -> None:
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch's
 
 
+WITHOUT_HUBS = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+
+
 def forbid_hub_access() -> None:
     """Everything is on the volume by now: a lookup at a hub would only hang in a cluster without egress."""
-    os.environ.update({"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"})
+    os.environ.update(WITHOUT_HUBS)
     # Whoever has downloaded before has imported the client already, which reads its environment only then.
     if (constants := sys.modules.get("huggingface_hub.constants")) is not None:
         constants.HF_HUB_OFFLINE = True  # type: ignore[attr-defined]

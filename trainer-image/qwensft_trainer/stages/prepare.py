@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from qwensft_trainer.base import files
-from qwensft_trainer.base.environment import forbid_hub_access
+from qwensft_trainer.base.environment import WITHOUT_HUBS, forbid_hub_access
 from qwensft_trainer.base.log import log
 from qwensft_trainer.contract import workspace
+from qwensft_trainer.contract.ahead import Ahead
 from qwensft_trainer.contract.config import Run, load_arguments, load_run
 from qwensft_trainer.contract.digest import Experiment
-from qwensft_trainer.contract.errors import PermanentError
+from qwensft_trainer.contract.errors import PermanentError, StageError
 from qwensft_trainer.contract.stage import Result, StageContext
 from qwensft_trainer.data import normalise as datasets
 from qwensft_trainer.data import source as dataset_source
+from qwensft_trainer.data import tokenization
 from qwensft_trainer.data.thinking import Thinking
 from qwensft_trainer.model import families
 from qwensft_trainer.model import source as model_source
@@ -27,6 +30,11 @@ from qwensft_trainer.training import checkpoints
 
 SHOWN_WARNINGS = 5
 WARNING_CHARACTERS = 300
+# What encoding rows imports, for seconds: in a process of its own, while model and data are downloaded and checked.
+_LIBRARIES = (
+    "qwensft_trainer.data.tokenization",
+    *("datasets", "llamafactory.data", "llamafactory.hparams", "llamafactory.model"),
+)
 
 
 def main(context: StageContext) -> Result:
@@ -51,6 +59,20 @@ def main(context: StageContext) -> Result:
         return Result(metrics=recorded["metrics"])
     # From here on the tokenised data may be of other inputs than those recorded.
     run.prepare_result.unlink(missing_ok=True)
+    known = {"inputs": inputs, "configDigest": experiment.configuration, "contents": contents}
+    with Ahead(_LIBRARIES, WITHOUT_HUBS, killed=_killed) as libraries:
+        return _prepared(context, run, train_arguments, known, libraries, clock)
+
+
+def _prepared(
+    context: StageContext,
+    run: Run,
+    train_arguments: Mapping[str, Any],
+    known: Mapping[str, Any],
+    libraries: Ahead,
+    clock: _Clock,
+) -> Result:
+    """Prepare, and record it with what is known of the inputs."""
     # Data first: it is small beside a model and more often what is wrong.
     sources = dataset_source.provide(run)
     clock.lap("the data files are there")
@@ -65,7 +87,7 @@ def main(context: StageContext) -> Result:
     deepspeed_config.install(run)
     clock.lap("checked " + ", ".join(f"{count} rows of {name}" for name, count in normalised.rows.items()))
     forbid_hub_access()
-    counts, limits, trained = tokenise(context, run, train_arguments, template)
+    counts, limits, trained = tokenise(context, run, train_arguments, template, libraries)
     clock.lap(f"tokenised {counts['samples']} samples, {counts['tokens']} tokens")
     # Rows first: they are more often what is wrong, and only the first warnings are shown.
     warnings = normalised.warnings + of_the_model + limits
@@ -85,9 +107,7 @@ def main(context: StageContext) -> Result:
     files.write_json(
         run.prepare_result,
         {
-            "inputs": inputs,
-            "configDigest": experiment.configuration,
-            "contents": contents,
+            **known,
             "template": template,
             **trained,
             "rows": normalised.rows,
@@ -100,15 +120,12 @@ def main(context: StageContext) -> Result:
 
 
 def tokenise(
-    context: StageContext, run: Run, train_arguments: Mapping[str, Any], template: str
+    context: StageContext, run: Run, train_arguments: Mapping[str, Any], template: str, libraries: Ahead
 ) -> tuple[dict[str, Any], list[str], dict[str, Any]]:
-    """Counts and lengths of the tokenised data, warnings, and what the merge will tell of the training's form.
-
-    From here on torch and LLaMA-Factory are imported.
-    """
-    from qwensft_trainer.data import tokenization
-
-    lengths, warnings, system, found = tokenization.tokenise(run, train_arguments, template, scratch=context.scratch)
+    """Counts and lengths of the tokenised data, warnings, and what the merge will tell of the training's form."""
+    lengths, warnings, system, found = libraries.call(
+        tokenization.tokenise, run, train_arguments, template, scratch=context.scratch
+    )
     train = lengths.pop(tokenization.TRAIN)
     counts = train.metrics()
     if lengths:
@@ -119,6 +136,16 @@ def tokenise(
             f"({train_arguments.get('cutoff_len')} tokens) and are cut; the longest has {train.longest}"
         )
     return counts, warnings, {"system": system, "templateParity": found.document()}
+
+
+def _killed(exit_code: int) -> StageError:
+    if exit_code == -signal.SIGKILL:
+        return StageError(
+            "OutOfMemory",
+            "The process that encodes rows was killed, mostly for want of memory: raise memory in "
+            "spec.prepare.resources.limits.",
+        )
+    return StageError("PreparationFailed", f"The process that encodes rows ended with exit code {exit_code}.")
 
 
 def _refuse_other_results(run: Run, experiment: Experiment) -> None:
