@@ -14,14 +14,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
-from qwensft.api.v1alpha1 import Reason
+from qwensft.api.v1alpha1 import Reason, Startup
 from qwensft.api.v1alpha1.common import RESERVED_ENVIRONMENT
 from qwensft_operator.plan import usage
 from qwensft_operator.plan.causes import _NO_FAILURE
 from qwensft_operator.plan.progress import snake
 from qwensft_trainer import cli
 from qwensft_trainer.contract import credentials, termination
-from qwensft_trainer.training import failures, progress
+from qwensft_trainer.training import failures, progress, startup
 
 from .operator.render.jobs import SPECS, STAGES, environment, files, job
 
@@ -172,6 +172,7 @@ def test_the_operator_uses_the_figures_of_an_attempt_and_reads_them_from_a_repor
         for call in calls([REPOSITORY / "operator/qwensft_operator/plan/usage.py"])
         if ast.unparse(call.func) == "figures.get" and isinstance(call.args[0], ast.Constant)
     }
-    assert used == names
+    assert used | set(Startup.model_fields) - {"schedule_seconds", "image_seconds"} == names
+    assert {f"{phase}_seconds" for phase in startup.PHASES} < names
     reported = {snake(name) for name in progress.Progress().metrics() if name.startswith("attempt")}
     assert reported == {f"{usage._ATTEMPT}{name}" for name in names}

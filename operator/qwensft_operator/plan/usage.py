@@ -99,7 +99,7 @@ def _startup(run: Run, child: ChildJob, known: Usage, figures: Mapping[str, floa
     told = {
         name: round(value, 1)
         for name in Startup.model_fields
-        if (value := figures.get(f"{name.removesuffix('_seconds')}_seconds")) is not None and value >= 0
+        if (value := figures.get(name)) is not None and value >= 0
     }
     scheduled, begun = _scheduled(run, child), [p.started_at for p in _pods(run) if p.started_at is not None]
     if scheduled:
@@ -205,6 +205,12 @@ _LESS_PADDING = (
 _SAVE_MORE = "in a new QwenSFTJob set a lower spec.training.saveSteps"
 _FASTER = {
     "image_seconds": "most of it to pull the image; keep it on the nodes",
+    "gang_seconds": "most of it until all pods were there; use a scheduler that places them together "
+    "(spec.worker.schedulerName, or a queue)",
+    "imports_seconds": "most of it to import libraries; keep the image on a fast disk of the nodes, and give the pods "
+    "a CPU for each process",
+    "model_seconds": "most of it to load the model; keep it on a faster volume",
+    "data_seconds": "most of it to load the rows; keep them on a faster volume",
 }
 
 

@@ -17,6 +17,7 @@ DRAINED_FILE = "drained.json"  # all ranks have saved and stopped
 PROGRESS_FILE = "progress.json"
 SELECTION_FILE = "selection.json"
 ACTIVITY_FILE = "activity.json"
+STARTUP_FILE = "startup.json"
 
 
 @dataclass(frozen=True)

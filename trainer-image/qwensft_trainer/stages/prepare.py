@@ -61,7 +61,7 @@ def main(context: StageContext) -> Result:
     run.prepare_result.unlink(missing_ok=True)
     known = {"inputs": inputs, "configDigest": experiment.configuration, "contents": contents}
     with Ahead(_LIBRARIES, WITHOUT_HUBS, killed=_killed) as libraries:
-        return _prepared(context, run, train_arguments, known, libraries, clock)
+        return _prepared(context, run, train_arguments, known, libraries, clock=clock)
 
 
 def _prepared(
@@ -70,6 +70,7 @@ def _prepared(
     train_arguments: Mapping[str, Any],
     known: Mapping[str, Any],
     libraries: Ahead,
+    *,
     clock: _Clock,
 ) -> Result:
     """Prepare, and record it with what is known of the inputs."""

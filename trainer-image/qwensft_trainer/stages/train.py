@@ -35,6 +35,7 @@ from qwensft_trainer.contract.stage import (
     PROGRESS_FILE,
     SELECTION_FILE,
     START_FILE,
+    STARTUP_FILE,
     UNLOADABLE_FILE,
     Result,
     StageContext,
@@ -55,15 +56,17 @@ from qwensft_trainer.training import (
     rendezvous,
     stalls,
     start,
+    startup,
     torchrun,
 )
 from qwensft_trainer.training.peers import Peers
 from qwensft_trainer.training.start import Start
 from qwensft_trainer.training.torchrun import Gang
+from qwensft_trainer.training.warming import Warming
 
 _OF_THE_POD_BEFORE = (
     *(ACTIVITY_FILE, BEGUN_FILE, DIFFERENT_FILE, DRAIN_FLAG, DRAINED_FILE, START_FILE, UNLOADABLE_FILE),
-    *(PROGRESS_FILE, SELECTION_FILE),
+    *(PROGRESS_FILE, SELECTION_FILE, STARTUP_FILE),
 )
 
 
@@ -74,7 +77,12 @@ def main(context: StageContext) -> Result:
         (context.scratch / name).unlink(missing_ok=True)
     shutil.rmtree(context.scratch / "tmp", ignore_errors=True)
     (context.scratch / "tmp").mkdir()
-    reader = figures.Reader(context.scratch / PROGRESS_FILE, time.time(), gang.nodes * gang.processes_per_node)
+    reader = figures.Reader(
+        context.scratch / PROGRESS_FILE,
+        time.time(),
+        gang.nodes * gang.processes_per_node,
+        startup=context.scratch / STARTUP_FILE,
+    )
     stop = torchrun.StopRequest(
         context.scratch / DRAIN_FLAG, context.scratch / BEGUN_FILE, lambda: _announce_drain(context, gang, reader)
     )
@@ -146,6 +154,7 @@ class _Attempt:
     def run(self) -> Result:
         run = load_run(self.context.config)
         train_arguments = load_arguments(self.context.config / "train.yaml")
+        accelerator = accelerators.Question(self.gang.processes_per_node if run.accelerator.count > 0 else 0)
         workspace.require_ownership(run)
         _require_preparation(run)
         contents = (files.read_json_object(run.prepare_result) or {}).get("contents")
@@ -155,14 +164,15 @@ class _Attempt:
             return recorded
         model_checks.check_packages(train_arguments)
         model_source.require(run)
-        if run.accelerator.count > 0:
-            accelerators.require(self.gang.processes_per_node)
         answer = start.Answer(self.gang.nodes, lambda: self.stop.requested)
         if self.gang.leads:
             if run.accelerator.count > 0:
                 self.reader.flops_per_token = _flops_per_token(run, train_arguments)
             self._serve(answer)
         peers = Peers(self.gang.master_address, self.gang.nodes)
+        self.reader.marks.mark(startup.CHECKED)
+        warming = Warming([run.tokenized_directory, run.model.path])
+        warming.start(imports=bool(peers.names))
         rendezvous.wait_for_gang(peers.names, self.gang.node_rank, self.gang.master_port)
         begun = self._start(run, experiment, answer)
         if begun is None:
@@ -182,6 +192,10 @@ class _Attempt:
         forbid_hub_access()
         training_environment(processes=self.gang.processes_per_node, accelerators=run.accelerator.count)
         rendezvous.wait_for_name(self.gang.master_address, self.gang.master_port)
+        warming.stop()
+        if (missing := accelerator.failure()) is not None:
+            raise missing
+        self.reader.marks.mark(startup.GATHERED)
         watch = stalls.Watch(self.context.scratch, self.gang.stall_timeout)
         stacks = output / "stacks" / f"node-{self.gang.node_rank}.txt"
         end = torchrun.run(
@@ -190,7 +204,10 @@ class _Attempt:
             peers,
             watch,
             on_stall=lambda: stalls.show_stacks(self.context.scratch, stacks),
+            gives_up=lambda: accelerator.failure() is not None,
         )
+        if end.exit_code != 0 and (missing := accelerator.answer()) is not None:
+            raise missing
         self._judge(end, output, train_arguments)
         return self._finish(run, experiment, output, train_arguments)
 

@@ -1,4 +1,4 @@
-"""Whether this pod has got the accelerators that it was promised, asked before torchrun and its workers start.
+"""Whether this pod has got the accelerators that it was promised, asked beside all else that is to be done first.
 
 A node with a broken driver or the wrong container runtime hands out pods without devices: training would go on for days
 on its CPUs, or die in every rank with an error that blames the arguments. What torch sees is printed by
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import warnings
 from dataclasses import asdict, dataclass
 
@@ -34,6 +35,32 @@ class Seen:
     version: str
     kind: str | None
     warnings: list[str]
+
+
+class Question:
+    """Asks torch in the background, since that takes as long as importing it, for as many devices as are needed."""
+
+    def __init__(self, needed: int) -> None:
+        self._failure: StageError | None = None
+        self._thread = threading.Thread(target=self._ask, args=(needed,), name="accelerators", daemon=True)
+        if needed > 0:
+            self._thread.start()
+
+    def failure(self) -> StageError | None:
+        """AcceleratorMissing once the answer is that there are fewer; None as long as there is no answer."""
+        return self._failure
+
+    def answer(self) -> StageError | None:
+        """The same, waited for."""
+        if self._thread.ident is not None:
+            self._thread.join()
+        return self._failure
+
+    def _ask(self, needed: int) -> None:
+        try:
+            require(needed)
+        except StageError as error:
+            self._failure = error
 
 
 def require(needed: int) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+from qwensft_trainer.base import files
 from qwensft_trainer.base.metrics_server import Figures
-from qwensft_trainer.training import progress
+from qwensft_trainer.training import progress, startup
 from qwensft_trainer.training.efficiency import peak_flops
 from qwensft_trainer.training.progress import Progress
+from qwensft_trainer.training.startup import Marks
 
 _HELP = {
     "step": "Optimizer steps done.",
@@ -30,6 +34,13 @@ _HELP = {
     "attempt_from_step": "Optimizer steps that were done before this attempt.",
     "attempt_padding_share": "Share of padding in what this attempt has computed.",
     "attempt_model_flops_utilization": "Share of the accelerators' peak that the model's own arithmetic used.",
+    "attempt_checks_seconds": "Seconds of this attempt's start: checks of configuration, model and rows.",
+    "attempt_gang_seconds": "Seconds of this attempt's start: until all pods were there.",
+    "attempt_imports_seconds": "Seconds of this attempt's start: torchrun, and imports of the worker.",
+    "attempt_rendezvous_seconds": "Seconds of this attempt's start: until the process group was formed.",
+    "attempt_data_seconds": "Seconds of this attempt's start: tokenizer and rows.",
+    "attempt_model_seconds": "Seconds of this attempt's start: loading the model.",
+    "attempt_setup_seconds": "Seconds of this attempt's start: optimizer, and the checkpoint to go on from.",
 }
 
 
@@ -37,13 +48,17 @@ _HELP = {
 class Reader:
     """Reads the workers' progress at `path` and adds what the entrypoint knows.
 
-    `started`: Unix time at which it began. `flops_per_token`: None where that is not known.
+    `started`: Unix time at which it began, `began`: the same by the clock of the marks. `marks` are its own, `startup`
+    holds those of the worker. `flops_per_token`: None where that is not known.
     """
 
     path: Path
     started: float
     processes: int
     flops_per_token: float | None = None
+    startup: Path | None = None
+    began: float = field(default_factory=time.monotonic)
+    marks: Marks = field(default_factory=Marks)
 
     def read(self) -> Progress | None:
         """The last progress, None before the first."""
@@ -54,8 +69,14 @@ class Reader:
             known.attempt,
             started_timestamp_seconds=self.started,
             model_flops_utilization=self._utilization(known),
+            **self._phases(),
         )
         return replace(known, attempt=attempt)
+
+    def _phases(self) -> dict[str, Any]:
+        of_worker = files.read_json_object(self.startup) if self.startup else None
+        lengths = startup.seconds(self.began, self.marks.times, of_worker or {})
+        return {f"{phase}_seconds": round(length, 2) for phase, length in lengths.items()}
 
     def _utilization(self, known: Progress) -> float | None:
         peak = peak_flops(known.device)

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
-from qwensft_trainer.training import progress
+from qwensft_trainer.training import progress, startup
+from qwensft_trainer.training.startup import Marks
 from qwensft_trainer.training.tokens import TokenCount
 
 _WRITE_EVERY_SECONDS = 1.0
@@ -18,9 +19,10 @@ _WRITE_EVERY_SECONDS = 1.0
 class FiguresCallback(TrainerCallback):  # type: ignore[misc]  # transformers carries no types here
     """`path` is the progress file, which the entrypoint beside this process serves and reports."""
 
-    def __init__(self, path: Path, tokens: TokenCount) -> None:
+    def __init__(self, path: Path, tokens: TokenCount, marks: Marks) -> None:
         self._path = path
         self._tokens = tokens
+        self._marks = marks
         self._earlier = 0  # tokens of the attempts that this one goes on from
         self._tracker: progress.Tracker | None = None
         self._began = 0
@@ -28,6 +30,7 @@ class FiguresCallback(TrainerCallback):  # type: ignore[misc]  # transformers ca
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Start counting; after a resume, from the checkpoint's step and losses."""
+        self._marks.mark(startup.BEGAN)
         self._earlier, self._began = int(state.num_input_tokens_seen), state.global_step
         if not state.is_world_process_zero:
             return

@@ -28,6 +28,14 @@ class Attempt:
     from_step: int | None = None  # steps that were done before it
     padding_share: float | None = None  # of what it has computed
     model_flops_utilization: float | None = None
+    # How long each phase of the start took; see startup.py.
+    checks_seconds: float | None = None
+    gang_seconds: float | None = None
+    imports_seconds: float | None = None
+    rendezvous_seconds: float | None = None
+    data_seconds: float | None = None
+    model_seconds: float | None = None
+    setup_seconds: float | None = None
 
 
 @dataclass(frozen=True)

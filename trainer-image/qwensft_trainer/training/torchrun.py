@@ -130,13 +130,19 @@ class StopRequest:
 
 
 def run(
-    command: list[str], stop: StopRequest, peers: Peers, watch: Watch, on_stall: Callable[[], None] = lambda: None
+    command: list[str],
+    stop: StopRequest,
+    peers: Peers,
+    watch: Watch,
+    *,
+    on_stall: Callable[[], None] = lambda: None,
+    gives_up: Callable[[], bool] = lambda: False,
 ) -> End:
     """Run to the end. The child has a session of its own, so a signal to our process group cannot reach the workers.
 
     A gang that is asked to stop but has lost a pod cannot save together: then the child is ended at once. So it is when
     no step is done: raises Interrupted. One that stands still is ended after `on_stall`; in a gang some seconds later,
-    when the other pods have seen it, too.
+    when the other pods have seen it, too. When `gives_up` says so, the child is ended, whatever it does.
     """
     log(f"running: {shlex.join(command)}")
     output = Output()
@@ -160,6 +166,9 @@ def run(
             raise Interrupted("Stopped by SIGTERM before the first step; nothing was lost.")
         if stop.requested and (lost_peer := peers.gone()) is not None:
             log(f"{lost_peer} is gone: no checkpoint can be saved together any more; stopping the workers")
+            exit_code = _stop(process)
+            break
+        if gives_up():
             exit_code = _stop(process)
             break
         if (stall := watch.stalled()) is not None:

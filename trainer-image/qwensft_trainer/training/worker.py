@@ -22,9 +22,11 @@ from qwensft_trainer.contract.stage import (
     DRAINED_FILE,
     PROGRESS_FILE,
     SELECTION_FILE,
+    STARTUP_FILE,
     UNLOADABLE_FILE,
 )
-from qwensft_trainer.training import loading, stalls
+from qwensft_trainer.training import imports, loading, stalls, startup
+from qwensft_trainer.training.startup import Marks
 
 
 @record  # type: ignore[untyped-decorator, unused-ignore]  # writes the traceback where the entrypoint finds it
@@ -33,8 +35,13 @@ def main() -> None:
 
     Ranks that were to start from different places leave without an error; different.json has what each says.
     """
+    path = Path(sys.argv[1])
+    scratch = path.parent
+    arguments = load_arguments(path)
+    run_exp = imports.run_exp(arguments)
+
     import torch.distributed as dist
-    from llamafactory.train.tuner import run_exp
+    from llamafactory.train.sft import workflow
 
     from qwensft_trainer.training.callback import PissaCallback, RunCallback
     from qwensft_trainer.training.evaluations import EarlyStopping, OwedEvaluation
@@ -42,17 +49,17 @@ def main() -> None:
     from qwensft_trainer.training.pulse import PulseCallback
     from qwensft_trainer.training.tokens import TokenCount, count
 
-    path = Path(sys.argv[1])
-    scratch = path.parent
-    arguments = load_arguments(path)
     upstream.mend(deepspeed="deepspeed" in arguments)
+    marks = Marks(scratch / STARTUP_FILE if os.environ.get("RANK", "0") == "0" else None)
+    marks.mark(startup.IMPORTED)
+    startup.follow_workflow(workflow, marks)
     watched = float(os.environ.get("QWENSFT_STALL_TIMEOUT_SECONDS", "0")) > 0
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     if watched:
         stalls.answer_with_stacks(scratch, local_rank)
     tokens = TokenCount()
     count(tokens)
-    callbacks: list[Any] = [FiguresCallback(scratch / PROGRESS_FILE, tokens), RunCallback(scratch)]
+    callbacks: list[Any] = [FiguresCallback(scratch / PROGRESS_FILE, tokens, marks), RunCallback(scratch)]
     selection = files.read_json_object(scratch / SELECTION_FILE) or {}
     if stopping := selection.get("earlyStopping"):
         callbacks.append(EarlyStopping(stopping["patience"], stopping["minDelta"]))

@@ -176,10 +176,20 @@ class AttemptUsage(StatusModel):
 
 
 class Startup(StatusModel):
-    """What the latest training attempt did before its first step. Of the pods, the slowest."""
+    """What the latest training attempt did before its first step, one after the other.
+
+    The first two are of the slowest pod, and told once the pods have ended; the others are those of node rank 0.
+    """
 
     schedule_seconds: Seconds | None = Field(None, description="Until all pods had nodes. No accelerator was held.")
     image_seconds: Seconds | None = Field(None, description="Until the containers ran: image and volumes.")
+    checks_seconds: Seconds | None = Field(None, description="Configuration, model and rows were looked at.")
+    gang_seconds: Seconds | None = Field(None, description="Until all pods were there.")
+    imports_seconds: Seconds | None = Field(None, description="torchrun, and libraries that its workers import.")
+    rendezvous_seconds: Seconds | None = Field(None, description="Until the processes had found each other.")
+    data_seconds: Seconds | None = Field(None, description="Tokenizer and rows.")
+    model_seconds: Seconds | None = Field(None, description="Loading the model.")
+    setup_seconds: Seconds | None = Field(None, description="Optimizer, and the checkpoint to go on from.")
 
 
 class Usage(StatusModel):

@@ -177,6 +177,13 @@ def test_where_the_start_went_is_told_by_the_slowest_pod() -> None:
     assert (startup.schedule_seconds, startup.image_seconds) == (160, 20)
 
 
+def test_the_parts_of_the_start_are_those_of_the_latest_attempt() -> None:
+    first = usage(failure(**told(began=400, step=5), attemptModelSeconds=12.34, attemptImportsSeconds=30.0))
+    assert (first.startup.model_seconds, first.startup.imports_seconds) == (12.3, 30.0)
+    second = usage(failure(2, first, **told(began=400, step=7), attemptModelSeconds=3.0))
+    assert (second.startup.model_seconds, second.startup.imports_seconds) == (3.0, None)
+
+
 # What is wasted.
 
 

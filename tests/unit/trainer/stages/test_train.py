@@ -508,13 +508,17 @@ def test_training_before_preparation_is_refused(scene: Scene, torchrun: Torchrun
     assert torchrun.called_with is None
 
 
-def test_no_worker_starts_without_its_accelerator(prepared: Scene, torch: Torch, torchrun: Torchrun) -> None:
+@pytest.mark.parametrize("worker", ["time.sleep(600)", "sys.exit(1)"], ids=["waits", "fails by itself"])
+def test_no_worker_trains_without_its_accelerator(
+    prepared: Scene, torch: Torch, torchrun: Torchrun, monkeypatch: pytest.MonkeyPatch, worker: str
+) -> None:
+    monkeypatch.setattr("qwensft_trainer.training.torchrun._LOOK_EVERY_SECONDS", 0.1)
     torch.sees(3)
+    torchrun.does(worker)
     prepared.document["accelerator"] = {"count": 4}
     with pytest.raises(StageError, match="only 3 of the 4 accelerators") as caught:
         train.main(prepared.context)
     assert caught.value.reason == "AcceleratorMissing"
-    assert torchrun.called_with is None
 
 
 def test_a_training_on_cpus_needs_no_accelerator(prepared: Scene, torch: Torch, torchrun: Torchrun) -> None:
