@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
-from pathlib import Path
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pytest
+from datasets import data_files
 
 from qwensft_trainer.contract.errors import Interrupted, PermanentError
 from qwensft_trainer.data.hub_splits import files_of
+
+from ..elsewhere import elsewhere
 
 FIELD = "spec.datasets[tickets].source.huggingFace"
 SUBSETS = """---
@@ -81,12 +86,61 @@ def test_a_broken_readme_is_no_crash(readme: str) -> None:
     assert f"set {FIELD}.path to the file with the rows" in problem("a.jsonl", readme=readme)
 
 
-def test_a_readme_reaches_no_file_outside_of_the_repository(tmp_path: Path) -> None:
+def described(config: str) -> str:
+    return f"---\nconfigs:\n- config_name: default\n  {config}\n---\n"
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        "{outside}/other.jsonl",
+        "../*/other.jsonl",
+        "en/../../*/other.jsonl",
+        "file://{outside}/other.jsonl",
+        "zip://rows.jsonl::{outside}/other.zip",
+        "simplecache::{outside}/other.jsonl",
+        "{url}/rows.jsonl",
+        "s3://bucket/rows.jsonl",
+        "hf://datasets/acme/private/rows.jsonl",
+    ],
+)
+@pytest.mark.parametrize("where", ["data_files: {}", "data_files: [a.jsonl, '{}']", "data_files: [{{split: x, path: '{}'}}]"])
+def test_a_readme_has_nothing_looked_for_outside_of_the_repository(
+    names: str, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datasets.data_files.url_to_fs", only_local(below="repository"))
     (tmp_path / "other.jsonl").write_text("{}")
-    readme = f"---\nconfigs:\n- config_name: default\n  data_files: {tmp_path}/other.jsonl\n---\n"
-    message = problem("a.jsonl", readme=readme)
-    assert f"its README names files that are not in the repository ({tmp_path}/other.jsonl)" in message
+    with elsewhere(b"{}") as server:
+        named = names.format(outside=tmp_path, url=server.url)
+        message = problem("a.jsonl", readme=described(where.format(named)))
+        assert server.headers == []
+    assert f"its README names files that are not in the repository ({named})" in message
     assert f"set {FIELD}.path to the file with the rows" in message
+
+
+@pytest.mark.parametrize("folder", ["/", "..", "en/../.."])
+def test_a_readme_has_no_folder_outside_of_the_repository_listed(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datasets.data_files.url_to_fs", only_local(below="repository"))
+    message = problem("en/a.jsonl", readme=described(f"data_dir: {folder}"))
+    assert "its README names files that are not in the repository" in message
+
+
+def test_a_folder_of_the_repository_is_looked_into() -> None:
+    assert found("en/train.jsonl", "de/train.jsonl", readme=described("data_dir: de")) == ("de/train.jsonl",)
+
+
+def only_local(below: str) -> Callable[..., tuple[Any, str]]:
+    """What finds a file system by an address, for patterns in a folder of that name alone."""
+    find = data_files.url_to_fs
+
+    def find_local(pattern: str, **options: Any) -> tuple[Any, str]:
+        path = PurePosixPath(pattern)
+        assert below in path.parts, f"asked for {pattern}"
+        assert ".." not in path.parts, f"asked for {pattern}"
+        found: tuple[Any, str] = find(pattern, **options)
+        return found
+
+    return find_local
 
 
 def test_a_sigterm_is_not_taken_for_a_broken_readme(monkeypatch: pytest.MonkeyPatch) -> None:
