@@ -1,7 +1,7 @@
 """Images and videos of a dataset: copied to the run's volume, each one opened to see that it can be decoded.
 
 Training reads them from there. Whether the texts have a placeholder for each is checked here, too; which file a row
-means is source.py's part.
+means is source.py's part. Only files of a few formats are handed to a decoder, by their first bytes (media_formats.py).
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import BinaryIO
 from qwensft_trainer.base import files
 from qwensft_trainer.base.causes import raise_unless_inputs
 from qwensft_trainer.contract.errors import invalid_config
+from qwensft_trainer.data import media_formats
+from qwensft_trainer.data.media_formats import IMAGES, Format
 from qwensft_trainer.data.openai_messages import AUDIO_PLACEHOLDER, IMAGE_PLACEHOLDER, VIDEO_PLACEHOLDER
 from qwensft_trainer.data.row_checks import Conversation
 from qwensft_trainer.data.row_fields import Media, RowProblem, file_name
@@ -87,18 +89,18 @@ class MediaFiles:
                 raise RowProblem(f"{name} has {size >> 20} MiB; at most {MAX_IMAGE_BYTES >> 20} are read")
             content = path.read_bytes()
         form = _decoded(content, name)
-        return str(self._write(io.BytesIO(content), f".{form.lower()}"))
+        return str(self._write(io.BytesIO(content), f".{form.lower()}"))  # not the ending that somebody gave it
 
     def _video(self, video: Media) -> str:
-        if isinstance(video, bytes):
-            kept = self._write(io.BytesIO(video), "")
-        else:
-            path = self._locate(video)
-            with path.open("rb") as stream:
-                kept = self._write(stream, path.suffix.lower() if path.suffix[1:].isalnum() else "")
         name = "the video in the row" if isinstance(video, bytes) else f"video {file_name(video)}"
+        with io.BytesIO(video) if isinstance(video, bytes) else self._locate(video).open("rb") as stream:
+            form = media_formats.of_video(stream.read(media_formats.HEAD_BYTES))
+            if form is None:
+                raise RowProblem(f"{name} is in none of the formats that are read: {media_formats.VIDEO_NAMES}")
+            stream.seek(0)
+            kept = self._write(stream, f".{form.ending}")
         try:
-            _check_video(kept, name)
+            _check_video(kept, form, name)
         except RowProblem:
             kept.unlink()
             raise
@@ -125,21 +127,23 @@ class MediaFiles:
 
 def _decoded(content: bytes, name: str) -> str:
     """Decode an image to its last byte, since a cut-off one opens well. Returns the format, such as PNG."""
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with Image.open(io.BytesIO(content), formats=IMAGES) as image:
             form = image.format or "image"
             image.draft("RGB", (64, 64))  # JPEG alone: an eighth of the size, yet every byte is read
             image.load()
+    except UnidentifiedImageError as error:
+        raise RowProblem(f"{name} is in none of the formats that are read: {', '.join(IMAGES)}") from error
     except Exception as error:  # the formats' decoders raise whatever comes to hand
         raise_unless_inputs(error)
         raise RowProblem(f"{name} cannot be decoded ({error!s:.120})") from error
     return form
 
 
-def _check_video(path: Path, name: str) -> None:
-    """Decode the first frame."""
+def _check_video(path: Path, form: Format, name: str) -> None:
+    """Decode the first frame, as what its first bytes say that it is: FFmpeg would also open playlists and addresses."""
     try:
         import av  # type: ignore[import-not-found, unused-ignore]
     except ImportError as error:
@@ -147,9 +151,10 @@ def _check_video(path: Path, name: str) -> None:
             "A dataset has videos, but this trainer image holds no PyAV (package av) to read them with."
         ) from error
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), format=form.demuxer, options=media_formats.NO_OTHER_FILES) as container:
             frame = next(container.decode(video=0), None)
-    except (av.FFmpegError, IndexError, ValueError) as error:
-        raise RowProblem(f"{name} cannot be decoded ({error!s:.120})") from error
+    except (av.FFmpegError, IndexError, ValueError) as error:  # whose words end with the path of our copy
+        why = getattr(error, "strerror", None) or type(error).__name__
+        raise RowProblem(f"{name} cannot be decoded ({why!s:.120})") from error
     if frame is None:
         raise RowProblem(f"{name} holds no frame")

@@ -54,7 +54,7 @@ def test_newer_templates_take_one_video_in_the_first_message(videos: Conversatio
 
 def test_an_image_without_a_video_reader_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
-    (tmp_path / "0.mp4").write_bytes(b"a video")
+    (tmp_path / "0.mp4").write_bytes(b"\0\0\0\x20ftypisom")
     files = MediaFiles(tmp_path / "media", lambda name: tmp_path / name)
     with pytest.raises(PermanentError, match="this trainer image holds no PyAV") as caught:
         files.keep(row("<video>?", "x", videos=1))
@@ -76,7 +76,7 @@ def test_every_row_with_a_missing_file_is_told(tmp_path: Path) -> None:
 
 
 def test_whatever_a_decoder_raises_is_a_problem_of_the_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(*_: object) -> None:
+    def fails(*_: object, **__: object) -> None:
         raise KeyError("a tag")
 
     monkeypatch.setattr("PIL.Image.open", fails)
@@ -88,7 +88,7 @@ def test_whatever_a_decoder_raises_is_a_problem_of_the_row(tmp_path: Path, monke
 def test_a_sigterm_while_an_image_is_decoded_is_no_problem_of_the_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(*_: object) -> None:
+    def interrupted(*_: object, **__: object) -> None:
         raise Interrupted("Stopped by SIGTERM")
 
     monkeypatch.setattr("PIL.Image.open", interrupted)

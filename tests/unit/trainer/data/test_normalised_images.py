@@ -47,7 +47,7 @@ def test_images_are_copied_to_the_volume_once_each(scene: Scene) -> None:
         (["dog.png"], "there is no file 'dog.png' beside data.json"),
         (["/etc/cat.png"], "'/etc/cat.png' is an absolute path; write it relative to the data file"),
         (["../cat.png"], "'../cat.png' lies outside of the dataset's source"),
-        (["data.json"], "image 'data.json' cannot be decoded"),
+        (["data.json"], "image 'data.json' is in none of the formats that are read: JPEG, PNG, WEBP, GIF, BMP, TIFF"),
         (["half.png"], "image 'half.png' cannot be decoded"),
         (["half.jpg"], "image 'half.jpg' cannot be decoded"),
         (["cat.png", "cat.png"], "2 images, but 1 times '<image>' in its messages; write <image> once for each"),
