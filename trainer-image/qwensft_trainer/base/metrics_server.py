@@ -1,10 +1,12 @@
 """Serves a stage's progress as Prometheus text on /metrics, /healthz and what else a stage tells, from a thread.
 
 It lives beside the process that works, not in it: one that crashed or is busy cannot take the last known numbers along.
+Anybody who reaches the port may connect: connections are few, short, and those beyond are closed at once.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
@@ -19,6 +21,10 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from qwensft_trainer.base.log import log
+
+MOST_CONNECTIONS = 16
+_SILENT_SECONDS = 5.0  # between two packets of a request
+_CONNECTION_SECONDS = 10.0  # of a whole connection, however slowly its bytes come
 
 Numbers = Callable[[], Mapping[str, float | None]]
 Answer = Callable[[str], tuple[int, Mapping[str, Any]]]  # by the query: HTTP status, and a document to send as JSON
@@ -54,6 +60,7 @@ class _Server(ThreadingHTTPServer):
         self.answers = answers
         if socket.has_dualstack_ipv6():
             self.address_family = socket.AF_INET6
+        self._free = threading.BoundedSemaphore(MOST_CONNECTIONS)
         super().__init__(("", port), _Handler)
 
     def server_bind(self) -> None:
@@ -61,9 +68,35 @@ class _Server(ThreadingHTTPServer):
             self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         super().server_bind()
 
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer in a thread of its own, if there is one left."""
+        if not self._free.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # no thread to be had: the pod has as many as it may
+            self._free.release()
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Close the connection in the end, and before that when its time is over."""
+        limit = threading.Timer(_CONNECTION_SECONDS, _end, (request,))
+        limit.daemon = True
+        try:
+            limit.start()
+            super().process_request_thread(request, client_address)
+        finally:
+            limit.cancel()
+            self._free.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Whoever closes or delays a connection is not worth a traceback in the pod's log."""
+
 
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
+    timeout = _SILENT_SECONDS
 
     def do_GET(self) -> None:  # the name is http.server's
         route, _, query = self.path.partition("?")
@@ -86,6 +119,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         """Scrapes every few seconds are not worth a line each in the pod's log."""
+
+
+def _end(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # it is closed already
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def start(port: int, figures: Figures, answers: Mapping[str, Answer] = MappingProxyType({})) -> int | None:

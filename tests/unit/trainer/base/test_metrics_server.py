@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import struct
+import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -13,6 +17,8 @@ from qwensft_trainer.base.files import write_json
 from qwensft_trainer.merging import figures as merging
 from qwensft_trainer.training import figures, progress
 from qwensft_trainer.training.progress import Progress
+
+from ..waiting import eventually
 
 
 def get(port: int, route: str) -> tuple[int, str]:
@@ -56,6 +62,55 @@ def test_other_routes_are_not_found(served: tuple[int, Path]) -> None:
 def test_a_taken_port_does_not_stop_the_stage(served: tuple[int, Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert metrics_server.start(served[0], figures.figures(lambda: None)) is None
     assert "metrics are not served" in capsys.readouterr().out
+
+
+def connected(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=10)
+
+
+def test_who_connects_and_says_nothing_occupies_few_threads_and_not_for_long(
+    served: tuple[int, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics_server._Handler, "timeout", 0.5)
+    before = threading.active_count()
+    with contextlib.ExitStack() as stack:
+        silent = [stack.enter_context(connected(served[0])) for _ in range(200)]
+        for beyond in silent[metrics_server.MOST_CONNECTIONS :]:
+            assert beyond.recv(1) == b""  # closed at once
+        assert threading.active_count() <= before + 2 * metrics_server.MOST_CONNECTIONS
+        for kept in silent[: metrics_server.MOST_CONNECTIONS]:
+            assert kept.recv(1) == b""
+        eventually(lambda: get(served[0], "/healthz") == (200, "ok\n"))
+
+
+def test_who_sends_a_request_byte_by_byte_is_ended(served: tuple[int, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics_server, "_CONNECTION_SECONDS", 0.5)
+    with connected(served[0]) as slow:
+        ended = threading.Event()
+
+        def send() -> None:
+            with contextlib.suppress(OSError):
+                while not ended.wait(0.05):
+                    slow.sendall(b"x")
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        try:
+            assert slow.recv(1) == b""
+        finally:
+            ended.set()
+            sender.join()
+
+
+def test_broken_connections_leave_no_traceback_in_the_log(
+    served: tuple[int, Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    for _ in range(3):
+        with connected(served[0]) as broken:
+            broken.sendall(b"GET /metrics HTTP/1.1\r\nX: ")
+            broken.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset at its end
+    assert get(served[0], "/healthz") == (200, "ok\n")
+    assert "Traceback" not in "".join(capfd.readouterr())
 
 
 def test_the_bytes_of_a_merge_are_served_from_when_it_writes(tmp_path: Path) -> None:
