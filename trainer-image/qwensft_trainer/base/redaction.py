@@ -20,7 +20,8 @@ HIDDEN = "[redacted]"
 # Shorter ones stand in too many words that are none: hiding "prod" would make nonsense of every message.
 MIN_CHARACTERS = 8
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and newline
+# All but tab and newline; overrides of direction turn round what is read.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _LINE_ENDS = re.compile(r"\r\n?")
 
 
@@ -52,7 +53,7 @@ secrets = Secrets()
 def clean(text: str) -> str:
     """`text` without secrets; control characters but tab and newline, and lone surrogates, are written as escapes."""
     shown = _LINE_ENDS.sub("\n", secrets.remove_from(text))
-    shown = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", shown)
+    shown = _CONTROL.sub(lambda found: ascii(found[0])[1:-1], shown)
     return shown.encode(errors="backslashreplace").decode()
 
 

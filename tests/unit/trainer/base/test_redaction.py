@@ -75,6 +75,7 @@ def test_a_short_value_would_mangle_what_is_no_secret() -> None:
 
 def test_control_characters_are_written_out() -> None:
     assert clean("a\x1b[31mred\x07\x00\x7f\x9b2J\tb\r\nc\rd") == "a\\x1b[31mred\\x07\\x00\\x7f\\x9b2J\tb\nc\nd"
+    assert clean("reads \u202eupside down\u202c") == "reads \\u202eupside down\\u202c"
 
 
 @given(text=st.text(alphabet=st.characters(codec=None)))
