@@ -21,6 +21,7 @@ from qwensft_trainer import cli
 from qwensft_trainer.base.log import log
 from qwensft_trainer.contract.errors import Interrupted, StageError, invalid_model
 from qwensft_trainer.contract.stage import Result, StageContext
+from qwensft_trainer.model import source as model_source
 from qwensft_trainer.stages import prepare
 
 from . import models
@@ -122,7 +123,10 @@ def test_every_kind_of_failure_has_its_exit_code(
 
 
 @pytest.mark.parametrize("name", ["etc/run.yaml", "etc/train.yaml", "model/config.json", "model/model.safetensors"])
-def test_a_volume_in_trouble_is_no_bad_model_and_no_bad_configuration(scene: Scene, name: str) -> None:
+def test_a_volume_in_trouble_is_no_bad_model_and_no_bad_configuration(
+    scene: Scene, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_source, "MOUNT", Path("/"))  # else the link in place of a file would lead out of it
     models.write(scene.root / "model", "qwen3")
     scene.add_dataset("support", [{"instruction": "Hi", "output": "Hello"}])
     _ = scene.context

@@ -78,6 +78,14 @@ def _read_again_if_replaced(path: Path) -> str:
         return path.read_text(encoding="utf-8")  # NFS says so once when another node has renamed a new file over it
 
 
+def leads_out(path: Path, root: Path) -> bool:
+    """Whether a path below `root` is a file or directory elsewhere, by symbolic links; it need not exist.
+
+    Whoever writes to a volume can leave links on it, which a pod follows to its own credentials and other volumes.
+    """
+    return not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
+
+
 def sha256_of_file(path: Path) -> str:
     """Lower-case hex SHA-256 of a file's bytes, read in pieces of 4 MiB."""
     with path.open("rb") as stream:

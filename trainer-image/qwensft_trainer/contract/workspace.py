@@ -16,7 +16,7 @@ from qwensft_trainer.base import files
 from qwensft_trainer.base.lease import Lease
 from qwensft_trainer.base.log import log
 from qwensft_trainer.contract.config import Run
-from qwensft_trainer.contract.errors import PermanentError
+from qwensft_trainer.contract.errors import PermanentError, invalid_config
 
 MARKER = ".qwensft-owner.json"
 _CLAIM_LEASE = ".qwensft-claim"  # the lease under which a directory changes hands
@@ -54,6 +54,19 @@ def _claim(run: Run, before: dict[str, Any]) -> None:
     files.write_json(
         run.run_directory / MARKER, run.owner.model_dump(mode="json") | ({"found": found} if found else {})
     )
+
+
+def require_within(run: Run, volume: Path) -> None:
+    """Check that the run directory lies on its volume. Raises PermanentError InvalidConfig.
+
+    Others may write to a claim that jobs share: a link of theirs must not lead this job's writing, and what Overwrite
+    deletes, to another volume of the pod.
+    """
+    if files.leads_out(run.run_directory, volume):
+        raise invalid_config(
+            f"{run.run_directory} leads out of the volume at {volume} by a symbolic link: remove the link, or set "
+            "spec.storage.path to another directory in a new QwenSFTJob."
+        )
 
 
 def require_ownership(run: Run) -> None:

@@ -59,7 +59,7 @@ class Source:
         for relative in inside:
             path = self.root / relative
             if path.is_file() or (self.fetch is not None and self.fetch(relative)):
-                if not path.resolve().is_relative_to(self.root.resolve()):  # by a symbolic link
+                if files.leads_out(path, self.root):
                     raise outside
                 return path
         raise RowProblem(f"there is no file {file_name(name)} beside {beside}")
@@ -95,6 +95,10 @@ def _mounted(dataset: Dataset) -> Source:
     mount = Path("/datasets") / dataset.name
     root = mount if dataset.path.is_relative_to(mount) else dataset.path.parent
     name = str(dataset.path.relative_to(root))
+    if files.leads_out(dataset.path, root):
+        raise invalid_dataset(
+            f"dataset {dataset.name}: {name} is a symbolic link that leads out of its volume. Put the file itself there."
+        )
     if not dataset.path.is_file():
         raise _missing(dataset, dataset.path, name)
     return Source(root, (name,))

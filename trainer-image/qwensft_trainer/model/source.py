@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,13 @@ from qwensft_trainer.model import cache
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 
+# Where a volume or an image with the model is mounted.
+MOUNT = Path("/model")
+
 # In the run's directory: which commit the run began with.
 PIN = "model.json"
 
+_WEIGHTS_NAME = re.compile(r"[^/\0]+\.safetensors")
 _TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"))
 
 
@@ -48,13 +53,21 @@ def require(run: Run) -> None:
             f"Create the job again with spec.storage.path naming this run's directory ({run.run_directory.name}) and "
             "spec.storage.onExisting: Resume: it downloads the same model anew and goes on from the checkpoints."
         )
-    check_model(path, advice=_advice(run))
+    root = MOUNT if path.is_relative_to(MOUNT) else path.parent
+    check_model(path, within=run.model.cache if run.model.cache and path.is_symlink() else root, advice=_advice(run))
 
 
-def check_model(directory: Path, *, advice: str) -> None:
-    """Raises PermanentError InvalidModel that names what is missing in `directory`, followed by `advice`."""
+def check_model(directory: Path, *, within: Path, advice: str) -> None:
+    """Raises PermanentError InvalidModel that names what is missing in `directory`, followed by `advice`.
+
+    Nothing of it may lie outside of `within` by symbolic links: what stands beside the weights is read, and copied into
+    the merged model.
+    """
     if not directory.is_dir():
         raise invalid_model(f"There is no model directory {directory}. {advice}")
+    for path in (directory, *directory.iterdir()):
+        if files.leads_out(path, within):
+            raise invalid_model(f"{path} leads out of {within} by a symbolic link: put the files themselves there.")
     missing = [] if (directory / "config.json").is_file() else ["config.json"]
     if not any(all((directory / name).is_file() for name in names) for names in _TOKENIZERS):
         missing.append("a tokenizer (tokenizer.json, or vocab.json with merges.txt)")
@@ -66,11 +79,22 @@ def check_model(directory: Path, *, advice: str) -> None:
 
 
 def weight_files(directory: Path) -> list[str]:
-    """Names of the safetensors files a model consists of, by its index; they need not exist."""
+    """Names of the safetensors files a model consists of, by its index; they need not exist.
+
+    Raises PermanentError InvalidModel for names that are none of files in the directory: a merge writes files of the
+    same names.
+    """
     index = files.read_json_object(directory / INDEX)
     if index is None:
         return [SINGLE]
-    return sorted(set(index.get("weight_map", {}).values()))
+    listed = index.get("weight_map", {})
+    names = list(listed.values()) if isinstance(listed, dict) else [listed]
+    if odd := [name for name in names if not (isinstance(name, str) and _WEIGHTS_NAME.fullmatch(name))]:
+        raise invalid_model(
+            f"{directory / INDEX} names weights that are no .safetensors file in its directory ({odd[0]!r:.100}): get a "
+            "model whose index is whole."
+        )
+    return sorted(set(names))
 
 
 def read_header(path: Path) -> tuple[dict[str, dict[str, Any]], int]:

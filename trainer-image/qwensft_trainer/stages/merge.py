@@ -38,6 +38,7 @@ def main(context: StageContext) -> Result:
     merge = run.merge
     if merge is None:
         raise invalid_config("run.yaml has no section 'merge'.")
+    workspace.require_within(run, context.workspace)
     workspace.require_ownership(run)
     recorded = files.read_json_object(run.train_result)
     if recorded is None:

@@ -43,6 +43,7 @@ def main(context: StageContext) -> Result:
     A preparation that is complete for these inputs returns at once with what was recorded.
     """
     run = load_run(context.config)
+    workspace.require_within(run, context.workspace)
     train_arguments = load_arguments(context.config / "train.yaml")
     clock = _Clock()
     contents = _contents(run)

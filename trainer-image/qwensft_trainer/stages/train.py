@@ -153,6 +153,7 @@ class _Attempt:
 
     def run(self) -> Result:
         run = load_run(self.context.config)
+        workspace.require_within(run, self.context.workspace)
         train_arguments = load_arguments(self.context.config / "train.yaml")
         accelerator = accelerators.Question(self.gang.processes_per_node if run.accelerator.count > 0 else 0)
         workspace.require_ownership(run)

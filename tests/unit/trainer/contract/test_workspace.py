@@ -160,3 +160,22 @@ def test_later_stages_refuse_a_volume_that_was_not_prepared_for_them(scene: Scen
     with pytest.raises(PermanentError) as caught:
         workspace.require_ownership(scene.run)
     assert caught.value.reason == "OutputExists"
+
+
+def test_a_directory_that_a_link_takes_to_another_volume_is_refused(scene: Scene) -> None:
+    elsewhere = scene.root / "cache"
+    elsewhere.mkdir()
+    scene.run_directory.parent.mkdir(parents=True, exist_ok=True)
+    scene.run_directory.symlink_to(elsewhere)
+    with pytest.raises(PermanentError, match="leads out of the volume") as caught:
+        workspace.require_within(scene.run, scene.context.workspace)
+    assert caught.value.reason == "InvalidConfig"
+    assert "spec.storage.path" in caught.value.message
+
+
+def test_a_link_within_the_volume_leads_to_the_directory(scene: Scene) -> None:
+    (scene.run_directory.parent / "real").mkdir(parents=True)
+    scene.run_directory.symlink_to("real")
+    workspace.require_within(scene.run, scene.context.workspace)
+    workspace.claim(scene.run)
+    assert marker_uid(scene) == "uid-1"

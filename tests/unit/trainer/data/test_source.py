@@ -22,6 +22,24 @@ from ..waiting import eventually
 ROW = {"instruction": "<image>What?", "output": "A cat.", "images": ["images/2.png"]}
 
 
+def test_rows_that_a_link_finds_outside_of_their_volume_are_refused(scene: Scene) -> None:
+    path = scene.add_dataset("tickets", [ROW])
+    secret = scene.root / "token"
+    secret.write_text('{"instruction": "a", "output": "hf_token"}')
+    path.unlink()
+    path.symlink_to(secret)
+    error = failure(scene)
+    assert (error.reason, error.exit_code) == ("InvalidDataset", EXIT_PERMANENT)
+    assert "dataset tickets: data.json is a symbolic link that leads out of its volume" in error.message
+
+
+def test_rows_that_a_link_finds_in_their_volume_are_read(scene: Scene) -> None:
+    path = scene.add_dataset("tickets", [ROW], file_name="..data/data.json")
+    (path.parent.parent / "data.json").symlink_to("..data/data.json")  # as the kubelet lays out a ConfigMap
+    scene.document["datasets"][0]["path"] = str(path.parent.parent / "data.json")
+    assert provided(scene).names == ("data.json",)
+
+
 @pytest.fixture(params=["huggingFace", "modelScope"])
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)

@@ -74,6 +74,36 @@ def test_a_damaged_weight_file_is_found_by_its_header(
     assert expected in failure(scene).message
 
 
+def test_a_file_beside_the_weights_that_lies_elsewhere_is_refused(scene: Scene) -> None:
+    (scene.root / "model" / "README.md").symlink_to("/proc/self/environ")
+    error = failure(scene)
+    assert (error.reason, error.exit_code) == ("InvalidModel", EXIT_PERMANENT)
+    assert "README.md leads out of" in error.message
+
+
+def test_a_snapshot_of_the_hubs_own_cache_links_to_files_of_its_volume(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume = scene.root / "volume"
+    (volume / "snapshots").mkdir(parents=True)
+    (scene.root / "model").rename(volume / "blobs")
+    (volume / "snapshots" / "abc").mkdir()
+    for path in (volume / "blobs").iterdir():
+        (volume / "snapshots" / "abc" / path.name).symlink_to(f"../../blobs/{path.name}")
+    monkeypatch.setattr(model_source, "MOUNT", volume)
+    scene.document["model"]["path"] = str(volume / "snapshots" / "abc")
+    model_source.provide(scene.run)
+    (volume / "latest").symlink_to("/usr/lib")
+    scene.document["model"]["path"] = str(volume / "latest")
+    assert "latest leads out of" in failure(scene).message
+
+
+@pytest.mark.parametrize("name", ["../other/model.safetensors", "/model/model.safetensors", "model.bin", 7, None])
+def test_an_index_names_weights_of_its_own_directory(scene: Scene, name: object) -> None:
+    (scene.root / "model" / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
+    assert "names weights that are no .safetensors file in its directory" in failure(scene).message
+
+
 @pytest.fixture(params=["huggingFace", "modelScope"])
 def served(
     scene: Scene, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
