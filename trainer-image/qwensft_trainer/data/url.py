@@ -1,6 +1,8 @@
 """One file behind an http, https, s3 or gs address: fetched with fsspec, resumed where it stopped, checked.
 
-Credentials are files of a mounted Secret, named after its keys. Which errors are worth another try is decided here.
+Credentials are files of a mounted Secret, named after its keys. Without one, what the pod's own service account or
+environment gives counts, but not what any pod of a node can ask for (ADR 0125). Which errors are worth another try is
+decided here.
 """
 
 from __future__ import annotations
@@ -150,8 +152,8 @@ class Address:
             return self._s3()
         if self._scheme == "gs":
             token = credentials.service_account(self._credentials, _GS_KEY, field=self._secret_field)
-            login = {"token": str(token)} if token else {}
-            return fsspec.filesystem("gs", **login, endpoint_url=self._endpoint, skip_instance_cache=True)
+            login = str(token) if token else _own_login_of_google()
+            return fsspec.filesystem("gs", token=login, endpoint_url=self._endpoint, skip_instance_cache=True)
         if self._endpoint:
             raise invalid_dataset(f"{self._field}.endpoint is for s3:// and gs:// addresses: remove it.")
         authorization = credentials.authorization(self._credentials, _HTTP_KEY, field=self._secret_field)
@@ -173,6 +175,7 @@ class Address:
         else:
             from botocore.session import Session  # type: ignore[import-untyped, unused-ignore]
 
+            os.environ.setdefault("AWS_EC2_METADATA_DISABLED", "true")  # the role of the node is not the pod's
             # Without a Secret: the role of the pod's service account where the cluster gives one, else a public bucket.
             options["anon"] = Session().get_credentials() is None
         return fsspec.filesystem("s3", **options)
@@ -219,6 +222,17 @@ class Address:
 
 class _NoRanges(Exception):  # noqa: N818  # handled where it is raised
     """The server cannot begin in the middle of a file."""
+
+
+def _own_login_of_google() -> str:
+    """What gcsfs is to log in with: nothing, unless the pod's environment names credentials or asks for the metadata.
+
+    There the node answers with its role, or, with GKE's workload identity, with that of the pod's service account: the
+    pod cannot tell which.
+    """
+    os.environ.setdefault("NO_GCE_CHECK", "true")
+    asked = os.environ["NO_GCE_CHECK"].lower() == "false"
+    return "google_default" if asked or os.environ.get(_GS_KEY) else "anon"
 
 
 def _status(error: BaseException) -> int | None:

@@ -336,6 +336,55 @@ def test_a_gs_file_is_read_with_the_service_accounts_key(cloud: tuple[type[Cloud
     assert "must be the JSON key of a service account" in message
 
 
+@pytest.fixture
+def node(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The metadata that any pod of a cloud's node can ask for; what was asked."""
+    asked: list[str] = []
+
+    class Metadata(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_error(404)
+
+        do_PUT = do_GET
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Metadata)
+    Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    host = f"127.0.0.1:{server.server_address[1]}"
+    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", f"http://{host}/")
+    for name in ("GCE_METADATA_HOST", "GCE_METADATA_IP", "GCE_METADATA_ROOT"):
+        monkeypatch.setenv(name, host)
+    for name in ("AWS_EC2_METADATA_DISABLED", "NO_GCE_CHECK"):
+        monkeypatch.setenv(name, "")  # so that it is restored
+        monkeypatch.delenv(name)
+    yield asked
+    server.shutdown()
+    server.server_close()
+
+
+def test_without_a_secret_the_role_of_the_node_is_not_used(
+    node: list[str], bucket: Path, cloud: tuple[type[CloudStorage], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_GCE_CHECK")
+    with running(s3, bucket) as store:
+        assert fetched(tmp_path, "s3://team/sft/rows.jsonl", endpoint=store.url) == ROWS
+    assert fetched(tmp_path, "gs://team/sft/rows.jsonl", endpoint=cloud[1]) == ROWS
+    assert node == []
+
+
+def test_the_role_of_the_node_is_asked_for_where_the_job_says_so(
+    node: list[str], bucket: Path, cloud: tuple[type[CloudStorage], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "false")
+    with running(s3, bucket) as store:
+        assert fetched(tmp_path, "s3://team/sft/rows.jsonl", endpoint=store.url) == ROWS
+    assert node
+    monkeypatch.setenv("NO_GCE_CHECK", "false")
+    assert dataset_url._own_login_of_google() == "google_default"
+
+
 def private_key() -> str:
     key = rsa.generate_private_key(65537, 2048)
     return key.private_bytes(
