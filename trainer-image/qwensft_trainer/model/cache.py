@@ -7,7 +7,9 @@ In a cache that jobs share, one pod downloads and the others wait for it (`base.
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from qwensft_trainer.hubs.repository import HubFile, Repository, Snapshot
 
 MANIFEST = ".qwensft-model.json"
 
+_READERS = 4  # of files; hashing one keeps a CPU busy
 # Weights in other formats, which nothing here reads, are often as large as the model itself.
 _NOT_NEEDED = (
     *("*.bin", "*.pth", "*.pt", "*.ckpt", "*.gguf", "*.onnx", "*.onnx_data", "*.h5", "*.msgpack", "*.ot", "*.tflite"),
@@ -32,10 +35,36 @@ _NOT_NEEDED = (
 def manifest_of(directory: Path) -> dict[str, Any] | None:
     """Where the model in `directory` came from: hub, repo, commit and the size of each file. None when incomplete."""
     manifest = files.read_json_object(directory / MANIFEST)
-    if manifest is None or not manifest.get("complete"):
+    listed = manifest.get("files") if manifest is not None else None
+    if manifest is None or not manifest.get("complete") or not isinstance(listed, dict):
         return None
-    listed: dict[str, dict[str, Any]] = manifest["files"]
-    return manifest if all(is_there(directory / name, file["size"]) for name, file in listed.items()) else None
+    there = (
+        # Downloads make no links; of other names, and of what they lead to, nothing is to be read or deleted.
+        not files.leads_out(directory / name, directory) and is_there(directory / name, file["size"])
+        for name, file in listed.items()
+    )
+    return manifest if all(there) else None
+
+
+def keep_what_matches(directory: Path, listed: Sequence[HubFile]) -> bool:
+    """Read a complete model of a shared cache and compare it with checksums; what differs is deleted. Whether all did.
+
+    `listed` is what the hub says now; without it, the manifest tells what it said when the model was downloaded.
+    """
+    started = time.monotonic()
+    wanted = listed or [
+        HubFile(name, file["size"], sha256=file.get("sha256"), git_sha1=file.get("gitSha1"))
+        for name, file in ((manifest_of(directory) or {}).get("files") or {}).items()
+    ]
+    with ThreadPoolExecutor(_READERS) as readers:
+        matching = list(readers.map(lambda file: file.matches(directory / file.path), wanted))
+    for file in (file for file, matches in zip(wanted, matching, strict=True) if not matches):
+        path = directory / file.path
+        log(f"{path} does not match its checksum any more: it is fetched anew")
+        if not file.matches(path):  # another pod may have mended it meanwhile
+            path.unlink()
+    log(f"read {len(wanted)} files of {directory} to compare their checksums ({time.monotonic() - started:.1f} s)")
+    return all(matching)
 
 
 def entry_of(cache: Path, name: HubName, repo: str, commit: str) -> Path:

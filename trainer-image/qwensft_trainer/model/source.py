@@ -148,7 +148,8 @@ def _obtain(run: Run, download: Download) -> None:
     if found is not None and found["commit"] == pinned:
         return
     entry = _known_entry(run, download, pinned or download.revision)
-    if entry is None:
+    # Once for each run, and before it reads anything: others write to this volume, and disks forget.
+    if entry is None or not cache.keep_what_matches(entry, ()):
         repository = _repository(download)
         revision = pinned if is_commit(download.hub, pinned) else download.revision
         snapshot = repository.snapshot(revision)
@@ -165,6 +166,8 @@ def _obtain(run: Run, download: Download) -> None:
             _pin(run, download, snapshot.commit)
             return
         entry = cache.entry_of(run.model.cache, download.hub, download.repo, snapshot.commit)
+        if cache.manifest_of(entry) is not None:
+            cache.keep_what_matches(entry, cache.model_files(snapshot))
         cache.fill_shared(entry, repository, snapshot, owner=f"{run.owner.namespace}/{run.owner.name}")
     log(f"{download.repo} is in the cache: {entry}")
     _link(path, entry)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -253,6 +254,72 @@ def test_an_entry_that_lost_a_file_is_mended_in_its_place(scene: Scene, served: 
     model_source.provide(scene.run)
     assert json.loads((entry / "config.json").read_text()) == {"model_type": "qwen3"}
     assert not served.asked_for("model.safetensors")
+
+
+def second_job(scene: Scene) -> None:
+    scene.document |= {"runDirectory": str(scene.root / "workspace" / "second")}
+    scene.document["model"]["path"] = str(scene.run_directory / "model")
+
+
+def test_an_entry_that_changed_without_another_size_is_mended_before_another_job_reads_it(
+    scene: Scene, served: RunningHub
+) -> None:
+    cache = share(scene)
+    model_source.provide(scene.run)
+    (entry,) = entries(cache)
+    whole = (entry / "model.safetensors").read_bytes()
+    (entry / "model.safetensors").write_bytes(whole[:-1] + b"!")
+    second_job(scene)
+    served.requests.clear()
+    model_source.provide(scene.run)
+    assert (entry / "model.safetensors").read_bytes() == whole
+    assert model_of(scene).readlink() == entry
+    assert not served.asked_for("config.json")
+
+
+def test_the_hubs_checksums_count_where_it_is_asked_not_those_beside_the_files(
+    scene: Scene, served: RunningHub
+) -> None:
+    cache = share(scene)
+    model_source.provide(scene.run)
+    (entry,) = entries(cache)
+    whole = (entry / "model.safetensors").read_bytes()
+    forged = whole[:-1] + b"!"
+    (entry / "model.safetensors").write_bytes(forged)
+    manifest = json.loads((entry / ".qwensft-model.json").read_text())
+    manifest["files"]["model.safetensors"] |= {"sha256": hashlib.sha256(forged).hexdigest(), "gitSha1": None}
+    (entry / ".qwensft-model.json").write_text(json.dumps(manifest))
+    second_job(scene)
+    model_source.provide(scene.run)
+    assert (entry / "model.safetensors").read_bytes() == whole
+
+
+def test_a_damaged_entry_of_a_full_commit_needs_the_hub(scene: Scene, served: RunningHub) -> None:
+    if scene.document["model"]["download"]["hub"] != "huggingFace":
+        return
+    cache = share(scene)
+    model_source.provide(scene.run)
+    (entry,) = entries(cache)
+    (entry / "config.json").write_text((entry / "config.json").read_text().replace("qwen3", "qwen2"))
+    second_job(scene)
+    scene.document["model"]["download"]["revision"] = entry.name
+    model_source.provide(scene.run)
+    assert json.loads((entry / "config.json").read_text()) == {"model_type": "qwen3"}
+
+
+def test_a_manifest_that_names_files_elsewhere_is_none(scene: Scene, served: RunningHub) -> None:
+    cache = share(scene)
+    model_source.provide(scene.run)
+    (entry,) = entries(cache)
+    others = cache / "others"
+    others.write_text("somebody's")
+    manifest = json.loads((entry / ".qwensft-model.json").read_text())
+    manifest["files"]["../../../others"] = {"size": len("somebody's"), "sha256": "0" * 64, "gitSha1": None}
+    (entry / ".qwensft-model.json").write_text(json.dumps(manifest))
+    second_job(scene)
+    model_source.provide(scene.run)
+    assert others.read_text() == "somebody's"
+    assert "../../../others" not in json.loads((entry / ".qwensft-model.json").read_text())["files"]
 
 
 def test_a_run_that_had_a_model_of_its_own_may_go_on_with_the_cache(scene: Scene, served: RunningHub) -> None:
