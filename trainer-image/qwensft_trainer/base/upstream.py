@@ -5,6 +5,7 @@ Delete a mend once its library is updated and tests/matrix passes without it.
 
 from __future__ import annotations
 
+import os
 import sys
 from types import SimpleNamespace
 from typing import Any
@@ -12,11 +13,29 @@ from typing import Any
 
 def mend(*, deepspeed: bool = False) -> None:
     """Apply all of them; those of DeepSpeed only when it is used. Imports torch, transformers and LLaMA-Factory."""
+    load_no_code(deepspeed=deepspeed)
     if deepspeed:
         _leave_cpu_collectives_to_gloo()
     _restore_optimizers_on_cpu()
     _allow_dora_on_bitsandbytes()
     compute_experts_without_cuda()
+
+
+def load_no_code(*, deepspeed: bool = False) -> None:
+    """DeepSpeed 0.19.8 has torch run whatever a checkpoint says, and others may write to the claim that it lies on.
+
+    From now on torch 2.8 loads numbers and a few named types, whatever the caller asks for (ADR 0125).
+    """
+    import torch
+
+    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"  # read at every load
+    os.environ.pop("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", None)
+    if deepspeed:
+        from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
+        from deepspeed.runtime.zero.config import ZeroStageEnum
+        from deepspeed.utils.tensor_fragment import fragment_address
+
+        torch.serialization.add_safe_globals([DynamicLossScaler, LossScaler, ZeroStageEnum, fragment_address])
 
 
 def _leave_cpu_collectives_to_gloo() -> None:
