@@ -22,6 +22,7 @@ from qwensft_trainer.base.causes import raise_unless_inputs
 from qwensft_trainer.data.first_bytes import HEAD_BYTES, NOT_UTF8, Content, content_of
 from qwensft_trainer.data.json_rows import MAX_ROW_BYTES, Row, costs, first_character, json_rows
 from qwensft_trainer.data.parquet_rows import parquet_rows
+from qwensft_trainer.data.row_fields import short_name
 
 ENDINGS = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
 _COMPRESSIONS = ("gzip", "zstd")
@@ -197,7 +198,7 @@ def _header_problem(header: list[str], columns: Collection[str]) -> str | None:
         return "the header line has a column without a name: name it, or take the empty column out"
     if len(set(header)) < len(header):
         twice = next(name for name in header if header.count(name) > 1)
-        return f"the header line names the column '{twice}' more than once"
+        return f"the header line names the column '{short_name(twice)}' more than once"
     return None
 
 

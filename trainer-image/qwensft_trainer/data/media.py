@@ -143,7 +143,7 @@ def _decoded(content: bytes, name: str) -> str:
 
 
 def _check_video(path: Path, form: Format, name: str) -> None:
-    """Decode the first frame, as what its first bytes say that it is: FFmpeg would also open playlists and addresses."""
+    """Decode the first frame of what its first bytes say that it is: FFmpeg would also open playlists and addresses."""
     try:
         import av  # type: ignore[import-not-found, unused-ignore]
     except ImportError as error:

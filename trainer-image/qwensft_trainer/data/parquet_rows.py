@@ -11,6 +11,7 @@ from typing import Any
 
 from qwensft_trainer.base.causes import raise_unless_inputs
 from qwensft_trainer.data.json_rows import MAX_ROW_COSTS, TOO_MANY_VALUES, Row, costs
+from qwensft_trainer.data.row_fields import short_name
 
 _BATCH_ROWS = 100
 _BATCH_BYTES = 8 << 20
@@ -26,7 +27,9 @@ def parquet_rows(path: Path) -> Iterator[Row]:
         with parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
             names = file.schema_arrow.names
             if twice := next((name for name in names if names.count(name) > 1), None):
-                yield Row(1, None, None, f"the file names the column '{twice}' more than once: leave one of them")
+                yield Row(
+                    1, None, None, f"the file names the column '{short_name(twice)}' more than once: leave one of them"
+                )
                 return
             for group in range(file.metadata.num_row_groups):
                 size = _batch_size(file.metadata.row_group(group))

@@ -16,6 +16,7 @@ from typing import Any
 Media = str | bytes
 
 _SHOWN_KEYS = 10
+_NAME_CHARACTERS = 40
 _WORD = re.compile(r"[\w-]{1,24}")
 _FILE_NAME = re.compile(r"[^\s\"'<>|:*?]{1,120}\.\w{1,8}")
 TOOL_EXAMPLE = '{"name": "weather", "description": "...", "parameters": {...}}'
@@ -183,6 +184,12 @@ def file_name(value: str) -> str:
     return f"'{value}'" if _FILE_NAME.fullmatch(value) else f"'...' (a text of {len(value)} characters)"
 
 
+def short_name(name: str) -> str:
+    """The name of a column or key for a message: where a file has none, or a broken line, it may be a whole text."""
+    printable = name if name.isprintable() else repr(name)[1:-1]
+    return printable if len(printable) <= _NAME_CHARACTERS else printable[: _NAME_CHARACTERS - 3] + "..."
+
+
 def _decoded(rest: str, where: str) -> bytes:
     head, separator, body = rest.partition(",")
     try:
@@ -194,7 +201,7 @@ def _decoded(rest: str, where: str) -> bytes:
 
 
 def _keys_of(row: Mapping[str, Any]) -> str:
-    keys = [str(key) for key in row][: _SHOWN_KEYS + 1]
+    keys = [short_name(str(key)) for key in row][: _SHOWN_KEYS + 1]
     if not keys:
         return ""
     more = ", ..." if len(keys) > _SHOWN_KEYS else ""

@@ -97,7 +97,8 @@ def _mounted(dataset: Dataset) -> Source:
     name = str(dataset.path.relative_to(root))
     if files.leads_out(dataset.path, root):
         raise invalid_dataset(
-            f"dataset {dataset.name}: {name} is a symbolic link that leads out of its volume. Put the file itself there."
+            f"dataset {dataset.name}: {name} is a symbolic link that leads out of its volume: put the file itself "
+            "there."
         )
     if not dataset.path.is_file():
         raise _missing(dataset, dataset.path, name)

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from qwensft_trainer.data.row_fields import RowProblem, kind
+from qwensft_trainer.data.row_fields import RowProblem, kind, short_name
 
 CALL_EXAMPLE = '{"name": "weather", "arguments": {"city": "Bonn"}}'
 
@@ -230,7 +230,7 @@ def _arguments(number: int, function: dict[str, Any]) -> dict[str, Any]:
     given = [key for key in _ARGUMENTS if function.get(key) is not None]
     unknown = [key for key, value in function.items() if key not in _KNOWN and value not in (None, "", [], {})]
     if len(given) > 1 or (unknown and not any(function[key] not in ("", "{}", {}) for key in given)):
-        named = ", ".join(f"'{key}'" for key in (given if len(given) > 1 else unknown))
+        named = ", ".join(f"'{short_name(key)}'" for key in (given if len(given) > 1 else unknown))
         raise RowProblem(f"function call {number} has {named}; its arguments stand under 'arguments' alone")
     value = function[given[0]] if given else None
     if isinstance(value, str):

@@ -13,6 +13,7 @@ from typing import Any
 from qwensft_trainer.contract.config import Dataset
 from qwensft_trainer.data import hints, loss_keys
 from qwensft_trainer.data.layout import DEFAULT_COLUMNS, NEEDED, columns_of, keys_of, listed, named_columns
+from qwensft_trainer.data.row_fields import short_name
 from qwensft_trainer.model import families
 
 # "tool_calls" of sharegpt messages are refused, which is a word, too.
@@ -25,7 +26,6 @@ _TOOL_ROLES = ("tool", "function", "observation")  # their messages may carry th
 
 _MOST_NAMES = 1000
 _SHOWN_NAMES = 30
-_SHOWN_CHARACTERS = 40
 
 
 class Unread:
@@ -86,7 +86,7 @@ class Unread:
         there = [name for name, count in self._present.items() if count]
         free = [name for name in there if name not in self._read]
         meant = {part: hints.replacement(part, name, free) for part, name in wrong.items()}
-        settings = " and ".join(f"columns.{part} to '{_short(name)}'" for part, name in meant.items() if name)
+        settings = " and ".join(f"columns.{part} to '{short_name(name)}'" for part, name in meant.items() if name)
         return (
             f"dataset {self._dataset.name}: "
             + " and ".join(f"columns.{part} is '{name}'" for part, name in wrong.items())
@@ -108,7 +108,7 @@ class Unread:
         usual = sorted({name for _, name, _, hint in found if not hint and name.lower() in hints.USUAL})
         told = sorted((one for one in found if one[1] not in usual), key=lambda one: (not one[3], -one[2]))
         texts = [
-            f"{what} '{_short(name)}' ({count} of {self._rows} rows{f': {hint}' if hint else ''})"
+            f"{what} '{short_name(name)}' ({count} of {self._rows} rows{f': {hint}' if hint else ''})"
             for what, name, count, hint in told[:_SHOWN_NAMES]
         ]
         if len(told) > _SHOWN_NAMES:
@@ -162,11 +162,6 @@ def _empty(value: Any) -> bool:
 
 
 def _names(names: Iterable[str]) -> str:
-    shown = [_short(name) for name in names]
+    shown = [short_name(name) for name in names]
     more = [f"{len(shown) - _SHOWN_NAMES} more"] if len(shown) > _SHOWN_NAMES else []
     return ", ".join(shown[:_SHOWN_NAMES] + more)
-
-
-def _short(name: str) -> str:
-    printable = name if name.isprintable() else repr(name)[1:-1]
-    return printable if len(printable) <= _SHOWN_CHARACTERS else printable[: _SHOWN_CHARACTERS - 3] + "..."

@@ -91,8 +91,8 @@ def weight_files(directory: Path) -> list[str]:
     names = list(listed.values()) if isinstance(listed, dict) else [listed]
     if odd := [name for name in names if not (isinstance(name, str) and _WEIGHTS_NAME.fullmatch(name))]:
         raise invalid_model(
-            f"{directory / INDEX} names weights that are no .safetensors file in its directory ({odd[0]!r:.100}): get a "
-            "model whose index is whole."
+            f"{directory / INDEX} names weights that are no .safetensors file in its directory ({odd[0]!r:.100}): get "
+            "a model whose index is whole."
         )
     return sorted(set(names))
 

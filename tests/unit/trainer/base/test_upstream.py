@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import pickle
 from collections.abc import Iterator
@@ -51,12 +52,15 @@ def test_numbers_are_loaded_as_before(tmp_path: Path) -> None:
 def test_what_deepspeed_keeps_in_a_checkpoint_is_loaded(tmp_path: Path) -> None:
     pytest.importorskip("deepspeed")
     upstream.load_no_code(deepspeed=True)
-    from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler
-    from deepspeed.runtime.zero.config import ZeroStageEnum
-    from deepspeed.utils.tensor_fragment import fragment_address
-
-    scaler = DynamicLossScaler(2**16, 2.0, 1000, 1.0, 1, False, torch.float16)
-    kept = {"loss_scaler": scaler, "zero_stage": ZeroStageEnum(3), "fragment": fragment_address(numel=2, start=1)}
+    scaling, zero, fragments = map(
+        importlib.import_module,
+        ("deepspeed.runtime.fp16.loss_scaler", "deepspeed.runtime.zero.config", "deepspeed.utils.tensor_fragment"),
+    )
+    kept = {
+        "loss_scaler": scaling.DynamicLossScaler(2**16, 2.0, 1000, 1.0, 1, False, torch.float16),
+        "zero_stage": zero.ZeroStageEnum(3),
+        "fragment": fragments.fragment_address(numel=2, start=1),
+    }
     torch.save(kept, tmp_path / "state.pt")
     loaded = torch.load(tmp_path / "state.pt", weights_only=False)
     assert (loaded["loss_scaler"].cur_scale, loaded["zero_stage"], loaded["fragment"].numel) == (2**16, 3, 2)

@@ -104,7 +104,9 @@ def described(config: str) -> str:
         "hf://datasets/acme/private/rows.jsonl",
     ],
 )
-@pytest.mark.parametrize("where", ["data_files: {}", "data_files: [a.jsonl, '{}']", "data_files: [{{split: x, path: '{}'}}]"])
+@pytest.mark.parametrize(
+    "where", ["data_files: {}", "data_files: [a.jsonl, '{}']", "data_files: [{{split: x, path: '{}'}}]"]
+)
 def test_a_readme_has_nothing_looked_for_outside_of_the_repository(
     names: str, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ import pytest
 from pyarrow import parquet
 
 from qwensft_trainer.data.file_types import read_rows
-from qwensft_trainer.data.row_fields import RowProblem, medium, sequence
+from qwensft_trainer.data.row_fields import RowProblem, medium, sequence, short_name, text
 
 TALK = [{"role": "user", "content": "It's"}, {"role": "assistant", "content": "so"}]
 
@@ -68,3 +68,18 @@ def test_an_object_of_lists_is_told_how_to_become_a_list_of_objects(tmp_path: Pa
 def test_the_name_of_a_file_has_no_backslashes() -> None:
     with pytest.raises(RowProblem, match=r"^images: the name of a file has backslashes, as on Windows; write /"):
         medium("pictures\\cat.png", "images")
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("instruction", "instruction"),
+        ("a b\tc", "a b\\tc"),
+        ("A whole text. " * 20, "A whole text. A whole text. A whole t..."),
+    ],
+)
+def test_a_name_that_is_a_text_is_cut_in_messages(name: str, shown: str) -> None:
+    assert short_name(name) == shown
+    with pytest.raises(RowProblem) as caught:
+        text({name: "x"}, "output", need="alpaca rows need 'output'")
+    assert f"(the row has {shown};" in str(caught.value)

@@ -346,7 +346,8 @@ def node(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
             asked.append(self.path)
             self.send_error(404)
 
-        do_PUT = do_GET
+        def do_PUT(self) -> None:
+            self.do_GET()
 
         def log_message(self, *_: object) -> None: ...
 
@@ -365,7 +366,11 @@ def node(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 
 def test_without_a_secret_the_role_of_the_node_is_not_used(
-    node: list[str], bucket: Path, cloud: tuple[type[CloudStorage], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    node: list[str],
+    bucket: Path,
+    cloud: tuple[type[CloudStorage], str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("NO_GCE_CHECK")
     with running(s3, bucket) as store:
@@ -375,7 +380,11 @@ def test_without_a_secret_the_role_of_the_node_is_not_used(
 
 
 def test_the_role_of_the_node_is_asked_for_where_the_job_says_so(
-    node: list[str], bucket: Path, cloud: tuple[type[CloudStorage], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    node: list[str],
+    bucket: Path,
+    cloud: tuple[type[CloudStorage], str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "false")
     with running(s3, bucket) as store:
