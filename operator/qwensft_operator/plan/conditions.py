@@ -30,8 +30,8 @@ def conditions_of(run: Run, step: Step, now: datetime) -> tuple[Condition, ...]:
     suspended = phase is Phase.SUSPENDED
     table: list[tuple[str, str, str, str]] = [
         (ConditionType.SUCCEEDED, success, reason, message),
-        (ConditionType.RECONCILING, _bool(success == "Unknown"), reason, message),
-        (ConditionType.STALLED, _bool(phase is Phase.FAILED), reason, message),
+        (ConditionType.RECONCILING, _bool(success == "Unknown" and not step.stalled), reason, message),
+        (ConditionType.STALLED, _bool(phase is Phase.FAILED or step.stalled), reason, message),
         (ConditionType.SUSPENDED, "True", reason, message)
         if suspended
         else (ConditionType.SUSPENDED, "False", Reason.NOT_SUSPENDED, ""),

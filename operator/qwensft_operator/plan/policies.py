@@ -19,6 +19,7 @@ from qwensft_operator.plan.costs import remembered, step_of
 from qwensft_operator.plan.ending import finished, over_deadline, succeeded
 from qwensft_operator.plan.gangs import half_done, half_scheduled
 from qwensft_operator.plan.leftovers import leftovers_alive
+from qwensft_operator.plan.limits import not_allowed
 from qwensft_operator.plan.merging import merge_again, merge_unrecorded
 from qwensft_operator.plan.needs import SCRAPED
 from qwensft_operator.plan.past import forgotten
@@ -184,6 +185,7 @@ POLICIES: tuple[Policy, ...] = (
     stage_failed,  # before suspended: what has failed is counted, and only reserves the next attempt
     sidecar_left,  # before everything that stops Jobs: what the attempt has achieved is written first
     suspended,  # before everything that could start or restart a pod
+    not_allowed,  # before everything that is made for a run; what runs has been allowed
     edited,  # also while a queue holds what was made from the older spec
     half_done,  # what a queue lets go on would not
     queued,  # before the deadline: who waits in a queue does not get nearer to it

@@ -27,6 +27,7 @@ class Step:
     warning: bool = False
     poll: bool = False
     requeue_after: float | None = None
+    stalled: bool = False  # nothing happens before somebody changes something, although the run has not ended
 
 
 Policy = Callable[[Run, datetime], Step | None]

@@ -185,6 +185,16 @@ class Leftover:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """What the installation allows runs to use: names, or their beginnings with a * behind them. () = all."""
+
+    images: tuple[str, ...] = ()
+    claims: tuple[str, ...] = ()
+    service_accounts: tuple[str, ...] = ()
+    host_network: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Observed:
     """Everything that a decision may depend on."""
 
@@ -205,6 +215,7 @@ class Observed:
     scrape: Scrape | None = None
     last_step: LastStep | None = None  # of the current attempt, also when this pass has scraped nothing
     progress_interval: timedelta = timedelta(seconds=60)  # the status shows new figures no sooner
+    limits: Limits = Limits()
     obstacle: Obstacle | None = None
     leftovers: tuple[Leftover, ...] | None = None  # None = not read: this pass starts nothing
 

@@ -63,11 +63,13 @@ class App:
                 self._scraper,
                 nodes,
                 progress_interval=timedelta(seconds=settings.progress_interval_seconds),
+                limits=settings.limits,
             ),
             Executor(
                 kube,
                 Defaults(trainer_image=settings.trainer_image, image_pull_policy=settings.image_pull_policy),
                 installation,
+                limits=settings.limits,
             ),
             Reporter(kube, settings.identity),
             metrics=self._metrics,

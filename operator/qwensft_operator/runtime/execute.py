@@ -24,6 +24,7 @@ from qwensft.api.v1alpha1 import (
 )
 from qwensft_operator import render
 from qwensft_operator.plan.leftovers import removal
+from qwensft_operator.plan.limits import refused_image
 from qwensft_operator.plan.types import (
     Action,
     CreateJob,
@@ -32,6 +33,7 @@ from qwensft_operator.plan.types import (
     EnsureConfigMap,
     EnsureService,
     ForgetAttempt,
+    Limits,
     Obstacle,
 )
 from qwensft_operator.plan.views import is_owned
@@ -75,8 +77,11 @@ class NotYetError(Exception):
 class Executor:
     """Carries out actions for runs."""
 
-    def __init__(self, kube: Kube, defaults: render.Defaults, installation: str = "") -> None:
+    def __init__(
+        self, kube: Kube, defaults: render.Defaults, installation: str = "", *, limits: Limits | None = None
+    ) -> None:
         self._kube, self._defaults, self._installation = kube, defaults, installation
+        self._limits = limits or Limits()
         self._config_maps: dict[str, Manifest] = {}  # made or found in a pass that is under way, by the run's UID
 
     async def execute(self, job: QwenSFTJob, action: Action) -> str | None:
@@ -120,6 +125,9 @@ class Executor:
             case CreateJob(stage, attempt):
                 config_map = self._config_maps.get(job.metadata.uid)
                 begun = await begun_image(self._kube, job, stage, attempt, config_map)
+                # Of what the spec names the plan has judged; who may write ConfigMaps can have one say anything.
+                if begun and (refusal := refused_image(begun, self._limits)) is not None:
+                    raise ObstacleError(Obstacle(Reason.NOT_ALLOWED, refusal))
                 defaults = replace(self._defaults, trainer_image=begun) if begun else self._defaults
                 manifest = render.stage_job(job, stage, attempt, defaults=defaults)
                 await self._ensure(job, JOBS, signed(manifest, self._installation))

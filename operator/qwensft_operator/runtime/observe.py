@@ -22,7 +22,7 @@ from typing import TypeVar
 from qwensft.api.v1alpha1 import LABEL_JOB_UID, InvalidJobError, QwenSFTJob, Stage, parse_job
 from qwensft_operator import plan, render
 from qwensft_operator.plan.run import Run
-from qwensft_operator.plan.types import ChildJob, ClaimView, NodeView, Observed, PodView, Scrape
+from qwensft_operator.plan.types import ChildJob, ClaimView, Limits, NodeView, Observed, PodView, Scrape
 from qwensft_operator.plan.views import is_owned
 from qwensft_operator.render.names import service_name
 from qwensft_operator.runtime.begun import configuration_of
@@ -63,9 +63,10 @@ class Observer:
         nodes: Nodes,
         *,
         progress_interval: timedelta = timedelta(seconds=60),
+        limits: Limits | None = None,
     ) -> None:
         self._reader, self._explanations, self._scraper, self._nodes = reader, explanations, scraper, nodes
-        self._progress_interval = progress_interval
+        self._progress_interval, self._limits = progress_interval, limits or Limits()
         self._best_effort, self._steps = BestEffort(), LastSteps()
 
     async def manifest(self, key: Key, *, live: bool = False) -> Manifest | None:
@@ -144,6 +145,7 @@ class Observer:
             scrape=scrape,
             last_step=self._steps.of(run.current_child.uid) if run.current_child else None,
             progress_interval=self._progress_interval,
+            limits=self._limits,
             leftovers=leftovers,
         )
         return Observation(manifest, observed)

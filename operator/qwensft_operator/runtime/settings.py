@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from qwensft_operator.plan.types import Limits
+
 T = TypeVar("T")
 
 PREFIX = "QWENSFT_"
@@ -35,6 +37,18 @@ class Settings:
     namespaces: tuple[str, ...] = _setting((), "Namespaces to watch, separated by commas; empty: all.")
     trainer_image: str = _setting("", "Image of the stages when spec.worker.image is not given (required).")
     image_pull_policy: str = _setting("IfNotPresent", "Pull policy when spec.worker.imagePullPolicy is not given.")
+    allowed_images: tuple[str, ...] = _setting(
+        (),
+        "Images that runs may name, beside trainer_image: exact, or the beginning of some with * behind a / : or @; "
+        "separated by commas; empty: all.",
+    )
+    allowed_claims: tuple[str, ...] = _setting(
+        (), "Claims that runs may name: exact, or the beginning of some with * behind it; empty: all."
+    )
+    allowed_service_accounts: tuple[str, ...] = _setting(
+        (), "Service accounts that runs may name, in the same way; empty: all."
+    )
+    allow_host_network: bool = _setting(True, "Whether runs may use the network of their nodes.")
     scrape_interval_seconds: float = _setting(10.0, "How often a training run's progress is read from its node rank 0.")
     progress_interval_seconds: float = _setting(
         60.0, "How often at most the status shows new figures of a training that goes on as it did."
@@ -74,6 +88,12 @@ class Settings:
         _one_of(self.image_pull_policy, "image_pull_policy", ("Always", "IfNotPresent", "Never"))
         _one_of(self.log_level, "log_level", ("DEBUG", "INFO", "WARNING", "ERROR"))
         _one_of(self.log_format, "log_format", ("json", "text"))
+        for name in ("allowed_images", "allowed_claims", "allowed_service_accounts"):
+            for pattern in getattr(self, name):
+                _check("*" not in pattern[:-1], name, f"{pattern!r}: * stands at the end alone")
+        for pattern in self.allowed_images:
+            # host* would allow host.evil.example, and repository* another repository.
+            _check(not re.search(r"(?<![/:@])\*$", pattern), "allowed_images", f"{pattern!r}: * stands behind / : or @")
         for namespace in self.namespaces:
             # kopf takes patterns; a pattern would need permission to list namespaces, which a namespaced install lacks.
             _check(bool(re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", namespace)), "namespaces", f"{namespace!r}")
@@ -84,6 +104,16 @@ class Settings:
         if not self.lease_namespace:
             own = _NAMESPACE_FILE.read_text().strip() if _NAMESPACE_FILE.exists() else "default"
             object.__setattr__(self, "lease_namespace", own)
+
+    @property
+    def limits(self) -> Limits:
+        """What runs may use."""
+        return Limits(
+            images=(*self.allowed_images, self.trainer_image) if self.allowed_images else (),
+            claims=self.allowed_claims,
+            service_accounts=self.allowed_service_accounts,
+            host_network=self.allow_host_network,
+        )
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:

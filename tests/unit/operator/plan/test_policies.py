@@ -10,12 +10,14 @@ from qwensft.api.v1alpha1 import ConditionType, Reason, Stage
 from qwensft_operator.plan import causes, decide
 from qwensft_operator.plan.policies import POLICIES
 from qwensft_operator.plan.run import DONE_CONDITION
-from qwensft_operator.plan.types import ClaimView, JobState, Observed, Obstacle
+from qwensft_operator.plan.types import ClaimView, JobState, Limits, Observed, Obstacle
 
 from .builders import COMPLETE, FAILED, MERGE, NOW, PREPARE, TRAIN, failed, look, scene
 
 OBSTACLE: dict[str, Any] = {"obstacle": Obstacle(Reason.FORBIDDEN, "no")}
 GONE = (ClaimView("support-workspace", "Lost"),)
+NARROW: dict[str, Any] = {"limits": Limits(images=("trainer:1",))}
+STRANGE: dict[str, Any] = {"worker": {"image": "evil:1"}}
 SHORT: dict[str, Any] = {"runPolicy": {"activeDeadlineSeconds": 60}}  # scenes began an hour ago
 
 
@@ -28,6 +30,8 @@ SHORT: dict[str, Any] = {"runPolicy": {"activeDeadlineSeconds": 60}}  # scenes b
         (scene(TRAIN, suspend=True, **SHORT), "Suspending"),
         (scene(TRAIN, child_fields={"suspended": True}, **SHORT), "Queued"),
         (scene(TRAIN, child_fields={"suspended": True, "succeeded": 1, "ready": 0}), "Interrupted"),
+        (scene(TRAIN, None, recorded=False, suspend=True, observed=NARROW, **STRANGE), "Suspended"),
+        (scene(TRAIN, None, observed=NARROW, **STRANGE, **SHORT), "NotAllowed"),
         (scene(TRAIN, None, **SHORT), "DeadlineExceeded"),
         (scene(TRAIN, None, recorded=False, observed={"claims": GONE}, **SHORT), "DeadlineExceeded"),
         (scene(TRAIN, None, observed={"claims": GONE}), "StorageUnavailable"),
@@ -41,6 +45,8 @@ SHORT: dict[str, Any] = {"runPolicy": {"activeDeadlineSeconds": 60}}  # scenes b
         "a suspension before the deadline",
         "a queue before the deadline",
         "half a gang before a queue",
+        "a suspension before what is not allowed",
+        "what is not allowed before the deadline",
         "the deadline before a lost Job",
         "the deadline before bad storage",
         "bad storage before a lost Job",

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from qwensft.api.v1alpha1 import QwenSFTJob, Stage, editable_digest, parse_job
-from qwensft_operator.plan.types import CreateJob, EnsureConfigMap
+from qwensft_operator.plan.types import CreateJob, EnsureConfigMap, Limits
 from qwensft_operator.render import Defaults
 from qwensft_operator.runtime.execute import Executor, ObstacleError
 from qwensft_operator.runtime.kube import CONFIG_MAPS, JOBS, Manifest
@@ -192,3 +192,19 @@ async def test_a_new_run_costs_one_read_more(world: World) -> None:
     assert world.kube.named(JOBS) == {"demo-prepare-1"}
     reads = [call for call in world.kube.calls if call[0] == "get"]
     assert reads == [("get", "configmaps", "demo-prepare-1")]
+
+
+async def test_an_image_that_only_a_config_map_names_has_to_be_allowed(world: World) -> None:
+    """Who may write ConfigMaps can put another in the place of the run's."""
+    await world.configure(Stage.PREPARE, 1)
+    world.config_map("demo-prepare-1")["data"]["image"] = "evil:1"
+    allowed = Limits(images=("registry.example/ml/*", "trainer:1"))
+    with pytest.raises(ObstacleError, match="does not allow the image evil:1, with which the run has begun") as caught:
+        await Executor(world.kube, Defaults("trainer:1"), limits=allowed).execute(
+            world.job, CreateJob(Stage.PREPARE, 1)
+        )
+    assert caught.value.obstacle.reason == "NotAllowed"
+    assert world.kube.named(JOBS) == set()
+    world.config_map("demo-prepare-1")["data"]["image"] = "trainer:1"
+    await Executor(world.kube, Defaults("trainer:2"), limits=allowed).execute(world.job, CreateJob(Stage.PREPARE, 1))
+    assert world.kube.named(JOBS) == {"demo-prepare-1"}

@@ -1,7 +1,11 @@
 """Settings come from the environment, and a wrong one is told at start, by its name."""
 
+import re
+from pathlib import Path
+
 import pytest
 
+from qwensft_operator.plan.types import Limits
 from qwensft_operator.runtime.settings import Settings, SettingsError, describe, unknown_variables
 
 MINIMAL = {"QWENSFT_TRAINER_IMAGE": "trainer:1"}
@@ -49,11 +53,32 @@ def test_values_are_parsed_by_their_type() -> None:
         ("QWENSFT_IMAGE_PULL_POLICY", "Sometimes"),
         ("QWENSFT_LOG_LEVEL", "LOUD"),
         ("QWENSFT_NAMESPACES", "team-*"),
+        ("QWENSFT_ALLOWED_IMAGES", "registry.example*"),
+        ("QWENSFT_ALLOWED_IMAGES", "trainer:1,*"),
+        ("QWENSFT_ALLOWED_IMAGES", "*/trainer:1"),
+        ("QWENSFT_ALLOWED_CLAIMS", "team-*-a"),
+        ("QWENSFT_ALLOWED_SERVICE_ACCOUNTS", "*a*"),
+        ("QWENSFT_ALLOW_HOST_NETWORK", "never"),
     ],
 )
 def test_an_unusable_value_is_refused_by_name(variable: str, value: str) -> None:
     with pytest.raises(SettingsError, match=f"^{variable}\\b"):
         Settings.from_environment(MINIMAL | {variable: value})
+
+
+def test_what_is_not_limited_is_allowed_and_the_own_image_always_is() -> None:
+    assert Settings.from_environment(MINIMAL).limits == Limits()
+    limited = {"QWENSFT_ALLOWED_IMAGES": "registry.example/ml/*, other@sha256:*", "QWENSFT_ALLOW_HOST_NETWORK": "false"}
+    limits = Settings.from_environment(MINIMAL | limited).limits
+    assert limits.images == ("registry.example/ml/*", "other@sha256:*", "trainer:1")
+    assert not limits.host_network
+
+
+def test_the_chart_sets_only_what_can_be_set() -> None:
+    template = Path(__file__).parents[4] / "charts" / "qwen-sft-operator" / "templates" / "deployment.yaml"
+    variables = re.findall(r"name: (QWENSFT_\w+)", template.read_text())
+    assert len(variables) > 10
+    assert unknown_variables(dict.fromkeys(variables, "")) == []
 
 
 def test_a_typing_error_is_noticed() -> None:
