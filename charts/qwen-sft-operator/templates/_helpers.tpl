@@ -33,6 +33,17 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end -}}
 {{- end -}}
 
+{{/* The operator's settings for the NetworkPolicies of runs, as JSON: "" makes none. */}}
+{{- define "qwen-sft-operator.networkRules" -}}
+{{- $runs := .Values.networkPolicies.runs -}}
+{{- if $runs.enabled -}}
+{{- $namespace := dict "matchLabels" (dict "kubernetes.io/metadata.name" .Release.Namespace) -}}
+{{- $pods := dict "matchLabels" (include "qwen-sft-operator.selector" . | fromYaml) -}}
+{{- $operator := dict "namespaceSelector" $namespace "podSelector" $pods -}}
+{{- dict "metricsFrom" (prepend $runs.metricsFrom $operator) "egress" $runs.egress "prepareEgress" $runs.prepareEgress | toJson -}}
+{{- end -}}
+{{- end -}}
+
 {{/* Whether nodes may be read: "true" or "false". */}}
 {{- define "qwen-sft-operator.readNodes" -}}
 {{- if kindIs "invalid" .Values.readNodes -}}
@@ -73,4 +84,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 - apiGroups: [""]
   resources: [events]
   verbs: [list, create, patch]
+{{- if .Values.networkPolicies.runs.enabled }}
+# patch: what the values add may change while a run goes on.
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  verbs: [get, create, patch]
+{{- end }}
 {{- end -}}

@@ -47,6 +47,7 @@ from qwensft_operator.plan.types import (
     CreateJob,
     EnsureClaim,
     EnsureConfigMap,
+    EnsureNetworkPolicies,
     EnsureService,
     JobState,
     Scrape,
@@ -113,6 +114,8 @@ def stage_unstarted(run: Run, now: datetime) -> Step | None:
         actions.append(EnsureClaim())
     if stage is Stage.TRAIN and not (run.observed.service_exists and run.observed.service_by_uid):
         actions.append(EnsureService())
+    if run.observed.network_policies:
+        actions.append(EnsureNetworkPolicies())
     actions += [*forgotten(run, stage, attempt), EnsureConfigMap(stage, attempt), CreateJob(stage, attempt)]
     name = run.child_name(stage, attempt)
     status = run.recorded(stage, attempt=attempt, job_name=name, start_time=record.start_time or now)

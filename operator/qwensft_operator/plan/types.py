@@ -216,6 +216,7 @@ class Observed:
     last_step: LastStep | None = None  # of the current attempt, also when this pass has scraped nothing
     progress_interval: timedelta = timedelta(seconds=60)  # the status shows new figures no sooner
     limits: Limits = Limits()
+    network_policies: bool = False  # whether the installation wants them
     obstacle: Obstacle | None = None
     leftovers: tuple[Leftover, ...] | None = None  # None = not read: this pass starts nothing
 
@@ -233,6 +234,11 @@ class EnsureService:
     """
 
     by_uid: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class EnsureNetworkPolicies:
+    """Create the run's NetworkPolicies, or let older ones say what the installation says now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +274,7 @@ class ForgetAttempt:
     uid: str  # of its Job, "" if that is gone
 
 
-Action = EnsureClaim | EnsureService | EnsureConfigMap | CreateJob | DeleteJob | ForgetAttempt
+Action = EnsureClaim | EnsureService | EnsureNetworkPolicies | EnsureConfigMap | CreateJob | DeleteJob | ForgetAttempt
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,19 @@ from qwensft_operator.render.claim import claim
 from qwensft_operator.render.config_map import EDITABLE, IMAGE, config_map
 from qwensft_operator.render.job import stage_job
 from qwensft_operator.render.names import child_name
+from qwensft_operator.render.network_policy import NetworkRules, network_policies
 from qwensft_operator.render.pod import Defaults
 from qwensft_operator.render.service import service
 
-__all__ = ["EDITABLE", "IMAGE", "Defaults", "child_name", "claim", "config_map", "service", "stage_job"]
+__all__ = [
+    "EDITABLE",
+    "IMAGE",
+    "Defaults",
+    "NetworkRules",
+    "child_name",
+    "claim",
+    "config_map",
+    "network_policies",
+    "service",
+    "stage_job",
+]

@@ -1,4 +1,4 @@
-"""Carries out the actions of a plan: creates and deletes objects, and updates none but an older version's Service.
+"""Carries out the actions of a plan: creates and deletes objects, and updates only NetworkPolicies and older Services.
 
 An object that exists already is fine when it belongs to the run, and an obstacle to report otherwise: one to wait for
 when its owner is going away. Every action may be repeated: a crash after any of them is harmless.
@@ -31,6 +31,7 @@ from qwensft_operator.plan.types import (
     DeleteJob,
     EnsureClaim,
     EnsureConfigMap,
+    EnsureNetworkPolicies,
     EnsureService,
     ForgetAttempt,
     Limits,
@@ -43,6 +44,7 @@ from qwensft_operator.runtime.kube import (
     CLAIMS,
     CONFIG_MAPS,
     JOBS,
+    NETWORK_POLICIES,
     QWENSFTJOBS,
     SERVICES,
     AlreadyExistsError,
@@ -78,10 +80,16 @@ class Executor:
     """Carries out actions for runs."""
 
     def __init__(
-        self, kube: Kube, defaults: render.Defaults, installation: str = "", *, limits: Limits | None = None
+        self,
+        kube: Kube,
+        defaults: render.Defaults,
+        installation: str = "",
+        *,
+        limits: Limits | None = None,
+        network: render.NetworkRules | None = None,
     ) -> None:
         self._kube, self._defaults, self._installation = kube, defaults, installation
-        self._limits = limits or Limits()
+        self._limits, self._network = limits or Limits(), network or render.NetworkRules()
         self._config_maps: dict[str, Manifest] = {}  # made or found in a pass that is under way, by the run's UID
 
     async def execute(self, job: QwenSFTJob, action: Action) -> str | None:
@@ -118,6 +126,9 @@ class Executor:
                 await self._ensure(job, CLAIMS, render.claim(job))
             case EnsureService(by_uid):
                 await self._ensure_service(job, by_uid=by_uid)
+            case EnsureNetworkPolicies():
+                for policy in render.network_policies(job, self._network):
+                    await self._ensure_network_policy(job, policy)
             case EnsureConfigMap(stage, attempt):
                 image = self._defaults.trainer_image
                 wanted = await begun_config_map(self._kube, job, stage, attempt, image)
@@ -143,6 +154,12 @@ class Executor:
             meta = {"resourceVersion": stored["metadata"]["resourceVersion"], "labels": wanted["metadata"]["labels"]}
             patch = {"metadata": meta, "spec": {"selector": wanted["spec"]["selector"]}}
             await self._kube.merge(SERVICES, job.metadata.namespace, stored["metadata"]["name"], patch)
+
+    async def _ensure_network_policy(self, job: QwenSFTJob, wanted: Manifest) -> None:
+        stored = await self._ensure(job, NETWORK_POLICIES, wanted)
+        if stored["spec"] != wanted["spec"]:
+            namespace, name = job.metadata.namespace, wanted["metadata"]["name"]
+            await self._kube.merge(NETWORK_POLICIES, namespace, name, {"spec": wanted["spec"]})
 
     async def _ensure(self, job: QwenSFTJob, resource: Resource, manifest: Manifest) -> Manifest:
         """Create an object unless it exists and is the run's; return it as stored."""

@@ -64,9 +64,11 @@ class Observer:
         *,
         progress_interval: timedelta = timedelta(seconds=60),
         limits: Limits | None = None,
+        network_policies: bool = False,
     ) -> None:
         self._reader, self._explanations, self._scraper, self._nodes = reader, explanations, scraper, nodes
         self._progress_interval, self._limits = progress_interval, limits or Limits()
+        self._network_policies = network_policies
         self._best_effort, self._steps = BestEffort(), LastSteps()
 
     async def manifest(self, key: Key, *, live: bool = False) -> Manifest | None:
@@ -146,6 +148,7 @@ class Observer:
             last_step=self._steps.of(run.current_child.uid) if run.current_child else None,
             progress_interval=self._progress_interval,
             limits=self._limits,
+            network_policies=self._network_policies,
             leftovers=leftovers,
         )
         return Observation(manifest, observed)

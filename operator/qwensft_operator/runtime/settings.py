@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from qwensft_operator.plan.types import Limits
+from qwensft_operator.render import NetworkRules
 
 T = TypeVar("T")
 
@@ -49,6 +50,11 @@ class Settings:
         (), "Service accounts that runs may name, in the same way; empty: all."
     )
     allow_host_network: bool = _setting(True, "Whether runs may use the network of their nodes.")
+    network_policies: str = _setting(
+        "",
+        "Make NetworkPolicies for every run, with these additions as JSON: metricsFrom (peers), egress and "
+        "prepareEgress (rules), such as {}; empty: make none.",
+    )
     scrape_interval_seconds: float = _setting(10.0, "How often a training run's progress is read from its node rank 0.")
     progress_interval_seconds: float = _setting(
         60.0, "How often at most the status shows new figures of a training that goes on as it did."
@@ -94,6 +100,10 @@ class Settings:
         for pattern in self.allowed_images:
             # host* would allow host.evil.example, and repository* another repository.
             _check(not re.search(r"(?<![/:@])\*$", pattern), "allowed_images", f"{pattern!r}: * stands behind / : or @")
+        try:
+            _ = self.network
+        except ValueError as error:
+            raise SettingsError(f"{PREFIX}NETWORK_POLICIES: {error}") from None
         for namespace in self.namespaces:
             # kopf takes patterns; a pattern would need permission to list namespaces, which a namespaced install lacks.
             _check(bool(re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", namespace)), "namespaces", f"{namespace!r}")
@@ -114,6 +124,11 @@ class Settings:
             service_accounts=self.allowed_service_accounts,
             host_network=self.allow_host_network,
         )
+
+    @property
+    def network(self) -> NetworkRules | None:
+        """What is added to the NetworkPolicies of runs; None where these have none. Raises ValueError."""
+        return NetworkRules.parse(self.network_policies) if self.network_policies else None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:

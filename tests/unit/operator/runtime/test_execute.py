@@ -9,15 +9,17 @@ from qwensft_operator.plan.types import (
     DeleteJob,
     EnsureClaim,
     EnsureConfigMap,
+    EnsureNetworkPolicies,
     EnsureService,
     ForgetAttempt,
 )
-from qwensft_operator.render import Defaults
+from qwensft_operator.render import Defaults, NetworkRules
 from qwensft_operator.runtime.execute import Executor, NotYetError, ObstacleError
 from qwensft_operator.runtime.kube import (
     CLAIMS,
     CONFIG_MAPS,
     JOBS,
+    NETWORK_POLICIES,
     QWENSFTJOBS,
     SERVICES,
     ForbiddenError,
@@ -246,3 +248,24 @@ async def test_tidying_up_touches_nothing_of_others_and_stops_no_run(world: Worl
     assert world.kube.named(CONFIG_MAPS) == {"demo-train-2"}
     world.kube.refuse["get", "configmaps"] = ForbiddenError(403, "Forbidden", "no")
     await world.execute(ForgetAttempt(Stage.TRAIN, 2, "uid"))
+
+
+RULES = NetworkRules(metrics_from=({"podSelector": {}},), prepare_egress=({"ports": [{"port": 443}]},))
+
+
+async def test_network_policies_say_what_the_installation_says_now(world: World) -> None:
+    await Executor(world.kube, Defaults("trainer:1"), network=RULES).execute(world.job, EnsureNetworkPolicies())
+    assert world.kube.named(NETWORK_POLICIES) == {"demo", "demo-prepare"}
+    world.kube.calls.clear()
+    await Executor(world.kube, Defaults("trainer:1"), network=RULES).execute(world.job, EnsureNetworkPolicies())
+    assert {verb for verb, *_ in world.kube.calls} == {"create", "get"}
+    await Executor(world.kube, Defaults("trainer:1"), network=NetworkRules()).execute(
+        world.job, EnsureNetworkPolicies()
+    )
+    assert world.kube.objects["networkpolicies", "team", "demo-prepare"]["spec"]["egress"] == []
+
+
+async def test_a_network_policy_of_somebody_else_keeps_the_run_from_starting(world: World) -> None:
+    world.kube.put(NETWORK_POLICIES, "team", {"kind": "NetworkPolicy", "metadata": {"name": "demo"}})
+    with pytest.raises(ObstacleError, match="NetworkPolicy demo exists and was made by somebody else"):
+        await Executor(world.kube, Defaults("trainer:1"), network=RULES).execute(world.job, EnsureNetworkPolicies())

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from qwensft_operator.plan.types import Limits
+from qwensft_operator.render import NetworkRules
 from qwensft_operator.runtime.settings import Settings, SettingsError, describe, unknown_variables
 
 MINIMAL = {"QWENSFT_TRAINER_IMAGE": "trainer:1"}
@@ -59,6 +60,10 @@ def test_values_are_parsed_by_their_type() -> None:
         ("QWENSFT_ALLOWED_CLAIMS", "team-*-a"),
         ("QWENSFT_ALLOWED_SERVICE_ACCOUNTS", "*a*"),
         ("QWENSFT_ALLOW_HOST_NETWORK", "never"),
+        ("QWENSFT_NETWORK_POLICIES", "true"),
+        ("QWENSFT_NETWORK_POLICIES", '{"egres": []}'),
+        ("QWENSFT_NETWORK_POLICIES", '{"egress": {"ports": []}}'),
+        ("QWENSFT_NETWORK_POLICIES", '{"egress": ["443"]}'),
     ],
 )
 def test_an_unusable_value_is_refused_by_name(variable: str, value: str) -> None:
@@ -72,6 +77,13 @@ def test_what_is_not_limited_is_allowed_and_the_own_image_always_is() -> None:
     limits = Settings.from_environment(MINIMAL | limited).limits
     assert limits.images == ("registry.example/ml/*", "other@sha256:*", "trainer:1")
     assert not limits.host_network
+
+
+def test_network_policies_are_made_where_the_setting_is_given_even_if_it_adds_nothing() -> None:
+    assert Settings.from_environment(MINIMAL).network is None
+    assert Settings.from_environment(MINIMAL | {"QWENSFT_NETWORK_POLICIES": "{}"}).network == NetworkRules()
+    added = Settings.from_environment(MINIMAL | {"QWENSFT_NETWORK_POLICIES": '{"metricsFrom": [{"podSelector": {}}]}'})
+    assert added.network == NetworkRules(metrics_from=({"podSelector": {}},))
 
 
 def test_the_chart_sets_only_what_can_be_set() -> None:
