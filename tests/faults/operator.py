@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from qwensft_operator.render import Defaults
+from qwensft_operator.render import Defaults, NetworkRules
 from qwensft_operator.runtime.execute import Executor
 from qwensft_operator.runtime.explanations import Explanations
 from qwensft_operator.runtime.kinds import Key, Kind
@@ -30,10 +30,18 @@ class OperatorInstance:
         kube: How it asks the API server.
         now: Its clock.
         hears: Whether it may rely on its store, which the test then fills in place of the watches.
+        nodes: Whether it may list nodes.
+        network: What it adds to the NetworkPolicies of runs; None = it makes none.
     """
 
     def __init__(
-        self, kube: Kube, now: Callable[[], datetime], *, hears: Hears = lambda resource, namespace: False
+        self,
+        kube: Kube,
+        now: Callable[[], datetime],
+        *,
+        hears: Hears = lambda resource, namespace: False,
+        nodes: bool = False,
+        network: NetworkRules | None = None,
     ) -> None:
         metrics = _CountedMetrics()
         self.failures = metrics.failures
@@ -42,8 +50,14 @@ class OperatorInstance:
         self._reconciler = Reconciler(
             WorkQueue(_NoTimers()),
             self.store,
-            Observer(Reader(kube, self.store, hears), Explanations(kube), Scraper(), Nodes(kube, enabled=False)),
-            Executor(kube, Defaults(trainer_image="qwensft/trainer:test")),
+            Observer(
+                Reader(kube, self.store, hears),
+                Explanations(kube),
+                Scraper(),
+                Nodes(kube, enabled=nodes),
+                network_policies=network is not None,
+            ),
+            Executor(kube, Defaults(trainer_image="qwensft/trainer:test"), network=network),
             Reporter(kube, "test"),
             metrics=metrics,
             scrape_interval=1,

@@ -57,6 +57,8 @@ class ControlPlane:
                 answer = self._list(plural, namespace, query or {})
             case "POST":
                 answer = self._create(plural, namespace, body)
+            case "PUT":
+                answer = self._replace(plural, namespace, name, body)
             case "PATCH":
                 answer = self._patch(plural, namespace, name, subresource, body)
             case "DELETE":
@@ -208,6 +210,14 @@ class ControlPlane:
         self._changed(changed)
         return changed
 
+    def _replace(self, plural: str, namespace: str, name: str, manifest: Manifest) -> Manifest:
+        stored = self._stored(plural, namespace, name)
+        if manifest["metadata"]["resourceVersion"] != stored["metadata"]["resourceVersion"]:
+            raise classify(409, {"reason": "Conflict", "message": "the object has been modified"})
+        self.objects[plural, namespace, name] = manifest
+        self._changed(manifest)
+        return manifest
+
     def _delete(self, plural: str, namespace: str, name: str, options: Manifest) -> Manifest:
         stored = self._stored(plural, namespace, name)
         uid = (options.get("preconditions") or {}).get("uid", stored["metadata"]["uid"])
@@ -228,7 +238,9 @@ class ControlPlane:
 
 def _parsed(path: str) -> tuple[str, str, str, str]:
     """Split a URL's path: plural, namespace, name, subresource."""
-    _, _, rest = path.partition("/namespaces/")
+    _, scoped, rest = path.partition("/namespaces/")
+    if not scoped:
+        return path.rpartition("/")[2], "", "", ""  # of all namespaces, or of none
     namespace, plural, name, subresource = [*rest.split("/"), "", ""][:4]
     return plural, namespace, name, subresource
 
