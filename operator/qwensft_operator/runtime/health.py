@@ -5,8 +5,9 @@ ADR 0097 says why.
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
@@ -18,20 +19,22 @@ Check = Callable[[], str]
 """Returns what is wrong, or ""."""
 
 
+MOST_CONNECTIONS = 64  # kubelet, Prometheus and people; each is one request, and closed then
+_CONNECTION_SECONDS = 10.0
+
+
 class HealthServer:
-    """Serves /livez, /readyz and /metrics.
+    """Serves /livez, /readyz and /metrics. Whoever connects beyond some number, or says nothing for long, is closed.
 
     `live` speaks of progress, not of a listening port; `ready` of having seen the cluster, so that replicas that do
     not lead are ready too.
     """
 
     def __init__(self, live: Check, ready: Check, registry: CollectorRegistry) -> None:
-        self._registry = registry
-        application = web.Application()
-        application.router.add_get("/livez", _probe(live))
-        application.router.add_get("/readyz", _probe(ready))
-        application.router.add_get("/metrics", self._metrics)
-        self._runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=1)
+        self._checks, self._registry = {"/livez": live, "/readyz": ready}, registry
+        self._runner = web.ServerRunner(
+            _Server(self._answer, access_log=None), handle_signals=False, shutdown_timeout=1
+        )
 
     async def start(self, port: int) -> int:
         """Listen on all addresses; return the port (0 as argument: a free one)."""
@@ -47,13 +50,25 @@ class HealthServer:
         """Close the port and all connections."""
         await self._runner.cleanup()
 
-    async def _metrics(self, _: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    async def _answer(self, request: web.BaseRequest) -> web.Response:
+        if (check := self._checks.get(request.path)) is not None:
+            problem = check()
+            response = web.Response(text=problem or "ok", status=503 if problem else 200)
+        elif request.path == "/metrics":
+            response = web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        else:
+            response = web.Response(text="see /livez, /readyz and /metrics", status=404)
+        response.force_close()
+        return response
 
 
-def _probe(check: Check) -> Callable[[web.Request], Awaitable[web.Response]]:
-    async def answer(_: web.Request) -> web.Response:
-        problem = check()
-        return web.Response(text=problem or "ok", status=503 if problem else 200)
+class _Server(web.Server):
+    """An HTTP server that holds a bounded number of connections for a bounded time."""
 
-    return answer
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        """Take a connection, which this may end at once."""
+        super().connection_made(handler, transport)
+        if len(self.connections) > MOST_CONNECTIONS:
+            transport.abort()
+        else:
+            asyncio.get_running_loop().call_later(_CONNECTION_SECONDS, transport.abort)

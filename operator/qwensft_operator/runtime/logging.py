@@ -11,6 +11,10 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
+from qwensft_operator.plan.text import clean
+
+_LONGEST = 1 << 16  # characters of a message; answers of the API server and its webhooks are anybody's text
+
 _about: ContextVar[tuple[str, str] | None] = ContextVar("about", default=None)
 
 # kopf tells of every watch stream and handler at INFO; our own lines say what matters about a run.
@@ -36,7 +40,7 @@ class JsonFormatter(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": clean(record.getMessage(), _LONGEST),
         }
         key = _about.get()
         if key is not None:
@@ -45,7 +49,7 @@ class JsonFormatter(logging.Formatter):
         if stage is not None:
             line["stage"] = stage
         if record.exc_info:
-            line["error"] = self.formatException(record.exc_info)
+            line["error"] = clean(self.formatException(record.exc_info), _LONGEST)
         return json.dumps(line, ensure_ascii=False)
 
 
@@ -58,7 +62,7 @@ class TextFormatter(logging.Formatter):
         where = f"{key[0]}/{key[1]}: " if key else ""
         when = datetime.fromtimestamp(record.created).strftime("%H:%M:%S")
         text = f"{when} {record.levelname:<7} {where}{record.getMessage()}"
-        return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
+        return clean(f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text, _LONGEST)
 
 
 def configure(level: str, form: str) -> None:

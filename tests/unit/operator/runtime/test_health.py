@@ -1,6 +1,7 @@
 """Probes tell progress, not a listening port."""
 
 import asyncio
+import contextlib
 import json
 import logging
 from collections.abc import AsyncIterator
@@ -9,8 +10,9 @@ from dataclasses import dataclass
 import aiohttp
 import pytest
 
+from qwensft_operator.runtime import health
 from qwensft_operator.runtime.health import HealthServer
-from qwensft_operator.runtime.logging import JsonFormatter, about
+from qwensft_operator.runtime.logging import JsonFormatter, TextFormatter, about
 from qwensft_operator.runtime.metrics import Metrics
 
 
@@ -54,6 +56,35 @@ async def test_metrics_are_prometheus_text(operator: Operator) -> None:
     assert status == 200
     assert 'qwensft_reconcile_failures_total{kind="transient"} 1.0' in text
     assert "qwensft_leading 1.0" in text
+
+
+async def test_who_connects_and_says_nothing_is_closed(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "_CONNECTION_SECONDS", 1.0)
+    operator.not_ready = ""
+    port = int(operator.url.rpartition(":")[2])
+    silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3 * health.MOST_CONNECTIONS)]
+    async with asyncio.timeout(60):
+        for reader, writer in silent:
+            with contextlib.suppress(ConnectionResetError):
+                assert await reader.read(1) == b""
+            writer.close()
+    assert await ask(operator, "/readyz") == (200, "ok")
+
+
+async def test_a_connection_is_for_one_request(operator: Operator) -> None:
+    async with aiohttp.ClientSession() as session, session.get(operator.url + "/livez") as response:
+        assert response.headers["Connection"] == "close"
+    assert (await ask(operator, "/nowhere"))[0] == 404
+
+
+@pytest.mark.parametrize("formatter", [JsonFormatter(), TextFormatter()])
+def test_what_others_say_moves_no_terminal(formatter: logging.Formatter) -> None:
+    record = logging.LogRecord(
+        "x", logging.ERROR, "x.py", 1, "the API server says %s", ("a\x1b[2Jb\x9bc\u202ed",), None
+    )
+    line = formatter.format(record)
+    assert not set("\x1b\x9b\u202e") & set(line)
+    assert "\\x1b[2Jb" in line
 
 
 def test_a_log_line_is_one_json_object_that_names_the_run() -> None:
