@@ -11,6 +11,7 @@ from datetime import datetime
 from qwensft.api.v1alpha1 import Condition, ConditionType, Phase, Reason, Stage
 from qwensft_operator.plan.run import DONE_CONDITION, Run
 from qwensft_operator.plan.step import Step
+from qwensft_operator.plan.text import clean
 
 OURS = frozenset(ConditionType)
 _LONGEST_MESSAGE = 32768  # characters of a message, by the API
@@ -45,7 +46,7 @@ def conditions_of(run: Run, step: Step, now: datetime) -> tuple[Condition, ...]:
                 type=type_,
                 status=status,
                 reason=why,
-                message=text[:_LONGEST_MESSAGE],
+                message=clean(text, _LONGEST_MESSAGE),
                 last_transition_time=old.last_transition_time if old and old.status == status else now,
                 observed_generation=run.job.metadata.generation,
             )

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from qwensft.api.v1alpha1 import API_VERSION, KIND, Condition, Reason, Status
 from qwensft.api.v1alpha1.base import nested_model
+from qwensft_operator.plan.text import clean
 from qwensft_operator.plan.types import Event
 from qwensft_operator.runtime.kube import (
     EVENTS,
@@ -181,6 +182,7 @@ def event_manifest(about: Manifest, event: Event, identity: str, now: datetime) 
 
 
 def _shortened(message: str) -> str:
+    message = clean(message)
     data = message.encode()
     if len(data) <= _EVENT_MESSAGE_LIMIT:
         return message

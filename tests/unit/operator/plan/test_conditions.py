@@ -157,3 +157,11 @@ def test_conditions_are_told_in_the_order_in_which_they_are_stored() -> None:
         *("Prepared", "Reconciling", "Stalled", "Succeeded", "Suspended"),
         *("Trained", "Merged"),
     ]
+
+
+def test_no_condition_moves_a_terminal() -> None:
+    """Whatever a policy has made its sentence of."""
+    strange = child(TRAIN, held_by=("a\x1b[2J.example/x",), deleting=True)
+    seen = look(replace(scene(TRAIN), children=(strange,)))
+    assert "\\x1b[2J" in seen.message
+    assert not any("\x1b" in condition.message for condition in seen.status.conditions)

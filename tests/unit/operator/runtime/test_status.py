@@ -141,6 +141,12 @@ class PickyKube(FakeKube):
         return await super().merge(resource, namespace, name, patch, subresource=subresource)
 
 
+def test_an_event_moves_no_terminal() -> None:
+    """An annotation of a Job, say, is anybody's text."""
+    message = event_manifest(job_manifest(), Event("Warning", "X", "made by \x1b[2Jme\u202e"), "me", NOW)["message"]
+    assert message == "made by \\x1b[2Jme\\u202e"
+
+
 async def test_figures_that_the_api_server_refuses_do_not_keep_the_run_from_moving_and_are_told() -> None:
     kube = PickyKube()
     stored = kube.put(QWENSFTJOBS, "team", job_manifest() | {"status": {"phase": "Training", "progress": {"step": 1}}})
