@@ -6,6 +6,7 @@ The process starts anew (spawn), so it holds nothing of the stage's; arguments a
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
 import signal
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from qwensft_trainer.base.log import log
+from qwensft_trainer.base.redaction import clean_output
+from qwensft_trainer.contract import credentials
 from qwensft_trainer.contract.errors import StageError
 
 _ENDING_SECONDS = 10.0
@@ -49,10 +52,12 @@ def call(function: Callable[Given, Result], *arguments: Given.args, **named: Giv
 
 def _serve(connection: Connection, function: Callable[..., Any], arguments: Any, named: Any) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    try:
-        answer = (False, function(*arguments, **named), peak_memory())
-    except BaseException as error:  # it is raised again where the stage can tell it
-        answer = (True, sendable(error), peak_memory())
+    with clean_output():  # what it prints does not go through the stage
+        try:
+            credentials.read_environment(os.environ)
+            answer = (False, function(*arguments, **named), peak_memory())
+        except BaseException as error:  # it is raised again where the stage can tell it
+            answer = (True, sendable(error), peak_memory())
     connection.send(answer)
 
 

@@ -21,9 +21,10 @@ from qwensft_trainer.contract.errors import PermanentError, invalid_config
 MARKER = ".qwensft-owner.json"
 _CLAIM_LEASE = ".qwensft-claim"  # the lease under which a directory changes hands
 
+_LINKED = "model"
 # Everything a run writes. Overwrite removes these names only: the directory may hold files of other people.
 _OWN_NAMES = (
-    *("data", "model", ".model.partial", ".tokenize", "train", "merged", ".merged.partial", ".merged.old"),
+    *("data", _LINKED, ".model.partial", ".tokenize", "train", "merged", ".merged.partial", ".merged.old"),
     *("prepare.json", "train.json", "merge.json", "model.json", "preview.json", "preview.txt"),
 )
 _NOT_CONTENT = {"lost+found"}
@@ -57,14 +58,18 @@ def _claim(run: Run, before: dict[str, Any]) -> None:
 
 
 def require_within(run: Run, volume: Path) -> None:
-    """Check that the run directory lies on its volume. Raises PermanentError InvalidConfig.
+    """Check that the run directory and what is in it lie on its volume. Raises PermanentError InvalidConfig.
 
-    Others may write to a claim that jobs share: a link of theirs must not lead this job's writing, and what Overwrite
-    deletes, to another volume of the pod.
+    Others may write to a claim that jobs share: a link of theirs must not lead this job's reading and writing, and what
+    Overwrite deletes, to another volume of the pod. The model may be a link into the cache, which is judged there.
     """
-    if files.leads_out(run.run_directory, volume):
+    names = (MARKER, *_OWN_NAMES)
+    places = [run.run_directory, *(run.run_directory / name for name in names if name != _LINKED)]
+    if run.merge is not None:
+        places.append(run.merge.directory)
+    if strange := next((place for place in places if files.leads_out(place, volume)), None):
         raise invalid_config(
-            f"{run.run_directory} leads out of the volume at {volume} by a symbolic link: remove the link, or set "
+            f"{strange} leads out of the volume at {volume} by a symbolic link: remove the link, or set "
             "spec.storage.path to another directory in a new QwenSFTJob."
         )
 

@@ -26,6 +26,7 @@ from qwensft_trainer.hubs.download import download_files, open_repository
 from qwensft_trainer.hubs.repository import HubFile
 
 _FILES_AT_A_TIME = 200
+_LARGEST_DESCRIPTION = 16 << 20
 _NAME_CHARACTERS = 1000
 _PART_BYTES = 255
 
@@ -171,6 +172,12 @@ def _from_hub(dataset: Dataset, download: DatasetDownload, directory: Path, fiel
             )
         names: tuple[str, ...] = (download.path,)
     else:
+        for name in hub_splits.DESCRIPTIONS:
+            if name in listed and (size := listed[name].size or 0) > _LARGEST_DESCRIPTION:
+                raise invalid_dataset(
+                    f"{download.repo}: its {name} has {size >> 20} MiB, too many to look into: set {field}.path to the "
+                    "file with the rows."
+                )
         described = [name for name in hub_splits.DESCRIPTIONS if fetch(name)]
         texts = {name: (directory / name).read_bytes() for name in described}
         names = hub_splits.files_of(

@@ -115,6 +115,9 @@ def _fill(
         log(f"{directory} is incomplete: it is mended")
         remove(partial)
         directory.rename(partial)
+    for path in partial.rglob("*"):  # downloads make none, and would write to where they lead
+        if path.is_symlink():
+            path.unlink()
     begun = files.read_json_object(partial / MANIFEST)
     if begun is None or begun.get("commit") != snapshot.commit:
         remove(partial)

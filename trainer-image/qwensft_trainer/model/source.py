@@ -68,6 +68,8 @@ def check_model(directory: Path, *, within: Path, advice: str) -> None:
     for path in (directory, *directory.iterdir()):
         if files.leads_out(path, within):
             raise invalid_model(f"{path} leads out of {within} by a symbolic link: put the files themselves there.")
+        if path.exists() and not (path.is_file() or path.is_dir()):  # reading a pipe never ends
+            raise invalid_model(f"{path} is neither a file nor a directory: take it away.")
     missing = [] if (directory / "config.json").is_file() else ["config.json"]
     if not any(all((directory / name).is_file() for name in names) for names in _TOKENIZERS):
         missing.append("a tokenizer (tokenizer.json, or vocab.json with merges.txt)")
@@ -166,6 +168,8 @@ def _obtain(run: Run, download: Download) -> None:
             _pin(run, download, snapshot.commit)
             return
         entry = cache.entry_of(run.model.cache, download.hub, download.repo, snapshot.commit)
+        if files.leads_out(entry, run.model.cache):
+            raise invalid_model(f"{entry} leads out of the cache volume by a symbolic link: remove the link.")
         if cache.manifest_of(entry) is not None:
             cache.keep_what_matches(entry, cache.model_files(snapshot))
         cache.fill_shared(entry, repository, snapshot, owner=f"{run.owner.namespace}/{run.owner.name}")
@@ -181,7 +185,8 @@ def _known_entry(run: Run, download: Download, commit: str | None) -> Path | Non
     if not is_commit(download.hub, commit) and commit == download.revision:
         return None
     entry = cache.entry_of(run.model.cache, download.hub, download.repo, commit)
-    return entry if cache.manifest_of(entry) is not None else None
+    is_there = not files.leads_out(entry, run.model.cache) and cache.manifest_of(entry) is not None
+    return entry if is_there else None
 
 
 def _pinned_commit(run: Run, download: Download) -> str | None:

@@ -92,7 +92,7 @@ def test_what_is_allowed_begins_as_without_limits(spec: dict[str, Any]) -> None:
 
 
 def test_an_attempt_that_runs_goes_on_and_no_other_is_started() -> None:
-    worker = {"worker": {"image": "evil:1"}}
+    worker: dict[str, Any] = {"worker": {"image": "evil:1"}}
     running = scene(TRAIN, observed={"limits": LIMITS}, **worker)
     assert look(running).headline == ("Training", "Running")
     stopped = scene(TRAIN, FAILED, pods=(failed(),), observed={"limits": LIMITS}, **worker)

@@ -22,7 +22,7 @@ def specs(rules: NetworkRules = RULES) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def selected(selector: dict[str, Any], labels: dict[str, str]) -> bool:
-    return selector["matchLabels"].items() <= labels.items()
+    return bool(selector["matchLabels"].items() <= labels.items())
 
 
 def test_pods_are_reached_by_their_peers_on_any_port_and_for_figures_by_those_named() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -32,6 +33,10 @@ def raise_odd() -> None:
 
 def kill(number: int) -> None:
     os.kill(os.getpid(), number)
+
+
+def say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
 
 
 def leave() -> None:

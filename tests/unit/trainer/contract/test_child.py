@@ -42,6 +42,12 @@ def test_the_result_comes_from_another_process(capfd: pytest.CaptureFixture[str]
     assert "add: at most " in "".join(capfd.readouterr())
 
 
+def test_what_it_prints_is_cleaned(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRACKER_API_KEY", "a-key-of-the-tracker")
+    call(child_functions.say, "refused: a-key-of-the-tracker \x1b[2J")
+    assert "refused: [redacted] \\x1b[2J\n" in "".join(capfd.readouterr())
+
+
 def test_a_failure_is_raised_as_it_was() -> None:
     with pytest.raises(PermanentError) as caught:
         call(child_functions.refuse)

@@ -179,3 +179,25 @@ def test_a_link_within_the_volume_leads_to_the_directory(scene: Scene) -> None:
     workspace.require_within(scene.run, scene.context.workspace)
     workspace.claim(scene.run)
     assert marker_uid(scene) == "uid-1"
+
+
+@pytest.mark.parametrize("name", ["train", "data", "merged", "prepare.json"])
+def test_nor_may_anything_in_it_that_a_run_writes(scene: Scene, name: str) -> None:
+    scene.run_directory.mkdir(parents=True)
+    (scene.run_directory / name).symlink_to("/proc/self/environ")
+    with pytest.raises(PermanentError, match=f"{name} leads out of the volume"):
+        workspace.require_within(scene.run, scene.context.workspace)
+
+
+def test_nor_may_the_place_of_the_merged_model(scene: Scene) -> None:
+    scene.run_directory.mkdir(parents=True)
+    (scene.run_directory / "out").symlink_to(scene.root)
+    scene.document["merge"] = {"directory": str(scene.run_directory / "out" / "merged")}
+    with pytest.raises(PermanentError, match="out/merged leads out of the volume"):
+        workspace.require_within(scene.run, scene.context.workspace)
+
+
+def test_the_model_may_be_a_link_into_the_cache(scene: Scene) -> None:
+    scene.run_directory.mkdir(parents=True)
+    (scene.run_directory / "model").symlink_to(scene.root / "cache")
+    workspace.require_within(scene.run, scene.context.workspace)

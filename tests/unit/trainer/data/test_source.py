@@ -84,6 +84,15 @@ def test_a_split_of_a_repository_is_fetched_and_nothing_else(scene: Scene, serve
     assert not served.asked_for(".png")
 
 
+def test_a_readme_of_any_size_is_not_looked_into(
+    scene: Scene, served: RunningHub, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dataset_source, "_LARGEST_DESCRIPTION", 5)
+    add(scene, hub=name, repo="acme/tickets", endpoint=served.url)
+    assert "its README.md has 0 MiB, too many to look into: set spec.datasets[tickets]" in failure(scene).message
+    assert not served.asked_for("README.md")
+
+
 def test_a_second_attempt_fetches_nothing_again(scene: Scene, served: RunningHub, name: str) -> None:
     add(scene, hub=name, repo="acme/tickets", split="test", endpoint=served.url)
     assert provided(scene) is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -97,6 +98,11 @@ def test_a_snapshot_of_the_hubs_own_cache_links_to_files_of_its_volume(
     (volume / "latest").symlink_to("/usr/lib")
     scene.document["model"]["path"] = str(volume / "latest")
     assert "latest leads out of" in failure(scene).message
+
+
+def test_a_pipe_beside_the_weights_is_not_waited_for(scene: Scene) -> None:
+    os.mkfifo(scene.root / "model" / "tokenizer_config.json")
+    assert "tokenizer_config.json is neither a file nor a directory" in failure(scene).message
 
 
 @pytest.mark.parametrize("name", ["../other/model.safetensors", "/model/model.safetensors", "model.bin", 7, None])
@@ -305,6 +311,26 @@ def test_a_damaged_entry_of_a_full_commit_needs_the_hub(scene: Scene, served: Ru
     scene.document["model"]["download"]["revision"] = entry.name
     model_source.provide(scene.run)
     assert json.loads((entry / "config.json").read_text()) == {"model_type": "qwen3"}
+
+
+def test_links_in_a_cache_lead_no_download_elsewhere(scene: Scene, served: RunningHub) -> None:
+    cache = share(scene)
+    model_source.provide(scene.run)
+    (entry,) = entries(cache)
+    theirs = scene.root / "theirs"
+    theirs.write_text("mine")
+    for name in ("config.json", "model.safetensors", "model.safetensors.part"):
+        (entry / name).unlink(missing_ok=True)
+        (entry / name).symlink_to(theirs)
+    second_job(scene)
+    model_source.provide(scene.run)
+    assert theirs.read_text() == "mine"
+    assert not (entry / "config.json").is_symlink()
+    shutil.rmtree(entry)
+    (scene.root / "elsewhere").mkdir()
+    entry.symlink_to(scene.root / "elsewhere")
+    assert "leads out of the cache volume" in failure(scene).message
+    assert list((scene.root / "elsewhere").iterdir()) == []
 
 
 def test_a_manifest_that_names_files_elsewhere_is_none(scene: Scene, served: RunningHub) -> None:
