@@ -19,7 +19,7 @@ Check = Callable[[], str]
 """Returns what is wrong, or ""."""
 
 
-MOST_CONNECTIONS = 64  # kubelet, Prometheus and people; each is one request, and closed then
+MOST_CLIENTS = 64  # kubelet, Prometheus and people; each is one request, and closed then
 _CONNECTION_SECONDS = 10.0
 
 
@@ -68,7 +68,7 @@ class _Server(web.Server):
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
         """Take a connection, which this may end at once."""
         super().connection_made(handler, transport)
-        if len(self.connections) > MOST_CONNECTIONS:
+        if len(self.connections) > MOST_CLIENTS:
             transport.abort()
         else:
             asyncio.get_running_loop().call_later(_CONNECTION_SECONDS, transport.abort)

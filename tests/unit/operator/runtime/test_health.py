@@ -62,7 +62,7 @@ async def test_who_connects_and_says_nothing_is_closed(operator: Operator, monke
     monkeypatch.setattr(health, "_CONNECTION_SECONDS", 1.0)
     operator.not_ready = ""
     port = int(operator.url.rpartition(":")[2])
-    silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3 * health.MOST_CONNECTIONS)]
+    silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3 * health.MOST_CLIENTS)]
     async with asyncio.timeout(60):
         for reader, writer in silent:
             with contextlib.suppress(ConnectionResetError):
