@@ -116,6 +116,10 @@ generate-check: venv
 lock: venv ## pin the dependencies anew, with hashes
 	@hack/lock
 
+.PHONY: sbom
+sbom: venv ## write what Python packages the images hold, as CycloneDX, into build/sbom; offline once its tool is installed
+	@hack/sbom
+
 .PHONY: images
 images: venv ## build the operator's and the trainer's image
 	@$(BIN)/python -m quickstart images
