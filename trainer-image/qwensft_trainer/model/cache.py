@@ -28,6 +28,10 @@ _READERS = 4  # of files; hashing one keeps a CPU busy
 _NOT_NEEDED = (
     *("*.bin", "*.pth", "*.pt", "*.ckpt", "*.gguf", "*.onnx", "*.onnx_data", "*.h5", "*.msgpack", "*.ot", "*.tflite"),
     *("original/*", "consolidated*.safetensors", ".git*", "*.mlpackage/*"),
+    *(
+        "adapter_config.json",
+        "adapter_model.*",
+    ),  # transformers would put it on the model, and the merge knows nothing of it
     MANIFEST,  # of a model that was published from a cache: ours has its place
 )
 

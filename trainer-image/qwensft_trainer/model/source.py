@@ -30,6 +30,7 @@ MOUNT = Path("/model")
 # In the run's directory: which commit the run began with.
 PIN = "model.json"
 
+_ADAPTER = "adapter_config.json"
 _WEIGHTS_NAME = re.compile(r"[^/\0]+\.safetensors")
 _TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"))
 
@@ -70,6 +71,11 @@ def check_model(directory: Path, *, within: Path, advice: str) -> None:
             raise invalid_model(f"{path} leads out of {within} by a symbolic link: put the files themselves there.")
         if path.exists() and not (path.is_file() or path.is_dir()):  # reading a pipe never ends
             raise invalid_model(f"{path} is neither a file nor a directory: take it away.")
+    if (directory / _ADAPTER).exists():
+        raise invalid_model(
+            f"{directory} holds {_ADAPTER}: transformers 5.5.4 would put that adapter on the model for training, and the "
+            "merge would not. Merge it into the model first, or take the file away."
+        )
     missing = [] if (directory / "config.json").is_file() else ["config.json"]
     if not any(all((directory / name).is_file() for name in names) for names in _TOKENIZERS):
         missing.append("a tokenizer (tokenizer.json, or vocab.json with merges.txt)")

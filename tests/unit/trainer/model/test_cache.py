@@ -110,7 +110,13 @@ def test_when_a_download_fails_the_next_in_line_tries(tmp_path: Path, served: Ru
 
 
 def test_other_formats_of_the_weights_stay_at_the_hub() -> None:
-    other = ("pytorch_model.bin", "original/consolidated.00.pth", "a.gguf")
+    other = (
+        "pytorch_model.bin",
+        "original/consolidated.00.pth",
+        "a.gguf",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    )
     names = ("model-00001-of-00002.safetensors", *other, "vocab.json")
     snapshot = Snapshot("huggingFace", "a/b", "c", tuple(HubFile(name, 1) for name in names))
     assert [file.path for file in cache.model_files(snapshot)] == [names[0], "vocab.json"]

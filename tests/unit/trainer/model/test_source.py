@@ -100,6 +100,13 @@ def test_a_snapshot_of_the_hubs_own_cache_links_to_files_of_its_volume(
     assert "latest leads out of" in failure(scene).message
 
 
+def test_an_adapter_that_transformers_would_put_on_the_base_is_refused(scene: Scene) -> None:
+    (scene.root / "model" / "adapter_config.json").write_text("{}")
+    message = failure(scene).message
+    assert "holds adapter_config.json: transformers 5.5.4 would put that adapter on the model" in message
+    assert "Merge it into the model first" in message
+
+
 def test_a_pipe_beside_the_weights_is_not_waited_for(scene: Scene) -> None:
     os.mkfifo(scene.root / "model" / "tokenizer_config.json")
     assert "tokenizer_config.json is neither a file nor a directory" in failure(scene).message
