@@ -73,8 +73,8 @@ def check_model(directory: Path, *, within: Path, advice: str) -> None:
             raise invalid_model(f"{path} is neither a file nor a directory: take it away.")
     if (directory / _ADAPTER).exists():
         raise invalid_model(
-            f"{directory} holds {_ADAPTER}: transformers 5.5.4 would put that adapter on the model for training, and the "
-            "merge would not. Merge it into the model first, or take the file away."
+            f"{directory} holds {_ADAPTER}: transformers 5.5.4 would put that adapter on the model for training, and "
+            "the merge would not. Merge it into the model first, or take the file away."
         )
     missing = [] if (directory / "config.json").is_file() else ["config.json"]
     if not any(all((directory / name).is_file() for name in names) for names in _TOKENIZERS):
