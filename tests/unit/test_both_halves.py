@@ -16,10 +16,11 @@ from typing import Any, get_args
 
 from qwensft.api.v1alpha1 import Reason, Startup
 from qwensft.api.v1alpha1.common import RESERVED_ENVIRONMENT
-from qwensft_operator.plan import usage
+from qwensft_operator.plan import text, usage
 from qwensft_operator.plan.causes import _NO_FAILURE
 from qwensft_operator.plan.progress import snake
 from qwensft_trainer import cli
+from qwensft_trainer.base import redaction
 from qwensft_trainer.contract import credentials, termination
 from qwensft_trainer.training import failures, progress, startup
 
@@ -85,6 +86,10 @@ def test_constants_of_the_same_name_have_the_same_value() -> None:
     assert {"EXIT_PERMANENT", "FILE", "REASONING", "VISION"} <= shared
     different = {name for name in shared if not any(value in of_trainer[name] for value in of_operator[name])}
     assert different == set(UNRELATED)
+
+
+def test_both_show_the_same_characters_as_escapes() -> None:
+    assert redaction._CONTROL.pattern == text._CONTROL.pattern
 
 
 def _by_name(paths: list[Path]) -> dict[str, list[Any]]:

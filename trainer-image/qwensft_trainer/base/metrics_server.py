@@ -1,7 +1,8 @@
 """Serves a stage's progress as Prometheus text on /metrics, /healthz and what else a stage tells, from a thread.
 
 It lives beside the process that works, not in it: one that crashed or is busy cannot take the last known numbers along.
-Anybody who reaches the port may connect: connections are few, short, and those beyond are closed at once.
+Anybody who reaches the port may connect: few connections are answered at a time, each of them is short, and the others
+wait with the kernel, a whole gang's, too.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     # A stage that is started again on the same node must not wait for old connections to time out.
     allow_reuse_address = True
+    request_queue_size = 256
 
     def __init__(self, port: int, figures: Figures, answers: Mapping[str, Answer]) -> None:
         self.figures = figures
@@ -69,10 +71,8 @@ class _Server(ThreadingHTTPServer):
         super().server_bind()
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Answer in a thread of its own, if there is one left."""
-        if not self._free.acquire(blocking=False):
-            self.shutdown_request(request)
-            return
+        """Answer in a thread of its own, once there is one left."""
+        self._free.acquire()
         try:
             super().process_request(request, client_address)
         except RuntimeError:  # no thread to be had: the pod has as many as it may
