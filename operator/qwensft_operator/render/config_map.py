@@ -23,8 +23,12 @@ IMAGE = "image"  # name of a file that no pod reads
 EDITABLE = ("prepare", "mergePlanned", "merge")
 """Sections of run.yaml that say what the spec says now; the others say what it said when the run began."""
 
-# libyaml's emitter is ten times as fast; PyYAML is built without it on some platforms.
+_LONGEST_RUN = 512 << 10  # characters; the longest that the API lets one write has some 420,000
+_MOST_VALUES = 100_000
+
+# libyaml's are ten times as fast; PyYAML is built without it on some platforms.
 _Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def config_map(
@@ -44,6 +48,9 @@ def config_map(
         image: the trainer image of the run; None where the job names its own.
         begun: the files by which the run has begun, as another version of the operator may have written them. A run
             goes on as it began: later attempts get these files, and their run.yaml the sections that may be edited.
+
+    Raises:
+        ValueError: `begun` holds what no operator has written.
     """
     files = _files(job, stage) if begun is None else _continued(job, stage, begun)
     return {
@@ -53,6 +60,36 @@ def config_map(
         "immutable": True,
         "data": files if image is None else files | {IMAGE: image},
     }
+
+
+def read_run(files: Mapping[str, str]) -> dict[str, Any]:
+    """Return the content of run.yaml out of a ConfigMap's files.
+
+    Raises:
+        ValueError: It is nothing that an operator has written. Others may write ConfigMaps, and three lines of YAML
+            that name each other stand for gigabytes.
+    """
+    text = files.get("run.yaml")
+    if text is None or len(text) > _LONGEST_RUN:
+        raise ValueError("run.yaml is missing" if text is None else f"run.yaml has {len(text)} characters")
+    try:
+        run = yaml.load(text, Loader=_Loader)  # noqa: S506 -- a safe one
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError("run.yaml is not valid YAML") from error
+    if not isinstance(run, dict) or _is_endless(run):
+        raise ValueError("run.yaml is no mapping of a usual size")
+    return run
+
+
+def _is_endless(document: Any) -> bool:
+    """Whether there is more in a document than any run has, with what stands there by its name alone."""
+    count, left = 0, [document]
+    while left and count <= _MOST_VALUES:
+        value = left.pop()
+        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        left += inner
+        count += 1 + len(inner)
+    return count > _MOST_VALUES
 
 
 def _files(job: QwenSFTJob, stage: Stage) -> dict[str, str]:
@@ -69,7 +106,7 @@ def _files(job: QwenSFTJob, stage: Stage) -> dict[str, str]:
 def _continued(job: QwenSFTJob, stage: Stage, begun: Mapping[str, str]) -> dict[str, str]:
     if stage is Stage.TRAIN:
         return dict(begun)
-    before, now = yaml.safe_load(begun["run.yaml"]), run_document(job, stage)
+    before, now = read_run(begun), run_document(job, stage)
     run = {key: value for key, value in before.items() if key not in EDITABLE}
     run |= {key: now[key] for key in EDITABLE if key in now}
     if run == before:

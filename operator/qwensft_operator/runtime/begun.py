@@ -10,8 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 
-import yaml
-
 from qwensft.api.v1alpha1 import ANNOTATION_MADE_FROM, KIND, QwenSFTJob, Stage, editable_digest
 from qwensft_operator import render
 from qwensft_operator.plan.views import is_owned
@@ -29,12 +27,13 @@ async def begun_config_map(kube: Kube, job: QwenSFTJob, stage: Stage, attempt: i
     """Return the ConfigMap of an attempt: the run's first one, or a copy with what may be edited.
 
     Raises:
-        BegunLostError: No copy is left, and the status tells that the run has begun by other files.
+        BegunLostError: No copy is left, and the status tells that the run has begun by other files; or the one that is
+            left holds what no operator has written.
         KubeError: A read failed.
     """
     begun = await _earlier(kube, job, stage, attempt)
     named = job.spec.worker.image is not None
-    data = begun["data"] if begun else {}
+    data = _data(begun) if begun else {}
     image = None if named else data.get(render.IMAGE) or await _image_of_job(kube, job) or default_image
     manifest = render.config_map(job, stage, attempt, image=image, begun=data or None)
     annotations = (begun or manifest)["metadata"].get("annotations") or {}
@@ -128,8 +127,22 @@ async def _own(kube: Kube, job: QwenSFTJob, resource: Resource, name: str) -> Ma
     return found if is_owned(found, job.metadata.uid) else None
 
 
+def _data(config_map: Manifest) -> Manifest:
+    """Return the files of a ConfigMap, if they can be those of a run: whoever may write ConfigMaps can replace it."""
+    data: Manifest = config_map.get("data") or {}
+    try:
+        render.read_run(data)
+    except ValueError as error:
+        name = config_map["metadata"]["name"]
+        message = (
+            f"ConfigMap {name} is not what the run has begun with ({error}): put that back, or create a new {KIND}"
+        )
+        raise BegunLostError(message) from error
+    return data
+
+
 def _digest(data: Manifest) -> str:
     """Identify a beginning by all that decides about the training, 16 hex digits long."""
-    run = {key: value for key, value in yaml.safe_load(data["run.yaml"]).items() if key not in _VARIABLE}
+    run = {key: value for key, value in render.read_run(data).items() if key not in _VARIABLE}
     text = json.dumps({**data, "run.yaml": run}, sort_keys=True)
     return f"sha256:{hashlib.sha256(text.encode()).hexdigest()[:16]}"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from qwensft_trainer.base import files
+from qwensft_trainer.base.redaction import clean
 
 ROWS = 3
 OPENED, CLOSED = "⟦", "⟧"
@@ -69,7 +70,7 @@ def write(directory: Path, samples: Sequence[Sample]) -> Path:
     """Write preview.json and preview.txt to a directory; return the path of the latter."""
     files.write_json(directory / "preview.json", {"samples": [one.document() for one in samples]})
     path = directory / "preview.txt"
-    files.write_text(path, whole_text(samples))
+    files.write_text(path, clean(whole_text(samples)))  # people look at it in a terminal
     return path
 
 

@@ -16,15 +16,17 @@ _CONVERSATION = """\
 {{ .Content }}<|im_end|>
 {{ end }}{{ end }}<|im_start|>assistant
 """
+_QUOTES = '"""'
 _NO_THOUGHTS = "<think>\n\n</think>\n\n"
 
 
 def modelfile(template: str, *, thinking: bool, system: str) -> str | None:
     """The file's text; None for a template of LLaMA-Factory's whose models Ollama is not told of.
 
-    `system` is the system prompt of conversations that bring none.
+    `system` is the system prompt of conversations that bring none, as the base's chat template has it. One with the
+    file's own quotes cannot be written: what follows them would be a command.
     """
-    if template not in _TEMPLATES:
+    if template not in _TEMPLATES or _QUOTES in system:
         return None
     prompt = _CONVERSATION + ("" if thinking or template not in families.REASONING else _NO_THOUGHTS)
     parts = ["FROM .", f'TEMPLATE """{prompt}"""']

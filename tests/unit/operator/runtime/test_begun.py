@@ -208,3 +208,35 @@ async def test_an_image_that_only_a_config_map_names_has_to_be_allowed(world: Wo
     world.config_map("demo-prepare-1")["data"]["image"] = "trainer:1"
     await Executor(world.kube, Defaults("trainer:2"), limits=allowed).execute(world.job, CreateJob(Stage.PREPARE, 1))
     assert world.kube.named(JOBS) == {"demo-prepare-1"}
+
+
+ALIASES = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 12)
+)
+
+
+@pytest.mark.parametrize(
+    ("files", "why"),
+    [
+        ({"run.yaml": ALIASES}, "run.yaml is no mapping of a usual size"),  # of 100 GB
+        ({"run.yaml": "a: &a [*a]"}, "run.yaml is no mapping of a usual size"),
+        ({"run.yaml": "[" * 100_000}, "run.yaml is not valid YAML"),
+        ({"run.yaml": "x" * 1_000_000}, "run.yaml has 1000000 characters"),
+        ({"run.yaml": "text"}, "run.yaml is no mapping of a usual size"),
+        ({}, "run.yaml is missing"),
+    ],
+    ids=range(6),
+)
+@pytest.mark.parametrize("stage", [Stage.PREPARE, Stage.TRAIN, Stage.MERGE])
+async def test_what_somebody_has_put_in_the_place_of_the_first_config_map_is_not_taken_for_it(
+    world: World, stage: Stage, files: dict[str, str], why: str
+) -> None:
+    await world.start(Stage.PREPARE, 1)
+    await world.start(Stage.TRAIN, 1)
+    for name in ("demo-prepare-1", "demo-train-1"):
+        world.config_map(name)["data"] = files
+        world.config_map(name)["metadata"]["annotations"] = {}
+    with pytest.raises(ObstacleError) as caught:
+        await world.configure(stage, 2)
+    assert caught.value.obstacle.reason == "ConfigMapUnavailable"
+    assert why in caught.value.obstacle.message

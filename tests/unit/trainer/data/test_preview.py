@@ -59,3 +59,9 @@ def test_both_files_hold_all_samples(tmp_path: Path) -> None:
         ]
         * 2
     )
+
+
+def test_a_preview_moves_no_terminal(tmp_path: Path) -> None:
+    row = sample(lambda _: "\x1b[2JWhen?\n\tNow\u202e?", dataset="d", place="p", encoded=([1], [-100]), full=1)
+    path = preview.write(tmp_path, [row])
+    assert "\\x1b[2JWhen?\n\tNow\\u202e?" in path.read_text()
