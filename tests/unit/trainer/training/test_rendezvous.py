@@ -6,6 +6,7 @@ import math
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -72,9 +73,11 @@ class Leader:
         return self
 
 
-def asked(port: int, *, limit: float = 5.0, name: str = "127.0.0.1", is_over: bool = False) -> Start | None:
+def asked(
+    port: int, *, limit: float = 5.0, name: str = "127.0.0.1", is_over: bool = False, node_rank: int = 1
+) -> Start | None:
     return rendezvous.wait_for_start(
-        name, port, node_rank=1, owner="uid-1", attempt=2, is_over=lambda: is_over, limit=limit
+        name, port, node_rank=node_rank, owner="uid-1", attempt=2, is_over=lambda: is_over, limit=limit
     )
 
 
@@ -121,6 +124,29 @@ def test_nobody_begins_before_the_last_pod_of_the_gang_has_asked() -> None:
     first.join(5)
     leader.join(5)
     assert sorted(map(str, found)) == sorted(map(str, [START, "leader"]))
+
+
+def test_a_large_gang_is_answered_at_every_poll(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The port answers few connections at a time (base/metrics_server.py), and all nodes ask there every second."""
+    nodes = 256
+    answer = Answer(nodes, lambda: False)
+    port = metrics_server.start(0, Figures("x_", {}, dict), {ROUTE: answer}) or 0
+    asking, unanswered = rendezvous._ask, []
+
+    def ask(*question: Any) -> Any:
+        heard = asking(*question)
+        if not isinstance(heard, Start) and not heard.is_starting:
+            unanswered.append(heard)
+        return heard
+
+    monkeypatch.setattr(rendezvous, "_ask", ask)
+    with ThreadPoolExecutor(nodes) as pods:
+        starts = [pods.submit(asked, port, node_rank=rank) for rank in range(1, nodes)]
+        rendezvous.wait_for_nodes(answer)
+        time.sleep(2 * rendezvous._PAUSE_SECONDS)  # all of them poll again while node rank 0 decides
+        answer.tell(START)
+    assert {start.result() for start in starts} == {START}
+    assert not unanswered
 
 
 @pytest.mark.parametrize("query", ["", "node=", "node=x", "node=0", "rank=1"])
