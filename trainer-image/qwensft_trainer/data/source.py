@@ -90,7 +90,21 @@ def _provide(run: Run, dataset: Dataset) -> Source:
     return _from_hub(dataset, dataset.download, directory, field)
 
 
+def mounted_files(run: Run) -> dict[str, Path]:
+    """The files of mounted datasets that are there, by dataset. Raises InvalidDataset for one outside of its volume."""
+    places = {dataset.name: _within(dataset) for dataset in all_datasets(run) if dataset.path is not None}
+    return {of: path for of, (root, name) in places.items() if (path := root / name).is_file()}
+
+
 def _mounted(dataset: Dataset) -> Source:
+    root, name = _within(dataset)
+    if not (root / name).is_file():
+        raise _missing(dataset, root / name, name)
+    return Source(root, (name,))
+
+
+def _within(dataset: Dataset) -> tuple[Path, str]:
+    """The volume of a mounted dataset, and its file's name there. Raises InvalidDataset when a link leads out of it."""
     if dataset.path is None:
         raise invalid_dataset(f"dataset {dataset.name}: it has neither a path nor a download.")
     mount = Path("/datasets") / dataset.name
@@ -101,9 +115,7 @@ def _mounted(dataset: Dataset) -> Source:
             f"dataset {dataset.name}: {name} is a symbolic link that leads out of its volume: put the file itself "
             "there."
         )
-    if not dataset.path.is_file():
-        raise _missing(dataset, dataset.path, name)
-    return Source(root, (name,))
+    return root, name
 
 
 def _missing(dataset: Dataset, path: Path, name: str) -> PermanentError:

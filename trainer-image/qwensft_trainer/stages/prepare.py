@@ -168,9 +168,11 @@ def _refuse_other_results(run: Run, experiment: Experiment) -> None:
 
 def _contents(run: Run) -> str | None:
     """A digest of what can change behind the configuration's back: mounted files. None without any."""
-    mounted = {f"rows of {dataset.name}": dataset.path for dataset in dataset_source.all_datasets(run)}
-    mounted["deepspeed"] = run.deepspeed.config if run.deepspeed and run.deepspeed.stage is None else None
-    digests = {what: files.sha256_of_file(path) for what, path in mounted.items() if path and path.is_file()}
+    mounted = {f"rows of {name}": path for name, path in dataset_source.mounted_files(run).items()}
+    own = run.deepspeed.config if run.deepspeed and run.deepspeed.stage is None else None
+    if own and own.is_file():
+        mounted["deepspeed"] = own
+    digests = {what: files.sha256_of_file(path) for what, path in mounted.items()}
     return files.sha256_of_json(digests) if digests else None
 
 

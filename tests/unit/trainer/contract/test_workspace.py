@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from qwensft_trainer.base import files
+from qwensft_trainer.base.lease import Lease
 from qwensft_trainer.contract import workspace
 from qwensft_trainer.contract.config import Run
 from qwensft_trainer.contract.errors import EXIT_PERMANENT, Interrupted, PermanentError
@@ -86,12 +88,17 @@ def test_what_was_there_before_the_first_run_is_spared_by_a_later_overwrite(scen
 
 
 @pytest.mark.parametrize("on_existing", ["Fail", "Resume", "Overwrite"])
-def test_of_many_jobs_that_want_one_directory_at_once_one_gets_it(scene: Scene, on_existing: str) -> None:
+def test_of_many_jobs_that_want_one_directory_at_once_one_gets_it(
+    scene: Scene, on_existing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workspace, "Lease", functools.partial(Lease, poll=0.01))
     scene.document["onExisting"] = on_existing
-    for number in range(20):
+    for number in range(6):
         scene.document["runDirectory"] = str(scene.root / "workspace" / f"shared-{number}")
-        run = scene.run
-        rivals = [run.model_copy(update={"owner": run.owner.model_copy(update={"uid": f"uid-{n}"})}) for n in range(4)]
+        rivals = []
+        for rival in range(4):
+            scene.document["owner"] = {"uid": f"uid-{rival}", "namespace": "team", "name": "run"}
+            rivals.append(scene.run)
         gate = threading.Barrier(len(rivals))
 
         def contend(rival: Run, gate: threading.Barrier = gate) -> str | None:

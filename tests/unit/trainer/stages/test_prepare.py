@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from qwensft_trainer.contract import workspace
-from qwensft_trainer.contract.config import Owner
 from qwensft_trainer.contract.digest import configuration_digest
 from qwensft_trainer.contract.errors import PermanentError
 from qwensft_trainer.model import source as model_source
@@ -237,7 +236,17 @@ def test_changed_rows_under_the_same_name_do_not_get_the_result_of_the_old_ones(
         prepare.main(scene.context)
     assert caught.value.reason == "OutputExists"
     assert recorded(scene) == before, "nothing of the other run was touched"
-    workspace.require_ownership(scene.run.model_copy(update={"owner": Owner(uid="uid-2", namespace="", name="")}))
+    scene.document["owner"]["uid"] = "uid-2"
+    workspace.require_ownership(scene.run)
+
+
+def test_a_link_out_of_a_datasets_volume_is_refused_before_its_bytes_are_read(scene: Scene) -> None:
+    path = scene.add_dataset("support", [GOOD])
+    path.rename(scene.root / "elsewhere.json")
+    path.symlink_to(scene.root / "elsewhere.json")
+    with pytest.raises(PermanentError, match="leads out of its volume"):
+        prepare.main(scene.context)
+    assert not scene.run_directory.exists()
 
 
 def test_a_file_that_was_mounted_anew_is_not_prepared_again(scene: Scene, tokenised: list[Any]) -> None:
