@@ -180,13 +180,13 @@ def read_state(directory: Path) -> dict[str, Any] | None:
 
 
 def _attempts(train_directory: Path) -> list[tuple[Path, dict[str, Any]]]:
-    """The attempts' directories, each with what its attempt.json says."""
+    """The attempts' directories, each with what its attempt.json says. No attempt makes links to directories."""
     if not train_directory.is_dir():
         return []
     return [
         (path, files.read_json_object(path / ATTEMPT_FILE) or {})
         for path in train_directory.iterdir()
-        if _ATTEMPT.match(path.name) and path.is_dir()
+        if _ATTEMPT.match(path.name) and path.is_dir() and not path.is_symlink()
     ]
 
 
@@ -199,7 +199,7 @@ def _order(directory: Path) -> tuple[int, int]:
 def _folders(attempt: Path) -> Iterator[tuple[Path, int]]:
     """The folders of an attempt's checkpoints with their steps, complete or not."""
     for folder in attempt.iterdir():
-        if match := _CHECKPOINT.match(folder.name):
+        if (match := _CHECKPOINT.match(folder.name)) and not folder.is_symlink():
             yield folder, int(match[1])
 
 

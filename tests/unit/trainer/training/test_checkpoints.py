@@ -60,6 +60,22 @@ def test_steps_are_compared_as_numbers_and_ties_go_to_the_later_attempt(tmp_path
     assert found.path == later
 
 
+def test_links_that_others_have_left_are_no_attempts_and_no_checkpoints(tmp_path: Path) -> None:
+    """Nothing is read by them, and nothing deleted where they lead."""
+    elsewhere = checkpoint(tmp_path / "elsewhere", 1, 60)
+    train = tmp_path / "train"
+    ours = checkpoint(train, 2, 90)
+    (train / "1").symlink_to(elsewhere.parent)
+    (train / "3").mkdir()
+    (train / "3" / "attempt.json").write_text((ours.parent / "attempt.json").read_text())
+    (train / "3" / "checkpoint-60").symlink_to(elsewhere)
+    before = sorted(path.name for path in elsewhere.iterdir())
+    assert remove_superseded(ours.parent, 1) == []
+    assert sorted(path.name for path in elsewhere.iterdir()) == before
+    (ours / "qwensft-checkpoint.json").unlink()
+    assert newest(train) is None
+
+
 @pytest.mark.parametrize("state", ["", '{"global_step": 6', "[]", '{"global_step": 61, "max_steps": 100}', "{}"])
 def test_a_checkpoint_that_was_cut_off_is_passed_over(tmp_path: Path, state: str) -> None:
     checkpoint(tmp_path, 1, 60, state=state)
