@@ -110,6 +110,7 @@ def _with_digests(run: Run, recorded: Mapping[str, Any], volume: Path) -> dict[s
         for name, output in recorded["outputs"].items()
     }
     if described != recorded["outputs"]:
+        workspace.require_ownership(run)  # another job may have been told to take the directory over meanwhile
         files.write_json(run.train_result, {**recorded, "outputs": described})
     return described
 

@@ -137,6 +137,27 @@ def test_the_digest_of_the_training_is_made_here_once_and_kept(trained: Scene, c
     assert run(trained).outputs == result.outputs
 
 
+def test_a_record_of_another_run_that_came_meanwhile_stays(
+    trained: Scene, calls: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = trained.run_directory / "train.json"
+    left = json.loads(record.read_text())
+    del left["outputs"]["adapter"]["digest"]
+    record.write_text(json.dumps(left))
+    before = record.read_text()
+    digest = files.sha256_of_file
+
+    def taken_over(path: Path) -> str:
+        (trained.run_directory / ".qwensft-owner.json").write_text('{"uid": "uid-2", "namespace": "a", "name": "b"}')
+        return digest(path)
+
+    monkeypatch.setattr(files, "sha256_of_file", taken_over)
+    with pytest.raises(PermanentError) as caught:
+        run(trained)
+    assert caught.value.reason == "OutputExists"
+    assert record.read_text() == before
+
+
 def test_the_manifest_lists_every_file(trained: Scene, calls: Call) -> None:
     output = run(trained).outputs["merged"]
     manifest = (merged(trained) / MANIFEST).read_bytes()
