@@ -165,13 +165,12 @@ def _before(attempts: Sequence[AttemptUsage]) -> float:
 
 
 def _lost(attempts: Sequence[AttemptUsage]) -> float:
-    """Return the time in which steps were trained that the attempt after trained again."""
-    trainings = sorted((a for a in attempts if a.stage == Stage.TRAIN.value), key=lambda a: a.attempt or 0)
+    """Return the time in which steps were trained that the next attempt that trained did again."""
+    trainings = [(a, a.from_step) for a in attempts if a.stage == Stage.TRAIN.value and a.from_step is not None]
     lost = 0.0
-    for one, following in pairwise(trainings):
-        if following.from_step is not None:
-            trained = (one.seconds or 0) - (one.before_first_step_seconds or 0)
-            lost += trained * _repeated(one, following.from_step) * (one.accelerators or 0)
+    for (one, _), (_, kept) in pairwise(sorted(trainings, key=lambda training: training[0].attempt or 0)):
+        trained = (one.seconds or 0) - (one.before_first_step_seconds or 0)
+        lost += trained * _repeated(one, kept) * (one.accelerators or 0)
     return lost
 
 

@@ -80,6 +80,14 @@ def test_steps_that_are_trained_again_are_lost_time() -> None:
     assert second.accelerator_seconds == 2 * 8 * (HOUR - 100)
 
 
+def test_steps_are_lost_also_when_the_next_attempt_came_to_none() -> None:
+    first = usage(failure(**told(began=400, step=50), attemptFromStep=0))
+    second = usage(failure(2, first))
+    assert second.lost_to_restarts_seconds == 0
+    third = usage(failure(3, second, **told(began=1000, step=60), attemptFromStep=40))
+    assert third.lost_to_restarts_seconds == 8 * (HOUR - 400) * 10 // 50
+
+
 def test_an_attempt_that_saved_last_has_lost_nothing() -> None:
     first = usage(failure(**told(began=400, step=50), attemptFromStep=0))
     second = usage(failure(2, first, **told(began=1000, step=60), attemptFromStep=50))
