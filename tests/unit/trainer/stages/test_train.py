@@ -481,12 +481,12 @@ def test_a_training_that_goes_on_is_left_alone(
     prepared: Scene, torchrun: Torchrun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("qwensft_trainer.training.torchrun._LOOK_EVERY_SECONDS", 0.1)
-    os.environ |= {"NNODES": "1", "QWENSFT_STALL_TIMEOUT_SECONDS": "1.5"}
+    os.environ |= {"NNODES": "1", "QWENSFT_STALL_TIMEOUT_SECONDS": "3"}
     steps = """
     from pathlib import Path
     from qwensft_trainer.training import stalls
     pulse = stalls.Pulse(Path(scratch))
-    for step in range(20):
+    for step in range(40):  # longer than that; signs of life are left once a second
         pulse.mark(step)
         time.sleep(0.1)
     """
