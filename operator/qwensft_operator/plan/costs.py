@@ -7,13 +7,15 @@ ADR 0102 says why.
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
-from qwensft.api.v1alpha1 import Exhaustion, Reason, Stage
+from qwensft.api.v1alpha1 import Exhaustion, Reason, Stage, StageStatus
 from qwensft_operator.plan.causes import NEVER_RAN, RESOURCES, Cause
 from qwensft_operator.plan.run import Run
 from qwensft_operator.plan.types import LARGEST_NUMBER, ChildJob
 
+HEALTHY = timedelta(minutes=10)  # an attempt that lasted longer than this was no part of a loop
 _UNCOUNTED = {Reason.PREEMPTED, Reason.NODE_LOST, Reason.POD_REJECTED, Reason.START_MISMATCH}
 
 
@@ -35,6 +37,9 @@ def weighed(run: Run, stage: Stage, cause: Cause, child: ChildJob | None) -> Cau
         # holds accelerators, for which a loop without progress is too dear.
         got_on = stage is not Stage.TRAIN or (step or 0) > (record.stopped_step or 0)
         return replace(cause, counted=cause.counted and not got_on)
+    if cause.reason is Reason.START_MISMATCH:
+        # Nothing was trained; but what comes at once again is no accident, as where nodes see different volumes.
+        return replace(cause, counted=failures_in_a_row(record, child) > 1)
     before = record.out_of_memory
     if cause.reason is not Reason.OUT_OF_MEMORY or before is None or child is None:
         return cause
@@ -46,6 +51,16 @@ def weighed(run: Run, stage: Stage, cause: Cause, child: ChildJob | None) -> Cau
         f"{RESOURCES[stage]}, and then spec.runPolicy.retry; the settings of the training need a new QwenSFTJob"
     )
     return replace(cause, message=message, permanent=True)
+
+
+def failures_in_a_row(record: StageStatus, child: ChildJob | None) -> int:
+    """Count this failure, and those before it unless the attempt had been going well: also the uncounted ones.
+
+    An eviction costs no restart, but a node that evicts every pod within seconds must not be fed attempts as fast.
+    """
+    lasted = None if child is None or child.finished_at is None else child.finished_at - child.begun_at
+    healthy = lasted is not None and lasted > HEALTHY
+    return 1 if healthy else (record.consecutive_failures or 0) + 1
 
 
 def memory_of(run: Run, stage: Stage, cause: Cause, child: ChildJob | None) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from qwensft.api.v1alpha1 import Phase, Reason, Stage, StageStatus
 from qwensft_operator.plan.causes import Cause, classify
-from qwensft_operator.plan.costs import memory_of, remembered, weighed
+from qwensft_operator.plan.costs import failures_in_a_row, memory_of, remembered, weighed
 from qwensft_operator.plan.ending import succeeded
 from qwensft_operator.plan.run import CLEAN_SLATE, Run
 from qwensft_operator.plan.step import Step, fail, reopened, stage_phase
@@ -21,7 +21,6 @@ from qwensft_operator.plan.types import ChildJob, JobState
 
 FIRST_WAIT = timedelta(seconds=10)
 LONGEST_WAIT = timedelta(minutes=5)
-HEALTHY = timedelta(minutes=10)  # an attempt that lasted longer than this was no part of a loop
 
 
 def stage_failed(run: Run, now: datetime) -> Step | None:
@@ -98,7 +97,7 @@ def retry_or_fail(run: Run, stage: Stage, cause: Cause, child: ChildJob | None, 
         return fail(
             _ended(run, stage), replace(cause, message=f"{cause.message}; gave up after {allowed} restarts ({limit})")
         )
-    failures = _failures_in_a_row(run.record(stage), child)
+    failures = failures_in_a_row(run.record(stage), child)
     wait = _wait(run, stage, failures, cause.reason)
     # Reserve first, create in a later pass: a crash in between can neither skip nor double-count an attempt.
     status = run.reserved(
@@ -137,16 +136,6 @@ def _spread(run: Run, stage: Stage) -> float:
     """Return a number from 0 to 1, another one for each run and attempt, and the same whoever asks."""
     text = f"{run.job.metadata.uid}/{stage}/{run.record(stage).attempt}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:2]) / 2**16
-
-
-def _failures_in_a_row(record: StageStatus, child: ChildJob | None) -> int:
-    """Count this failure, and those before it unless the attempt had been going well: also the uncounted ones.
-
-    An eviction costs no restart, but a node that evicts every pod within seconds must not be fed attempts as fast.
-    """
-    lasted = None if child is None or child.finished_at is None else child.finished_at - child.begun_at
-    healthy = lasted is not None and lasted > HEALTHY
-    return 1 if healthy else (record.consecutive_failures or 0) + 1
 
 
 def _message(record: StageStatus) -> str:

@@ -202,3 +202,12 @@ def test_rejections_are_slowed_down_and_never_the_end() -> None:
         seen = again(seen, rejected, stage=PREPARE, attempt=attempt)
     assert (seen.headline, seen.stage(PREPARE).restarts) == (("Preparing", "PodRejected"), None)
     assert seen.plan.requeue_after == 160
+
+
+def test_a_gang_that_was_to_start_from_different_places_may_try_again_once_for_nothing() -> None:
+    differ = failed(reason="StartMismatch", message="step 40 and 60")
+    first = look(scene(TRAIN, FAILED, pods=(differ,), runPolicy={"maxRestarts": 1}))
+    assert (first.stage(TRAIN).attempt, first.stage(TRAIN).restarts) == (2, None)
+    second = again(first, differ)
+    assert (second.stage(TRAIN).attempt, second.stage(TRAIN).restarts) == (3, 1)
+    assert again(second, differ, attempt=3).headline == ("Failed", "StartMismatch")
