@@ -24,7 +24,9 @@ _CONNECTION_SECONDS = 10.0
 
 
 class HealthServer:
-    """Serves /livez, /readyz and /metrics. Whoever connects beyond some number, or says nothing for long, is closed.
+    """Serves /livez, /readyz and /metrics. Of too many connections the oldest are closed, and each after 10 s.
+
+    A probe is answered at once, also while others hold as many connections as there may be.
 
     `live` speaks of progress, not of a listening port; `ready` of having seen the cluster, so that replicas that do
     not lead are ready too.
@@ -66,9 +68,9 @@ class _Server(web.Server):
     """An HTTP server that holds a bounded number of connections for a bounded time."""
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
-        """Take a connection, which this may end at once."""
+        """Take a connection, for which the oldest may have to go: a request takes milliseconds, so that one is idle."""
         super().connection_made(handler, transport)
-        if len(self.connections) > MOST_CLIENTS:
-            transport.abort()
-        else:
-            asyncio.get_running_loop().call_later(_CONNECTION_SECONDS, transport.abort)
+        for oldest in self.connections[:-MOST_CLIENTS]:
+            if oldest.transport is not None:
+                oldest.transport.abort()
+        asyncio.get_running_loop().call_later(_CONNECTION_SECONDS, transport.abort)

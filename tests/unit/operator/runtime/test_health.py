@@ -71,6 +71,19 @@ async def test_who_connects_and_says_nothing_is_closed(operator: Operator, monke
     assert await ask(operator, "/readyz") == (200, "ok")
 
 
+async def test_probes_are_answered_while_others_hold_all_connections(
+    operator: Operator, caplog: pytest.LogCaptureFixture
+) -> None:
+    port = int(operator.url.rpartition(":")[2])
+    silent = []
+    for _ in range(3):
+        silent += [await asyncio.open_connection("127.0.0.1", port) for _ in range(health.MOST_CLIENTS)]
+        assert await ask(operator, "/livez") == (200, "ok")
+    for _, writer in silent:
+        writer.close()
+    assert not caplog.records
+
+
 async def test_a_connection_is_for_one_request(operator: Operator) -> None:
     async with aiohttp.ClientSession() as session, session.get(operator.url + "/livez") as response:
         assert response.headers["Connection"] == "close"
