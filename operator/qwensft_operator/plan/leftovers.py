@@ -91,7 +91,7 @@ def leftovers_alive(run: Run, now: datetime) -> Step | None:
 def removal(job: str, namespace: str, uid: str) -> str:
     """Return the command that removes all that earlier runs of a name have left, but not the claim with the models."""
     selector = f"{LABEL_JOB}={job},{LABEL_JOB_UID}!={uid}"
-    return f"kubectl delete jobs,configmaps,services,pods -n {namespace} -l '{selector}'"
+    return f"kubectl delete jobs,configmaps,services,networkpolicies,pods -n {namespace} -l '{selector}'"
 
 
 def _job(run: Run, manifest: Manifest) -> Leftover | None:
