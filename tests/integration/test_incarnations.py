@@ -109,7 +109,8 @@ async def test_what_a_run_left_to_itself_is_removed_by_the_one_command_that_the_
     async def told() -> bool:
         said = condition(await cluster.status(), "Succeeded")
         return (
-            said.get("reason") == "NameConflict" and "kubectl delete jobs,configmaps,services,networkpolicies,pods" in said["message"]
+            said.get("reason") == "NameConflict"
+            and "kubectl delete jobs,configmaps,services,networkpolicies,pods" in said["message"]
         )
 
     await cluster.until(told, "the command is told")

@@ -42,7 +42,10 @@ class NetworkRules:
 
 
 def network_policies(job: QwenSFTJob, rules: NetworkRules) -> tuple[dict[str, Any], ...]:
-    """Return the manifests: one for all pods of the run, one more for those that prepare it."""
+    """Return the manifests: one for all pods of the run, one more for those that prepare it.
+
+    Both names have an ending, or `x-prepare` would be wanted by the runs `x` and `x-prepare`.
+    """
     own = {"matchLabels": {LABEL_JOB_UID: job.metadata.uid}}
     # NCCL and Gloo choose their ports.
     ingress: list[dict[str, Any]] = [{"from": [{"podSelector": own}]}]
@@ -68,5 +71,5 @@ def network_policies(job: QwenSFTJob, rules: NetworkRules) -> tuple[dict[str, An
             "metadata": metadata(job, of, stage=stage),
             "spec": spec,
         }
-        for of, stage, spec in ((name, None, of_all), (f"{name}-prepare", Stage.PREPARE, of_prepare))
+        for of, stage, spec in ((f"{name}-run", None, of_all), (f"{name}-prepare", Stage.PREPARE, of_prepare))
     )

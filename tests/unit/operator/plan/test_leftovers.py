@@ -114,7 +114,7 @@ def test_jobs_and_pods_that_an_earlier_run_left_to_themselves_are_told_with_one_
     assert (seen.actions, seen.headline) == ([], ("Pending", "NameConflict"))
     assert "Job support-train-1, pod support-train-1-0-abcde, pod support-train-1-1-xyzzy of an earlier" in seen.message
     assert seen.message.endswith(
-        f"kubectl delete jobs,configmaps,services,networkpolicies,pods -n team "
+        "kubectl delete jobs,configmaps,services,networkpolicies,pods -n team "
         f"-l 'qwensft.io/job=support,qwensft.io/job-uid!={UID}'"
     )
 

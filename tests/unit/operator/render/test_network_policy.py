@@ -71,3 +71,11 @@ def test_they_are_there_before_the_first_pod_and_only_where_the_installation_wan
     wanted = look(observed.__class__(job=observed.job, leftovers=(), network_policies=True)).plan.actions
     kinds = [type(action) for action in wanted]
     assert kinds.index(EnsureNetworkPolicies) < kinds.index(CreateJob)
+
+
+def test_no_two_runs_want_a_policy_of_one_name() -> None:
+    names = []
+    for name in ("x", "x-run", "x-prepare", "x-prepare-run"):
+        one = JOB.replace(metadata=JOB.metadata.replace(name=name))
+        names += [policy["metadata"]["name"] for policy in network_policies(one, RULES)]
+    assert len(set(names)) == 8

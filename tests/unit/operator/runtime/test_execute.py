@@ -255,7 +255,7 @@ RULES = NetworkRules(metrics_from=({"podSelector": {}},), prepare_egress=({"port
 
 async def test_network_policies_say_what_the_installation_says_now(world: World) -> None:
     await Executor(world.kube, Defaults("trainer:1"), network=RULES).execute(world.job, EnsureNetworkPolicies())
-    assert world.kube.named(NETWORK_POLICIES) == {"demo", "demo-prepare"}
+    assert world.kube.named(NETWORK_POLICIES) == {"demo-run", "demo-prepare"}
     world.kube.calls.clear()
     await Executor(world.kube, Defaults("trainer:1"), network=RULES).execute(world.job, EnsureNetworkPolicies())
     assert {verb for verb, *_ in world.kube.calls} == {"create", "get"}
@@ -266,6 +266,6 @@ async def test_network_policies_say_what_the_installation_says_now(world: World)
 
 
 async def test_a_network_policy_of_somebody_else_keeps_the_run_from_starting(world: World) -> None:
-    world.kube.put(NETWORK_POLICIES, "team", {"kind": "NetworkPolicy", "metadata": {"name": "demo"}})
-    with pytest.raises(ObstacleError, match="NetworkPolicy demo exists and was made by somebody else"):
+    world.kube.put(NETWORK_POLICIES, "team", {"kind": "NetworkPolicy", "metadata": {"name": "demo-run"}})
+    with pytest.raises(ObstacleError, match="NetworkPolicy demo-run exists and was made by somebody else"):
         await Executor(world.kube, Defaults("trainer:1"), network=RULES).execute(world.job, EnsureNetworkPolicies())
