@@ -25,10 +25,31 @@ EDITABLE = ("prepare", "mergePlanned", "merge")
 
 _LONGEST_RUN = 512 << 10  # characters; the longest that the API lets one write has some 420,000
 _MOST_VALUES = 100_000
+_LONGEST_NUMBER = 100  # characters
 
 # libyaml's are ten times as fast; PyYAML is built without it on some platforms.
 _Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(_SafeLoader):  # type: ignore[misc, unused-ignore]
+    """Reads no endless numbers: YAML has some to the base of 60, and a long one takes a minute."""
+
+    def construct_yaml_int(self, node: Any) -> Any:
+        return super().construct_yaml_int(_bounded(node))
+
+    def construct_yaml_float(self, node: Any) -> Any:
+        return super().construct_yaml_float(_bounded(node))
+
+
+for _kind, _read in (("int", _Loader.construct_yaml_int), ("float", _Loader.construct_yaml_float)):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _read)
+
+
+def _bounded(node: Any) -> Any:
+    if len(node.value) > _LONGEST_NUMBER:
+        raise yaml.YAMLError(f"a number of {len(node.value)} characters")
+    return node
 
 
 def config_map(
@@ -76,20 +97,29 @@ def read_run(files: Mapping[str, str]) -> dict[str, Any]:
         run = yaml.load(text, Loader=_Loader)  # noqa: S506 -- a safe one
     except (yaml.YAMLError, RecursionError) as error:
         raise ValueError("run.yaml is not valid YAML") from error
-    if not isinstance(run, dict) or _is_endless(run):
-        raise ValueError("run.yaml is no mapping of a usual size")
+    if not isinstance(run, dict) or not _is_usual(run):
+        raise ValueError("run.yaml is no mapping of a usual size and kind")
     return run
 
 
-def _is_endless(document: Any) -> bool:
-    """Whether there is more in a document than any run has, with what stands there by its name alone."""
+def _is_usual(document: Any) -> bool:
+    """Whether JSON could say it, in no more values than a run has, with what stands there by its name alone."""
     count, left = 0, [document]
     while left and count <= _MOST_VALUES:
         value = left.pop()
-        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        if isinstance(value, dict):
+            if not all(isinstance(key, str) for key in value):
+                return False
+            inner = list(value.values())
+        elif isinstance(value, list):
+            inner = value
+        elif value is None or isinstance(value, str | int | float):
+            inner = []
+        else:  # YAML has dates, sets and bytes, too
+            return False
         left += inner
         count += 1 + len(inner)
-    return count > _MOST_VALUES
+    return count <= _MOST_VALUES
 
 
 def _files(job: QwenSFTJob, stage: Stage) -> dict[str, str]:

@@ -218,14 +218,18 @@ ALIASES = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
 @pytest.mark.parametrize(
     ("files", "why"),
     [
-        ({"run.yaml": ALIASES}, "run.yaml is no mapping of a usual size"),  # of 100 GB
-        ({"run.yaml": "a: &a [*a]"}, "run.yaml is no mapping of a usual size"),
+        ({"run.yaml": ALIASES}, "run.yaml is no mapping of a usual size and kind"),  # of 100 GB
+        ({"run.yaml": "a: &a [*a]"}, "run.yaml is no mapping of a usual size and kind"),
         ({"run.yaml": "[" * 100_000}, "run.yaml is not valid YAML"),
+        ({"run.yaml": "a: 1" + ":1" * 250_000}, "run.yaml is not valid YAML"),  # a minute's worth of a number
+        ({"run.yaml": "a: 1" + ":1" * 400 + ".0"}, "run.yaml is not valid YAML"),
         ({"run.yaml": "x" * 1_000_000}, "run.yaml has 1000000 characters"),
-        ({"run.yaml": "text"}, "run.yaml is no mapping of a usual size"),
+        ({"run.yaml": "text"}, "run.yaml is no mapping of a usual size and kind"),
+        ({"run.yaml": "a: 2026-01-01"}, "run.yaml is no mapping of a usual size and kind"),
+        ({"run.yaml": "{1: a, b: c}"}, "run.yaml is no mapping of a usual size and kind"),
         ({}, "run.yaml is missing"),
     ],
-    ids=range(6),
+    ids=range(10),
 )
 @pytest.mark.parametrize("stage", [Stage.PREPARE, Stage.TRAIN, Stage.MERGE])
 async def test_what_somebody_has_put_in_the_place_of_the_first_config_map_is_not_taken_for_it(
