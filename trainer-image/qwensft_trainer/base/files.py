@@ -86,6 +86,18 @@ def leads_out(path: Path, root: Path) -> bool:
     return not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
 
 
+def remove_links(directory: Path) -> None:
+    """Delete the symbolic links below a directory in which runs make none: writing by their names leads elsewhere."""
+    if not directory.is_dir():
+        return
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.is_symlink():
+                os.unlink(entry.path)
+            elif entry.is_dir(follow_symlinks=False):
+                remove_links(Path(entry.path))
+
+
 def sha256_of_file(path: Path) -> str:
     """Lower-case hex SHA-256 of a file's bytes, read in pieces of 4 MiB."""
     with path.open("rb") as stream:

@@ -61,14 +61,22 @@ def keep_what_matches(directory: Path, listed: Sequence[HubFile]) -> bool:
         for name, file in ((manifest_of(directory) or {}).get("files") or {}).items()
     ]
     with ThreadPoolExecutor(_READERS) as readers:
-        matching = list(readers.map(lambda file: file.matches(directory / file.path), wanted))
+        matching = list(readers.map(lambda file: _matches(file, directory), wanted))
     for file in (file for file, matches in zip(wanted, matching, strict=True) if not matches):
         path = directory / file.path
-        log(f"{path} does not match its checksum any more: it is fetched anew")
-        if not file.matches(path):  # another pod may have mended it meanwhile
-            path.unlink()
+        log(f"{path} is not what its checksum says: it is fetched anew")
+        if not _matches(file, directory):  # another pod may have mended it meanwhile
+            path.unlink(missing_ok=True)
     log(f"read {len(wanted)} files of {directory} to compare their checksums ({time.monotonic() - started:.1f} s)")
     return all(matching)
+
+
+def _matches(file: HubFile, directory: Path) -> bool:
+    """Whether it is what the hub said; False also where another pod has just taken it away to mend it."""
+    try:
+        return is_there(directory / file.path, file.size) and file.matches(directory / file.path)
+    except FileNotFoundError:
+        return False
 
 
 def entry_of(cache: Path, name: HubName, repo: str, commit: str) -> Path:
@@ -119,9 +127,9 @@ def _fill(
         log(f"{directory} is incomplete: it is mended")
         remove(partial)
         directory.rename(partial)
-    for path in partial.rglob("*"):  # downloads make none, and would write to where they lead
-        if path.is_symlink():
-            path.unlink()
+    if partial.is_symlink():
+        partial.unlink()
+    files.remove_links(partial)
     begun = files.read_json_object(partial / MANIFEST)
     if begun is None or begun.get("commit") != snapshot.commit:
         remove(partial)

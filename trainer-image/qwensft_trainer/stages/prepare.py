@@ -60,6 +60,7 @@ def main(context: StageContext) -> Result:
         return Result(metrics=recorded["metrics"])
     # From here on the tokenised data may be of other inputs than those recorded.
     run.prepare_result.unlink(missing_ok=True)
+    files.remove_links(run.data_directory)
     known = {"inputs": inputs, "configDigest": experiment.configuration, "contents": contents}
     with Ahead(_LIBRARIES, WITHOUT_HUBS, killed=_killed) as libraries:
         return _prepared(context, run, train_arguments, known, libraries, clock=clock)

@@ -139,3 +139,18 @@ def test_a_linked_file_replaces_what_was_there(
     assert target.read_text() == "new"
     assert target.samefile(source) == linkable
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_links_below_a_directory_go_and_what_they_lead_to_stays(tmp_path: Path) -> None:
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    (ours / "media").mkdir(parents=True)
+    theirs.mkdir()
+    for path in (ours / "media" / "1.png", theirs / "2.png"):
+        path.write_bytes(b"image")
+    (ours / "media" / "ab").symlink_to(theirs)
+    (ours / "rows.part").symlink_to(theirs / "2.png")
+    (ours / "lost").symlink_to("nowhere")
+    files.remove_links(ours)
+    files.remove_links(tmp_path / "missing")
+    assert sorted(path.name for path in ours.rglob("*")) == ["1.png", "media"]
+    assert (theirs / "2.png").read_bytes() == b"image"

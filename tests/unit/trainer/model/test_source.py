@@ -13,6 +13,8 @@ import pytest
 from tests.hubs.fixtures import HUBS, RunningHub, running
 
 from qwensft_trainer.contract.errors import EXIT_PERMANENT, EXIT_RETRYABLE, StageError
+from qwensft_trainer.hubs.repository import HubFile
+from qwensft_trainer.model import cache as model_cache
 from qwensft_trainer.model import source as model_source
 
 from ..conftest import Scene, safetensors, write_model
@@ -338,6 +340,32 @@ def test_links_in_a_cache_lead_no_download_elsewhere(scene: Scene, served: Runni
     entry.symlink_to(scene.root / "elsewhere")
     assert "leads out of the cache volume" in failure(scene).message
     assert list((scene.root / "elsewhere").iterdir()) == []
+
+
+def test_a_download_is_not_continued_in_a_directory_elsewhere(scene: Scene, served: RunningHub) -> None:
+    shared = share(scene)
+    model_source.provide(scene.run)
+    (entry,) = entries(shared)
+    theirs = scene.root / "theirs"
+    shutil.copytree(entry, theirs)  # another run's model, say, of the same commit
+    (theirs / "notes.txt").write_text("mine")
+    shutil.rmtree(entry)
+    entry.with_name(f".{entry.name}.partial").symlink_to(theirs)
+    second_job(scene)
+    model_source.provide(scene.run)
+    assert (theirs / "notes.txt").read_text() == "mine"
+    assert entry.is_dir()
+    assert not entry.is_symlink()
+
+
+def test_a_file_that_another_pod_has_taken_away_to_mend_it_does_not_match(tmp_path: Path) -> None:
+    entry = tmp_path / "entry"
+    entry.mkdir()
+    (entry / "config.json").write_text("{}")
+    kept = HubFile("config.json", 2, sha256=hashlib.sha256(b"{}").hexdigest())
+    assert model_cache.keep_what_matches(entry, [kept])
+    assert not model_cache.keep_what_matches(entry, [kept, HubFile("model.safetensors", 9, sha256="0" * 64)])
+    assert [path.name for path in entry.iterdir()] == ["config.json"]
 
 
 def test_a_manifest_that_names_files_elsewhere_is_none(scene: Scene, served: RunningHub) -> None:

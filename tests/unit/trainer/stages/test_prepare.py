@@ -255,3 +255,15 @@ def test_a_file_that_was_mounted_anew_is_not_prepared_again(scene: Scene, tokeni
     os.utime(path)  # as each mount of a ConfigMap does
     prepared(scene)
     assert len(tokenised) == 1
+
+
+def test_no_link_that_others_have_left_among_the_data_is_written_through(scene: Scene) -> None:
+    scene.add_dataset("support", [GOOD])
+    workspace.claim(scene.run)
+    theirs = scene.root / "theirs"
+    theirs.mkdir()
+    (scene.run_directory / "data" / "download").mkdir(parents=True)
+    (scene.run_directory / "data" / "download" / "support").symlink_to(theirs)
+    prepared(scene)
+    assert list((scene.run_directory / "data" / "download").iterdir()) == []
+    assert theirs.is_dir()
