@@ -14,6 +14,7 @@ from .fakes import FakeKube, make_observer, make_store
 KEY = ("team", "demo")
 UID = "11111111-aaaa"
 LABELS = {"app.kubernetes.io/managed-by": "qwen-sft-operator", "qwensft.io/job": "demo"}
+_KINDS = {"job": "Job", "pod": "Pod"}  # by the beginnings of UIDs
 NOW = datetime(2026, 1, 1, 1, tzinfo=UTC)
 
 
@@ -71,7 +72,7 @@ def pod(uid: str = "job-uid", index: str = "0", node: str = "", **status: Any) -
 def event(about: str, reason: str, message: str) -> Manifest:
     return {
         "metadata": {"name": f"{about}.{reason}"},
-        "involvedObject": {"uid": about},
+        "involvedObject": {"uid": about, "kind": _KINDS.get(about.partition("-")[0], "PersistentVolumeClaim")},
         "reason": reason,
         "message": message,
         "firstTimestamp": "2026-01-01T00:00:00Z",

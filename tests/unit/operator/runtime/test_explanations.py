@@ -1,10 +1,12 @@
 """Events are asked for where nothing else tells, rarely, and stop no run."""
 
+import asyncio
 import itertools
 from datetime import UTC, datetime
 
 import pytest
 
+from qwensft_operator.runtime.explanations import Explanations
 from qwensft_operator.runtime.kube import (
     CLAIMS,
     EVENTS,
@@ -16,7 +18,7 @@ from qwensft_operator.runtime.kube import (
     TransientError,
 )
 
-from .fakes import job_manifest, make_observer
+from .fakes import FakeKube, job_manifest, make_observer
 from .observing import LABELS, World, child, claim, event, pod, training
 
 
@@ -38,7 +40,7 @@ async def test_pods_and_the_reason_of_missing_ones_are_read_while_a_job_is_not_u
     world.kube.put(JOBS, "team", child("prepare", 1, active=0))
     world.kube.put(PODS, "team", pod(uid="another-job"))
     assert (await world.observe()).observed.pods == ()
-    assert ("list", "events", "involvedObject.uid=job-uid,reason=FailedCreate") in world.kube.calls
+    assert ("list", "events", "involvedObject.kind=Job,reason=FailedCreate") in world.kube.calls
 
     world.kube.calls.clear()
     world.kube.put(PODS, "team", pod(phase="Pending"))
@@ -145,3 +147,18 @@ async def test_a_gang_that_starts_slowly_is_asked_about_a_few_times_however_ofte
     for _ in range(20):
         await world.observe()
     assert [plural for verb, plural, _ in world.kube.calls if verb == "list"] == ["events", "events"]
+
+
+async def test_what_holds_up_hundreds_of_jobs_or_claims_is_asked_once() -> None:
+    kube = FakeKube()
+    explanations = Explanations(kube, lambda: 100.0)
+    for number in range(300):
+        kube.put(EVENTS, "team", event(f"job-{number}", "FailedCreate", f"quota {number}"))
+        kube.put(EVENTS, "team", event(f"claim-{number}", "ProvisioningFailed", f"class {number}"))
+    kube.put(EVENTS, "team", event("job-7", "SuccessfulCreate", "never mind"))
+    jobs = await asyncio.gather(*(explanations.of_job("team", f"job-{number}") for number in range(300)))
+    assert [[e["message"] for e in events] for events in jobs] == [[f"quota {number}"] for number in range(300)]
+    claims = ({"metadata": {"uid": f"claim-{number}"}} for number in range(300))
+    told = await asyncio.gather(*(explanations.of_claim("team", one) for one in claims))
+    assert [[e["message"] for e in events] for events in told] == [[f"class {number}"] for number in range(300)]
+    assert len(kube.calls) == 2
