@@ -74,7 +74,7 @@ def test_who_connects_and_says_nothing_occupies_few_threads_and_not_for_long(
     before = threading.active_count()
     with contextlib.ExitStack() as stack:
         for silent in [stack.enter_context(connected(served[0])) for _ in range(4 * metrics_server.MOST_CONNECTIONS)]:
-            # Two for each connection that is answered, and those that are just ending; not two for each that was opened.
+            # Two for each that is answered, and those that are just ending; not two for each that was opened.
             assert threading.active_count() <= before + 4 * metrics_server.MOST_CONNECTIONS
             assert silent.recv(1) == b""
         assert get(served[0], "/healthz") == (200, "ok\n")
