@@ -11,10 +11,11 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from qwensft_trainer.base import upstream
+from qwensft_trainer.base import files, upstream
 
 _OTHER_METHODS = ("dpo", "kto", "ppo", "pt", "rm")
 _ON_BITSANDBYTES = ("galore_torch", "apollo_torch", "unsloth")  # LLaMA-Factory imports them where they are installed
@@ -55,4 +56,13 @@ def _uses_bitsandbytes(arguments: Mapping[str, Any]) -> bool:
     if any(importlib.util.find_spec(package) for package in _ON_BITSANDBYTES):
         return True
     optimizer = str(arguments.get("optim", ""))
-    return arguments.get("quantization_bit") is not None or any(word in optimizer for word in ("8bit", "paged", "bnb"))
+    if arguments.get("quantization_bit") is not None or any(word in optimizer for word in ("8bit", "paged", "bnb")):
+        return True
+    return _is_quantised(Path(str(arguments.get("model_name_or_path"))))
+
+
+def _is_quantised(model: Path) -> bool:
+    """Whether the base's files are, by whichever method: then transformers looks for the packages itself."""
+    config = files.read_json_object(model / "config.json") or {}
+    parts = (config, config.get("text_config"))
+    return any(isinstance(part, dict) and part.get("quantization_config") for part in parts)

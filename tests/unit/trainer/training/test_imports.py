@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -79,3 +80,11 @@ def test_bitsandbytes_is_there_only_for_what_needs_it(
 ) -> None:
     program = f"imports.run_exp({arguments!r})\ntry:\n    import bitsandbytes\nexcept ImportError:\n    pass\n"
     assert printed(packages, program) == (["bitsandbytes"] if imported else [])
+
+
+@pytest.mark.parametrize("text_config", [False, True])
+def test_bitsandbytes_is_there_for_a_base_whose_files_are_quantised(packages: Path, text_config: bool) -> None:
+    quantised = {"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}
+    (packages / "config.json").write_text(json.dumps({"text_config": quantised} if text_config else quantised))
+    arguments = {"stage": "sft", "model_name_or_path": str(packages)}
+    assert printed(packages, f"imports.run_exp({arguments!r})\nimport bitsandbytes") == ["bitsandbytes"]
