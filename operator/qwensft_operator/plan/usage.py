@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
-from qwensft.api.v1alpha1 import AttemptUsage, Reason, Stage, Startup, Usage
+from qwensft.api.v1alpha1 import AttemptUsage, Phase, Reason, Stage, Startup, Usage
 from qwensft_operator.plan.progress import snake
 from qwensft_operator.plan.run import Run
 from qwensft_operator.plan.types import LARGEST_NUMBER, ChildJob, Event, JobState, PodView
@@ -28,15 +28,19 @@ _MUCH_PADDING = 0.3
 def usage_of(run: Run, now: datetime) -> Usage | None:
     """Return the next `status.usage`. `run` is as it was observed, before anything was harvested."""
     child, known = run.current_child, run.status.usage or Usage()
+    if child is not None and _is_held(run, child):
+        return run.status.usage
     figures = _figures(run)
     entry = None if child is None else _entry(run, child, known, figures, now)
     if child is None or entry is None:
         return run.status.usage
     others = tuple(a for a in known.attempts if (a.stage, a.attempt) != (entry.stage, entry.attempt))
     attempts = (*others, entry)
+    # What an attempt used before a queue held it stays in the totals; its entry tells of the time after the release.
+    same = tuple(a for a in known.attempts if a in others or not _is_before(child, a))
     used = known.replace(
-        accelerator_seconds=_with_forgotten(known.accelerator_seconds, known.attempts, attempts, _held),
-        before_first_step_seconds=_with_forgotten(known.before_first_step_seconds, known.attempts, attempts, _before),
+        accelerator_seconds=_with_forgotten(known.accelerator_seconds, same, attempts, _held),
+        before_first_step_seconds=_with_forgotten(known.before_first_step_seconds, same, attempts, _before),
         lost_to_restarts_seconds=_with_forgotten(known.lost_to_restarts_seconds, known.attempts, attempts, _lost),
         padding_share=_share(figures.get("padding_share"), known.padding_share),
         model_flops_utilization=_share(figures.get("model_flops_utilization"), known.model_flops_utilization),
@@ -51,6 +55,16 @@ def warning(before: Usage | None, now: Usage | None) -> Event | None:
     if now is None or now.message is None or (before is not None and before.message is not None):
         return None
     return Event("Warning", Reason.ACCELERATOR_TIME_WASTED, now.message)
+
+
+def _is_held(run: Run, child: ChildJob) -> bool:
+    """Return whether a queue has taken the pods away, and the status tells so since an earlier look."""
+    return child.suspended and not child.active and run.status.phase is Phase.SUSPENDED
+
+
+def _is_before(child: ChildJob, entry: AttemptUsage) -> bool:
+    """Return whether the entry of this attempt tells of the time before a queue held it and let it go on."""
+    return entry.start_time is not None and entry.start_time < child.begun_at.replace(microsecond=0)
 
 
 def _entry(run: Run, child: ChildJob, known: Usage, figures: Mapping[str, float], now: datetime) -> AttemptUsage | None:
@@ -70,7 +84,8 @@ def _entry(run: Run, child: ChildJob, known: Usage, figures: Mapping[str, float]
         "accelerator_seconds": min(seconds * accelerators, LARGEST_NUMBER),
     }
     if child.stage is Stage.TRAIN:
-        began = _moment(figures.get("training_timestamp_seconds")) or entry.training_time
+        before = None if _is_before(child, entry) else entry.training_time
+        began = _moment(figures.get("training_timestamp_seconds")) or before
         changes |= {
             "training_time": began,
             "before_first_step_seconds": seconds if began is None else min(_seconds(start, began), seconds),

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
-from qwensft.api.v1alpha1 import Usage
+from qwensft.api.v1alpha1 import Phase, Usage
 from qwensft_operator.plan import Observed, decide
+from qwensft_operator.plan.run import Run
 from qwensft_operator.plan.types import PodView, Report, Scrape
+from qwensft_operator.plan.usage import usage_of
 
 from .builders import COMPLETE, EARLIER, FAILED, MERGE, NOW, PREPARE, RUNNING, TRAIN, failed, look, pod, scene
 
@@ -171,6 +173,25 @@ def test_time_that_a_queue_held_the_job_is_no_use() -> None:
     pods = (ended(0, scheduled=100), ended(1, scheduled=3060))  # the first was stopped by the hold
     used = usage(scene(TRAIN, FAILED, pods=pods, child_fields=again, **GPUS))
     assert used.attempts[0].seconds == HOUR - 3060
+
+
+def test_what_was_used_before_a_hold_stays_in_the_totals_and_the_hold_itself_is_no_use() -> None:
+    before = usage(running(500, training_timestamp_seconds=at(400).timestamp()))
+    held = {"suspended": True, "active": 0, "ready": 0}
+    first = look(scene(TRAIN, RUNNING, pods=(), child_fields=held, status={"usage": before}, **GPUS)).status
+    assert (first.phase, first.usage.accelerator_seconds) == (Phase.SUSPENDED, before.accelerator_seconds)
+    waiting = scene(
+        TRAIN, RUNNING, pods=(), child_fields=held, status={"usage": first.usage, "phase": Phase.SUSPENDED}, **GPUS
+    )
+    assert usage_of(Run(waiting), NOW + timedelta(hours=10)) == first.usage
+    pods = (pod(0, scheduled_at=NOW, started_at=NOW),)
+    released = scene(TRAIN, RUNNING, pods=pods, child_fields={"started_at": NOW}, status={"usage": first.usage}, **GPUS)
+    used: Any = usage_of(Run(released), NOW + timedelta(seconds=10))
+    assert used.accelerator_seconds == before.accelerator_seconds + 8 * 10
+    assert used.before_first_step_seconds == before.before_first_step_seconds + 8 * 10
+    released = replace(released, job=released.job.replace(status=released.job.status.replace(usage=used)))
+    used = usage_of(Run(released), NOW + timedelta(seconds=20))
+    assert used.accelerator_seconds == before.accelerator_seconds + 8 * 20
 
 
 @pytest.mark.parametrize("moment", [1e15, -1.0, 1e9])
