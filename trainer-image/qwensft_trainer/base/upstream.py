@@ -18,6 +18,7 @@ def mend(*, deepspeed: bool = False) -> None:
         _leave_cpu_collectives_to_gloo()
     _restore_optimizers_on_cpu()
     _allow_dora_on_bitsandbytes()
+    _save_processors_first()
     compute_experts_without_cuda()
 
 
@@ -62,6 +63,23 @@ def _allow_dora_on_bitsandbytes() -> None:
     from transformers.utils.quantization_config import QuantizationMethod
 
     adapter.QuantizationMethod = SimpleNamespace(BNB=QuantizationMethod.BITS_AND_BYTES)
+
+
+def _save_processors_first() -> None:
+    """LLaMA-Factory 0.9.5 adds a callback that writes the processor into a checkpoint after all other callbacks.
+
+    It writes the tokenizer and its template again, with other sizes: after our callback has sealed the checkpoint.
+    """
+    from llamafactory.train.callbacks import SaveProcessorCallback
+    from llamafactory.train.sft.trainer import CustomSeq2SeqTrainer
+
+    made = CustomSeq2SeqTrainer.__init__
+
+    def ordered(self: Any, *arguments: Any, **named: Any) -> None:
+        made(self, *arguments, **named)
+        self.callback_handler.callbacks.sort(key=lambda callback: not isinstance(callback, SaveProcessorCallback))
+
+    CustomSeq2SeqTrainer.__init__ = ordered
 
 
 def compute_experts_without_cuda() -> None:
