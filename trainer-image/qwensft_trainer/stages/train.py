@@ -11,7 +11,7 @@ import functools
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -174,8 +174,9 @@ class _Attempt:
         self.reader.marks.mark(startup.CHECKED)
         warming = Warming([run.tokenized_directory, run.model.path])
         warming.start(imports=bool(peers.names))
-        rendezvous.wait_for_gang(peers.names, self.gang.node_rank, self.gang.master_port)
-        begun = self._start(run, experiment, answer)
+        is_over = functools.partial(_is_recorded, run, experiment)
+        rendezvous.wait_for_gang(peers.names, self.gang.node_rank, self.gang.master_port, is_over)
+        begun = self._start(run, experiment, answer, is_over)
         if begun is None:
             return Result(message="this node's part was done before it came")
         output = run.run_directory / begun.output
@@ -222,7 +223,9 @@ class _Attempt:
                 "where to start. Free it, or keep the job off nodes with that program.",
             )
 
-    def _start(self, run: Run, experiment: Experiment, answer: start.Answer) -> Start | None:
+    def _start(
+        self, run: Run, experiment: Experiment, answer: start.Answer, is_over: Callable[[], bool]
+    ) -> Start | None:
         """Where this attempt starts; None when node rank 0 has recorded its result before this node could ask."""
         if not self.gang.leads:
             return rendezvous.wait_for_start(
@@ -231,7 +234,7 @@ class _Attempt:
                 node_rank=self.gang.node_rank,
                 owner=run.owner.uid,
                 attempt=self.context.attempt,
-                is_over=lambda: _recorded(run, experiment) is not None,
+                is_over=is_over,
             )
         begun = start.decide(
             run, experiment, attempt=self.context.attempt, pod=self.gang.pod_uid, nodes=self.gang.nodes
@@ -349,6 +352,10 @@ def _recorded(run: Run, experiment: Experiment) -> Result | None:
             "directory, or spec.storage.onExisting to Overwrite.",
         )
     return Result(metrics=recorded["metrics"], outputs=recorded["outputs"])
+
+
+def _is_recorded(run: Run, experiment: Experiment) -> bool:
+    return _recorded(run, experiment) is not None
 
 
 def _require_preparation(run: Run) -> None:

@@ -26,10 +26,12 @@ _LARGEST_ANSWER = 64 * 1024
 _T = TypeVar("_T")
 
 
-def wait_for_name(name: str, port: int, *, limit: float = LIMIT_SECONDS) -> None:
-    """Return once the pod name resolves. Raises StageError RendezvousTimeout after `limit` seconds."""
+def wait_for_name(
+    name: str, port: int, *, limit: float = LIMIT_SECONDS, is_over: Callable[[], bool] = lambda: False
+) -> None:
+    """Return once the pod name resolves, or all is done. Raises StageError RendezvousTimeout after `limit` seconds."""
     _poll(
-        lambda: bool(_addresses(name, port)) or None,
+        lambda: bool(_addresses(name, port)) or is_over() or None,
         limit,
         waiting=lambda: f"the name {name} to resolve",
         failed=f"The name of the pod {name} did not resolve within {limit:.0f} s. Its pod may not be scheduled, "
@@ -37,17 +39,18 @@ def wait_for_name(name: str, port: int, *, limit: float = LIMIT_SECONDS) -> None
     )
 
 
-def wait_for_gang(names: Sequence[str], node_rank: int, port: int) -> None:
+def wait_for_gang(names: Sequence[str], node_rank: int, port: int, is_over: Callable[[], bool]) -> None:
     """Return once every pod of the gang has its name; `names` by node rank, empty outside of a gang.
 
     A node may be long in coming: a quota, an autoscaler, a large image. That is no failure of this attempt and the
     operator tells of it, so there is no limit. Only a DNS that does not know this very pod is a reason to give up.
+    Where all is done already the others may have left, with their names: then `is_over` says so.
     """
     if not names:
         return
     wait_for_name(names[node_rank], port)
     for name in names:
-        wait_for_name(name, port, limit=math.inf)
+        wait_for_name(name, port, limit=math.inf, is_over=is_over)
 
 
 def wait_for_nodes(answer: Answer) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import socket
 import threading
 import time
@@ -47,12 +46,25 @@ def test_a_name_that_never_resolves_ends_in_a_rendezvous_timeout() -> None:
 
 
 def test_a_gang_is_waited_for_without_a_limit_once_dns_knows_this_pod(monkeypatch: pytest.MonkeyPatch) -> None:
-    waited: list[tuple[str, float]] = []
-    monkeypatch.setattr(
-        rendezvous, "wait_for_name", lambda name, _, limit=rendezvous.LIMIT_SECONDS: waited.append((name, limit))
-    )
-    rendezvous.wait_for_gang(["pod-0", "pod-1"], 1, 29500)
-    assert waited == [("pod-1", rendezvous.LIMIT_SECONDS), ("pod-0", math.inf), ("pod-1", math.inf)]
+    monkeypatch.setattr(rendezvous, "_PAUSE_SECONDS", 0.001)
+    unknown, asked_for = {"pod-0": 50}, []
+
+    def addresses(name: str, _: int) -> list[str]:
+        asked_for.append(name)
+        unknown[name] = unknown.get(name, 0) - 1
+        return [] if unknown[name] >= 0 else ["10.0.0.1"]
+
+    monkeypatch.setattr(rendezvous, "_addresses", addresses)
+    rendezvous.wait_for_gang(["pod-0", "pod-1"], 1, 29500, lambda: False)
+    assert asked_for == ["pod-1", *["pod-0"] * 51, "pod-1"]
+
+
+def test_a_gang_that_has_left_since_all_is_done_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendezvous, "_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(rendezvous, "_addresses", lambda name, _: ["10.0.0.2"] if name == "pod-1" else [])
+    looks = iter([False, False, True])
+    rendezvous.wait_for_gang(["pod-0", "pod-1"], 1, 29500, lambda: next(looks))
+    assert next(looks, None) is None
 
 
 START = Start("pod-a", "uid-1", 2, "sha256:x", output="train/2", checkpoint="train/1/checkpoint-60", step=60)
