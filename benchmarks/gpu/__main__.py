@@ -78,7 +78,7 @@ def main() -> int:
     print(f"\n{device}, {shape.name}, {options.method}, {settings['attention']}, Liger {settings['liger']}\n")
     print(figures.table(found))
     if gpu and peak is None:
-        print(f"\nNo peak is known for {device}: add it to figures.PEAK_TFLOPS for the MFU.")
+        print(f"\nNo peak is known for {device}: add it to PEAK_TFLOPS (training/efficiency.py) for the MFU.")
     if options.output:
         options.output.write_text(json.dumps(found, indent=2) + "\n")
     return 0

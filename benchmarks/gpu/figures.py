@@ -9,18 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-# Dense (without sparsity) bfloat16 peaks of the vendor's data sheets, in TFLOP/s. The first name that is part of the
-# device's name counts, so the special ones stand before the general ones.
-PEAK_TFLOPS = {
-    "H100 PCIe": 756.0,
-    "H100 NVL": 835.0,
-    "H100": 989.0,
-    "H200 NVL": 835.0,
-    "H200": 989.0,
-    "A100": 312.0,
-    "L40S": 362.0,
-    "RTX 4090": 165.2,
-}
+from qwensft_trainer.training.efficiency import PEAK_TFLOPS
 
 
 @dataclass(frozen=True)
