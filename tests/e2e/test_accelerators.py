@@ -83,12 +83,11 @@ def test_the_training_pod_asks_for_the_accelerator_and_is_scheduled(one_accelera
     assert (variables["NNODES"], variables["NPROC_PER_NODE"]) == ("1", "1")
 
 
-def test_without_the_accelerator_it_ends_before_torchrun(one_accelerator: History, runs: Runs) -> None:
+def test_without_the_accelerator_it_ends_with_what_it_lacks(one_accelerator: History, runs: Runs) -> None:
     for attempt in (1, 2):
         (pod,) = runs.pods("one-gpu", "train", attempt)
         assert pod["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 1
         assert "the pod sees none of the 1 accelerators" in runs.log(pod)
-        assert "torchrun" not in runs.log(pod)
 
 
 def test_it_is_tried_again_before_it_fails(one_accelerator: History, runs: Runs) -> None:

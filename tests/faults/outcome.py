@@ -20,6 +20,7 @@ from qwensft_operator.runtime.kube import (
 _OF_A_RUN = {"jobs": JOBS, "configmaps": CONFIG_MAPS, "services": SERVICES, "persistentvolumeclaims": CLAIMS}
 _OF_ITS_OWN = (
     "configuration",  # a digest of files that name the run
+    "usage",  # seconds as they passed
     "startTime",
     "completionTime",
     "lastTransitionTime",
