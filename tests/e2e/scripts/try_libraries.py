@@ -17,6 +17,7 @@ from typing import Any
 
 os.environ |= {
     "HOME": tempfile.mkdtemp(),
+    "USER": "qwensft",  # torch asks for a name, and the image knows none for its user
     "DS_ACCELERATOR": "cpu",
     "MASTER_ADDR": "localhost",
     "MASTER_PORT": "29777",
