@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from enum import Enum
 from types import SimpleNamespace
 from typing import Any
 
@@ -37,6 +38,14 @@ def load_no_code(*, deepspeed: bool = False) -> None:
         from deepspeed.utils.tensor_fragment import fragment_address
 
         torch.serialization.add_safe_globals([DynamicLossScaler, LossScaler, ZeroStageEnum, fragment_address])
+        torch.serialization.add_safe_globals([(_member, "builtins.getattr")])
+
+
+def _member(kind: object, name: str) -> Enum:
+    """What stands for getattr in a checkpoint: Python 3.11 before 3.11.4 pickles a member of an enumeration by it."""
+    if not (isinstance(kind, type) and issubclass(kind, Enum)):
+        raise TypeError(f"{kind!r} is no enumeration, so nothing of it is loaded")
+    return kind[name]
 
 
 def _leave_cpu_collectives_to_gloo() -> None:
