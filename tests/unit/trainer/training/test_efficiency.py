@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from benchmarks.gpu import figures as benchmark
 
 from qwensft_trainer.model.architecture import Architecture
-from qwensft_trainer.training.efficiency import PEAK_TFLOPS, flops_per_token, peak_flops
+from qwensft_trainer.training.efficiency import flops_per_token, peak_flops
 
 BF16 = {"bf16": True}
 
@@ -58,7 +57,3 @@ def test_the_peak_is_that_of_16_bit_numbers_alone() -> None:
     assert peak_flops("NVIDIA H100 PCIe") == 756e12
     assert peak_flops("Radeon") is None
     assert peak_flops(None) is None
-
-
-def test_the_benchmark_knows_the_same_peaks() -> None:
-    assert PEAK_TFLOPS == benchmark.PEAK_TFLOPS
