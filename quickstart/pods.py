@@ -5,6 +5,7 @@ Used to ask a model questions and to compare weights where the volumes are, with
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -80,6 +81,19 @@ def run_job(kubectl: Kubectl, manifest: Mapping[str, Any], timeout: float = JOB_
         f"the Job {namespace}/{name} has not finished after {timeout:.0f} s; see: "
         f"kubectl describe pod -n {namespace} -l batch.kubernetes.io/job-name={name}"
     )
+
+
+def printed_json(log: str) -> dict[str, Any]:
+    """Return the last JSON object that a line of a pod's log begins with.
+
+    A log holds both streams: what a library writes to stderr may follow what a script prints as its result.
+
+    Raises ValueError when there is none.
+    """
+    for line in reversed(log.splitlines()):
+        if line.startswith("{"):
+            return dict(json.loads(line))
+    raise ValueError(f"no line of this log begins a JSON object: {log!r}")
 
 
 def run_script(

@@ -5,7 +5,6 @@ Also judges them: the quickstart has succeeded only if the model has demonstrabl
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -14,7 +13,7 @@ from typing import Any
 import plotext
 
 from quickstart.inputs import EXAMPLES, MODEL_CLAIM, MODEL_PATH
-from quickstart.pods import run_script
+from quickstart.pods import printed_json, run_script
 from quickstart.setup import Ready
 from quickstart.shell import REPOSITORY
 from quickstart.steps import QuickstartError, size
@@ -65,7 +64,7 @@ def collect(ready: Ready, job: dict[str, Any]) -> Report:
     printed = run_script(
         ready.kubectl, job["metadata"]["namespace"], SCRIPT, arguments, image=ready.images.trainer, claims=claims
     )
-    found = json.loads(printed.strip().splitlines()[-1])
+    found = printed_json(printed)
     answered = zip(wanted, found["base"], found["merged"], strict=True)
     return Report(
         asked=[Asked(question, expected, base, merged) for (question, expected), base, merged in answered],

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.merge.figures import report
 from quickstart import inputs
-from quickstart.pods import run_script
+from quickstart.pods import printed_json, run_script
 from tests.e2e.runs import installed
 
 NAMESPACE = "qwensft-benchmark"
@@ -43,7 +43,7 @@ def main() -> None:
         )
     finally:
         ready.kubectl.delete("namespace", NAMESPACE)
-    found = json.loads(printed.splitlines()[-1])
+    found = printed_json(printed)
     print(json.dumps(found))
     print(report(found))
 

@@ -6,12 +6,11 @@ Needs the cluster that `make setup` made. README.md says what is measured.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 from quickstart import inputs
-from quickstart.pods import run_script
+from quickstart.pods import printed_json, run_script
 from tests.e2e.runs import installed
 
 NAMESPACE = "qwensft-benchmark"
@@ -41,7 +40,7 @@ def main() -> None:
         )
     finally:
         ready.kubectl.delete("namespace", NAMESPACE)
-    print(table(json.loads(printed.splitlines()[-1])))
+    print(table(printed_json(printed)))
 
 
 def table(found: dict[str, Any]) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
-from quickstart.pods import run_script
+from quickstart.pods import printed_json, run_script
 from quickstart.setup import Ready
 
 from .runs import SCRIPTS
@@ -17,8 +16,7 @@ def found(ready: Ready, namespace: str) -> dict[str, Any]:
     printed = run_script(
         ready.kubectl, namespace, SCRIPTS / "try_libraries.py", [], image=ready.images.trainer, claims={}
     )
-    result: dict[str, Any] = json.loads(printed.splitlines()[-1])
-    return result
+    return printed_json(printed)
 
 
 def test_no_checkpoint_runs_code(found: dict[str, Any]) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 from quickstart import follow
+from quickstart.pods import printed_json
 
 from .runs import History, Runs
 
@@ -115,7 +114,7 @@ def test_the_merged_model_loads_with_plain_transformers_and_equals_base_plus_ada
         f"--adapter=/workspace/{outputs['adapter']['path']}",
         f"--merged=/workspace/{outputs['merged']['path']}",
     )
-    found = json.loads(printed.splitlines()[-1])
+    found = printed_json(printed)
     assert found["adapter_to_merged"] <= TOLERANCE
     assert found["base_to_merged"] > 100 * TOLERANCE, "base and merged are so close that the comparison shows nothing"
     assert found["merged_bytes"] == outputs["merged"]["sizeBytes"]

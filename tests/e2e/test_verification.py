@@ -5,11 +5,10 @@ It needs torch, so it runs in the image; no training is involved.
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
-from quickstart.pods import run_script
+from quickstart.pods import printed_json, run_script
 from quickstart.setup import Ready
 
 from .runs import SCRIPTS
@@ -53,7 +52,7 @@ def verdicts(ready: Ready, namespace: str) -> Verdicts:
     printed = run_script(
         ready.kubectl, namespace, SCRIPTS / "verify_merges.py", [], image=ready.images.trainer, claims={}
     )
-    found: Verdicts = json.loads(printed.splitlines()[-1])
+    found: Verdicts = printed_json(printed)
     return found
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from quickstart import follow
-from quickstart.pods import run_script
+from quickstart.pods import printed_json, run_script
 from quickstart.setup import Ready
 from quickstart.steps import QuickstartError
 from tests.e2e.runs import Job, Runs
@@ -117,4 +117,4 @@ class Matrix:
             claims={"/model": MODELS, "/workspace": RUNS},
             timeout=CHECK_TIMEOUT,
         )
-        return dict(json.loads(printed.splitlines()[-1]))
+        return printed_json(printed)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from quickstart import inputs
 from quickstart.cluster import Cluster, choose
-from quickstart.pods import run_script
+from quickstart.pods import printed_json, run_script
 from quickstart.shell import REPOSITORY
 from tests.e2e.runs import installed
 
@@ -92,7 +92,7 @@ def read() -> Iterator[dict[str, Any]]:
         files={path.name: path.read_text() for path in SCRIPTS.glob("*.py") if path != script},
         timeout=TIMEOUT,
     )
-    yield json.loads(printed.splitlines()[-1])
+    yield printed_json(printed)
     ready.kubectl.delete("namespace", NAMESPACE)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from quickstart import inputs
-from quickstart.pods import run_script
+from quickstart.pods import printed_json, run_script
 from quickstart.shell import REPOSITORY
 from tests.e2e.runs import installed
 from tests.templates.shipped import chat_templates
@@ -96,7 +96,7 @@ def compared() -> Iterator[dict[str, Any]]:
         files={"conversations.py": (SCRIPTS / "conversations.py").read_text()}
         | chat_templates({case.shipped for case in CASES}),
     )
-    yield json.loads(printed.splitlines()[-1])
+    yield printed_json(printed)
     ready.kubectl.delete("namespace", NAMESPACE)
 
 
