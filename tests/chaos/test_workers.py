@@ -18,6 +18,8 @@ Kill = Callable[[Kubectl, Job], None]
 
 
 KILLS: dict[str, Kill] = {"worker": kill_worker, "sandbox": kill_sandbox}
+# A pod whose sandbox is gone is told to stop and saves a checkpoint: an interruption that came further costs nothing.
+RESTARTS = {"worker": 1, "sandbox": 0}
 
 
 @pytest.mark.parametrize("what", KILLS)
@@ -44,11 +46,11 @@ def test_a_killed_pod_costs_no_more_steps_than_since_the_last_checkpoint(
         fault=f"SIGKILL {what}",
         stage="run",
         steps_lost=max(0, seen - start),
-        restarts=job["status"]["restarts"],
+        restarts=job["status"].get("restarts", 0),
         run_s=seconds_taken(job),
         attempts=attempts(job),
     )
     assert start >= seen // SAVED_EVERY * SAVED_EVERY, f"step {seen} was seen, and the next attempt began at {start}"
     assert attempts(job) == {"prepare": 2, "train": 2, "merge": 2}
-    assert job["status"]["restarts"] == 1
+    assert job["status"].get("restarts", 0) == RESTARTS[what]
     witness.check()

@@ -139,5 +139,7 @@ def _spread(run: Run, stage: Stage) -> float:
 
 
 def _message(record: StageStatus) -> str:
-    start = "" if record.retry_time is None else f"; attempt {record.attempt} starts at {timestamp(record.retry_time)}"
-    return f"{record.message}{start}"
+    message = record.message or ""
+    if record.retry_time is None:
+        return message
+    return f"{message.rstrip('.')}; attempt {record.attempt} starts at {timestamp(record.retry_time)}"
