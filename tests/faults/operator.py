@@ -21,6 +21,7 @@ from qwensft_operator.runtime.reconcile import Reconciler
 from qwensft_operator.runtime.scrape import Scraper
 from qwensft_operator.runtime.status import Reporter
 from qwensft_operator.runtime.store import Store
+from qwensft_operator.runtime.workloads import Workloads
 
 
 class OperatorInstance:
@@ -55,6 +56,7 @@ class OperatorInstance:
                 Explanations(kube),
                 Scraper(),
                 Nodes(kube, enabled=nodes),
+                Workloads(kube),
                 network_policies=network is not None,
             ),
             Executor(kube, Defaults(trainer_image="qwensft/trainer:test"), network=network),

@@ -25,7 +25,7 @@ from qwensft.api.v1alpha1 import StageStatus, parse_job
 from qwensft_operator import render
 from qwensft_operator.render import NetworkRules
 from qwensft_operator.runtime.kinds import KINDS
-from qwensft_operator.runtime.kube import JOBS, QWENSFTJOBS, SERVICES, Kube, classify
+from qwensft_operator.runtime.kube import JOBS, QWENSFTJOBS, SERVICES, WORKLOADS, Kube, classify
 from qwensft_operator.runtime.leader import Leader, LeaderLostError
 from qwensft_operator.runtime.store import Store
 from qwensft_operator.runtime.watch import Watcher
@@ -175,6 +175,18 @@ async def without_pods(authorizer: Authorizer) -> None:
     await scene.come_to_rest()
 
 
+async def waiting_in_a_queue(authorizer: Authorizer) -> None:
+    """Kueue says of the held Job of the training why it waits, and where."""
+    scene = Scene(authorizer, queueName="team")
+    await scene.begin()
+    await scene.train()
+    (held,) = (job for job in scene.active() if job["spec"].get("suspend"))
+    labels = {"kueue.x-k8s.io/job-uid": held["metadata"]["uid"]}
+    scene.plane.put(WORKLOADS.plural, "team", {"metadata": {"name": "job-demo", "labels": labels}})
+    scene.plane.now += timedelta(minutes=2)
+    await scene.look()
+
+
 async def begun_under_an_earlier_version(authorizer: Authorizer) -> None:
     """Its Service selects by the run's name alone."""
     scene = Scene(authorizer)
@@ -254,6 +266,7 @@ SCENES: tuple[Callable[[Authorizer], Awaitable[None]], ...] = (
     whose_job_was_deleted,
     held_and_resumed_twice,
     without_pods,
+    waiting_in_a_queue,
     begun_under_an_earlier_version,
     while_the_installation_changes_its_network_policies,
     on_accelerators_of_unknown_memory,

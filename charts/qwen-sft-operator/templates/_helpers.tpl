@@ -84,6 +84,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 - apiGroups: [""]
   resources: [events]
   verbs: [list, create, patch]
+# Why Kueue does not admit a training, and the place it has in its queue. Without Kueue these rules do nothing.
+- apiGroups: [kueue.x-k8s.io]
+  resources: [workloads]
+  verbs: [list]
+- apiGroups: [visibility.kueue.x-k8s.io]
+  resources: [localqueues/pendingworkloads]
+  verbs: [get]
 {{- if .Values.networkPolicies.runs.enabled }}
 # patch: what the values add may change while a run goes on.
 - apiGroups: [networking.k8s.io]

@@ -40,6 +40,7 @@ class Needs:
     pods: ChildJob | None = None  # the child Job whose pods
     last_words: bool = False  # it has ended, and its pods' words are recorded now or never: live
     figures: ChildJob | None = None  # the Job whose first pod is scraped
+    queue: ChildJob | None = None  # the Job that a queue may hold
     leftovers: bool = False  # whether an attempt may start, beside which nothing else of the run's name may be alive
 
 
@@ -66,6 +67,7 @@ def needs_of(run: Run) -> Needs:
         pods=pods,
         last_words=pods is not None and pods.state in _ENDED,
         figures=child if up and stage in SCRAPED else None,
+        queue=child if child is not None and child.suspended and child.state is JobState.RUNNING else None,
         leftovers=_may_start(run),
     )
 

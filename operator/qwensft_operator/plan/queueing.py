@@ -1,8 +1,8 @@
 """A child Job that somebody else holds: a queue such as Kueue, a mutating policy, or a person.
 
-`spec.suspend` of a child is theirs: the operator neither sets it nor takes it back. A hold is no failure, and the
-attempt goes on after it.
-ADR 0100 says why.
+`spec.suspend` of a child is theirs: the operator makes the Job of a queue held, and never writes it again. A hold is no
+failure, and the attempt goes on after it.
+ADR 0100 says why. ADR 0160 says why.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from qwensft_operator.plan.causes import has_failed, wanted_now
 from qwensft_operator.plan.lost_nodes import lost_node
 from qwensft_operator.plan.run import Run
 from qwensft_operator.plan.step import LOOK_AGAIN, Step, adopted, repairs
-from qwensft_operator.plan.types import ChildJob, JobState
+from qwensft_operator.plan.types import ChildJob, JobState, QueuePlace
+
+_QUEUE_LOOK = 60.0  # seconds until its place in the queue, of which no watch tells, is looked at again
 
 
 def queued(run: Run, now: datetime) -> Step | None:
@@ -27,12 +29,7 @@ def queued(run: Run, now: datetime) -> Step | None:
     pods = tuple(pod for pod in run.observed.pods if pod.phase in ("Pending", "Running"))
     lost = lost_node(child, pods, now)
     stopping = "its pods stop; " if pods else ""
-    message = (
-        f"{stopping}Job {child.name} is held: its spec.suspend is true, set by a queue (Kueue), a policy or a person. "
-        "The same attempt goes on, uncounted, when they take it back: a queue as soon as there is room "
-        f"(kubectl get workloads -n {run.job.metadata.namespace}), else kubectl patch job {child.name} "
-        """--type merge -p '{"spec":{"suspend":false}}'"""
-    )
+    message = stopping + _held(run, child, run.observed.queue_place)
     return Step(
         Phase.SUSPENDED,
         lost.reason if lost else Reason.QUEUED,
@@ -40,7 +37,32 @@ def queued(run: Run, now: datetime) -> Step | None:
         forgiven(run, stage, child),
         repairs(run, stage, child),
         warning=lost is not None,
-        requeue_after=LOOK_AGAIN if pods else None,
+        requeue_after=LOOK_AGAIN if pods else _QUEUE_LOOK,
+    )
+
+
+def _held(run: Run, child: ChildJob, place: QueuePlace | None) -> str:
+    """Say who holds a Job, as far as that is known, and how it goes on."""
+    namespace = run.job.metadata.namespace
+    if place is not None:
+        position = "" if place.position is None else f", position {place.position}"
+        where = f"the queue {child.queue}{position}" if child.queue else "a queue of Kueue"
+        why = f": {place.message.rstrip('.')}" if place.message else ""
+        return (
+            f"Job {child.name} waits in {where}{why}. The same attempt goes on, uncounted, when it is admitted "
+            f"(kubectl describe workload {place.workload} -n {namespace})"
+        )
+    if child.queue:
+        return (
+            f"Job {child.name} is held for the queue {child.queue}, and Kueue has not taken it up yet. If that lasts: "
+            f"is Kueue installed, is there a LocalQueue {child.queue} (kubectl get localqueues -n {namespace}), and "
+            "does Kueue's configuration include this namespace and the integration batch/job?"
+        )
+    return (
+        f"Job {child.name} is held: its spec.suspend is true, set by a queue (Kueue), a policy or a person. "
+        "The same attempt goes on, uncounted, when they take it back: a queue as soon as there is room "
+        f"(kubectl get workloads -n {namespace}), else kubectl patch job {child.name} -n {namespace} "
+        """--type merge -p '{"spec":{"suspend":false}}'"""
     )
 
 

@@ -43,7 +43,8 @@ class ChildJob:
     deleting: bool = False
     by_uid: bool = True  # whether its pods carry the run's UID, by which the Service selects
     made_from: str = ""  # digest of the editable fields of the spec that it was made from; "" = not known
-    suspended: bool = False  # somebody holds it: its spec.suspend, which the operator never sets, is true
+    suspended: bool = False  # somebody holds it: its spec.suspend is true
+    queue: str = ""  # the LocalQueue of Kueue that its label names
     started_at: datetime | None = None  # since when its pods are wanted; a release after a suspension counts anew
     reason: str = ""  # of the Failed (or FailureTarget) condition
     message: str = ""
@@ -185,6 +186,15 @@ class Leftover:
 
 
 @dataclass(frozen=True, slots=True)
+class QueuePlace:
+    """What Kueue says of a Job that it holds."""
+
+    workload: str  # name of the Workload that stands for the Job
+    message: str = ""  # why it is not admitted yet
+    position: int | None = None  # among those that wait in its LocalQueue, from 1; None = not known
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """What the installation allows runs to use: names, or their beginnings with a * behind them. () = all."""
 
@@ -218,6 +228,7 @@ class Observed:
     limits: Limits = Limits()
     network_policies: bool = False  # whether the installation wants them
     obstacle: Obstacle | None = None
+    queue_place: QueuePlace | None = None  # of the child that `Needs.queue` names
     leftovers: tuple[Leftover, ...] | None = None  # None = not read: this pass starts nothing
 
 

@@ -15,6 +15,7 @@ from qwensft.api.v1alpha1 import (
     ANNOTATION_MADE_FROM,
     LABEL_ATTEMPT,
     LABEL_JOB_UID,
+    LABEL_QUEUE,
     LABEL_STAGE,
     Stage,
     comparable_digest,
@@ -28,6 +29,7 @@ from qwensft_operator.plan.types import (
     ClaimView,
     JobState,
     PodView,
+    QueuePlace,
     Report,
     Trouble,
 )
@@ -79,10 +81,22 @@ def child_job(manifest: dict[str, Any], owner_uid: str) -> ChildJob | None:
         held_by=tuple(sorted(set(meta.get("finalizers") or ()) - OF_KUBERNETES)) if "deletionTimestamp" in meta else (),
         made_from=made_from(manifest),
         suspended=bool((manifest.get("spec") or {}).get("suspend")),
+        queue=labels.get(LABEL_QUEUE, ""),
         started_at=parse_time(status.get("startTime")),
         reason=condition.get("reason", ""),
         message=clean(condition.get("message", "")),
     )
+
+
+def queue_place(workload: dict[str, Any]) -> QueuePlace:
+    """Reduce a Workload of Kueue that is not admitted. Its position in the queue stands elsewhere."""
+    conditions = {c.get("type"): c for c in (workload.get("status") or {}).get("conditions") or ()}
+    # What was evicted says so until it is queued again. Quota comes before the checks that a queue asks for beside it.
+    for kind, status in (("Evicted", "True"), ("QuotaReserved", "False"), ("Admitted", "False")):
+        condition = conditions.get(kind, {})
+        if condition.get("status") == status and condition.get("message"):
+            return QueuePlace(workload["metadata"]["name"], one_line(condition["message"], LONGEST_WARNING))
+    return QueuePlace(workload["metadata"]["name"])
 
 
 def made_from(manifest: dict[str, Any]) -> str:

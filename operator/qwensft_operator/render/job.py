@@ -14,6 +14,8 @@ from qwensft.api.v1alpha1 import (
     ANNOTATION_MADE_FROM,
     EXIT_PERMANENT,
     INTERFACE_ENVIRONMENT,
+    LABEL_QUEUE,
+    LABEL_QUEUE_PRIORITY,
     METRICS_PORT,
     QwenSFTJob,
     Stage,
@@ -63,11 +65,19 @@ def stage_job(job: QwenSFTJob, stage: Stage, attempt: int, *, defaults: Defaults
         spec["activeDeadlineSeconds"] = job.spec.prepare.active_deadline_seconds
     meta = metadata(job, child_name(job, stage, attempt), stage=stage, attempt=attempt)
     meta["labels"] = {**(job.spec.worker.job_labels or {}), **meta["labels"]}
+    if stage is Stage.TRAIN and job.queue is not None:
+        meta["labels"] |= _queue_labels(job, job.queue)
+        spec["suspend"] = True  # the queue lets it start, also while its webhook, which would hold it, is away
     meta["annotations"] = {
         **(job.spec.worker.job_annotations or {}),
         ANNOTATION_MADE_FROM: editable_digest(job.spec, stage),
     }
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": meta, "spec": spec}
+
+
+def _queue_labels(job: QwenSFTJob, queue: str) -> dict[str, str]:
+    priority = job.metadata.labels.get(LABEL_QUEUE_PRIORITY)
+    return {LABEL_QUEUE: queue} | ({LABEL_QUEUE_PRIORITY: priority} if priority else {})
 
 
 def _prepare(job: QwenSFTJob, attempt: int, defaults: Defaults) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from qwensft_operator.runtime.status import Reporter
 from qwensft_operator.runtime.store import Store
 from qwensft_operator.runtime.wake import Wakes
 from qwensft_operator.runtime.watch import Watcher
+from qwensft_operator.runtime.workloads import Workloads
 
 _LISTING_SECONDS = 20.0  # until runs are looked at although not everything is listed: then they are read live
 _DRAIN_SECONDS = 10.0  # for passes under way at SIGTERM; the pod's grace period is 30 s
@@ -62,6 +63,7 @@ class App:
                 Explanations(kube),
                 self._scraper,
                 nodes,
+                Workloads(kube),
                 progress_interval=timedelta(seconds=settings.progress_interval_seconds),
                 limits=settings.limits,
                 network_policies=settings.network is not None,

@@ -57,6 +57,8 @@ CLAIMS = Resource("", "v1", "persistentvolumeclaims")
 NETWORK_POLICIES = Resource("networking.k8s.io", "v1", "networkpolicies")
 EVENTS = Resource("", "v1", "events")
 NODES = Resource("", "v1", "nodes")
+WORKLOADS = Resource("kueue.x-k8s.io", "v1beta2", "workloads")
+LOCAL_QUEUES = Resource("visibility.kueue.x-k8s.io", "v1beta2", "localqueues")
 LEASES = Resource("coordination.k8s.io", "v1", "leases")
 
 
@@ -160,9 +162,9 @@ class Kube:
         """Close the connections."""
         await self._rest.close()
 
-    async def get(self, resource: Resource, namespace: str, name: str) -> Manifest:
-        """Read an object."""
-        return await self._request("GET", resource.path(namespace, name))
+    async def get(self, resource: Resource, namespace: str, name: str, *, subresource: str = "") -> Manifest:
+        """Read an object, or a subresource of it."""
+        return await self._request("GET", resource.path(namespace, name, subresource))
 
     async def get_metadata(self, resource: Resource, namespace: str, name: str) -> Manifest:
         """Read an object without its spec and status."""

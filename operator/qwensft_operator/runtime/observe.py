@@ -36,6 +36,7 @@ from qwensft_operator.runtime.reader import Reader
 from qwensft_operator.runtime.scrape import Scraper
 from qwensft_operator.runtime.steps import LastSteps
 from qwensft_operator.runtime.together import together
+from qwensft_operator.runtime.workloads import Workloads
 
 V = TypeVar("V", ClaimView, PodView)
 
@@ -61,12 +62,14 @@ class Observer:
         explanations: Explanations,
         scraper: Scraper,
         nodes: Nodes,
+        workloads: Workloads,
         *,
         progress_interval: timedelta = timedelta(seconds=60),
         limits: Limits | None = None,
         network_policies: bool = False,
     ) -> None:
         self._reader, self._explanations, self._scraper, self._nodes = reader, explanations, scraper, nodes
+        self._workloads = workloads
         self._progress_interval, self._limits = progress_interval, limits or Limits()
         self._network_policies = network_policies
         self._best_effort, self._steps = BestEffort(), LastSteps()
@@ -113,7 +116,7 @@ class Observer:
 
         stage, attempt = run.current_stage, run.record(run.current_stage).attempt or 1
         needs = plan.needs_of(run)
-        (service, config_map), claims, named, nodes, (pods, failures), (scrape, leftovers) = await together(
+        (service, config_map), claims, named, nodes, (pods, failures), (scrape, leftovers, place) = await together(
             self._companions(run, stage, attempt, live=live),
             self._claims(namespace, needs, live=live),
             self._named_config_maps(namespace, needs.config_maps),
@@ -122,6 +125,7 @@ class Observer:
             together(
                 self._best_effort.attempt("figures", self._scrape(job, needs.figures), None),
                 self._reader.leftovers(run, jobs) if needs.leftovers else _nothing(),
+                self._workloads.place(namespace, needs.queue) if needs.queue else _nothing(),
             ),
         )
         if needs.figures is not None and scrape is not None:
@@ -150,6 +154,7 @@ class Observer:
             limits=self._limits,
             network_policies=self._network_policies,
             leftovers=leftovers,
+            queue_place=place,
         )
         return Observation(manifest, observed)
 

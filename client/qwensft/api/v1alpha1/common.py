@@ -122,6 +122,11 @@ Affinity = Annotated[
 """Affinity as in a pod; the apiserver checks it when the Job is made."""
 
 _LabelValue = Annotated[str, Field(max_length=63, pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$")]
+QueueName = Annotated[
+    str,
+    Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"),
+]
+"""A LocalQueue: the name of an object that is also the value of a label."""
 LabelMap = Annotated[dict[str, _LabelValue], Field(max_length=32)]
 AnnotationMap = Annotated[dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=32)]
 Tolerations = Annotated[list[Toleration], Field(max_length=32)]

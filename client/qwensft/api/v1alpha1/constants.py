@@ -24,6 +24,10 @@ MANAGED_BY: Final = "qwen-sft-operator"
 ANNOTATION_INSTALLATION: Final = f"{GROUP}/installation"
 """On child Jobs: namespace and name of the Lease of the installation that made it."""
 
+LABEL_QUEUE: Final = "kueue.x-k8s.io/queue-name"
+LABEL_QUEUE_PRIORITY: Final = "kueue.x-k8s.io/priority-class"
+"""Kueue's own names: the LocalQueue that a Job waits in, and the WorkloadPriorityClass that it has there."""
+
 EXIT_PERMANENT: Final = 78
 """Exit code (EX_CONFIG) by which the trainer says that another attempt would fail in the same way."""
 

@@ -25,6 +25,8 @@ def editable_digest(spec: SpecFields, stage: Stage) -> str:
     changes, or a field that is new, changes no digest.
     """
     made_from = {"worker": _picked(spec.worker.document(), _OF_THE_WORKER)}
+    if stage is Stage.TRAIN and spec.run_policy.queue_name is not None:
+        made_from["runPolicy"] = {"queueName": spec.run_policy.queue_name}
     if stage is Stage.PREPARE:
         made_from["prepare"] = _without(spec.prepare.document())
         # Whether a merge follows: a preparation refuses what trains but cannot be merged.

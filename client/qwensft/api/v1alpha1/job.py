@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError
 
 from .base import WITHOUT_RULES, ApiModel, Rule, StatusModel, Time
 from .combination_rules import COMBINATIONS
+from .constants import LABEL_QUEUE
 from .immutability_rules import IMMUTABLE
 from .spec import SpecFields
 from .status import Status
@@ -70,6 +71,11 @@ class QwenSFTJob(ApiModel):
     def workspace_claim(self) -> str:
         """Name of the claim that holds the run: the one given, else `<name>-workspace`."""
         return self.spec.storage.volume.claim_name or f"{self.metadata.name}-workspace"
+
+    @property
+    def queue(self) -> str | None:
+        """Name of the LocalQueue that admits the training, None where it waits in none."""
+        return self.spec.run_policy.queue_name or self.metadata.labels.get(LABEL_QUEUE) or None
 
 
 def parse_job(raw: dict[str, Any], *, rules: bool = True) -> QwenSFTJob:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from .base import ApiModel
+from .common import QueueName
 
 _YEAR = 31_536_000
 
@@ -16,6 +17,13 @@ class RunPolicy(ApiModel):
         False,
         description="Hold the run: pods save a checkpoint and end, accelerators become free. Set back to false to go "
         "on from there; it counts as no restart.",
+    )
+    queue_name: QueueName | None = Field(
+        None,
+        description="LocalQueue of Kueue, in the job's namespace, that admits the training: its Job is made held, and "
+        "the queue lets it start, preempts it and lets it go on. Preparation and merge hold no accelerators and wait "
+        "in no queue. An edit reaches an attempt that waits, and the next. Default: the job's own label "
+        "kueue.x-k8s.io/queue-name, read when an attempt is made; without one the training waits in no queue.",
     )
     max_restarts: int = Field(
         3,

@@ -51,6 +51,12 @@ def test_what_goes_into_a_digest_changes_only_with_its_version(stage: Stage, dig
     assert sorted(path.removeprefix("worker.") for path in MUTABLE if path.startswith("worker.")) == OF_THE_WORKER
 
 
+def test_the_queue_is_the_trainings_matter() -> None:
+    queued = SPEC.replace(run_policy=SPEC.run_policy.replace(queue_name="gpus"))
+    changed = {stage for stage in Stage if editable_digest(queued, stage) != editable_digest(SPEC, stage)}
+    assert changed == {Stage.TRAIN}
+
+
 def test_a_digest_of_this_version_is_comparable_and_no_other() -> None:
     digest = editable_digest(SPEC, Stage.TRAIN)
     assert comparable_digest(digest) == digest

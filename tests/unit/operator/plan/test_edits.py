@@ -37,6 +37,15 @@ def test_a_corrected_spec_reaches_pods_that_cannot_be_scheduled_uncounted(stage:
     assert anew.actions == [f"EnsureConfigMap {stage}-2", f"CreateJob {stage}-2"]
 
 
+def test_a_training_that_waits_in_a_queue_goes_to_the_one_that_an_edit_names() -> None:
+    held = {"suspended": True, "queue": "slow"}
+    queued = waiting(
+        pods=(), spec={"runPolicy": {"queueName": "slow"}}, child_fields=held, runPolicy={"queueName": "slow"}
+    )
+    assert look(queued).headline == ("Suspended", "Queued")
+    assert edit(queued, runPolicy={"queueName": "quick"}).headline[1] == "SpecChanged"
+
+
 def test_an_attempt_made_from_the_spec_as_it_is_is_left_alone() -> None:
     assert look(waiting()).headline[1] == "Unschedulable"
 

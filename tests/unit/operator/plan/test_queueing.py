@@ -8,7 +8,7 @@ import pytest
 from qwensft.api.v1alpha1 import Stage
 from qwensft_operator.plan import needs_of
 from qwensft_operator.plan.run import Run
-from qwensft_operator.plan.types import PodView
+from qwensft_operator.plan.types import PodView, QueuePlace
 
 from .builders import FAILED, FAILING, PREPARE, TRAIN, Seen, child, failed, interrupted, later, look, pod, scene
 
@@ -27,7 +27,35 @@ def test_a_held_child_is_told_with_who_may_hold_it_and_how_it_goes_on(stage: Sta
     assert (seen.condition("Suspended").status, seen.events) == ("True", [("Normal", "Queued")])
     for words in (f"Job support-{stage}-1 is held", "Kueue", "policy", "person", "kubectl get workloads -n team"):
         assert words in seen.message
-    assert seen.plan.requeue_after is None
+    assert seen.plan.requeue_after == 60, "no watch tells of the place that it has in a queue"
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        (
+            QueuePlace("job-support-1", "insufficient unused quota for nvidia.com/gpu, 8 more needed.", 3),
+            "Job support-train-1 waits in the queue gpus, position 3: insufficient unused quota for nvidia.com/gpu, 8 "
+            "more needed. The same attempt goes on, uncounted, when it is admitted (kubectl describe workload "
+            "job-support-1 -n team)",
+        ),
+        (QueuePlace("job-support-1"), "waits in the queue gpus. The same attempt"),
+        (None, "is there a LocalQueue gpus (kubectl get localqueues -n team)"),
+    ],
+    ids=["told", "not told", "not taken up"],
+)
+def test_a_queue_is_told_with_the_place_in_it_and_what_it_waits_for(place: QueuePlace | None, words: str) -> None:
+    seen = look(scene(TRAIN, child_fields=HELD | {"queue": "gpus"}, observed={"queue_place": place}))
+    assert seen.headline == ("Suspended", "Queued")
+    assert words in seen.message
+    assert "patch" not in seen.message, "the queue would hold it again"
+
+
+def test_only_a_held_job_is_looked_for_in_queues() -> None:
+    assert needs_of(Run(scene(TRAIN))).queue is None
+    queued = needs_of(Run(scene(TRAIN, child_fields=HELD))).queue
+    assert queued is not None
+    assert queued.name == "support-train-1"
 
 
 def test_a_job_that_is_created_held_is_adopted_as_its_attempt() -> None:

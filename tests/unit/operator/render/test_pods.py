@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from qwensft.api.v1alpha1 import Stage, editable_digest
+from qwensft.api.v1alpha1 import LABEL_QUEUE, LABEL_QUEUE_PRIORITY, Stage, editable_digest
 from qwensft_operator.render import stage_job
 
 from .jobs import DEFAULTS, EXAMPLES, RESTRICTED, SPECS, STAGES, container, environment, example, job, pod_spec
@@ -183,6 +183,42 @@ def test_the_users_labels_and_annotations_reach_the_child_jobs_but_never_win() -
         assert meta["labels"]["kueue.x-k8s.io/queue-name"] == "team"
         assert meta["labels"]["qwensft.io/attempt"] == "3"
         assert meta["annotations"] == {"qwensft.io/made-from": editable_digest(job(worker=worker).spec, Stage(stage))}
+
+
+def test_a_queue_holds_the_training_alone() -> None:
+    queued = job(runPolicy={"queueName": "gpus"})
+    manifests = {stage: stage_job(queued, Stage(stage), 1, defaults=DEFAULTS) for stage in STAGES}
+    assert {stage: one["spec"].get("suspend") for stage, one in manifests.items()} == {
+        "prepare": None,
+        "train": True,
+        "merge": None,
+    }
+    queues = {stage: one["metadata"]["labels"].get(LABEL_QUEUE) for stage, one in manifests.items()}
+    assert queues == {"prepare": None, "train": "gpus", "merge": None}
+
+
+@pytest.mark.parametrize(
+    ("policy", "labels", "expected"),
+    [
+        ({}, {LABEL_QUEUE: "team"}, {LABEL_QUEUE: "team"}),
+        ({"queueName": "gpus"}, {LABEL_QUEUE: "team"}, {LABEL_QUEUE: "gpus"}),
+        (
+            {"queueName": "gpus"},
+            {LABEL_QUEUE_PRIORITY: "urgent"},
+            {LABEL_QUEUE: "gpus", LABEL_QUEUE_PRIORITY: "urgent"},
+        ),
+        ({}, {LABEL_QUEUE_PRIORITY: "urgent"}, {}),
+        ({}, {LABEL_QUEUE: ""}, {}),
+    ],
+    ids=["label", "field wins", "priority", "priority without a queue", "empty label"],
+)
+def test_labels_of_kueue_on_the_job_go_to_its_training(
+    policy: dict[str, Any], labels: dict[str, str], expected: dict[str, str]
+) -> None:
+    queued = job(runPolicy=policy)
+    labelled = queued.replace(metadata=queued.metadata.replace(labels=labels))
+    found = stage_job(labelled, Stage.TRAIN, 1, defaults=DEFAULTS)["metadata"]["labels"]
+    assert {key: value for key, value in found.items() if key.startswith("kueue.x-k8s.io/")} == expected
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -18,6 +18,7 @@ from qwensft_operator.runtime.observe import Observer
 from qwensft_operator.runtime.reader import Reader
 from qwensft_operator.runtime.scrape import Scraper
 from qwensft_operator.runtime.store import Store
+from qwensft_operator.runtime.workloads import Workloads
 
 CREATED = "2026-01-01T00:00:00Z"
 
@@ -76,8 +77,8 @@ class FakeKube(Kube):
         except KeyError:
             raise NotFoundError(404, "NotFound", f"{resource.plural} {name} not found") from None
 
-    async def get(self, resource: Resource, namespace: str, name: str) -> Manifest:
-        self._called("get", resource.plural, name)
+    async def get(self, resource: Resource, namespace: str, name: str, *, subresource: str = "") -> Manifest:
+        self._called("get", "/".join(filter(None, (resource.plural, subresource))), name)
         return copy.deepcopy(self._stored(resource, namespace, name))
 
     async def get_metadata(self, resource: Resource, namespace: str, name: str) -> Manifest:
@@ -180,7 +181,8 @@ def make_observer(
 ) -> Observer:
     """An observer that asks the store, or with `watching` false the API server alone."""
     reader = Reader(kube, store, lambda *_: watching)
-    return Observer(reader, Explanations(kube, clock), scraper or Scraper(), Nodes(kube, enabled=nodes))
+    explanations, workloads = Explanations(kube, clock), Workloads(kube, clock)
+    return Observer(reader, explanations, scraper or Scraper(), Nodes(kube, enabled=nodes), workloads)
 
 
 def _selects(selector: str, value_of: Callable[[str], Any]) -> bool:

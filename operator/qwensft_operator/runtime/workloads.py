@@ -1,0 +1,79 @@
+"""What Kueue says of the Jobs that it holds: why they are not admitted, and the place they have in their queue.
+
+It informs and decides nothing: without Kueue, or without its visibility API, a run learns less, and goes on.
+ADR 0160 says why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Generic, TypeVar
+
+from qwensft_operator.plan.types import ChildJob, QueuePlace
+from qwensft_operator.plan.views import queue_place
+from qwensft_operator.runtime.best_effort import BestEffort
+from qwensft_operator.runtime.kube import LOCAL_QUEUES, WORKLOADS, Kube, NotFoundError
+
+_LABEL_OF_JOB = "kueue.x-k8s.io/job-uid"
+
+_SECONDS = 29.0  # for which an answer is good
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class _Answer(Generic[T]):
+    """What was last said about everything in a namespace or a queue."""
+
+    value: T
+    asked_at: float = float("-inf")
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)  # one asks, and the others have the answer
+
+
+class Workloads:
+    """Reads Workloads and places in queues, all of a namespace at once: a queue holds many runs together."""
+
+    def __init__(self, kube: Kube, now: Callable[[], float] = time.monotonic) -> None:
+        self._kube, self._now = kube, now
+        self._workloads: dict[str, _Answer[dict[str, QueuePlace]]] = {}  # by namespaces, then by the Jobs' UIDs
+        self._positions: dict[tuple[str, str], _Answer[dict[str, int]]] = {}  # then by the Workloads' names, from 1
+        self._best_effort = BestEffort()
+
+    async def place(self, namespace: str, child: ChildJob) -> QueuePlace | None:
+        """Return what Kueue says of a Job; None when it says nothing."""
+        known = self._workloads.setdefault(namespace, _Answer({}))
+        workloads = await self._recent(known, "Workloads of Kueue", partial(self._list, namespace))
+        workload = workloads.get(child.uid)
+        if workload is None or not child.queue:
+            return workload
+        queue = self._positions.setdefault((namespace, child.queue), _Answer({}))
+        waiting = partial(self._pending, namespace, child.queue)
+        positions = await self._recent(queue, "places in the queues of Kueue", waiting)
+        return replace(workload, position=positions.get(workload.workload))
+
+    async def _recent(
+        self, answer: _Answer[dict[str, T]], what: str, ask: Callable[[], Awaitable[dict[str, T]]]
+    ) -> dict[str, T]:
+        async with answer.turn:
+            if self._now() - answer.asked_at > _SECONDS:
+                answer.value = await self._best_effort.attempt(what, ask(), {})
+                answer.asked_at = self._now()
+        return answer.value
+
+    async def _list(self, namespace: str) -> dict[str, QueuePlace]:
+        try:
+            found = await self._kube.list(WORKLOADS, namespace, label_selector=_LABEL_OF_JOB)
+        except NotFoundError:  # Kueue is not installed, or has no such version of its API
+            return {}
+        return {one["metadata"]["labels"][_LABEL_OF_JOB]: queue_place(one) for one in found}
+
+    async def _pending(self, namespace: str, queue: str) -> dict[str, int]:
+        try:
+            answer = await self._kube.get(LOCAL_QUEUES, namespace, queue, subresource="pendingworkloads")
+        except NotFoundError:  # no such queue, or Kueue's visibility API is not installed
+            return {}
+        return {one["metadata"]["name"]: int(one["positionInLocalQueue"]) + 1 for one in answer.get("items") or ()}
