@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from qwensft_trainer.contract import workspace
-from qwensft_trainer.training import rendezvous
+from qwensft_trainer.contract.digest import Experiment
+from qwensft_trainer.training import manifests, rendezvous
 
 from ..conftest import Scene
 
@@ -76,3 +77,21 @@ def prepared(scene: Scene) -> Scene:
     (scene.run_directory / "data" / "tokenized").mkdir(parents=True)
     (scene.run_directory / "prepare.json").write_text("{}")
     return scene
+
+
+def experiment(scene: Scene) -> Experiment:
+    """What the run of a scene trains."""
+    return Experiment.of(scene.run, scene.train, None)
+
+
+def leave_checkpoint(scene: Scene, attempt: int, step: int) -> Path:
+    """A whole checkpoint of 100 steps in all, as an attempt of this run leaves it."""
+    folder = scene.run_directory / "train" / str(attempt) / f"checkpoint-{step}"
+    folder.mkdir(parents=True)
+    record = experiment(scene).document() | {"sealed": True}
+    (folder.parent / "attempt.json").write_text(json.dumps(record))
+    state = {"global_step": step, "max_steps": 100, "log_history": [{"loss": 4.0}, {"loss": 2.0}]}
+    (folder / "trainer_state.json").write_text(json.dumps(state))
+    (folder / "adapter_model.safetensors").write_text("weights")
+    manifests.seal(folder)
+    return folder
