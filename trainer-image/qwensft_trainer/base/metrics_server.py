@@ -2,7 +2,8 @@
 
 It lives beside the process that works, not in it: one that crashed or is busy cannot take the last known numbers along.
 Anybody who reaches the port may connect: few connections are answered at a time, each of them is short, and the others
-wait with the kernel, a whole gang's, too.
+wait with the kernel, a whole gang's, too. Who connects and says nothing makes room for them.
+ADR 0139 says why.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import contextlib
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import MappingProxyType
@@ -26,6 +28,7 @@ from qwensft_trainer.base.log import log
 MOST_CONNECTIONS = 16
 _SILENT_SECONDS = 5.0  # between two packets of a request
 _CONNECTION_SECONDS = 10.0  # of a whole connection, however slowly its bytes come
+_UNDISTURBED_SECONDS = 0.5  # of a connection for which others wait: a request comes with it and takes milliseconds
 
 Numbers = Callable[[], Mapping[str, float | None]]
 Answer = Callable[[str], tuple[int, Mapping[str, Any]]]  # by the query: HTTP status, and a document to send as JSON
@@ -62,7 +65,8 @@ class _Server(ThreadingHTTPServer):
         self.answers = answers
         if socket.has_dualstack_ipv6():
             self.address_family = socket.AF_INET6
-        self._free = threading.BoundedSemaphore(MOST_CONNECTIONS)
+        self._began: dict[Any, float] = {}  # the connections that are answered, the oldest first
+        self._ended = threading.Condition()
         super().__init__(("", port), _Handler)
 
     def server_bind(self) -> None:
@@ -71,12 +75,13 @@ class _Server(ThreadingHTTPServer):
         super().server_bind()
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Answer in a thread of its own, once there is one left."""
-        self._free.acquire()
+        """Answer in a thread of its own, once there is a place for it."""
+        self._make_room()
+        self._began[request] = time.monotonic()
         try:
             super().process_request(request, client_address)
         except RuntimeError:  # no thread to be had: the pod has as many as it may
-            self._free.release()
+            self._forget(request)
             self.shutdown_request(request)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
@@ -88,7 +93,24 @@ class _Server(ThreadingHTTPServer):
             super().process_request_thread(request, client_address)
         finally:
             limit.cancel()
-            self._free.release()
+            self._forget(request)
+
+    def _make_room(self) -> None:
+        """Wait until a connection is over, or the oldest has had its time: that one is idle, and is closed."""
+        with self._ended:
+            while len(self._began) >= MOST_CONNECTIONS:
+                oldest, began = next(iter(self._began.items()))
+                left = began + _UNDISTURBED_SECONDS - time.monotonic()
+                if left > 0:
+                    self._ended.wait(left)
+                else:
+                    del self._began[oldest]
+                    _end(oldest)
+
+    def _forget(self, request: Any) -> None:
+        with self._ended:
+            self._began.pop(request, None)
+            self._ended.notify()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Whoever closes or delays a connection is not worth a traceback in the pod's log."""

@@ -174,9 +174,9 @@ class _Attempt:
         self.reader.marks.mark(startup.CHECKED)
         warming = Warming([run.tokenized_directory, run.model.path])
         warming.start(imports=bool(peers.names))
-        is_over = functools.partial(_is_recorded, run, experiment)
+        is_over = functools.partial(_is_over, run, experiment, accelerator)
         rendezvous.wait_for_gang(peers.names, self.gang.node_rank, self.gang.master_port, is_over)
-        begun = self._start(run, experiment, answer, is_over)
+        begun = self._start(run, experiment, answer, is_over, accelerator)
         if begun is None:
             return Result(message="this node's part was done before it came")
         output = run.run_directory / begun.output
@@ -195,8 +195,7 @@ class _Attempt:
         training_environment(processes=self.gang.processes_per_node, accelerators=run.accelerator.count)
         rendezvous.wait_for_name(self.gang.master_address, self.gang.master_port)
         warming.stop()
-        if (missing := accelerator.failure()) is not None:
-            raise missing
+        accelerator.check()
         self.reader.marks.mark(startup.GATHERED)
         watch = stalls.Watch(self.context.scratch, self.gang.stall_timeout)
         stacks = output / "stacks" / f"node-{self.gang.node_rank}.txt"
@@ -224,7 +223,12 @@ class _Attempt:
             )
 
     def _start(
-        self, run: Run, experiment: Experiment, answer: start.Answer, is_over: Callable[[], bool]
+        self,
+        run: Run,
+        experiment: Experiment,
+        answer: start.Answer,
+        is_over: Callable[[], bool],
+        accelerator: accelerators.Question,
     ) -> Start | None:
         """Where this attempt starts; None when node rank 0 has recorded its result before this node could ask."""
         if not self.gang.leads:
@@ -241,7 +245,7 @@ class _Attempt:
         )
         answer.tell(begun)
         if not begun.finished:
-            rendezvous.wait_for_nodes(answer)
+            rendezvous.wait_for_nodes(answer, accelerator.check)
         return begun
 
     def _judge(self, end: torchrun.End, output: Path, train_arguments: Mapping[str, Any]) -> None:
@@ -354,8 +358,12 @@ def _recorded(run: Run, experiment: Experiment) -> Result | None:
     return Result(metrics=recorded["metrics"], outputs=recorded["outputs"])
 
 
-def _is_recorded(run: Run, experiment: Experiment) -> bool:
-    return _recorded(run, experiment) is not None
+def _is_over(run: Run, experiment: Experiment, accelerator: accelerators.Question) -> bool:
+    """Whether there is nothing left to wait for: the training is recorded. Raises AcceleratorMissing."""
+    if _recorded(run, experiment) is not None:
+        return True
+    accelerator.check()
+    return False
 
 
 def _require_preparation(run: Run) -> None:

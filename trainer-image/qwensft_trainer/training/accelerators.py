@@ -50,6 +50,11 @@ class Question:
         """AcceleratorMissing once the answer is that there are fewer; None as long as there is no answer."""
         return self._failure
 
+    def check(self) -> None:
+        """Raise AcceleratorMissing once that is known: asked again and again by whoever waits for something else."""
+        if self._failure is not None:
+            raise self._failure
+
     def answer(self) -> StageError | None:
         """The same, waited for."""
         if self._thread.ident is not None:

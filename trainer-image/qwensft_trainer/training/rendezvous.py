@@ -1,6 +1,8 @@
 """Waits that come before torchrun: for the pods' names to resolve, and for node rank 0 to tell where to start.
 
-torchrun itself would wait for minutes on an unresolvable name and say little.
+torchrun itself would wait for minutes on an unresolvable name and say little. Whoever waits looks all the while whether
+there still is something to wait for: `is_over` and `look` may raise what ends this pod.
+ADR 0139 says why.
 """
 
 from __future__ import annotations
@@ -48,18 +50,23 @@ def wait_for_gang(names: Sequence[str], node_rank: int, port: int, is_over: Call
     """
     if not names:
         return
-    wait_for_name(names[node_rank], port)
+    wait_for_name(names[node_rank], port, is_over=is_over)
     for name in names:
         wait_for_name(name, port, limit=math.inf, is_over=is_over)
 
 
-def wait_for_nodes(answer: Answer) -> None:
+def wait_for_nodes(answer: Answer, look: Callable[[], None]) -> None:
     """Return once all other nodes have asked node rank 0 where to start.
 
     Without a limit: their pods may be long in coming, and one that comes and cannot ask fails itself.
     """
+
+    def all_asked() -> bool | None:
+        look()
+        return not answer.missing() or None
+
     _poll(
-        lambda: not answer.missing() or None,
+        all_asked,
         math.inf,
         waiting=lambda: f"the pods of node ranks {', '.join(map(str, answer.missing()))} to ask where to start",
         failed="",

@@ -6,6 +6,7 @@ import contextlib
 import socket
 import struct
 import threading
+import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -78,6 +79,18 @@ def test_who_connects_and_says_nothing_occupies_few_threads_and_not_for_long(
             assert threading.active_count() <= before + 4 * metrics_server.MOST_CONNECTIONS
             assert silent.recv(1) == b""
         assert get(served[0], "/healthz") == (200, "ok\n")
+
+
+def test_who_connects_and_says_nothing_makes_room_for_one_that_asks(served: tuple[int, Path]) -> None:
+    with contextlib.ExitStack() as stack:
+        silent = [stack.enter_context(connected(served[0])) for _ in range(metrics_server.MOST_CONNECTIONS)]
+        began = time.monotonic()
+        assert get(served[0], "/healthz") == (200, "ok\n")
+        # Silence itself is borne for five seconds.
+        assert time.monotonic() - began < 3
+        assert silent[0].recv(1) == b"", "the oldest has gone"
+        silent[-1].sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+        assert silent[-1].recv(15) == b"HTTP/1.0 200 OK", "and no other"
 
 
 def test_a_whole_gang_that_asks_at_once_is_answered(served: tuple[int, Path]) -> None:

@@ -65,7 +65,7 @@ def torchrun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Torchrun:
     os.environ["TMPDIR"] = str(tmp_path / "scratch" / "tmp")
     os.environ["PATH"] = f"{directory}:{os.environ['PATH']}"
     os.environ |= {"NNODES": "2", "NODE_RANK": "0", "NPROC_PER_NODE": "4", "MASTER_ADDR": "localhost"}
-    monkeypatch.setattr(rendezvous, "wait_for_nodes", lambda _: None)  # one node is played, not the one that asks it
+    monkeypatch.setattr(rendezvous, "wait_for_nodes", lambda *_: None)  # one node is played, not the one that asks it
     fake = Torchrun(directory)
     fake.does(TRAINED)
     return fake

@@ -12,9 +12,12 @@ from qwensft_trainer import cli
 from qwensft_trainer.contract import workspace
 from qwensft_trainer.contract.errors import PermanentError, StageError
 from qwensft_trainer.stages import train
+from qwensft_trainer.training import rendezvous
 
 from ..conftest import Scene, Torch
 from .conftest import TRAINED, Torchrun
+
+rendezvous_wait_for_nodes = rendezvous.wait_for_nodes  # as it is where other nodes are waited for
 
 
 def test_torchrun_gets_the_seed_pages_flags_from_the_environment(prepared: Scene, torchrun: Torchrun) -> None:
@@ -157,6 +160,29 @@ def test_no_worker_trains_without_its_accelerator(
     with pytest.raises(StageError, match="only 3 of the 4 accelerators") as caught:
         train.main(prepared.context)
     assert caught.value.reason == "AcceleratorMissing"
+
+
+@pytest.fixture(params=["0 waits for names", "1 waits for names", "0 waits for questions", "1 waits for an answer"])
+def waiting(request: pytest.FixtureRequest, torchrun: Torchrun, monkeypatch: pytest.MonkeyPatch) -> Torchrun:
+    """A node that waits for the other one."""
+    node_rank, _, what = request.param.split(maxsplit=2)
+    service = "demo-train-1-{}.demo-train"
+    known = [service.format(rank) for rank in ("0", "1") if what != "for names" or rank == node_rank]
+    monkeypatch.setattr(rendezvous, "_addresses", lambda name, _: ["127.0.0.1"] if name in known else [])
+    monkeypatch.setattr(rendezvous, "wait_for_nodes", rendezvous_wait_for_nodes)
+    monkeypatch.setattr(rendezvous, "_PAUSE_SECONDS", 0.1)
+    os.environ |= {"MASTER_ADDR": service.format(0), "NODE_RANK": node_rank}
+    return torchrun
+
+
+def test_a_pod_without_its_accelerator_does_not_wait_for_the_others(
+    prepared: Scene, torch: Torch, waiting: Torchrun
+) -> None:
+    torch.sees(3)
+    prepared.document["accelerator"] = {"count": 4}
+    with pytest.raises(StageError, match="only 3 of the 4 accelerators"):
+        train.main(prepared.context)
+    assert waiting.called_with is None
 
 
 def test_a_training_on_cpus_needs_no_accelerator(prepared: Scene, torch: Torch, torchrun: Torchrun) -> None:

@@ -123,7 +123,7 @@ def test_nobody_begins_before_the_last_pod_of_the_gang_has_asked() -> None:
     found: list[Any] = []
 
     def lead() -> None:
-        rendezvous.wait_for_nodes(answer)
+        rendezvous.wait_for_nodes(answer, lambda: None)
         found.append("leader")
 
     first = threading.Thread(target=lambda: found.append(asked(port)))
@@ -154,7 +154,7 @@ def test_a_large_gang_is_answered_at_every_poll(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(rendezvous, "_ask", ask)
     with ThreadPoolExecutor(nodes) as pods:
         starts = [pods.submit(asked, port, node_rank=rank) for rank in range(1, nodes)]
-        rendezvous.wait_for_nodes(answer)
+        rendezvous.wait_for_nodes(answer, lambda: None)
         time.sleep(2 * rendezvous._PAUSE_SECONDS)  # all of them poll again while node rank 0 decides
         answer.tell(START)
     assert {start.result() for start in starts} == {START}
