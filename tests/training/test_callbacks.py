@@ -5,18 +5,33 @@ from __future__ import annotations
 import errno
 import json
 import os
+import socket
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch  # type: ignore[import-not-found, unused-ignore]
-from transformers import IntervalStrategy, TrainerState, TrainingArguments  # type: ignore[import-not-found, unused-ignore]
+from datasets import load_from_disk  # type: ignore[import-not-found, unused-ignore]
+from transformers import (  # type: ignore[import-not-found, unused-ignore]
+    AutoModelForCausalLM,
+    IntervalStrategy,
+    Trainer,
+    TrainerCallback,
+    TrainerState,
+    TrainingArguments,
+)
 
 from qwensft_trainer.contract.digest import Experiment
-from qwensft_trainer.training import loading, manifests
+from qwensft_trainer.training import checkpoints, loading, manifests
 from qwensft_trainer.training.callback import Drained, RunCallback
 from qwensft_trainer.training.evaluations import EarlyStopping, OwedEvaluation
+from qwensft_trainer.training.startup import Marks
+from qwensft_trainer.training.tokens import TokenCount, count
+from qwensft_trainer.training.worker import our_callbacks
+
+from .tiny import write_rows
 
 
 def evaluated(step: int, loss: float) -> dict[str, float]:
@@ -118,6 +133,70 @@ def test_a_drain_saves_without_an_evaluation_and_deletes_nothing(tmp_path: Path)
         callback.on_save(args, state, control)
     assert len(list((tmp_path / "train").glob("checkpoint-*"))) == 2
     assert manifests.is_sealed(tmp_path / "train" / "checkpoint-8")
+
+
+def test_checkpoints_off_a_logging_step_hold_the_tokens_seen_so_far(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a real Trainer: one checkpoint at its time, and one because the pod was asked to stop. Nothing is logged."""
+    monkeypatch.setattr(Trainer, "_track_num_input_tokens", Trainer._track_num_input_tokens)  # put back afterwards
+    counted = TokenCount()
+    count(counted)
+    write_rows(tmp_path / "rows")
+
+    class AskedToStop(TrainerCallback):  # type: ignore[misc, unused-ignore]
+        def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if state.global_step == 4:  # while the fifth is done
+                (tmp_path / "drain").touch()
+
+    (tmp_path / "train").mkdir()
+    trainer = Trainer(
+        AutoModelForCausalLM.from_pretrained(model),
+        TrainingArguments(
+            output_dir=str(tmp_path / "train"), use_cpu=True, report_to="none", per_device_train_batch_size=1,
+            max_steps=8, save_steps=3, logging_steps=100,
+        ),
+        train_dataset=load_from_disk(tmp_path / "rows")["train"],
+        callbacks=[*our_callbacks(tmp_path, {}, counted, Marks(None)), AskedToStop()],
+    )  # fmt: skip
+    with pytest.raises(Drained):
+        trainer.train()
+    seen = {}
+    for step in (3, 5):
+        state = json.loads((tmp_path / "train" / f"checkpoint-{step}" / "trainer_state.json").read_text())
+        seen[step] = state["num_input_tokens_seen"]
+    assert 0 < seen[3] < seen[5] == counted.total("cpu")[0]
+
+
+def _saves(rank: int, directory: str, told: str) -> None:
+    """One of two ranks, each on a node of its own, of which the first takes two seconds to delete."""
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
+    os.environ |= {"MASTER_PORT": told, "GLOO_SOCKET_IFNAME": "lo", "CUDA_VISIBLE_DEVICES": ""}
+    torch.distributed.init_process_group("gloo")
+    callback = RunCallback(Path(directory))
+    args = SimpleNamespace(output_dir=f"{directory}/train", local_process_index=0)
+    state = SimpleNamespace(global_step=4, is_world_process_zero=rank == 0)
+
+    def remove(*_: Any) -> list[Path]:
+        time.sleep(2)
+        Path(directory, "deleted").touch()
+        return []
+
+    checkpoints.remove_superseded = remove
+    callback.on_save(args, state, None)
+    Path(directory, f"rank-{rank}").write_text(str(Path(directory, "deleted").exists()))
+    torch.distributed.destroy_process_group()
+
+
+def test_no_rank_goes_on_before_old_checkpoints_are_deleted(tmp_path: Path) -> None:
+    """Else a pod would take a slow deletion for a training that stands still."""
+    training_directory = tmp_path / "train" / "checkpoint-4"
+    training_directory.mkdir(parents=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    torch.multiprocessing.spawn(_saves, args=(str(tmp_path), port), nprocs=2)
+    assert [(tmp_path / f"rank-{rank}").read_text() for rank in (0, 1)] == ["True", "True"]
 
 
 class _Trainer:

@@ -74,7 +74,8 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]  # transformers carrie
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Make the checkpoint whole; when draining stop then, else delete what it supersedes.
 
-        A drained gang's entrypoint deletes: not within the grace period before anything is saved.
+        A drained gang's entrypoint deletes: not within the grace period before anything is saved. All ranks wait for
+        what is deleted, as they would in the next step: so that no pod takes it for a training that stands still.
         """
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         _barrier()  # every rank has written its part
@@ -89,6 +90,7 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]  # transformers carrie
         if state.is_world_process_zero:
             for old in checkpoints.remove_superseded(folder.parent, self._limit):
                 log(f"removed {old.parent.name}/{old.name}: {folder.parent.name}/{folder.name} is complete")
+        _barrier()
 
     def _any_rank_drains(self, device: Any) -> bool:
         requested = self._drain_flag.exists()

@@ -17,7 +17,10 @@ _WRITE_EVERY_SECONDS = 1.0
 
 
 class FiguresCallback(TrainerCallback):  # type: ignore[misc]  # transformers carries no types here
-    """`path` is the progress file, which the entrypoint beside this process serves and reports."""
+    """`path` is the progress file, which the entrypoint beside this process serves and reports.
+
+    Comes after the callbacks that decide whether a step is followed by a checkpoint, which holds the tokens seen.
+    """
 
     def __init__(self, path: Path, tokens: TokenCount, marks: Marks) -> None:
         self._path = path
@@ -45,13 +48,18 @@ class FiguresCallback(TrainerCallback):  # type: ignore[misc]  # transformers ca
         self._write()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Count the step; and the tokens where a log line waits for the device anyway, and once after the first."""
+        """Count the step; and the tokens where log or checkpoint wait for the device anyway, and after the first."""
         if self._tracker is not None:
             self._tracker.step_done(step=state.global_step, epoch=state.epoch, now=time.monotonic(), wall=time.time())
-        if control.should_log or state.global_step == self._began + 1:
+        if control.should_log or control.should_save or state.global_step == self._began + 1:
             self._count(args, state)
         if not control.should_log:  # else on_log follows at once and writes the step with its loss
             self._write_sometimes()
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Count the tokens for what is logged or saved once an epoch."""
+        if control.should_log or control.should_save:
+            self._count(args, state)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         """Take the losses over."""
@@ -68,7 +76,8 @@ class FiguresCallback(TrainerCallback):  # type: ignore[misc]  # transformers ca
         self._write()
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Leave the final numbers, whatever the time since the last writing."""
+        """Leave the final numbers, whatever the time since the last writing; the tokens are for the final state."""
+        self._count(args, state)
         self._write()
 
     def _count(self, args: Any, state: Any) -> None:

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch.distributed.elastic.multiprocessing.errors import record
 
@@ -28,6 +28,9 @@ from qwensft_trainer.contract.stage import (
 from qwensft_trainer.training import imports, loading, stalls, startup
 from qwensft_trainer.training.startup import Marks
 
+if TYPE_CHECKING:
+    from qwensft_trainer.training.tokens import TokenCount
+
 
 @record  # type: ignore[untyped-decorator, unused-ignore]  # writes the traceback where the entrypoint finds it
 def main() -> None:
@@ -43,10 +46,6 @@ def main() -> None:
     import torch.distributed as dist
     from llamafactory.train.sft import workflow
 
-    from qwensft_trainer.training.callback import PissaCallback, RunCallback
-    from qwensft_trainer.training.evaluations import EarlyStopping, OwedEvaluation
-    from qwensft_trainer.training.figures_callback import FiguresCallback
-    from qwensft_trainer.training.pulse import PulseCallback
     from qwensft_trainer.training.tokens import TokenCount, count
 
     upstream.mend(deepspeed="deepspeed" in arguments)
@@ -59,18 +58,30 @@ def main() -> None:
         stalls.answer_with_stacks(scratch, local_rank)
     tokens = TokenCount()
     count(tokens)
-    callbacks: list[Any] = [FiguresCallback(scratch / PROGRESS_FILE, tokens, marks), RunCallback(scratch)]
+    callbacks = our_callbacks(scratch, arguments, tokens, marks)
+    if watched and local_rank == 0:
+        from qwensft_trainer.training.pulse import PulseCallback
+
+        callbacks.append(PulseCallback(scratch))
+    _train(lambda: run_exp(arguments, callbacks=callbacks), scratch, arguments, leads=local_rank == 0)
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def our_callbacks(scratch: Path, arguments: Mapping[str, Any], tokens: TokenCount, marks: Marks) -> list[Any]:
+    """The hooks into transformers' Trainer, in the order in which they are called, but for signs of life."""
+    from qwensft_trainer.training.callback import PissaCallback, RunCallback
+    from qwensft_trainer.training.evaluations import EarlyStopping, OwedEvaluation
+    from qwensft_trainer.training.figures_callback import FiguresCallback
+
+    callbacks: list[Any] = [RunCallback(scratch), FiguresCallback(scratch / PROGRESS_FILE, tokens, marks)]
     selection = files.read_json_object(scratch / SELECTION_FILE) or {}
     if stopping := selection.get("earlyStopping"):
         callbacks.append(EarlyStopping(stopping["patience"], stopping["minDelta"]))
     callbacks.append(OwedEvaluation())  # after those that count evaluations
     if arguments.get("pissa_init"):
         callbacks.append(PissaCallback())
-    if watched and local_rank == 0:
-        callbacks.append(PulseCallback(scratch))
-    _train(lambda: run_exp(arguments, callbacks=callbacks), scratch, arguments, leads=local_rank == 0)
-    if dist.is_initialized():
-        dist.destroy_process_group()
+    return callbacks
 
 
 def _train(run: Callable[[], None], scratch: Path, arguments: Mapping[str, Any], *, leads: bool) -> None:
