@@ -46,11 +46,15 @@ class Experiment:
     The configuration names files by their paths, behind which others may lie one day: a run has prepared its rows
     once, and so knows its own attempts by configuration alone; another run must have prepared the same contents. What
     was downloaded needs no digest: it stays on the volume as it was, and its address is part of the configuration.
+
+    Earlier versions have recorded no contents: `unrecorded` are the configurations with which these are known to be the
+    same all the same.
     """
 
     owner_uid: str
     configuration: str
     contents: str | None
+    unrecorded: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, run: Run, train_arguments: dict[str, Any], contents: str | None) -> Self:
@@ -68,6 +72,8 @@ class Experiment:
 
     def owns(self, record: Mapping[str, Any]) -> bool:
         """Whether an attempt, or a result, is of this experiment, by attempt.json or train.json."""
+        if "contents" not in record and record.get("configDigest") in self.unrecorded:
+            return True
         if record.get("configDigest") != self.configuration:
             return False
         return record.get("ownerUid") == self.owner_uid or record.get("contents") == self.contents

@@ -26,7 +26,7 @@ from qwensft_trainer.model import source as model_source
 from qwensft_trainer.model.checks import chain as model_checks
 from qwensft_trainer.model.checks import deepspeed as deepspeed_config
 from qwensft_trainer.model.checks import learning_rate
-from qwensft_trainer.training import checkpoints
+from qwensft_trainer.training import checkpoints, earlier
 
 SHOWN_WARNINGS = 5
 WARNING_CHARACTERS = 300
@@ -49,9 +49,13 @@ def main(context: StageContext) -> Result:
     contents = _contents(run)
     clock.lap("what was mounted is read for its digest")
     experiment = Experiment.of(run, train_arguments, contents)
+    resumed = experiment
     if run.on_existing == "Resume":
-        _refuse_other_results(run, experiment)
+        resumed = earlier.with_records(experiment, run, train_arguments, dataset_source.mounted_files(run))
+        _refuse_other_results(run, resumed)
     workspace.claim(run)
+    if resumed.unrecorded:
+        earlier.adopt(run, resumed)
     inputs = files.sha256_of_json({"configuration": experiment.configuration, "contents": contents})
     recorded = files.read_json_object(run.prepare_result)
     if recorded and recorded.get("inputs") == inputs and run.tokenized_directory.is_dir():
