@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from qwensft_trainer.training import manifests
+
 from .gang import LAST_SAVED, SAVE_STEPS, Training
 
 
@@ -52,7 +54,8 @@ def test_a_checkpoint_that_does_not_load_costs_the_steps_since_the_one_before_an
     training.die()
     spoilt = training.directory / "train" / "1" / f"checkpoint-{LAST_SAVED}"
     optimizer = spoilt / "optimizer.pt"
-    optimizer.write_bytes(bytes(optimizer.stat().st_size))  # of the right size, as after a disk has lost its content
+    optimizer.write_bytes(bytes(optimizer.stat().st_size))
+    manifests.seal(spoilt)  # it was so when it was saved: only loading finds out
     with training.attempt(2) as gang:
         assert all(gang.wait())
         assert f"takes an older checkpoint than 1/checkpoint-{LAST_SAVED}" in gang.report(0)["message"]

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from qwensft_trainer.base.environment import cpu_limit
+
+_LARGEST_TEXT = 256 << 20  # the state of a training logs each step in some hundred bytes
 
 
 def write_text(path: Path, text: str) -> None:
@@ -58,24 +61,33 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json_object(path: Path) -> dict[str, Any] | None:
-    """The JSON object in `path`, or None when the file is missing or holds anything else.
+    """The JSON object in `path`, or None when the file is missing, is none, is huge, or holds anything else.
 
     Raises OSError for a volume in trouble: what cannot be read now may be there all the same.
     """
     try:
         value = json.loads(_read_again_if_replaced(path))
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
 
 
 def _read_again_if_replaced(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_text(path)
     except OSError as error:
         if error.errno != errno.ESTALE:
             raise
-        return path.read_text(encoding="utf-8")  # NFS says so once when another node has renamed a new file over it
+        return read_text(path)  # NFS says so once when another node has renamed a new file over it
+
+
+def read_text(path: Path) -> str:
+    """The text (UTF-8) of a file. Raises ValueError for what is none: a pipe is waited for, a device has no end."""
+    with open(path, encoding="utf-8", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as stream:
+        status = os.fstat(stream.fileno())
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST_TEXT:
+            raise ValueError(f"{path} is no file of a bearable size")
+        return stream.read()
 
 
 def leads_out(path: Path, root: Path) -> bool:

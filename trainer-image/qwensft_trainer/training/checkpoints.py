@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from itertools import count
@@ -23,7 +24,7 @@ from qwensft_trainer.contract.digest import Experiment
 from qwensft_trainer.training import manifests
 
 ATTEMPT_FILE = "attempt.json"
-NOT_OUTPUT = (ATTEMPT_FILE, manifests.MANIFEST, manifests.UNUSABLE)  # what stands beside a result and is no part of it
+NOT_OUTPUT = (ATTEMPT_FILE, *manifests.OURS)  # what stands beside a result and is no part of it
 STATE_FILE = "trainer_state.json"
 SEALED = "sealed"  # in attempt.json: all complete checkpoints of this directory have a manifest
 _CHECKPOINT = re.compile(r"^checkpoint-(\d+)$")
@@ -32,7 +33,7 @@ _ATTEMPT = re.compile(r"^(\d+)(?:\.(\d+))?$")
 # What a checkpoint holds for going on, beside the folders of DeepSpeed's shards. The rest is the trained result.
 _ONLY_FOR_RESUMING = (
     *("optimizer.*", "scheduler.pt", "scaler.pt", "rng_state*.pth", "latest", "zero_to_fp32.py"),
-    manifests.MANIFEST,
+    *manifests.OURS,
 )
 
 
@@ -69,24 +70,49 @@ def begin(train_directory: Path, attempt: int) -> Path:
     raise AssertionError("unreachable")
 
 
-def newest(train_directory: Path, experiment: Experiment) -> tuple[Checkpoint | None, list[tuple[Path, str]]]:
+@dataclass(frozen=True)
+class PassedOver:
+    """A checkpoint that would have come before the one that is used. `damaged`: it had been complete."""
+
+    path: Path
+    why: str
+    damaged: bool
+
+
+def newest(
+    train_directory: Path, experiment: Experiment, *, without: Path | None = None
+) -> tuple[Checkpoint | None, list[PassedOver]]:
     """The usable checkpoint with most steps over all attempts at the experiment; ties go to the later attempt.
 
-    Also the damaged ones that would have come before it, with what is wrong with them.
+    Also those that would have come before it; nobody looks at `without`. Raises OSError for a volume in trouble.
     """
+    passed: list[PassedOver] = []
     found = [
-        checkpoint
+        (step, _order(directory), folder, _is_sealing(attempt))
         for directory, attempt in _attempts(train_directory)
         if experiment.owns(attempt)
-        for checkpoint in _complete(directory)
+        for folder, step in _folders(directory)
+        if folder != without
     ]
-    damaged: list[tuple[Path, str]] = []
-    for checkpoint in sorted(found, key=lambda one: (one.step, _order(one.path.parent)), reverse=True):
-        why = manifests.damage(checkpoint.path)
-        if why is None:
-            return checkpoint, damaged
-        damaged.append((checkpoint.path, why))
-    return None, damaged
+    for step, _, folder, sealed in sorted(found, reverse=True):
+        checkpoint = _read(folder, step, sealed=sealed)
+        if isinstance(checkpoint, str):
+            passed.append(PassedOver(folder, checkpoint, damaged=False))
+        elif (why := manifests.damage(folder)) is not None:
+            passed.append(PassedOver(folder, why, damaged=True))
+        else:
+            return checkpoint, passed
+    return None, passed
+
+
+def folders_of(train_directory: Path, experiment: Experiment) -> list[Path]:
+    """The folders of all checkpoints of an experiment, complete or not."""
+    return [
+        folder
+        for directory, attempt in _attempts(train_directory)
+        if experiment.owns(attempt)
+        for folder, _ in _folders(directory)
+    ]
 
 
 def holds_others(train_directory: Path, experiment: Experiment) -> bool:
@@ -125,7 +151,8 @@ def remove_superseded(output: Path, limit: int | None) -> list[Path]:
         others = [checkpoint.path for checkpoint in own if checkpoint.path not in protected]
         superseded += others[: max(0, len(own) - max(limit, len(protected)))]
     for folder in superseded:
-        (folder / STATE_FILE).unlink(missing_ok=True)  # first: half a checkpoint must not count
+        with suppress(IsADirectoryError):
+            (folder / STATE_FILE).unlink(missing_ok=True)  # first: half a checkpoint must not count
         shutil.rmtree(folder, ignore_errors=True)
     return superseded
 
@@ -138,25 +165,35 @@ def best_of(train_directory: Path, state: dict[str, Any]) -> Path | None:
     named = Path(str(state.get("best_model_checkpoint")))
     if not _ATTEMPT.match(named.parent.name):
         return None
-    attempt = train_directory / named.parent.name
-    complete = {one.path for one in _complete(attempt)} if attempt.is_dir() else set()
-    path = attempt / named.name
+    path = train_directory / named.parent.name / named.name
+    complete = {
+        checkpoint.path
+        for directory, _ in _attempts(train_directory)
+        if directory == path.parent
+        for checkpoint in _complete(directory)
+    }
     return path if path in complete and manifests.damage(path) is None else None
 
 
 def evaluations_without_progress(callbacks: Any) -> int:
     """How many evaluations in a row early stopping has counted, by a state's stateful_callbacks."""
-    kept = callbacks.get("EarlyStopping") if isinstance(callbacks, dict) else None
-    count = kept.get("attributes", {}).get("early_stopping_patience_counter") if isinstance(kept, dict) else None
+    count = _kept(callbacks, "attributes", "early_stopping_patience_counter")
     return count if isinstance(count, int) else 0
 
 
 def ended_early(state: dict[str, Any]) -> bool:
     """Whether early stopping had ended the training when this state was saved."""
     callbacks = state.get("stateful_callbacks")
-    kept = callbacks.get("EarlyStopping") if isinstance(callbacks, dict) else None
-    patience = kept.get("args", {}).get("early_stopping_patience") if isinstance(kept, dict) else None
+    patience = _kept(callbacks, "args", "early_stopping_patience")
     return isinstance(patience, int) and evaluations_without_progress(callbacks) >= patience
+
+
+def _kept(callbacks: Any, *keys: str) -> Any:
+    """What a state holds of early stopping; None where it is not as transformers writes it."""
+    value = callbacks
+    for key in ("EarlyStopping", *keys):
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
 
 
 def publish(checkpoint: Path, output: Path) -> Path:
@@ -199,20 +236,32 @@ def _order(directory: Path) -> tuple[int, int]:
 def _folders(attempt: Path) -> Iterator[tuple[Path, int]]:
     """The folders of an attempt's checkpoints with their steps, complete or not."""
     for folder in attempt.iterdir():
-        if (match := _CHECKPOINT.match(folder.name)) and not folder.is_symlink():
+        if (match := _CHECKPOINT.match(folder.name)) and folder.is_dir() and not folder.is_symlink():
             yield folder, int(match[1])
 
 
 def _complete(attempt: Path) -> list[Checkpoint]:
-    sealed = bool((files.read_json_object(attempt / ATTEMPT_FILE) or {}).get(SEALED))
+    sealed = _is_sealing(files.read_json_object(attempt / ATTEMPT_FILE) or {})
     found = (_read(folder, step, sealed=sealed) for folder, step in _folders(attempt))
-    return [checkpoint for checkpoint in found if checkpoint is not None]
+    return [checkpoint for checkpoint in found if isinstance(checkpoint, Checkpoint)]
 
 
-def _read(folder: Path, step: int, *, sealed: bool) -> Checkpoint | None:
+def _is_sealing(attempt: Mapping[str, Any]) -> bool:
+    return bool(attempt.get(SEALED))
+
+
+def _read(folder: Path, step: int, *, sealed: bool) -> Checkpoint | str:
+    """The complete checkpoint in a folder, or what makes it none."""
     state = read_state(folder)
-    if state is None or state.get("global_step") != step or not isinstance(state.get("max_steps"), int):
-        return None
+    if state is None:
+        return f"{STATE_FILE} is missing or cut off"
+    if state.get("global_step") != step or not isinstance(state.get("max_steps"), int) or not _is_history(state):
+        return f"{STATE_FILE} is not of this checkpoint"
     if sealed and not manifests.is_sealed(folder):
-        return None
+        return "saving it was never completed"
     return Checkpoint(folder, step, state["max_steps"], ended_early(state))
+
+
+def _is_history(state: Mapping[str, Any]) -> bool:
+    history = state.get("log_history", [])
+    return isinstance(history, list) and all(isinstance(entry, dict) for entry in history)

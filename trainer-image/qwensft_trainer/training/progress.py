@@ -101,9 +101,9 @@ def continue_log(checkpoint: Path, output: Path) -> None:
     """Begin trainer_log.jsonl in `output` with what the attempt of `checkpoint` had logged up to there."""
     step = int(checkpoint.name.rpartition("-")[2])
     try:
-        lines = (checkpoint.parent / TRAINER_LOG).read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        return  # that attempt logged nothing; its checkpoint does not depend on it
+        lines = files.read_text(checkpoint.parent / TRAINER_LOG).splitlines()
+    except (FileNotFoundError, IsADirectoryError, ValueError):
+        return  # that attempt has left no log; its checkpoint does not depend on it
     kept = [line for line in lines if _logged_step(line) <= step]
     files.write_text(output / TRAINER_LOG, "".join(f"{line}\n" for line in kept))
 

@@ -18,6 +18,7 @@ from qwensft_trainer.base import files
 from qwensft_trainer.base.log import log
 from qwensft_trainer.contract.config import Run
 from qwensft_trainer.contract.digest import Experiment
+from qwensft_trainer.contract.errors import invalid_config
 from qwensft_trainer.training import checkpoints, manifests, pissa
 
 ROUTE = "/start"  # of the metrics server of node rank 0
@@ -73,10 +74,11 @@ def decide(run: Run, experiment: Experiment, *, attempt: int, pod: str, nodes: i
     Raises OSError for a volume in trouble: a checkpoint that cannot be read now is not taken for a missing one.
     """
     train_directory = run.run_directory / "train"
-    newest, damaged = checkpoints.newest(train_directory, experiment)
-    for folder, why in damaged:
-        log(f"warning: {folder.parent.name}/{folder.name} is not used: {why}")
-        manifests.mark(folder, why)
+    newest, passed_over = checkpoints.newest(train_directory, experiment)
+    for one in passed_over:
+        log(f"warning: {one.path.parent.name}/{one.path.name} is not used: {one.why}")
+        if one.damaged and not (one.path / manifests.UNUSABLE).exists():
+            manifests.mark(one.path, one.why)
     told = Start(pod, run.owner.uid, attempt, digest_of(experiment), output="")
     if newest is not None:
         told = replace(told, checkpoint=str(newest.path.relative_to(run.run_directory)), step=newest.step)
@@ -97,8 +99,15 @@ def decide(run: Run, experiment: Experiment, *, attempt: int, pod: str, nodes: i
     else:
         log(f"attempt {attempt} resumes from {newest.name} of {newest.max_steps} steps")
         if run.tuning.pissa:
-            shutil.copytree(newest.path.parent / pissa.INITIAL, output / pissa.INITIAL)
+            _take_over(newest.path.parent / pissa.INITIAL, output / pissa.INITIAL)
     return replace(told, output=str(output.relative_to(run.run_directory)))
+
+
+def _take_over(initial: Path, target: Path) -> None:
+    """Copy an initial adapter. Raises InvalidConfig when a link of somebody else's would have other files copied."""
+    if initial.is_symlink() or any(path.is_symlink() for path in initial.iterdir()):
+        raise invalid_config(f"In {initial} are symbolic links, and no training makes any: put the files there.")
+    shutil.copytree(initial, target)
 
 
 class Answer:

@@ -10,7 +10,14 @@ import pytest
 
 from qwensft_trainer.contract.digest import Experiment
 from qwensft_trainer.training import checkpoints, manifests
-from qwensft_trainer.training.checkpoints import Checkpoint, best_of, holds_others, publish, remove_superseded
+from qwensft_trainer.training.checkpoints import (
+    Checkpoint,
+    PassedOver,
+    best_of,
+    holds_others,
+    publish,
+    remove_superseded,
+)
 
 from ..conftest import UNREADABLE
 
@@ -96,9 +103,10 @@ def test_a_checkpoint_that_ends_without_its_manifest_is_passed_over_but_for_thos
     checkpoint(tmp_path, 2, 60, sealed=False)
     earlier = checkpoint(tmp_path, 1, 40, sealed=False)
     (tmp_path / "1" / "attempt.json").write_text(json.dumps({"configDigest": DIGEST, "ownerUid": "uid-1"}))
-    found, damaged = checkpoints.newest(tmp_path, OURS)
+    found, passed_over = checkpoints.newest(tmp_path, OURS)
     assert found is not None
-    assert (found.path, damaged) == (earlier, [])
+    assert found.path == earlier
+    assert [(one.why, one.damaged) for one in passed_over] == [("saving it was never completed", False)]
 
 
 @pytest.mark.parametrize(
@@ -112,17 +120,17 @@ def test_the_next_older_checkpoint_is_taken_for_one_that_is_not_what_its_manifes
     (broken / "optimizer.pt").unlink()
     if left is not None:
         (broken / "optimizer.pt").write_text(left)
-    found, damaged = checkpoints.newest(tmp_path, OURS)
+    found, passed_over = checkpoints.newest(tmp_path, OURS)
     assert found is not None
-    assert (found.path, damaged) == (older, [(broken, why)])
+    assert (found.path, passed_over) == (older, [PassedOver(broken, why, damaged=True)])
 
 
 def test_what_was_marked_as_unusable_is_not_tried_again(tmp_path: Path) -> None:
     older = checkpoint(tmp_path, 1, 40)
     manifests.mark(checkpoint(tmp_path, 1, 60), "it does not load")
-    found, damaged = checkpoints.newest(tmp_path, OURS)
+    found, passed_over = checkpoints.newest(tmp_path, OURS)
     assert found is not None
-    assert (found.path, [why for _, why in damaged]) == (older, ["it does not load"])
+    assert (found.path, [one.why for one in passed_over]) == (older, ["it does not load"])
 
 
 @pytest.mark.parametrize("name", ["trainer_state.json", "qwensft-checkpoint.json"])
@@ -289,6 +297,14 @@ def test_the_best_checkpoint_is_found_in_an_earlier_attempt_and_outlives_it(tmp_
 def test_there_may_be_no_best_checkpoint(tmp_path: Path, named: str | None) -> None:
     checkpoint(tmp_path, 1, 60)
     assert best_of(tmp_path, {"best_model_checkpoint": named}) is None
+
+
+def test_the_best_checkpoint_is_not_taken_from_where_a_link_leads(tmp_path: Path) -> None:
+    best = checkpoint(tmp_path / "elsewhere", 1, 20)
+    train = tmp_path / "train"
+    last = checkpoint(train, 2, 60, state=evaluated(60, "1/checkpoint-20"))
+    (train / "1").symlink_to(best.parent)
+    assert best_of(train, json.loads((last / "trainer_state.json").read_text())) is None
 
 
 @pytest.mark.parametrize(("waited", "ended"), [(0, False), (2, False), (3, True), (4, True)])
