@@ -50,7 +50,6 @@ from qwensft_trainer.training import (
     efficiency,
     failures,
     figures,
-    manifests,
     pissa,
     progress,
     rendezvous,
@@ -59,6 +58,7 @@ from qwensft_trainer.training import (
     startup,
     torchrun,
 )
+from qwensft_trainer.training import unloadable as unloading
 from qwensft_trainer.training.peers import Peers
 from qwensft_trainer.training.start import Start
 from qwensft_trainer.training.torchrun import Gang
@@ -281,10 +281,8 @@ class _Attempt:
             unloadable = files.read_json_object(self.context.scratch / UNLOADABLE_FILE)
             # What has a reason of its own, such as memory, says nothing about the checkpoint.
             if unloadable is not None and error.reason == "TrainingFailed":
-                folder = Path(unloadable["checkpoint"])
-                manifests.mark(folder, f"it does not load ({unloadable['why']})")
-                advice = f"The next attempt takes an older checkpoint than {folder.parent.name}/{folder.name}."
-                raise StageError(error.reason, f"{error.message} {advice}")
+                checkpoint = Path(unloadable["checkpoint"])
+                raise unloading.judge(checkpoint, unloadable["why"], error, attempt=output.name)
             raise error
 
     def _take_best(self, directory: Path, state: dict[str, Any]) -> None:

@@ -98,6 +98,7 @@ class Reason(StrEnum):
     VOLUME_ACCESS_DENIED = "VolumeAccessDenied"
     PREPARATION_MISSING = "PreparationMissing"
     TRAINING_MISSING = "TrainingMissing"
+    CHECKPOINTS_UNLOADABLE = "CheckpointsUnloadable"
     MERGE_VERIFICATION_FAILED = "MergeVerificationFailed"
 
     # the trainer says that another attempt may succeed

@@ -15,7 +15,7 @@ from qwensft_trainer.contract import workspace
 from qwensft_trainer.contract.digest import Experiment
 from qwensft_trainer.training import manifests, rendezvous
 
-from ..conftest import Scene
+from ..conftest import Scene, safetensors
 
 TRAINED = """
     os.makedirs(output + "/checkpoint-100")
@@ -87,11 +87,11 @@ def experiment(scene: Scene) -> Experiment:
 def leave_checkpoint(scene: Scene, attempt: int, step: int) -> Path:
     """A whole checkpoint of 100 steps in all, as an attempt of this run leaves it."""
     folder = scene.run_directory / "train" / str(attempt) / f"checkpoint-{step}"
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     record = experiment(scene).document() | {"sealed": True}
     (folder.parent / "attempt.json").write_text(json.dumps(record))
     state = {"global_step": step, "max_steps": 100, "log_history": [{"loss": 4.0}, {"loss": 2.0}]}
     (folder / "trainer_state.json").write_text(json.dumps(state))
-    (folder / "adapter_model.safetensors").write_text("weights")
+    (folder / "adapter_model.safetensors").write_bytes(safetensors({"lora": (2, 2)}))
     manifests.seal(folder)
     return folder

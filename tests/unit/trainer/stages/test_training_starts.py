@@ -14,10 +14,10 @@ import yaml
 
 from qwensft_trainer.base import metrics_server
 from qwensft_trainer.base.metrics_server import Figures
-from qwensft_trainer.contract.errors import StageError
+from qwensft_trainer.contract.errors import PermanentError, StageError
 from qwensft_trainer.contract.stage import StageContext
 from qwensft_trainer.stages import train
-from qwensft_trainer.training import manifests, pissa, start
+from qwensft_trainer.training import manifests, pissa, start, unloadable
 from qwensft_trainer.training.start import Start
 
 from ..conftest import Scene
@@ -40,11 +40,11 @@ def test_the_next_attempt_resumes_and_says_so_to_the_others(prepared: Scene, tor
 
 
 def test_an_attempt_that_died_after_its_last_step_needs_no_training(prepared: Scene, torchrun: Torchrun) -> None:
-    leave_checkpoint(prepared, 1, 100)
+    weights = (leave_checkpoint(prepared, 1, 100) / "adapter_model.safetensors").read_bytes()
     result = train.main(prepared.attempt(2))
     assert torchrun.called_with is None
     assert result.outputs["adapter"]["path"] == "support-1/train/1"
-    assert (prepared.run_directory / "train" / "1" / "adapter_model.safetensors").read_text() == "weights"
+    assert (prepared.run_directory / "train" / "1" / "adapter_model.safetensors").read_bytes() == weights
     assert result.metrics["step"] == 100
 
 
@@ -63,6 +63,19 @@ def test_a_resumed_pissa_training_gets_the_first_attempts_initial_adapter(
     directory = prepared.run_directory / "train" / ("2" if attempt == 2 else "1.2")
     assert (directory / "pissa_init" / "adapter_model.safetensors").read_text() == "initial"
     assert converted == [directory]
+
+
+def test_an_initial_adapter_is_not_copied_from_where_a_link_leads(
+    prepared: Scene, torchrun: Torchrun, tmp_path: Path
+) -> None:
+    prepared.document["tuning"]["pissa"] = True
+    leave_checkpoint(prepared, 1, 60)
+    (prepared.run_directory / "train" / "1" / "pissa_init").mkdir()
+    (prepared.run_directory / "train" / "1" / "pissa_init" / "adapter_model.safetensors").symlink_to("/etc/hostname")
+    with pytest.raises(PermanentError, match="symbolic links") as caught:
+        train.main(prepared.attempt(2))
+    assert caught.value.reason == "InvalidConfig"
+    assert not (prepared.run_directory / "train" / "2" / "pissa_init").exists()
 
 
 def told(scene: Scene, **changes: Any) -> StageContext:
@@ -132,11 +145,12 @@ def test_two_lives_of_one_attempt_never_write_into_one_directory(prepared: Scene
 def test_a_damaged_checkpoint_is_marked_and_the_next_older_taken(prepared: Scene, torchrun: Torchrun) -> None:
     leave_checkpoint(prepared, 1, 40)
     damaged = leave_checkpoint(prepared, 2, 60)
+    size = (damaged / "adapter_model.safetensors").stat().st_size
     (damaged / "adapter_model.safetensors").write_text("cut")
     train.main(prepared.attempt(3))
     assert completed_arguments(prepared)["resume_from_checkpoint"].endswith("train/1/checkpoint-40")
     assert json.loads((damaged / "qwensft-unusable.json").read_text()) == {
-        "why": "adapter_model.safetensors has 3 of 7 bytes"
+        "why": f"adapter_model.safetensors has 3 of {size} bytes"
     }
 
 
@@ -146,6 +160,91 @@ UNLOADABLE = """
     print("RuntimeError: MESSAGE", file=sys.stderr)
     sys.exit(1)
 """
+
+
+def attempt(scene: Scene, number: int) -> StageError | None:
+    """What an attempt ends with, if not well."""
+    try:
+        train.main(scene.attempt(number))
+    except StageError as error:
+        return error
+    return None
+
+
+def resumed_from(scene: Scene) -> str:
+    """The checkpoint that the last attempt has tried."""
+    return "/".join(Path(completed_arguments(scene)["resume_from_checkpoint"]).parts[-2:])
+
+
+def test_checkpoints_that_all_fail_alike_are_not_given_up_one_after_the_other(
+    prepared: Scene, torchrun: Torchrun
+) -> None:
+    folders = [leave_checkpoint(prepared, 1, step) for step in (20, 40, 60)]
+    torchrun.does(UNLOADABLE.replace("EOFError", "Step 60: EOFError").replace("MESSAGE", "Ran out of input"))
+    assert attempt(prepared, 2) is not None
+    assert manifests.damage(folders[2]) is not None
+    torchrun.does(UNLOADABLE.replace("EOFError", "Step 40: EOFError").replace("MESSAGE", "Ran out of input"))
+    stopped = attempt(prepared, 3)
+    assert resumed_from(prepared) == "1/checkpoint-40"
+    assert isinstance(stopped, PermanentError)
+    assert stopped.reason == "CheckpointsUnloadable"
+    for words in ("1/checkpoint-40, 1/checkpoint-60 do not load", "EOFError", "spec.worker.image", "runPolicy.retry"):
+        assert words in stopped.message
+    assert [manifests.damage(folder) for folder in folders] == [None] * 3
+    # The cause was not mended: one attempt is enough to see that. Then it is, and nothing is lost.
+    again = attempt(prepared, 4)
+    assert again is not None
+    assert (again.reason, resumed_from(prepared)) == ("CheckpointsUnloadable", "1/checkpoint-60")
+    torchrun.does(TRAINED)
+    assert attempt(prepared, 5) is None
+    assert resumed_from(prepared) == "1/checkpoint-60"
+
+
+def test_checkpoints_with_damaged_files_are_passed_over_however_alike_they_fail(
+    prepared: Scene, torchrun: Torchrun
+) -> None:
+    for step in (20, 40, 60):
+        folder = leave_checkpoint(prepared, 1, step)
+        if step > 20:
+            (folder / "optimizer.pt").write_bytes(b"PK\x03\x04 and no more")
+            manifests.seal(folder)
+    torchrun.does(UNLOADABLE.replace("MESSAGE", "PytorchStreamReader failed reading zip archive"))
+    for number in (2, 3):
+        error = attempt(prepared, number)
+        assert error is not None
+        assert (error.reason, error.exit_code) == ("TrainingFailed", 1)
+        assert "optimizer.pt is damaged" in error.message
+    torchrun.does(TRAINED)
+    assert attempt(prepared, 4) is None
+    assert resumed_from(prepared) == "1/checkpoint-20"
+
+
+def test_checkpoints_that_fail_in_different_ways_are_tried_down_to_the_last_which_is_kept(
+    prepared: Scene, torchrun: Torchrun
+) -> None:
+    last, newest = leave_checkpoint(prepared, 1, 20), leave_checkpoint(prepared, 1, 40)
+    for number, error in enumerate(("EOFError", "KeyError"), start=2):
+        torchrun.does(UNLOADABLE.replace("EOFError", error).replace("MESSAGE", error))
+        assert attempt(prepared, number) is not None
+    assert (manifests.damage(newest) is None, manifests.damage(last)) == (False, None)
+    stopped = attempt(prepared, 4)
+    assert resumed_from(prepared) == "1/checkpoint-20"
+    assert stopped is not None
+    assert stopped.reason == "CheckpointsUnloadable"
+    assert "1/checkpoint-20 did not load in two attempts" in stopped.message
+
+
+def test_nodes_that_find_out_at_once_come_to_the_same_end(prepared: Scene) -> None:
+    older, newer = leave_checkpoint(prepared, 1, 40), leave_checkpoint(prepared, 1, 60)
+    error = StageError("TrainingFailed", "local rank 0: EOFError")
+
+    def of_two_nodes(folder: Path, why: str, attempt: str) -> list[StageError]:
+        return [unloadable.judge(folder, why, error, attempt=attempt) for _ in range(2)]
+
+    assert all("takes an older checkpoint" in told.message for told in of_two_nodes(newer, "EOFError", "2"))
+    assert all("tries it once more" in told.message for told in of_two_nodes(older, "KeyError", "3"))
+    assert [told.reason for told in of_two_nodes(older, "EOFError", "4")] == ["CheckpointsUnloadable"] * 2
+    assert manifests.damage(newer) is None
 
 
 def test_a_checkpoint_that_does_not_load_is_left_out_by_the_next_attempt(prepared: Scene, torchrun: Torchrun) -> None:
