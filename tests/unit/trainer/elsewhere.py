@@ -14,17 +14,18 @@ class Elsewhere:
     """`headers` holds those of every request, as text."""
 
     url: str = ""
+    port: int = 0
     headers: list[str] = field(default_factory=list)
 
 
 @contextmanager
-def elsewhere(content: bytes) -> Iterator[Elsewhere]:
+def elsewhere(content: bytes, *, host: str = "localhost") -> Iterator[Elsewhere]:  # cookies do not tell ports apart
     """Answers every request with the whole `content`."""
-    host = Elsewhere()
+    there = Elsewhere()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            host.headers.append(str(self.headers))
+            there.headers.append(str(self.headers))
             self.send_response(200)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
@@ -36,11 +37,12 @@ def elsewhere(content: bytes) -> Iterator[Elsewhere]:
 
         def log_message(self, *_: object) -> None: ...
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    host.url = f"http://localhost:{server.server_address[1]}"  # cookies do not tell ports apart
+    server = ThreadingHTTPServer(("127.0.0.1" if host == "localhost" else host, 0), Handler)
+    there.port = server.server_address[1]
+    there.url = f"http://{host}:{there.port}"
     Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     try:
-        yield host
+        yield there
     finally:
         server.shutdown()
         server.server_close()

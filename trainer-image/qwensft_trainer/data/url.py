@@ -19,7 +19,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 import aiohttp
 import fsspec
 
-from qwensft_trainer.base import files
+from qwensft_trainer.base import files, node_addresses
 from qwensft_trainer.base.addresses import without_queries
 from qwensft_trainer.base.causes import chain
 from qwensft_trainer.base.log import log
@@ -67,27 +67,16 @@ class Address:
         """
         target.parent.mkdir(parents=True, exist_ok=True)
         part, identity = (target.with_name(target.name + ending) for ending in (".part", ".part.json"))
-        try:
-            self._fs = self._fs or self._file_system()
-            state = self._state(url)
-            if files.read_json_object(identity) != state or not state.keys() & set(_VERSIONS):
-                part.unlink(missing_ok=True)
-            files.write_json(identity, state)
-            self._receive(url, part, state.get("size"))
-            # It comes in several requests, between which it may be replaced.
-            if state.get("size", 0) > _PIECE and self._state(url) != state:
-                part.unlink()
-                raise StageError(
-                    "DownloadFailed",
-                    f"{without_queries(url)} changed while it was downloaded. It is tried again from its beginning.",
-                )
-        except StageError:
-            raise
-        except Exception as error:  # three clients raise many kinds; _explained sorts them
-            # Only what the volume says has the name of a file.
-            if isinstance(error, OSError) and (error.errno in _DISK_FULL or error.filename is not None):
+        with node_addresses.kept_away(but=_own_login(self._scheme)) as refused:
+            try:
+                self._get(url, part, identity)
+            except StageError:
                 raise
-            raise self._explained(error, url) from error
+            except Exception as error:  # three clients raise many kinds; _explained sorts them
+                # Only what the volume says has the name of a file.
+                if isinstance(error, OSError) and (error.errno in _DISK_FULL or error.filename is not None):
+                    raise
+                raise (self._of_the_node(url, refused[0]) if refused else self._explained(error, url)) from error
         if sha256 is not None and (found := files.sha256_of_file(part)) != sha256.lower():
             part.unlink()
             raise invalid_dataset(
@@ -96,6 +85,22 @@ class Address:
             )
         part.replace(target)
         identity.unlink()
+
+    def _get(self, url: str, part: Path, identity: Path) -> None:
+        """Bring `part` to the whole of what the server has; `identity` keeps which state of it that is."""
+        self._fs = self._fs or self._file_system()
+        state = self._state(url)
+        if files.read_json_object(identity) != state or not state.keys() & set(_VERSIONS):
+            part.unlink(missing_ok=True)
+        files.write_json(identity, state)
+        self._receive(url, part, state.get("size"))
+        # It comes in several requests, between which it may be replaced.
+        if state.get("size", 0) > _PIECE and self._state(url) != state:
+            part.unlink()
+            raise StageError(
+                "DownloadFailed",
+                f"{without_queries(url)} changed while it was downloaded. It is tried again from its beginning.",
+            )
 
     def _state(self, url: str) -> dict[str, Any]:
         """The file's address, size and version, as far as the server tells them."""
@@ -211,6 +216,13 @@ class Address:
             "again and goes on where it stopped.",
         )
 
+    def _of_the_node(self, url: str, address: str) -> PermanentError:
+        named = f"{self._field}.endpoint" if self._endpoint else f"{self._field}.url"
+        return invalid_dataset(
+            f"{without_queries(url)} leads to {address}, by its name or by a redirect: an address that belongs to the "
+            f"node, where clouds give its credentials to any pod. Nothing is fetched from there: correct {named}."
+        )
+
     def _denied(self, url: str) -> PermanentError:
         keys = " and ".join(_KEYS_OF[self._scheme])
         if self._credentials is None:
@@ -224,6 +236,19 @@ class _NoRanges(Exception):  # noqa: N818  # handled where it is raised
     """The server cannot begin in the middle of a file."""
 
 
+def _own_login(scheme: str) -> set[str]:
+    """The node's addresses at which the store's client may ask for a role, as the pod's environment says."""
+    if scheme == "s3":
+        metadata = {"169.254.169.254", "fd00:ec2::254"} if _is_false("AWS_EC2_METADATA_DISABLED") else set()
+        of_the_pod = urlsplit(os.environ.get("AWS_CONTAINER_CREDENTIALS_FULL_URI", "")).hostname  # EKS sets it
+        return metadata | ({of_the_pod} if of_the_pod else set())
+    return {"169.254.169.254", "fd20:ce::254"} if scheme == "gs" and _is_false("NO_GCE_CHECK") else set()
+
+
+def _is_false(variable: str) -> bool:
+    return os.environ.get(variable, "").lower() == "false"
+
+
 def _own_login_of_google() -> str:
     """What gcsfs is to log in with: nothing, unless the pod's environment names credentials or asks for the metadata.
 
@@ -231,8 +256,7 @@ def _own_login_of_google() -> str:
     pod cannot tell which.
     """
     os.environ.setdefault("NO_GCE_CHECK", "true")
-    asked = os.environ["NO_GCE_CHECK"].lower() == "false"
-    return "google_default" if asked or os.environ.get(_GS_KEY) else "anon"
+    return "google_default" if _is_false("NO_GCE_CHECK") or os.environ.get(_GS_KEY) else "anon"
 
 
 def _status(error: BaseException) -> int | None:

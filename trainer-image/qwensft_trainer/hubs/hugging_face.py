@@ -36,7 +36,7 @@ _UNAUTHORIZED = (401, 403)
 class HuggingFaceRepository(Repository):
     """A repository on a hub that speaks Hugging Face's protocol."""
 
-    def snapshot(self, revision: str | None) -> Snapshot:
+    def _snapshot(self, revision: str | None) -> Snapshot:
         """See Repository.snapshot. A full commit hash is taken as it is, without asking for it."""
         api = HfApi(endpoint=self.address, token=self.token or False)
         try:
@@ -60,7 +60,7 @@ class HuggingFaceRepository(Repository):
             raise self.no_revision(revision)
         return self.listing(commit, listed, commit)
 
-    def fetch(self, snapshot: Snapshot, wanted: Sequence[HubFile], directory: Path, progress: Progress) -> None:
+    def _fetch(self, snapshot: Snapshot, wanted: Sequence[HubFile], directory: Path, progress: Progress) -> None:
         """See Repository.fetch. The largest files first, so that no thread is left alone with one at the end."""
         largest_first = sorted(wanted, key=lambda file: -(file.size or 0))
         pool = ThreadPoolExecutor(_PARALLEL_FILES, thread_name_prefix="download")

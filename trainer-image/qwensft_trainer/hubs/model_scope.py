@@ -25,7 +25,7 @@ _PARALLEL_FILES = 4
 class ModelScopeRepository(Repository):
     """A repository on a hub that speaks ModelScope's protocol."""
 
-    def snapshot(self, revision: str | None) -> Snapshot:
+    def _snapshot(self, revision: str | None) -> Snapshot:
         """See Repository.snapshot. The hub answers an unknown revision with an empty list."""
         try:
             entries = self._api().list_repo_files(self.repo, self.kind, revision=revision)
@@ -41,7 +41,7 @@ class ModelScopeRepository(Repository):
         lines = "".join(f"{file.sha256 or '-'}  {file.size}  {file.path}\n" for file in listed)
         return self.listing(hashlib.sha256(lines.encode()).hexdigest()[:40], listed, revision)
 
-    def fetch(self, snapshot: Snapshot, wanted: Sequence[HubFile], directory: Path, progress: Progress) -> None:
+    def _fetch(self, snapshot: Snapshot, wanted: Sequence[HubFile], directory: Path, progress: Progress) -> None:
         """See Repository.fetch. A branch that has moved on since it was listed shows by the checksums."""
 
         class Counter(ProgressCallback):  # type: ignore[misc, unused-ignore]

@@ -13,12 +13,13 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from qwensft_trainer.base import files
+from qwensft_trainer.base import files, node_addresses
 from qwensft_trainer.base.addresses import without_queries
 from qwensft_trainer.base.log import log
 from qwensft_trainer.base.redaction import clean
@@ -118,16 +119,38 @@ class Repository(abc.ABC):
     token: str | None = dataclasses.field(default=None, repr=False)
     field: str = ""
 
-    @abc.abstractmethod
     def snapshot(self, revision: str | None) -> Snapshot:
         """What the repository holds at a branch, tag or commit (None: the hub's default branch).
 
         Raises StageError: InvalidModel or InvalidDataset when trying again cannot help, else DownloadFailed.
         """
+        with self._kept_away():
+            return self._snapshot(revision)
 
-    @abc.abstractmethod
     def fetch(self, snapshot: Snapshot, wanted: Sequence[HubFile], directory: Path, progress: Progress) -> None:
         """Put the wanted files below `directory`, checked. A repeated call goes on where an interrupted one stopped."""
+        with self._kept_away():
+            self._fetch(snapshot, wanted, directory, progress)
+
+    @abc.abstractmethod
+    def _snapshot(self, revision: str | None) -> Snapshot: ...
+
+    @abc.abstractmethod
+    def _fetch(self, snapshot: Snapshot, wanted: Sequence[HubFile], directory: Path, progress: Progress) -> None: ...
+
+    @contextmanager
+    def _kept_away(self) -> Iterator[None]:
+        with node_addresses.kept_away() as refused:
+            try:
+                yield
+            except StageError as error:
+                if not refused:
+                    raise
+                raise self.refused(
+                    f"{self.address} leads to {refused[0]}, by its name or by a redirect: an address that belongs to "
+                    "the node, where clouds give its credentials to any pod. Nothing is fetched from there: correct "
+                    f"{self.field}.endpoint."
+                ) from error
 
     def listing(self, commit: str, listed: tuple[HubFile, ...], revision: str | None) -> Snapshot:
         """The snapshot that a hub has answered with. Raises PermanentError for names that lead out of a directory."""

@@ -1,77 +1,23 @@
-"""Files behind http, s3 and gs addresses arrive whole, go on where they stopped, and failures tell what to change."""
+"""Files behind http addresses arrive whole, go on where they stopped, and failures tell what to change."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
-from tests.hubs import files as web
-from tests.hubs import s3
-from tests.hubs.fixtures import RunningHub, running
+from tests.hubs.fixtures import RunningHub
 
 from qwensft_trainer.contract.config import DatasetDownload
-from qwensft_trainer.contract.errors import EXIT_PERMANENT, EXIT_RETRYABLE, StageError
-from qwensft_trainer.data import url as dataset_url
+from qwensft_trainer.contract.errors import EXIT_RETRYABLE, StageError
 from qwensft_trainer.data.url import Address
 
-from ..elsewhere import elsewhere
 from ..waiting import eventually
+from .fetching import FIELD, ROWS, failure, fetched, refusal
 
-ROWS = b"".join(b'{"instruction": "Say %d", "output": "%d"}\n' % (number, number) for number in range(5000))
-FIELD = "spec.datasets[tickets].source.url"
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(dataset_url, "_PIECE", 50_000)
-    monkeypatch.setattr("qwensft_trainer.data.url.time.sleep", lambda _: None)
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "GOOGLE_APPLICATION_CREDENTIALS"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[RunningHub]:
-    (tmp_path / "served" / "sft").mkdir(parents=True)
-    (tmp_path / "served" / "sft" / "rows.jsonl").write_bytes(ROWS)
-    with running(web, tmp_path / "served") as server:
-        yield server
-
-
-def secret(tmp_path: Path, **keys: str) -> Path:
-    directory = tmp_path / "secret"
-    directory.mkdir()
-    for name, value in keys.items():
-        (directory / name).write_text(value + "\n")
-    return directory
-
-
-def fetched(tmp_path: Path, url: str, *, sha256: str | None = None, **more: Any) -> bytes:
-    target = tmp_path / "down" / "rows.jsonl"
-    Address(DatasetDownload(hub="url", url=url, **more), FIELD).fetch(url, target, sha256=sha256)
-    assert [path.name for path in target.parent.iterdir()] == ["rows.jsonl"]
-    return target.read_bytes()
-
-
-def failure(tmp_path: Path, url: str, **more: Any) -> StageError:
-    with pytest.raises(StageError) as caught:
-        fetched(tmp_path, url, **more)
-    return caught.value
-
-
-def refusal(tmp_path: Path, url: str, **more: Any) -> str:
-    error = failure(tmp_path, url, **more)
-    assert (error.reason, error.exit_code) == ("InvalidDataset", EXIT_PERMANENT)
-    return error.message
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 def test_a_file_comes_in_pieces_by_range(site: RunningHub, tmp_path: Path) -> None:
@@ -161,15 +107,6 @@ def test_a_file_that_changes_while_it_comes_is_not_taken(
     assert fetched(tmp_path, url) == ROWS.replace(b"Say", b"Ask")
 
 
-def test_the_authorization_is_not_sent_on_to_another_host(site: RunningHub, tmp_path: Path) -> None:
-    credentials = secret(tmp_path, AUTHORIZATION="Bearer abc")
-    with elsewhere(b"{}\n") as other:
-        url = f"{site.url}/sft/rows.jsonl?redirect={other.url}/rows.jsonl"
-        assert fetched(tmp_path, url, credentials=credentials) == b"{}\n"
-    assert other.headers
-    assert not any("abc" in headers for headers in other.headers)
-
-
 def test_neither_log_nor_error_shows_the_signature_of_an_address(
     site: RunningHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -202,22 +139,6 @@ def test_a_missing_file_is_told_with_the_field(site: RunningHub, tmp_path: Path)
     assert refusal(tmp_path, url) == f"There is no file at {url}: correct {FIELD}.url."
 
 
-def test_http_authorization_comes_from_the_secret_and_stays_with_its_host(site: RunningHub, tmp_path: Path) -> None:
-    (site.root / "sft" / ".authorization").write_text("Bearer abc")
-    url = f"{site.url}/sft/rows.jsonl"
-    assert f"name a Secret with AUTHORIZATION in {FIELD}.credentialsSecretRef" in refusal(tmp_path, url)
-    credentials = secret(tmp_path, AUTHORIZATION="Bearer abc")
-    assert fetched(tmp_path, url, credentials=credentials) == ROWS
-    (credentials / "AUTHORIZATION").write_text("Bearer xyz")
-    assert f"check that AUTHORIZATION in the Secret of {FIELD}" in refusal(tmp_path, url, credentials=credentials)
-
-
-def test_a_secret_without_the_needed_key_is_told_before_anything_is_asked(site: RunningHub, tmp_path: Path) -> None:
-    message = refusal(tmp_path, f"{site.url}/sft/rows.jsonl", credentials=secret(tmp_path, OTHER="x"))
-    assert "credentialsSecretRef has no key AUTHORIZATION, which http:// addresses need" in message
-    assert site.requests == []
-
-
 @pytest.mark.parametrize("status", [500, 503, 429])
 def test_a_server_in_trouble_is_worth_another_try(site: RunningHub, tmp_path: Path, status: int) -> None:
     site.fault(status=status, path="rows.jsonl", times=100)
@@ -233,172 +154,6 @@ def test_a_server_that_is_not_there_is_worth_another_try(tmp_path: Path) -> None
 
 def test_an_endpoint_is_for_stores(site: RunningHub, tmp_path: Path) -> None:
     assert "endpoint is for s3:// and gs://" in refusal(tmp_path, f"{site.url}/sft/rows.jsonl", endpoint=site.url)
-
-
-KEYS = {"AWS_ACCESS_KEY_ID": "me", "AWS_SECRET_ACCESS_KEY": "mine"}
-
-
-@pytest.fixture
-def bucket(tmp_path: Path) -> Path:
-    (tmp_path / "s3" / "team" / "sft").mkdir(parents=True)
-    (tmp_path / "s3" / "team" / "sft" / "rows.jsonl").write_bytes(ROWS)
-    return tmp_path / "s3"
-
-
-def test_an_s3_file_needs_the_keys_of_the_secret(bucket: Path, tmp_path: Path) -> None:
-    url = "s3://team/sft/rows.jsonl"
-    with running(s3, bucket, key=("me", "mine")) as store:
-        credentials = secret(tmp_path, **KEYS, AWS_REGION="eu-central-1")
-        assert fetched(tmp_path, url, endpoint=store.url, credentials=credentials) == ROWS
-        assert "with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in" in refusal(tmp_path, url, endpoint=store.url)
-        (credentials / "AWS_SECRET_ACCESS_KEY").write_text("wrong")
-        message = refusal(tmp_path, url, endpoint=store.url, credentials=credentials)
-        assert f"Access to {url} is denied: check that AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in" in message
-        (credentials / "AWS_SECRET_ACCESS_KEY").unlink()
-        message = refusal(tmp_path, url, endpoint=store.url, credentials=credentials)
-        assert "has no key AWS_SECRET_ACCESS_KEY, which s3:// addresses need" in message
-
-
-def test_an_s3_file_can_be_public_or_missing(bucket: Path, tmp_path: Path) -> None:
-    with running(s3, bucket) as store:
-        assert fetched(tmp_path, "s3://team/sft/rows.jsonl", endpoint=store.url) == ROWS
-        for url in ("s3://team/sft/lost.jsonl", "s3://nobody/rows.jsonl"):
-            assert f"There is no file at {url}" in refusal(tmp_path, url, endpoint=store.url)
-
-
-def test_an_s3_store_that_is_not_there_is_worth_another_try(tmp_path: Path) -> None:
-    url = "s3://team/sft/rows.jsonl"
-    error = failure(tmp_path, url, endpoint="http://127.0.0.1:9", credentials=secret(tmp_path, **KEYS))
-    assert (error.reason, error.exit_code) == ("DownloadFailed", EXIT_RETRYABLE)
-
-
-class CloudStorage(BaseHTTPRequestHandler):
-    """The two requests of Google Cloud Storage's JSON API that reading a file takes."""
-
-    granted: str | None = None
-
-    def do_GET(self) -> None:
-        if self.granted is not None and self.headers.get("Authorization") != f"Bearer {self.granted}":
-            self._send(403, b'{"error": {"code": 403, "message": "no access"}}', {})
-        elif "lost" in self.path:
-            self._send(404, b'{"error": {"code": 404, "message": "Not Found"}}', {})
-        elif "alt=media" in self.path:
-            start, end = (int(part) for part in self.headers["Range"].removeprefix("bytes=").split("-"))
-            piece = ROWS[start : end + 1]
-            self._send(206, piece, {"Content-Range": f"bytes {start}-{start + len(piece) - 1}/{len(ROWS)}"})
-        else:
-            described = {"bucket": "team", "name": "sft/rows.jsonl", "size": str(len(ROWS)), "generation": "1"}
-            self._send(200, json.dumps(described).encode(), {"Content-Type": "application/json"})
-
-    def do_POST(self) -> None:
-        self._send(200, json.dumps({"access_token": "pass", "expires_in": 3600}).encode(), {})
-
-    def _send(self, status: int, body: bytes, headers: dict[str, str]) -> None:
-        self.send_response(status)
-        for name, value in ({"Content-Length": str(len(body)), "Content-Type": "application/json"} | headers).items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None: ...
-
-
-@pytest.fixture
-def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[type[CloudStorage], str]]:
-    monkeypatch.setenv("NO_GCE_CHECK", "true")
-    handler: type[CloudStorage] = type("Handler", (CloudStorage,), {})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-    yield handler, f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
-
-
-def test_a_gs_file_can_be_public_or_missing(cloud: tuple[type[CloudStorage], str], tmp_path: Path) -> None:
-    _, endpoint = cloud
-    assert fetched(tmp_path, "gs://team/sft/rows.jsonl", endpoint=endpoint) == ROWS
-    assert "There is no file at gs://team/lost" in refusal(tmp_path, "gs://team/lost", endpoint=endpoint)
-
-
-def test_a_gs_file_is_read_with_the_service_accounts_key(cloud: tuple[type[CloudStorage], str], tmp_path: Path) -> None:
-    handler, endpoint = cloud
-    handler.granted = "pass"
-    url = "gs://team/sft/rows.jsonl"
-    message = refusal(tmp_path, url, endpoint=endpoint)
-    assert f"name a Secret with GOOGLE_APPLICATION_CREDENTIALS in {FIELD}.credentialsSecretRef" in message
-    key = {"type": "service_account", "client_email": "me@team.example", "token_uri": f"{endpoint}/token"}
-    credentials = secret(tmp_path, GOOGLE_APPLICATION_CREDENTIALS=json.dumps(key | {"private_key": private_key()}))
-    assert fetched(tmp_path, url, endpoint=endpoint, credentials=credentials) == ROWS
-    handler.granted = "another"
-    assert "Access to gs://" in refusal(tmp_path, url, endpoint=endpoint, credentials=credentials)
-    (credentials / "GOOGLE_APPLICATION_CREDENTIALS").write_text("a path?")
-    message = refusal(tmp_path, url, endpoint=endpoint, credentials=credentials)
-    assert "must be the JSON key of a service account" in message
-
-
-@pytest.fixture
-def node(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """The metadata that any pod of a cloud's node can ask for; what was asked."""
-    asked: list[str] = []
-
-    class Metadata(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            asked.append(self.path)
-            self.send_error(404)
-
-        def do_PUT(self) -> None:
-            self.do_GET()
-
-        def log_message(self, *_: object) -> None: ...
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Metadata)
-    Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-    host = f"127.0.0.1:{server.server_address[1]}"
-    monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", f"http://{host}/")
-    for name in ("GCE_METADATA_HOST", "GCE_METADATA_IP", "GCE_METADATA_ROOT"):
-        monkeypatch.setenv(name, host)
-    for name in ("AWS_EC2_METADATA_DISABLED", "NO_GCE_CHECK"):
-        monkeypatch.setenv(name, "")  # so that it is restored
-        monkeypatch.delenv(name)
-    yield asked
-    server.shutdown()
-    server.server_close()
-
-
-def test_without_a_secret_the_role_of_the_node_is_not_used(
-    node: list[str],
-    bucket: Path,
-    cloud: tuple[type[CloudStorage], str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.delenv("NO_GCE_CHECK")
-    with running(s3, bucket) as store:
-        assert fetched(tmp_path, "s3://team/sft/rows.jsonl", endpoint=store.url) == ROWS
-    assert fetched(tmp_path, "gs://team/sft/rows.jsonl", endpoint=cloud[1]) == ROWS
-    assert node == []
-
-
-def test_the_role_of_the_node_is_asked_for_where_the_job_says_so(
-    node: list[str],
-    bucket: Path,
-    cloud: tuple[type[CloudStorage], str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "false")
-    with running(s3, bucket) as store:
-        assert fetched(tmp_path, "s3://team/sft/rows.jsonl", endpoint=store.url) == ROWS
-    assert node
-    monkeypatch.setenv("NO_GCE_CHECK", "false")
-    assert dataset_url._own_login_of_google() == "google_default"
-
-
-def private_key() -> str:
-    key = rsa.generate_private_key(65537, 2048)
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    ).decode()
 
 
 @pytest.mark.parametrize(

@@ -241,6 +241,22 @@ def test_a_token_stays_with_its_hub_when_that_sends_on_to_another_host(
     assert not any(GOOD in headers for headers in store.headers)
 
 
+def test_no_redirect_of_a_hub_leads_to_the_nodes_own_addresses(
+    served: RunningHub, name: HubName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    served.fault(store="http://169.254.169.254", path="model.safetensors", times=100)
+    error = failure(served, name)
+    assert (error.reason, error.exit_code) == ("InvalidModel", EXIT_PERMANENT)
+    assert f"{served.url} leads to 169.254.169.254, by its name or by a redirect" in error.message
+    assert error.message.endswith(f"correct {FIELD}.endpoint.")
+    asked = open_repository(
+        hub=name, kind="model", repo="a/b", endpoint="http://[fe80::1]", token=None, field=FIELD
+    ).snapshot
+    with pytest.raises(StageError, match=r"leads to fe80::1, .* correct spec\.model\.source\.somewhere\.endpoint"):
+        asked(None)
+
+
 @pytest.mark.parametrize("path", ["../../evil", "/etc/evil", "a/../../evil", ""])
 def test_a_hub_that_lists_a_file_outside_of_the_directory_is_refused(
     served: RunningHub, name: HubName, monkeypatch: pytest.MonkeyPatch, path: str
