@@ -18,9 +18,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from qwensft_trainer.base.causes import is_about_the_path
 from qwensft_trainer.base.environment import cpu_limit
 
 _LARGEST_TEXT = 256 << 20  # the state of a training logs each step in some hundred bytes
+_NAME_CHARACTERS = 1000
+_PART_BYTES = 255
 
 
 def write_text(path: Path, text: str) -> None:
@@ -41,6 +44,15 @@ def write_text(path: Path, text: str) -> None:
 def temporary_beside(path: Path) -> Path:
     """A hidden name in the directory of `path` that no other process has, in whichever pod: all of them are PID 1."""
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
+
+
+def is_name(name: str) -> bool:
+    """Whether a file system can hold a file of this name, directories included."""
+    try:
+        parts = name.encode().split(b"/")
+    except UnicodeEncodeError:
+        return False
+    return len(name) <= _NAME_CHARACTERS and "\0" not in name and all(len(part) <= _PART_BYTES for part in parts)
 
 
 def sync(path: Path) -> None:
@@ -67,7 +79,11 @@ def read_json_object(path: Path) -> dict[str, Any] | None:
     """
     try:
         value = json.loads(_read_again_if_replaced(path))
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError, RecursionError):
+    except (ValueError, RecursionError):
+        return None
+    except OSError as error:
+        if not is_about_the_path(error):
+            raise
         return None
     return value if isinstance(value, dict) else None
 

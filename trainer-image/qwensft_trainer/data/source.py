@@ -27,8 +27,6 @@ from qwensft_trainer.hubs.repository import HubFile
 
 _FILES_AT_A_TIME = 200
 _LARGEST_DESCRIPTION = 16 << 20
-_NAME_CHARACTERS = 1000
-_PART_BYTES = 255
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,8 @@ class Source:
 
     def locate(self, name: str, *, beside: str) -> Path:
         """The path of a file that a row of the data file `beside` names. Raises RowProblem."""
-        if not _is_file_name(name):
+        if not files.is_name(name):
+            # What people write in its place is an image in base64.
             raise RowProblem(
                 f"a text of {len(name)} characters is no name of a file; an image itself is written as "
                 "data:image/png;base64,..."
@@ -204,15 +203,6 @@ def _from_hub(dataset: Dataset, download: DatasetDownload, directory: Path, fiel
     log(f"dataset {dataset.name}: {len(names)} files of {download.repo} ({shown})")
     download_files(repository, snapshot, [listed[name] for name in names], directory)
     return Source(directory, names, fetch)
-
-
-def _is_file_name(name: str) -> bool:
-    """Whether a file system can hold such a file. What people write in its place is an image in base64."""
-    try:
-        parts = name.encode().split(b"/")
-    except UnicodeEncodeError:
-        return False
-    return len(name) <= _NAME_CHARACTERS and "\0" not in name and all(len(part) <= _PART_BYTES for part in parts)
 
 
 def _some(listed: dict[str, HubFile]) -> str:

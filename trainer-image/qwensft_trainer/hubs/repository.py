@@ -153,13 +153,20 @@ class Repository(abc.ABC):
                 ) from error
 
     def listing(self, commit: str, listed: tuple[HubFile, ...], revision: str | None) -> Snapshot:
-        """The snapshot that a hub has answered with. Raises PermanentError for names that lead out of a directory."""
+        """The snapshot that a hub has answered with. Raises PermanentError for names that no directory can hold."""
         if not _COMMIT_NAME.fullmatch(commit):
             raise self.refused(f"{self.address} says that {self.repo} is at a commit named {commit!r:.100}.")
-        for file in listed:
-            path = PurePosixPath(file.path)
+        paths = {PurePosixPath(file.path): file.path for file in listed}
+        for path, name in paths.items():
             if path.is_absolute() or ".." in path.parts or not path.parts:
-                raise self.refused(f"{self.repo} lists a file named {file.path!r:.100}, which lies outside of it.")
+                raise self.refused(f"{self.repo} lists a file named {name!r:.100}, which lies outside of it.")
+            if not files.is_name(name):
+                raise self.refused(f"{self.repo} lists a file named {name!r:.100}, which no file can be called.")
+            if above := next((parent for parent in path.parents if parent in paths), None):
+                raise self.refused(
+                    f"{self.repo} lists {name!r:.100} and, as a file, {paths[above]!r:.100}, so that it cannot be "
+                    "written to a volume: rename one of them there."
+                )
         return Snapshot(self.hub, self.repo, commit, listed, revision)
 
     @property

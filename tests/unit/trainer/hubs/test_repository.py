@@ -257,16 +257,41 @@ def test_no_redirect_of_a_hub_leads_to_the_nodes_own_addresses(
         asked(None)
 
 
+def lists(name: HubName, monkeypatch: pytest.MonkeyPatch, *paths: str) -> None:
+    """Have the hub answer that a repository holds these files."""
+    if name == "huggingFace":
+        answer = [RepoFile(path=path, size=1, oid="0" * 40) for path in paths]  # type: ignore[no-untyped-call, unused-ignore]
+        monkeypatch.setattr("qwensft_trainer.hubs.hugging_face.HfApi.list_repo_tree", lambda *_, **__: answer)
+    else:
+        entries = [SimpleNamespace(path=path, size=1, sha256="0" * 64, type="blob") for path in paths]
+        monkeypatch.setattr("qwensft_trainer.hubs.model_scope.HubApi.list_repo_files", lambda *_, **__: entries)
+
+
+@pytest.mark.parametrize("path", ["a\0b", "x" * 256, "deep/" + "ä" * 128, "\ud800.json"])
+def test_a_hub_that_lists_a_name_that_no_file_can_have_is_refused(
+    served: RunningHub, name: HubName, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    lists(name, monkeypatch, "config.json", path)
+    error = failure(served, name)
+    assert (error.reason, error.exit_code) == ("InvalidModel", EXIT_PERMANENT)
+    assert "which no file can be called" in error.message
+
+
+@pytest.mark.parametrize("paths", [("data", "data/x"), ("data/x/y", "data"), ("data/./x", "data/x/y")])
+def test_a_hub_that_lists_a_file_below_a_file_is_refused(
+    served: RunningHub, name: HubName, monkeypatch: pytest.MonkeyPatch, paths: tuple[str, ...]
+) -> None:
+    lists(name, monkeypatch, *paths)
+    error = failure(served, name)
+    assert (error.reason, error.exit_code) == ("InvalidModel", EXIT_PERMANENT)
+    assert "so that it cannot be written to a volume" in error.message
+
+
 @pytest.mark.parametrize("path", ["../../evil", "/etc/evil", "a/../../evil", ""])
 def test_a_hub_that_lists_a_file_outside_of_the_directory_is_refused(
     served: RunningHub, name: HubName, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    if name == "huggingFace":
-        answer = [RepoFile(path=path, size=1, oid="0" * 40)]  # type: ignore[no-untyped-call, unused-ignore]
-        monkeypatch.setattr("qwensft_trainer.hubs.hugging_face.HfApi.list_repo_tree", lambda *_, **__: answer)
-    else:
-        entry = SimpleNamespace(path=path, size=1, sha256="0" * 64, type="blob")
-        monkeypatch.setattr("qwensft_trainer.hubs.model_scope.HubApi.list_repo_files", lambda *_, **__: [entry])
+    lists(name, monkeypatch, path)
     error = failure(served, name)
     assert (error.reason, error.exit_code) == ("InvalidModel", EXIT_PERMANENT)
     assert "outside" in error.message
