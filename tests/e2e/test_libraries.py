@@ -37,3 +37,4 @@ def test_real_videos_pass_and_a_playlist_does_not(found: dict[str, Any]) -> None
     assert videos["half.mp4"].startswith("video 'half.mp4' cannot be decoded")
     assert "/" not in videos["half.mp4"]
     assert videos["list.mp4"].startswith("video 'list.mp4' is in none of the formats")
+    assert videos["call.ts"].startswith("video 'call.ts' cannot be decoded as ts, as which it begins")

@@ -97,7 +97,7 @@ def zero(stage: int, directory: Path) -> bool:
 
 
 def videos(directory: Path) -> dict[str, str]:
-    """Copy real videos, a damaged one, and a playlist that names one of them."""
+    """Copy real videos, a damaged one, a playlist that names one of them, and an address that begins as a video."""
     for name, codec in VIDEOS:
         with av.open(str(directory / name), "w") as container:
             stream = container.add_stream(codec, rate=4)
@@ -107,8 +107,10 @@ def videos(directory: Path) -> dict[str, str]:
             container.mux(stream.encode())
     (directory / "half.mp4").write_bytes((directory / "clip.mp4").read_bytes()[:40])
     (directory / "list.mp4").write_text(f"ffconcat version 1.0\nfile '{directory / 'clip.mp4'}'\n")
+    packets = [line.ljust(188, b"\n") for line in (b"G\nv=0\nc=IN IP4 127.0.0.1\nm=video 9 RTP/AVP 96", b"G", b"G")]
+    (directory / "call.ts").write_bytes(b"".join(packets) + b"G")
     files, told = MediaFiles(directory / "media", lambda name: directory / name), {}
-    for name in (*(name for name, _ in VIDEOS), "half.mp4", "list.mp4"):
+    for name in (*(name for name, _ in VIDEOS), "half.mp4", "list.mp4", "call.ts"):
         try:
             _, (kept,) = files.keep(Conversation(messages=[], videos=[name]))
             told[name] = Path(kept).suffix

@@ -143,7 +143,10 @@ def _decoded(content: bytes, name: str) -> str:
 
 
 def _check_video(path: Path, form: Format, name: str) -> None:
-    """Decode the first frame of what its first bytes say that it is: FFmpeg would also open playlists and addresses."""
+    """Decode the first frame, as training does: FFmpeg guesses the format anew, by all of the file and its name.
+
+    What it guesses must be what the first bytes say: it also knows playlists and addresses.
+    """
     try:
         import av  # type: ignore[import-not-found, unused-ignore]
     except ImportError as error:
@@ -151,10 +154,10 @@ def _check_video(path: Path, form: Format, name: str) -> None:
             "A dataset has videos, but this trainer image holds no PyAV (package av) to read them with."
         ) from error
     try:
-        with av.open(str(path), format=form.demuxer, options=media_formats.NO_OTHER_FILES) as container:
+        with av.open(str(path), options=media_formats.only(form)) as container:
             frame = next(container.decode(video=0), None)
     except (av.FFmpegError, IndexError, ValueError) as error:  # whose words end with the path of our copy
         why = getattr(error, "strerror", None) or type(error).__name__
-        raise RowProblem(f"{name} cannot be decoded ({why!s:.120})") from error
+        raise RowProblem(f"{name} cannot be decoded as {form.ending}, as which it begins ({why!s:.120})") from error
     if frame is None:
         raise RowProblem(f"{name} holds no frame")

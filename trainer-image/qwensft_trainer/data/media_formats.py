@@ -1,7 +1,7 @@
 """Which images and videos are handed to a decoder: the usual formats, told by their first bytes.
 
 PIL and FFmpeg also know formats that name other files and addresses (playlists, EPS), or whose decoders nobody looks
-after. Training opens the copies by their content, too, so what is told here is what it will see. ADR 0125 says why.
+after. Training has FFmpeg guess anew, so a copy is kept only if that guess is what is told here. ADR 0125 says why.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ IMAGES = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 """PIL's names."""
 
 HEAD_BYTES = 400
-NO_OTHER_FILES = {"protocol_whitelist": "file"}
-"""FFmpeg's option: also what a container names is read from files alone."""
 
 _PACKET = 188  # bytes, of an MPEG transport stream
 _SYNC = 0x47
@@ -37,6 +35,11 @@ _BY_BEGINNING = {
 }
 _OLD_QUICKTIME = (b"moov", b"mdat", b"wide", b"free", b"skip")
 VIDEO_NAMES = "MP4, QuickTime, Matroska, WebM, AVI, MPEG, FLV, GIF"
+
+
+def only(form: Format) -> dict[str, str]:
+    """FFmpeg's options: whatever it takes a file for is opened as this format or not at all, and names files alone."""
+    return {"format_whitelist": form.demuxer, "protocol_whitelist": "file"}
 
 
 def of_video(head: bytes) -> Format | None:

@@ -66,7 +66,7 @@ def test_what_is_no_video_reaches_no_decoder(name: str, tmp_path: Path, monkeypa
     assert not list(tmp_path.glob("media/**/*.*"))
 
 
-def test_a_video_is_opened_as_what_its_bytes_say_with_files_alone_and_kept_under_its_own_ending(
+def test_a_video_is_opened_as_training_does_as_what_its_bytes_say_or_not_at_all_and_kept_under_its_own_ending(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[tuple[str, dict[str, Any]]] = []
@@ -89,7 +89,7 @@ def test_a_video_is_opened_as_what_its_bytes_say_with_files_alone_and_kept_under
     _, (kept,) = files(tmp_path).keep(Conversation(messages=[], videos=["clip.m3u8"]))
     assert Path(kept).suffix == ".mp4"
     assert Path(kept).read_bytes() == MP4
-    assert opened == [(kept, {"format": "mov", "options": {"protocol_whitelist": "file"}})]
+    assert opened == [(kept, {"options": {"format_whitelist": "mov", "protocol_whitelist": "file"}})]
 
 
 @pytest.mark.parametrize("form", IMAGES)
