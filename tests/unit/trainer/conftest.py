@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -140,7 +141,16 @@ def torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Torch:
 
 
 @pytest.fixture(autouse=True)
-def hub_access(monkeypatch: pytest.MonkeyPatch) -> None:
+def environment() -> Iterator[None]:
+    """Stages change that of their whole process, and libraries that are imported later read it then."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture(autouse=True)
+def hub_access(environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stages forbid it for their whole process: what one test has forbidden, the next one has again."""
     if (constants := sys.modules.get("huggingface_hub.constants")) is not None:
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
