@@ -113,17 +113,20 @@ def fill_shared(directory: Path, repository: Repository, snapshot: Snapshot, own
             try:
                 if lease.acquire(lambda: manifest_of(directory) is not None):
                     _fill(directory, partial, repository, snapshot, lease.check)
-            except (LeaseLost, OSError):  # the other pod may have moved the directory away under our hands
-                if not lease.lost:
+            except (LeaseLost, OSError):  # another pod may have moved the directory away under our hands
+                if lease.lost:
+                    log("this pod was not heard of for a minute, so another one has taken over the download")
+                elif manifest_of(directory) is None:
                     raise
-                log("this pod was not heard of for a minute, so another one has taken over the download")
 
 
 def _fill(
     directory: Path, partial: Path, repository: Repository, snapshot: Snapshot, guard: Callable[[], None]
 ) -> None:
     wanted = model_files(snapshot)
-    if directory.exists() and manifest_of(directory) is None:
+    if directory.exists():
+        if manifest_of(directory) is not None:  # a pod that had lost its lease has finished all the same
+            return
         log(f"{directory} is incomplete: it is mended")
         remove(partial)
         directory.rename(partial)
@@ -143,6 +146,7 @@ def _fill(
     except OSError:
         if manifest_of(directory) is None:  # else a pod that took over was faster
             raise
+        remove(partial)
 
 
 def _write_manifest(directory: Path, snapshot: Snapshot, wanted: Sequence[HubFile], *, complete: bool) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import multiprocessing
 import os
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.hubs import huggingface
@@ -107,6 +110,76 @@ def test_when_a_download_fails_the_next_in_line_tries(tmp_path: Path, served: Ru
         process.join(120)
     assert sorted(process.exitcode or 0 for process in processes) == [0, 0, 1]
     assert len(list(tmp_path.glob("done-*"))) == 2
+
+
+class Asleep:
+    """A pod that has lost its lease in the middle of its download, and finishes it while another one is at it."""
+
+    def __init__(self, tmp_path: Path, served: RunningHub) -> None:
+        self.repository = open_repository(
+            hub="huggingFace", kind="model", repo="Qwen/Qwen3-Tiny", endpoint=served.url, token=None, field="a"
+        )
+        self.snapshot = self.repository.snapshot(None)
+        self.entry = cache.entry_of(tmp_path / "cache", "huggingFace", "Qwen/Qwen3-Tiny", self.snapshot.commit)
+        self.partial = self.entry.with_name(f".{self.entry.name}.partial")
+
+    def finishes(self) -> None:
+        cache._fill(self.entry, self.partial, self.repository, self.snapshot, lambda: None)
+
+    def other(self) -> None:
+        cache.fill_shared(self.entry, self.repository, self.snapshot, owner="team/other")
+
+
+def test_what_a_sleeper_finishes_after_the_lease_was_taken_over_is_not_fetched_again(
+    tmp_path: Path, served: RunningHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sleeper = Asleep(tmp_path, served)
+
+    class Slow(Lease):
+        def acquire(self, unless: Callable[[], bool]) -> bool:
+            is_ours = super().acquire(unless)
+            sleeper.finishes()
+            return is_ours
+
+    monkeypatch.setattr(cache, "Lease", functools.partial(Slow, beat=0.1, poll=0.05))
+    sleeper.other()
+    assert cache.manifest_of(sleeper.entry) is not None
+    assert served.sent("model.safetensors") == SIZE
+    assert not sleeper.partial.exists()
+
+
+@pytest.mark.parametrize("moment", ["before the first byte", "after the last byte"])
+def test_what_a_sleeper_finishes_while_another_pod_downloads_counts_and_nothing_is_left_beside_it(
+    tmp_path: Path, served: RunningHub, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    sleeper = Asleep(tmp_path, served)
+    download = cache.download_files
+
+    def beside(*arguments: Any, **named: Any) -> None:
+        monkeypatch.setattr(cache, "download_files", download)
+        if moment == "before the first byte":
+            sleeper.finishes()
+        download(*arguments, **named)
+        if moment == "after the last byte":
+            shutil.copytree(sleeper.partial, sleeper.entry)
+            cache._write_manifest(sleeper.entry, sleeper.snapshot, sleeper.snapshot.files, complete=True)
+
+    monkeypatch.setattr(cache, "download_files", beside)
+    sleeper.other()
+    assert cache.manifest_of(sleeper.entry) is not None
+    assert not sleeper.partial.exists()
+
+
+def test_a_volume_in_trouble_is_told_also_while_the_lease_is_held(
+    tmp_path: Path, served: RunningHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    sleeper = Asleep(tmp_path, served)
+    monkeypatch.setattr(cache, "download_files", fails)
+    with pytest.raises(OSError, match="Input/output error"):
+        sleeper.other()
 
 
 def test_other_formats_of_the_weights_stay_at_the_hub() -> None:
