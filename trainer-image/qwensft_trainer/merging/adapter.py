@@ -5,10 +5,12 @@ Read from its two files alone. What peft can do and this cannot is told, so that
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 from qwensft_trainer.base import files
+from qwensft_trainer.contract.errors import PermanentError
 from qwensft_trainer.merging.plan import LowRank
 from qwensft_trainer.merging.weights import FLOATS, File, Tensor
 
@@ -37,18 +39,12 @@ Changes = dict[str, LowRank | Tensor]
 
 
 def changes(directory: Path) -> Changes:
-    """{parameter as transformers names it: what is added, or its new tensor}. Raises UnknownError."""
-    config = files.read_json_object(directory / CONFIG) or {}
-    if config.get("peft_type") != "LORA":
-        raise UnknownError(f"an adapter of type {config.get('peft_type')}")
-    for key, plain in _PLAIN.items():
-        if config.get(key) not in (None, plain):
-            raise UnknownError(f"an adapter with {key}")
-    if str(config.get("init_lora_weights")).startswith(("pissa", "olora", "loftq", "corda")):
-        raise UnknownError(f"an adapter of a base that init_lora_weights: {config['init_lora_weights']} has changed")
-    tensors = {tensor.name.removeprefix(_OF_PEFT): tensor for tensor in File.read(directory / WEIGHTS).tensors}
-    if odd := next((tensor for tensor in tensors.values() if tensor.dtype not in FLOATS), None):
-        raise UnknownError(f"an adapter of {odd.dtype}")
+    """{parameter as transformers names it: what is added, or its new tensor}.
+
+    Raises UnknownError, and PermanentError MergeFailed for files that no training writes.
+    """
+    config = _config(directory / CONFIG)
+    tensors = _tensors(directory / WEIGHTS)
     found: Changes = {}
     for name, tensor in tensors.items():
         if name.endswith(_A):
@@ -59,6 +55,44 @@ def changes(directory: Path) -> Changes:
         elif not name.endswith((_B, _MAGNITUDE, *_COPIES)):
             raise UnknownError(f"an adapter with {name.rpartition('.lora_')[2]!r} of lora_")
     return found
+
+
+def damaged(path: Path, why: str) -> PermanentError:
+    """The error for a result of the training that is none any more."""
+    return PermanentError(
+        "MergeFailed",
+        f"{path} is not what a training writes ({why}): it was damaged or changed on the volume. Create the job again, "
+        "with another spec.storage.path, to train anew.",
+    )
+
+
+def _config(path: Path) -> dict[str, Any]:
+    config = files.read_json_object(path)
+    if config is None:
+        raise damaged(path, "it holds no JSON object")
+    if config.get("peft_type") != "LORA":
+        raise UnknownError(f"an adapter of type {config.get('peft_type')}")
+    for key, plain in _PLAIN.items():
+        if config.get(key) not in (None, plain):
+            raise UnknownError(f"an adapter with {key}")
+    if str(config.get("init_lora_weights")).startswith(("pissa", "olora", "loftq", "corda")):
+        raise UnknownError(f"an adapter of a base that init_lora_weights: {config['init_lora_weights']} has changed")
+    rank, alpha = config.get("r"), config.get("lora_alpha")
+    if type(rank) is not int or rank < 1:
+        raise damaged(path, f"r is {rank!r:.50}, and no rank")
+    if not (type(alpha) in (int, float) and math.isfinite(alpha)):
+        raise damaged(path, f"lora_alpha is {alpha!r:.50}, and no number")
+    return config
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        tensors = {tensor.name.removeprefix(_OF_PEFT): tensor for tensor in File.read(path).tensors}
+    except (ValueError, FileNotFoundError, IsADirectoryError) as error:
+        raise damaged(path, str(error)) from error
+    if odd := next((tensor for tensor in tensors.values() if tensor.dtype not in FLOATS), None):
+        raise UnknownError(f"an adapter of {odd.dtype}")
+    return tensors
 
 
 def _low_rank(module: str, tensors: dict[str, Tensor], config: dict[str, Any]) -> LowRank:

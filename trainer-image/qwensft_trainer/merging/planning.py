@@ -94,7 +94,10 @@ def assemble(
 
 def _of_checkpoint(trained: Path, name_of: NameOf) -> Changes:
     """A checkpoint that full or freeze tuning has saved, by the names of parameters."""
-    stored = {tensor.name: tensor for file in weights.read_model(trained) for tensor in file.tensors}
+    try:
+        stored = {tensor.name: tensor for file in weights.read_model(trained) for tensor in file.tensors}
+    except (ValueError, FileNotFoundError) as error:
+        raise adapter.damaged(trained, str(error)) from error
     return {name: stored[own] for name, own in tensor_names.unique(stored, name_of).items()}
 
 

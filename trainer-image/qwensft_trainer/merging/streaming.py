@@ -29,7 +29,8 @@ from qwensft_trainer.base.log import log
 from qwensft_trainer.contract.errors import PermanentError, StageError
 from qwensft_trainer.merging.numbers import Array, NotFiniteError, from_float32, to_float32
 from qwensft_trainer.merging.plan import LowRank, Plan, Step
-from qwensft_trainer.merging.weights import SIZES, Tensor
+from qwensft_trainer.merging.weights import Tensor
+from qwensft_trainer.model.safetensors_header import SIZES
 
 JOURNAL = ".files.json"
 """In the directory that is written: which files are complete, of which plan."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from qwensft_trainer.model import source as model_source
+from qwensft_trainer.model import safetensors_header
 
 
 def model_class(config: Any) -> Any:
@@ -63,10 +63,9 @@ def names_in(model: Any) -> Callable[[str], str]:
 
 def rows_of_embeddings(adapter: Path) -> int | None:
     """Rows of the embeddings that an adapter file brings along, None where it has none."""
-    header, _ = model_source.read_header(adapter)
     rows = [
         entry["shape"][0]
-        for name, entry in header.items()
+        for name, entry in safetensors_header.read(adapter).tensors.items()
         if name.endswith(("embed_tokens.weight", "lm_head.weight")) and ".lora_" not in name
     ]
     return max(rows, default=None)

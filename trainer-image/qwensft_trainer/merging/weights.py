@@ -1,7 +1,6 @@
 """Safetensors files by their bytes: where each tensor lies, and the header of a file that is to be written.
 
-A header is a JSON object behind its length (8 bytes, little-endian); tensors follow it without gaps
-(https://github.com/huggingface/safetensors#format). Nothing here holds a tensor.
+How a header is read and judged is the part of `model.safetensors_header`. Nothing here holds a tensor.
 """
 
 from __future__ import annotations
@@ -14,16 +13,9 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
+from qwensft_trainer.model import safetensors_header
 from qwensft_trainer.model import source as model_source
-
-_BYTES = {
-    1: ("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0"),
-    2: ("U16", "I16", "F16", "BF16"),
-    4: ("U32", "I32", "F32"),
-    8: ("U64", "I64", "F64"),
-}
-SIZES = {dtype: size for size, dtypes in _BYTES.items() for dtype in dtypes}
-"""Bytes of one number, by the format's name of its type."""
+from qwensft_trainer.model.safetensors_header import SIZES
 
 FLOATS = ("BF16", "F16", "F32")
 """The types that are computed with; others are copied."""
@@ -55,23 +47,22 @@ class File(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read the header alone. Raises ValueError for what is no safetensors file, KeyError for half of one."""
-        with path.open("rb") as stream:
-            length = int.from_bytes(stream.read(8), "little")
-            header: dict[str, Any] = json.loads(stream.read(length))
-        metadata = header.pop("__metadata__", None) or {}
+        """Read the header alone. Raises ValueError for what is no safetensors file, or not one alone and whole."""
+        header = safetensors_header.read(path)
+        if (size := path.stat().st_size) != header.end:
+            raise ValueError(f"{size} bytes in place of {header.end}")
         found = [
             Tensor(
                 path=path,
                 name=name,
                 dtype=entry["dtype"],
                 shape=entry["shape"],
-                start=8 + length + entry["data_offsets"][0],
+                start=header.begin + entry["data_offsets"][0],
                 size=entry["data_offsets"][1] - entry["data_offsets"][0],
             )
-            for name, entry in header.items()
+            for name, entry in header.tensors.items()
         ]
-        return cls(path=path, tensors=tuple(sorted(found, key=lambda tensor: tensor.start)), metadata=metadata)
+        return cls(path=path, tensors=tuple(found), metadata=header.metadata)
 
 
 def read_model(directory: Path) -> list[File]:

@@ -142,7 +142,7 @@ def chat_template(directory: Path) -> str | None:
     for name in ("chat_template.json", "tokenizer_config.json"):
         found = (files.read_json_object(directory / name) or {}).get("chat_template")
         if isinstance(found, list):  # several by name
-            named = {entry.get("name"): entry.get("template") for entry in found if isinstance(entry, dict)}
+            named = {str(entry.get("name")): entry.get("template") for entry in found if isinstance(entry, dict)}
             found = named.get("default", next(iter(named.values()), None))
         if isinstance(found, str):
             return found

@@ -6,7 +6,6 @@ job is the question of `model.checks`.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from pathlib import Path
@@ -19,7 +18,7 @@ from qwensft_trainer.contract.config import Download, Run
 from qwensft_trainer.contract.errors import invalid_model
 from qwensft_trainer.hubs.download import open_repository
 from qwensft_trainer.hubs.repository import Repository, is_commit
-from qwensft_trainer.model import cache
+from qwensft_trainer.model import cache, documents, safetensors_header
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -31,6 +30,7 @@ MOUNT = Path("/model")
 PIN = "model.json"
 
 _ADAPTER = "adapter_config.json"
+_TEMPLATES = "additional_chat_templates"  # of transformers 5, which reads all of them
 _WEIGHTS_NAME = re.compile(r"[^/\0]+\.safetensors")
 _TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"))
 
@@ -66,7 +66,8 @@ def check_model(directory: Path, *, within: Path, advice: str) -> None:
     """
     if not directory.is_dir():
         raise invalid_model(f"There is no model directory {directory}. {advice}")
-    for path in (directory, *directory.iterdir()):
+    templates = directory / _TEMPLATES
+    for path in (directory, *directory.iterdir(), *(templates.iterdir() if templates.is_dir() else ())):
         if files.leads_out(path, within):
             raise invalid_model(f"{path} leads out of {within} by a symbolic link: put the files themselves there.")
         if path.exists() and not (path.is_file() or path.is_dir()):  # reading a pipe never ends
@@ -76,14 +77,17 @@ def check_model(directory: Path, *, within: Path, advice: str) -> None:
             f"{directory} holds {_ADAPTER}: transformers 5.5.4 would put that adapter on the model for training, and "
             "the merge would not. Merge it into the model first, or take the file away."
         )
+    documents.check(directory, advice)
     missing = [] if (directory / "config.json").is_file() else ["config.json"]
     if not any(all((directory / name).is_file() for name in names) for names in _TOKENIZERS):
         missing.append("a tokenizer (tokenizer.json, or vocab.json with merges.txt)")
-    missing += [name for name in weight_files(directory) if not (directory / name).is_file()]
+    names = weight_files(directory)
+    lacking = [name for name in names if not (directory / name).is_file()]
+    missing += lacking if lacking != [SINGLE] else [f"{SINGLE} (or {INDEX} with the files that it names)"]
     if missing:
         raise invalid_model(f"The model directory {directory} lacks {', '.join(missing)}. {advice}")
-    for name in weight_files(directory):
-        _check_not_cut_off(directory / name, advice)
+    for name in names:
+        _check_weights(directory / name, advice)
 
 
 def weight_files(directory: Path) -> list[str]:
@@ -95,8 +99,10 @@ def weight_files(directory: Path) -> list[str]:
     index = files.read_json_object(directory / INDEX)
     if index is None:
         return [SINGLE]
-    listed = index.get("weight_map", {})
+    listed = index.get("weight_map")
     names = list(listed.values()) if isinstance(listed, dict) else [listed]
+    if not names:
+        raise invalid_model(f"{directory / INDEX} names no weights: get a model whose index is whole.")
     if odd := [name for name in names if not (isinstance(name, str) and _WEIGHTS_NAME.fullmatch(name))]:
         raise invalid_model(
             f"{directory / INDEX} names weights that are no .safetensors file in its directory ({odd[0]!r:.100}): get "
@@ -105,36 +111,24 @@ def weight_files(directory: Path) -> list[str]:
     return sorted(set(names))
 
 
-def read_header(path: Path) -> tuple[dict[str, dict[str, Any]], int]:
-    """The header of a safetensors file ({tensor: {dtype, shape, data_offsets}}) and the file size it implies, in bytes.
-
-    Raises ValueError when the file is no safetensors file or ends inside its header.
-    """
-    with path.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        if not 2 <= length <= 100 << 20:
-            raise ValueError("no safetensors header")
-        header = json.loads(stream.read(length))
-    header.pop("__metadata__", None)
-    return header, 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
-
-
 def tensors_of(directory: Path) -> dict[str, dict[str, Any]]:
     """{tensor: {dtype, shape, data_offsets}} of all weight files of a complete model directory."""
     tensors: dict[str, dict[str, Any]] = {}
     for name in weight_files(directory):
-        tensors |= read_header(directory / name)[0]
+        tensors |= safetensors_header.read(directory / name).tensors
     return tensors
 
 
-def _check_not_cut_off(path: Path, advice: str) -> None:
+def _check_weights(path: Path, advice: str) -> None:
     try:
-        _, expected = read_header(path)
-    except (ValueError, KeyError, TypeError) as error:
+        header = safetensors_header.read(path)
+    except ValueError as error:
         raise invalid_model(f"{path} is not a readable safetensors file ({error}). {advice}") from error
     size = path.stat().st_size
-    if size < expected:
-        raise invalid_model(f"{path} is cut off: {size} of {expected} bytes. {advice}")
+    if size < header.end:
+        raise invalid_model(f"{path} is cut off: {size} of {header.end} bytes. {advice}")
+    if size > header.end:
+        raise invalid_model(f"{path} has {size} bytes, {size - header.end} more than its header says. {advice}")
 
 
 def _advice(run: Run) -> str:

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from qwensft_trainer.contract.errors import PermanentError
 from qwensft_trainer.merging import adapter
 from qwensft_trainer.merging.adapter import UnknownError
 from qwensft_trainer.merging.plan import LowRank
 from qwensft_trainer.merging.weights import Tensor
 
+from .. import broken
 from .safetensors import save
 
 QUERY = "base_model.model.model.layers.0.self_attn.q_proj"
@@ -80,3 +82,49 @@ def test_what_is_not_known_is_told(
 ) -> None:
     with pytest.raises(UnknownError, match=unknown):
         changes(tmp_path, tensors, **config)
+
+
+def refusal(directory: Path) -> str | None:
+    """The message for an adapter that no training has written; None for one that can be merged, by whichever engine."""
+    try:
+        adapter.changes(directory)
+    except UnknownError:
+        return None
+    except PermanentError as error:
+        return f"{error.reason}: {error.message}"
+    return None
+
+
+@pytest.mark.parametrize("key", [*PLAIN, "use_dora", "use_rslora", "init_lora_weights", "target_modules"])
+def test_a_setting_of_another_type_is_named_or_left_to_peft(tmp_path: Path, key: str) -> None:
+    for value in broken.VALUES:
+        save(tmp_path / adapter.WEIGHTS, matrices())
+        (tmp_path / adapter.CONFIG).write_text(json.dumps(PLAIN | {key: value}))
+        told = refusal(tmp_path)
+        assert told is None or (told.startswith("MergeFailed: ") and f"{tmp_path / adapter.CONFIG} is not what" in told)
+        if key in ("r", "lora_alpha") and not (type(value) in (int, float) and value >= 1):
+            assert told is not None or (key == "lora_alpha" and type(value) in (int, float))
+
+
+@pytest.mark.parametrize(("kind", "content"), [*broken.contents(), *broken.headers()])
+def test_a_damaged_adapter_is_named(tmp_path: Path, kind: str, content: bytes) -> None:
+    (tmp_path / adapter.CONFIG).write_text(json.dumps(PLAIN))
+    (tmp_path / adapter.WEIGHTS).write_bytes(content)
+    told = refusal(tmp_path)
+    if kind not in ("dtype 'many'", "dtype ''"):  # a type of a newer version: peft may know it
+        assert told is not None
+        assert f"{tmp_path / adapter.WEIGHTS} is not what a training writes" in told
+        assert "Create the job again" in told
+    save(tmp_path / adapter.WEIGHTS, matrices())
+    (tmp_path / adapter.CONFIG).write_bytes(content)
+    told = refusal(tmp_path)
+    assert told is not None
+    assert f"{tmp_path / adapter.CONFIG} is not what a training writes (it holds no JSON object)" in told
+
+
+@pytest.mark.parametrize("name", [adapter.CONFIG, adapter.WEIGHTS])
+def test_an_adapter_that_is_gone_is_named(tmp_path: Path, name: str) -> None:
+    save(tmp_path / adapter.WEIGHTS, matrices())
+    (tmp_path / adapter.CONFIG).write_text(json.dumps(PLAIN))
+    (tmp_path / name).unlink()
+    assert f"{tmp_path / name} is not what a training writes" in str(refusal(tmp_path))
