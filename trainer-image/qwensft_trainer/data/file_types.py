@@ -1,17 +1,14 @@
 """Opens a data file and yields its rows: JSON, JSON Lines, CSV or Parquet, text also packed with gzip or zstd.
 
 The first bytes decide what a file is (first_bytes.py), and the ending of the name whether text is CSV: a ConfigMap key
-or a URL may end in anything. JSON is read in json_rows.py, Parquet in parquet_rows.py.
+or a URL may end in anything. JSON is read in json_rows.py, CSV in csv_rows.py, Parquet in parquet_rows.py.
 """
 
 from __future__ import annotations
 
 import codecs
-import csv
 import gzip
 import io
-import itertools
-import re
 import zlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -19,18 +16,15 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from qwensft_trainer.base.causes import raise_unless_inputs
-from qwensft_trainer.data.first_bytes import HEAD_BYTES, NOT_UTF8, Content, content_of
-from qwensft_trainer.data.json_rows import MAX_ROW_BYTES, Row, costs, first_character, json_rows
+from qwensft_trainer.data.csv_rows import csv_rows
+from qwensft_trainer.data.first_bytes import HEAD_BYTES, Content, content_of
+from qwensft_trainer.data.json_rows import Row, first_character, json_rows
 from qwensft_trainer.data.parquet_rows import parquet_rows
-from qwensft_trainer.data.row_fields import short_name
 
 ENDINGS = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
 _COMPRESSIONS = ("gzip", "zstd")
 _COMPRESSED_ENDINGS = (".gz", ".zst")
-_SEPARATORS = (",", ";", "\t")
-_TOLD = re.compile(r"sep=(.)\s*")
 _PIECE = 1 << 20
-_LONGEST_NAME = 60
 
 
 def is_data_file(name: str) -> bool:
@@ -90,7 +84,7 @@ def _text_rows(path: Path, packed: str | None, encoding: str | None, columns: Co
     ending = _ending(path.name)
     with _text_stream(path, packed, encoding) as stream:
         if ending in (".csv", ".tsv") and first not in (b"[", b"{"):
-            yield from _csv_rows(stream, "\t" if ending == ".tsv" else ",", columns)
+            yield from csv_rows(stream, "\t" if ending == ".tsv" else ",", columns)
         else:
             yield from json_rows(stream, first, columns)
 
@@ -142,82 +136,3 @@ def _plain_stream(path: Path, compression: str | None) -> Iterator[BinaryIO]:
     else:
         with path.open("rb") as stream:
             yield stream
-
-
-def _csv_rows(stream: BinaryIO, delimiter: str, columns: Collection[str]) -> Iterator[Row]:
-    csv.field_size_limit(MAX_ROW_BYTES)
-    lines = _csv_lines(stream)
-    reader: Any = None
-    number = line = 0
-    header: list[str] = []
-    try:
-        head, delimiter = _separated(lines, delimiter)
-        spaced = any(name.startswith(" ") for name in next(csv.reader(head, delimiter=delimiter), [])[1:])
-        reader = csv.reader(itertools.chain(head, lines), delimiter=delimiter, strict=True, skipinitialspace=spaced)
-        header = [name.strip() for name in next((cells for cells in reader if cells), [])]
-        if problem := _header_problem(header, columns):
-            yield Row(1, reader.line_num, None, problem)
-            return
-        line = reader.line_num + 1
-        for cells in reader:
-            if any(cells):  # spreadsheets leave rows of nothing
-                number += 1
-                yield _csv_row(number, line, header, cells, delimiter)
-            line = reader.line_num + 1
-    except csv.Error as error:
-        yield Row(number + 1, line or 1, None, f"not valid CSV ({error}); a quote inside a quoted cell is doubled")
-    except UnicodeDecodeError as error:
-        at = reader.line_num + 1 if reader else 1
-        wrong = f"byte {error.start + 1} of line {at} is not valid UTF-8; {NOT_UTF8}"
-        yield Row(number + 1, line or 1, None, wrong)
-
-
-def _separated(lines: Iterator[str], delimiter: str) -> tuple[list[str], str]:
-    """The first line, and what separates its cells: Excel takes semicolons where the comma is in numbers."""
-    first = next(lines, "")
-    if told := _TOLD.fullmatch(first):  # Excel's own hint; the empty line in its place keeps the count
-        return ["\n"], told[1]
-    return [first], max(delimiter, *_SEPARATORS, key=lambda one: (first.count(one), one == delimiter))
-
-
-def _csv_lines(stream: BinaryIO) -> Iterator[str]:
-    """Each line is decoded by itself, so that a wrong byte can be told with its place."""
-    mark = codecs.BOM_UTF8
-    while piece := stream.readline(MAX_ROW_BYTES + 1):
-        if len(piece) > MAX_ROW_BYTES:
-            raise csv.Error(f"a line is longer than {MAX_ROW_BYTES >> 20} MiB")
-        for line in piece.removeprefix(mark).splitlines(keepends=True):  # also at a lone carriage return
-            yield line.decode()
-        mark = b""
-
-
-def _header_problem(header: list[str], columns: Collection[str]) -> str | None:
-    if not set(header) & set(columns) and any(len(name) > _LONGEST_NAME or "\n" in name for name in header):
-        return "the first line holds texts, not the names of columns: put a line with their names before it"
-    if any(not name for name in header):
-        return "the header line has a column without a name: name it, or take the empty column out"
-    if len(set(header)) < len(header):
-        twice = next(name for name in header if header.count(name) > 1)
-        return f"the header line names the column '{short_name(twice)}' more than once"
-    return None
-
-
-def _csv_row(number: int, line: int, header: list[str], cells: list[str], separator: str) -> Row:
-    if len(cells) != len(header):
-        return Row(
-            number,
-            line,
-            None,
-            f"{len(cells)} cells, but the header line names {len(header)} columns; a cell that holds a separator or a "
-            "line break must be quoted",
-        )
-    if separator == "\t" and any("\t" in cell and "\n" in cell for cell in cells):
-        return Row(
-            number,
-            line,
-            None,
-            "a cell holds line breaks and tabs, so a quote at its beginning takes in the "
-            "rows that follow: double the quotes in it and put the cell in quotes",
-        )
-    size = sum(map(len, cells)) + costs(objects=1, values=len(cells))
-    return Row(number, line, dict(zip(header, cells, strict=True)), size=size)

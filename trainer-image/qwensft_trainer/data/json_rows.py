@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from qwensft_trainer.data import json_causes, json_layout
 from qwensft_trainer.data.first_bytes import NOT_UTF8
+from qwensft_trainer.data.row_fields import twice
 
 if TYPE_CHECKING:
     from io import BufferedReader
@@ -140,8 +141,7 @@ class _Parser(json.JSONDecoder):
     def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         value = dict(pairs)
         if len(value) < len(pairs):
-            names = [name for name, _ in pairs]
-            self._twice = next(name for name in value if names.count(name) > 1)
+            self._twice = twice([name for name, _ in pairs])
         return value
 
 

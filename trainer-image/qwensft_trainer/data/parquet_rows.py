@@ -11,7 +11,7 @@ from typing import Any
 
 from qwensft_trainer.base.causes import raise_unless_inputs
 from qwensft_trainer.data.json_rows import MAX_ROW_COSTS, TOO_MANY_VALUES, Row, costs
-from qwensft_trainer.data.row_fields import short_name
+from qwensft_trainer.data.row_fields import short_name, twice
 
 _BATCH_ROWS = 100
 _BATCH_BYTES = 8 << 20
@@ -25,10 +25,9 @@ def parquet_rows(path: Path) -> Iterator[Row]:
     number = 0
     try:
         with parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
-            names = file.schema_arrow.names
-            if twice := next((name for name in names if names.count(name) > 1), None):
+            if (name := twice(file.schema_arrow.names)) is not None:
                 yield Row(
-                    1, None, None, f"the file names the column '{short_name(twice)}' more than once: leave one of them"
+                    1, None, None, f"the file names the column '{short_name(name)}' more than once: leave one of them"
                 )
                 return
             for group in range(file.metadata.num_row_groups):
@@ -37,7 +36,7 @@ def parquet_rows(path: Path) -> Iterator[Row]:
                     for row in _rows(batch, number):
                         number = row.number
                         yield row
-    except (pyarrow.ArrowException, OSError, ValueError, OverflowError, KeyError) as error:
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError, KeyError, RecursionError) as error:
         raise_unless_inputs(error)
         yield Row(number + 1, None, None, f"the Parquet file cannot be read any further ({error!s:.200})")
 

@@ -9,7 +9,8 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 from typing import Any
 
 # An image or a video as a row gives it: its bytes, or the name of a file.
@@ -182,6 +183,14 @@ def word(value: Any) -> str:
 def file_name(value: str) -> str:
     """The name of a file for a message, or how long a text is that looks like none."""
     return f"'{value}'" if _FILE_NAME.fullmatch(value) else f"'...' (a text of {len(value)} characters)"
+
+
+def twice(names: Collection[str]) -> str | None:
+    """The first name that stands there more than once; of a million names, too, in a moment."""
+    if len(set(names)) == len(names):
+        return None
+    counts = Counter(names)
+    return next(name for name in names if counts[name] > 1)
 
 
 def short_name(name: str) -> str:

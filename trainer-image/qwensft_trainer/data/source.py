@@ -123,6 +123,10 @@ def _missing(dataset: Dataset, path: Path, name: str) -> PermanentError:
             f"dataset {dataset.name}: {name} is a directory; name a file inside it ({', '.join(ENDINGS)}) in the "
             "dataset's source path."
         )
+    if path.exists():  # a pipe, say, of which reading never ends
+        return invalid_dataset(
+            f"dataset {dataset.name}: {name} is neither a file nor a directory: put a file with the rows in its place."
+        )
     beside = sorted(entry.name for entry in path.parent.iterdir())[:5] if path.parent.is_dir() else []
     found = f"; beside it are {', '.join(beside)}" if beside else ""
     return invalid_dataset(

@@ -6,6 +6,7 @@ import errno
 import gzip
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from qwensft_trainer.data import file_types as data_files
+from qwensft_trainer.data import csv_rows
 from qwensft_trainer.data.file_types import is_data_file, read_rows
 from qwensft_trainer.data.json_rows import Row
 
@@ -112,11 +113,51 @@ def test_broken_csv_is_named_with_its_line(tmp_path: Path, content: str | bytes,
 
 
 def test_a_csv_cell_that_never_ends_does_not_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data_files, "MAX_ROW_BYTES", 1000)
-    (found,) = problems(written(tmp_path, "data.csv", 'a,b\n"' + "x\n" * 5000 + '",1\n'))
-    assert "field larger than field limit" in str(found.problem)
+    monkeypatch.setattr(csv_rows, "MAX_ROW_BYTES", 1000)
+    for endless in ("x\n" * 5000 + '",1\n', 'x\n","' * 5000 + '"\n'):  # one cell, and cells without end
+        (found,) = problems(written(tmp_path, "data.csv", 'a,b\n"' + endless))
+        assert found.line == 2
+        assert "the row is longer than 0 MiB: is the quote at the beginning of a cell closed?" in str(found.problem)
     (found,) = problems(written(tmp_path, "data.csv", "a,b\n" + "x," * 5000))
-    assert "a line is longer than" in str(found.problem)
+    assert "the line is longer than" in str(found.problem)
+    assert len(list(read_rows(written(tmp_path, "data.csv", "a,b\n" + "x,y\n" * 5000)))) == 5000
+
+
+def test_a_csv_row_of_any_number_of_cells_does_not_fill_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(csv_rows, "MAX_ROW_COSTS", 10_000)
+    for separator in (",", ";", "\t"):
+        (found,) = problems(written(tmp_path, "data.csv", f"a{separator}b\n" + separator * 1000))
+        assert "so many values that reading it would take more than" in str(found.problem)
+    assert len(list(read_rows(written(tmp_path, "data.csv", "a,b\n" + "x,y\n" * 5000)))) == 5000
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])
+def test_lines_of_csv_end_in_three_ways(tmp_path: Path, end: str) -> None:
+    lines = ["a,b", '"x', 'y",1', "", "p,q"]
+    assert values(written(tmp_path, "data.csv", end.join(lines) + end)) == [
+        {"a": f"x{end}y", "b": "1"},
+        {"a": "p", "b": "q"},
+    ]
+
+
+@pytest.mark.parametrize("name", ["data.csv", "data.jsonl", "data.parquet"])
+def test_of_very_many_columns_the_one_that_stands_there_twice_is_found_in_a_moment(tmp_path: Path, name: str) -> None:
+    names = [f"column{number}" for number in range(100_000)]
+    if name == "data.parquet":
+        path = tmp_path / name
+        empty = pyarrow.array([], pyarrow.null())
+        columns = [*names[:5000], "column4999"]
+        parquet.write_table(pyarrow.Table.from_arrays([empty] * len(columns), columns), path)
+    elif name == "data.csv":
+        path = written(tmp_path, name, ",".join([*names, names[-1]]) + "\n")
+    else:
+        path = written(tmp_path, name, "{" + ",".join(f'"{one}":1' for one in [*names, names[-1]]) + "}\n")
+    started = time.monotonic()
+    (found,) = problems(path)
+    assert time.monotonic() - started < 60  # compared each with each: 10,000,000,000 times
+    assert "999'" in str(found.problem)
 
 
 def test_a_wrong_byte_in_a_csv_file_is_named_with_its_row_and_line(tmp_path: Path) -> None:
