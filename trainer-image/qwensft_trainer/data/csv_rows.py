@@ -89,7 +89,7 @@ class _Lines:
             raise _TooLarge(
                 f"the row is longer than {MAX_ROW_BYTES >> 20} MiB: is the quote at the beginning of a cell closed?"
             )
-        if self._characters + costs(values=self._cells) > MAX_ROW_COSTS:
+        if self._characters + 2 * costs(values=self._cells) > MAX_ROW_COSTS:  # short texts take more than numbers
             raise _TooLarge(TOO_MANY_VALUES)
         return line
 

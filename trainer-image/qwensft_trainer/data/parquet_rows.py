@@ -1,13 +1,14 @@
 """Reads the rows of a Parquet file, with memory bounded however the rows' sizes are spread over its row groups.
 
-A batch is read by its row group's average size, and taken apart row by row where it is larger than that promised.
+A batch is read by its row group's average size, and taken apart row by row where it is larger than that promised. What
+a dictionary holds once may stand in every row: a batch has only as many of them as have room if all take the most.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from qwensft_trainer.base.causes import raise_unless_inputs
 from qwensft_trainer.data.json_rows import MAX_ROW_COSTS, TOO_MANY_VALUES, Row, costs
@@ -15,6 +16,8 @@ from qwensft_trainer.data.row_fields import short_name, twice
 
 _BATCH_ROWS = 100
 _BATCH_BYTES = 8 << 20
+_UNPACKED_BYTES = 128 << 20
+_DICTIONARY_PAGE = b"\x15\x04\x15"  # type: dictionary; then the size
 
 
 def parquet_rows(path: Path) -> Iterator[Row]:
@@ -24,14 +27,14 @@ def parquet_rows(path: Path) -> Iterator[Row]:
 
     number = 0
     try:
-        with parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
+        with path.open("rb") as raw, parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
             if (name := twice(file.schema_arrow.names)) is not None:
                 yield Row(
                     1, None, None, f"the file names the column '{short_name(name)}' more than once: leave one of them"
                 )
                 return
             for group in range(file.metadata.num_row_groups):
-                size = _batch_size(file.metadata.row_group(group))
+                size = _batch_size(file.metadata.row_group(group), raw)
                 for batch in file.iter_batches(batch_size=size, row_groups=[group]):
                     for row in _rows(batch, number):
                         number = row.number
@@ -86,6 +89,30 @@ def _without_nulls(value: Any) -> Any:
     return value
 
 
-def _batch_size(group: Any) -> int:
+def _batch_size(group: Any, raw: BinaryIO) -> int:
     """Rows of a group that take about _BATCH_BYTES together: a row of a vision dataset may hold megabytes of images."""
-    return int(min(_BATCH_ROWS, max(1, _BATCH_BYTES * max(1, group.num_rows) // max(1, group.total_byte_size))))
+    rows = max(1, group.num_rows)
+    chunks = [group.column(number) for number in range(group.num_columns)]
+    most = sum(_dictionary_bytes(chunk, raw) * max(1, chunk.num_values // rows) for chunk in chunks)
+    fitting = min(_BATCH_BYTES * rows // max(1, group.total_byte_size), _UNPACKED_BYTES // max(1, most))
+    return int(min(_BATCH_ROWS, max(1, fitting)))
+
+
+def _dictionary_bytes(chunk: Any, raw: BinaryIO) -> int:
+    """The size of a column's dictionary of texts, unpacked, by the header of its page (Thrift's compact protocol).
+
+    Source: PageHeader in parquet.thrift of apache/parquet-format.
+    """
+    if chunk.physical_type != "BYTE_ARRAY" or not chunk.has_dictionary_page:
+        return 0
+    raw.seek(chunk.dictionary_page_offset)
+    head = raw.read(16)
+    if not head.startswith(_DICTIONARY_PAGE):
+        return int(chunk.total_uncompressed_size)
+    size = shift = 0
+    for byte in head[len(_DICTIONARY_PAGE) :]:
+        size |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            break
+    return size >> 1  # zigzag

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import random
@@ -82,6 +83,26 @@ def many_rows_in_one_group(directory: Path) -> Path:
     return path
 
 
+def one_text_in_every_row(directory: Path) -> Path:
+    """The file has the text once, in some KiB."""
+    path = directory / "rows.parquet"
+    texts = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 100), pyarrow.array(["word " * (12 * MIB // 5)]))
+    table = pyarrow.table({"instruction": ["Hi"] * 100, "output": texts})
+    parquet.write_table(table, path, store_schema=False, dictionary_pagesize_limit=100 * MIB)
+    assert path.stat().st_size < MIB
+    return path
+
+
+def a_packed_csv_row_of_cells_without_end(directory: Path) -> Path:
+    path = directory / "rows.csv.gz"
+    with gzip.open(path, "wb", compresslevel=1) as stream:
+        stream.write(b'instruction,output\n"')
+        for _ in range(100):
+            stream.write(b'x\n","' * (MIB // 5))
+    assert path.stat().st_size < 4 * MIB
+    return path
+
+
 def images_in_bytes(directory: Path) -> Path:
     path = directory / "rows.parquet"
     dice = random.Random(3)  # noqa: S311
@@ -102,6 +123,8 @@ def images_in_bytes(directory: Path) -> Path:
         (small_objects_in_a_line, "qwen3", "so many values that reading it would take more than 512 MiB"),
         (many_rows_in_one_group, "qwen3", "100000"),
         (images_in_bytes, "qwen2_vl", "40"),
+        (one_text_in_every_row, "qwen3", "its texts have 11 MiB, and no model is trained on more than 8"),
+        (a_packed_csv_row_of_cells_without_end, "qwen3", "so many values that reading it would take more than 512 MiB"),
     ],
 )
 def test_the_peak_is_bounded(tmp_path: Path, make: Any, template: str, expected: str) -> None:

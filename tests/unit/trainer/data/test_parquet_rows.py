@@ -24,7 +24,22 @@ def test_large_rows_are_read_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest
     rows = [{"number": number, "image": bytes([number]) * 1000} for number in range(50)]
     monkeypatch.setattr(reader, "_BATCH_BYTES", 5000)
     assert [row.value for row in read(tmp_path, pyarrow.Table.from_pylist(rows))] == rows
-    assert reader._batch_size(parquet.read_metadata(tmp_path / "data.parquet").row_group(0)) == 4
+    assert batch_size(tmp_path) == 4
+
+
+def test_of_rows_that_may_all_hold_a_dictionarys_largest_text_few_are_read_at_a_time(tmp_path: Path) -> None:
+    for length, expected in ((1000, 100), (4 << 20, 31), (200 << 20, 1)):
+        text = pyarrow.array(["x" * length])
+        column = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 1000, pyarrow.int32()), text)
+        table = pyarrow.table({"output": column, "number": [0] * 1000})
+        parquet.write_table(table, tmp_path / "data.parquet", dictionary_pagesize_limit=1 << 30)
+        assert batch_size(tmp_path) == expected
+
+
+def batch_size(tmp_path: Path) -> int:
+    path = tmp_path / "data.parquet"
+    with path.open("rb") as raw:
+        return reader._batch_size(parquet.read_metadata(path).row_group(0), raw)
 
 
 def test_rows_far_larger_than_those_around_them_are_taken_apart(
