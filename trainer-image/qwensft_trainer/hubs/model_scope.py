@@ -39,7 +39,7 @@ class ModelScopeRepository(Repository):
         if not listed:
             raise self.no_revision(revision)
         lines = "".join(f"{file.sha256 or '-'}  {file.size}  {file.path}\n" for file in listed)
-        return self.listing(hashlib.sha256(lines.encode()).hexdigest()[:40], listed, revision)
+        return self.listing(hashlib.sha256(lines.encode("utf-8", "surrogatepass")).hexdigest()[:40], listed, revision)
 
     def _fetch(self, snapshot: Snapshot, wanted: Sequence[HubFile], directory: Path, progress: Progress) -> None:
         """See Repository.fetch. A branch that has moved on since it was listed shows by the checksums."""
