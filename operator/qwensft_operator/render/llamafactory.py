@@ -219,6 +219,8 @@ def _value(text: str) -> Any:
         return float(text)  # PyYAML takes 1e-4 for text
     try:
         value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError):
-        return text
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError):
+        return (
+            text  # PyYAML's own words for `!!bool a`, `!!int ''` and the like are KeyError, IndexError, AttributeError
+        )
     return value if value is None or isinstance(value, str | int | float) else text

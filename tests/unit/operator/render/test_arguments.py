@@ -151,6 +151,9 @@ def test_plain_attention_has_another_name_in_llama_factory() -> None:
         ('{"min_lr": 1}', '{"min_lr": 1}'),
         ("[1, 2", "[1, 2"),
         ("[" * 1000, "[" * 1000),
+        ("!!bool a", "!!bool a"),
+        ("!!int ''", "!!int ''"),
+        ("!!timestamp a", "!!timestamp a"),
     ],
 )
 def test_extra_arguments_are_scalars_and_anything_else_is_text(text: str, value: object) -> None:
