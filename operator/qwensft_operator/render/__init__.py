@@ -4,7 +4,7 @@ One module per object; `llamafactory` holds the arguments of the training and ex
 """
 
 from qwensft_operator.render.claim import claim
-from qwensft_operator.render.config_map import EDITABLE, IMAGE, config_map, read_run
+from qwensft_operator.render.config_map import EDITABLE, IMAGE, config_map, oversize, read_run
 from qwensft_operator.render.job import stage_job
 from qwensft_operator.render.names import child_name
 from qwensft_operator.render.network_policy import NetworkRules, network_policies
@@ -20,6 +20,7 @@ __all__ = [
     "claim",
     "config_map",
     "network_policies",
+    "oversize",
     "read_run",
     "service",
     "stage_job",

@@ -23,7 +23,7 @@ IMAGE = "image"  # name of a file that no pod reads
 EDITABLE = ("prepare", "mergePlanned", "merge")
 """Sections of run.yaml that say what the spec says now; the others say what it said when the run began."""
 
-_LONGEST_RUN = 512 << 10  # characters; the longest that the API lets one write has some 420,000
+_LONGEST = 1 << 20  # bytes of all files, by Kubernetes
 _MOST_VALUES = 100_000
 _LONGEST_NUMBER = 100  # characters
 
@@ -83,6 +83,21 @@ def config_map(
     }
 
 
+def oversize(config_map: Mapping[str, Any]) -> str | None:
+    """Return what to shorten when the files of a ConfigMap are more than Kubernetes takes; None when they are not.
+
+    No rule of the API bounds them all together: each name and address in a dataset may be as long as its field says.
+    """
+    size = sum(len(text.encode()) for text in config_map["data"].values())
+    if size <= _LONGEST:
+        return None
+    return (
+        f"the files of the run's configuration have {size} bytes, and a ConfigMap takes {_LONGEST}: shorten what "
+        "spec.datasets and spec.evaluation.datasets name (ignore, columns, tags, url), or spec.extraArguments, in a "
+        "new QwenSFTJob"
+    )
+
+
 def read_run(files: Mapping[str, str]) -> dict[str, Any]:
     """Return the content of run.yaml out of a ConfigMap's files.
 
@@ -91,7 +106,7 @@ def read_run(files: Mapping[str, str]) -> dict[str, Any]:
             that name each other stand for gigabytes.
     """
     text = files.get("run.yaml")
-    if text is None or len(text) > _LONGEST_RUN:
+    if text is None or len(text) > _LONGEST:
         raise ValueError("run.yaml is missing" if text is None else f"run.yaml has {len(text)} characters")
     try:
         run = yaml.load(text, Loader=_Loader)  # noqa: S506 -- a safe one

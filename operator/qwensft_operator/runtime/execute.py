@@ -130,9 +130,7 @@ class Executor:
                 for policy in render.network_policies(job, self._network):
                     await self._ensure_network_policy(job, policy)
             case EnsureConfigMap(stage, attempt):
-                image = self._defaults.trainer_image
-                wanted = await begun_config_map(self._kube, job, stage, attempt, image)
-                self._config_maps[job.metadata.uid] = await self._ensure(job, CONFIG_MAPS, wanted)
+                await self._ensure_config_map(job, stage, attempt)
             case CreateJob(stage, attempt):
                 config_map = self._config_maps.get(job.metadata.uid)
                 begun = await begun_image(self._kube, job, stage, attempt, config_map)
@@ -146,6 +144,12 @@ class Executor:
                 await self._delete_job(job, name, uid)
             case ForgetAttempt(stage, attempt, uid):
                 await self._forget(job, stage, attempt, uid)
+
+    async def _ensure_config_map(self, job: QwenSFTJob, stage: Stage, attempt: int) -> None:
+        wanted = await begun_config_map(self._kube, job, stage, attempt, self._defaults.trainer_image)
+        if (refusal := render.oversize(wanted)) is not None:
+            raise ObstacleError(Obstacle(Reason.INVALID_OBJECT, refusal))
+        self._config_maps[job.metadata.uid] = await self._ensure(job, CONFIG_MAPS, wanted)
 
     async def _ensure_service(self, job: QwenSFTJob, *, by_uid: bool) -> None:
         wanted = render.service(job, by_uid=by_uid)

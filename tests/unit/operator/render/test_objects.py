@@ -9,7 +9,7 @@ import pytest
 from qwensft.api.v1alpha1 import METRICS_PORT, QwenSFTJob, Stage
 from qwensft_operator.plan.run import Run
 from qwensft_operator.plan.types import Observed
-from qwensft_operator.render import child_name, claim, config_map, service, stage_job
+from qwensft_operator.render import child_name, claim, config_map, oversize, service, stage_job
 
 from .jobs import DEFAULTS, SPECS, STAGES, UID, job, manifests
 
@@ -44,6 +44,19 @@ def test_plan_and_render_name_a_child_alike(stage: Stage) -> None:
 def test_a_job_and_its_config_map_share_a_name(stage: Stage) -> None:
     made = stage_job(job(), stage, 2, defaults=DEFAULTS)
     assert made["metadata"]["name"] == config_map(job(), stage, 2)["metadata"]["name"]
+
+
+def test_files_that_no_config_map_takes_are_told_with_what_to_shorten() -> None:
+    """Of all fields together: each is as long as it may be."""
+    source = {"url": {"url": "s3://b/" + "支" * 2000}}
+    sets = [
+        {"name": f"d{number}", "format": "alpaca", "source": source, "ignore": [f"{name:0128}" for name in range(32)]}
+        for number in range(32)
+    ]
+    assert oversize(config_map(job(datasets=sets), Stage.PREPARE, 1)) is None
+    longest = [each | {"ignore": ["\U000e0001" * 126 + f"{name:02}" for name in range(32)]} for each in sets]
+    made = config_map(job(datasets=longest), Stage.PREPARE, 1)
+    assert "spec.datasets" in str(oversize(made))
 
 
 def test_labels_fit_their_limit() -> None:
