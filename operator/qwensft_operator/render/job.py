@@ -87,7 +87,7 @@ def _prepare(job: QwenSFTJob, attempt: int, defaults: Defaults) -> dict[str, Any
     placement = Placement(
         resources=prepare.resources.document() if prepare.resources else _prepare_resources(job),
         node_selector=worker.node_selector if prepare.node_selector is None else prepare.node_selector,
-        affinity=worker.affinity if prepare.affinity is None else prepare.affinity,
+        affinity=worker.affinity if prepare.affinity is None else prepare.affinity.document(),
         tolerations=worker.tolerations if prepare.tolerations is None else [t.document() for t in prepare.tolerations],
     )
     return pod_template(
@@ -179,7 +179,7 @@ def _placement(job: QwenSFTJob, resources: dict[str, Any], *, accelerated: bool 
     return Placement(
         resources=resources,
         node_selector=worker.node_selector,
-        affinity=worker.affinity,
+        affinity=worker.affinity.document() if worker.affinity else None,
         tolerations=[toleration.document() for toleration in worker.tolerations or ()],
         # Nodes without accelerators need not know the runtime that hands them out.
         runtime_class_name=worker.runtime_class_name if accelerated else None,

@@ -4,7 +4,7 @@ What other packages need is re-exported here; the modules follow the blocks of t
 """
 
 from .base import ApiModel, Rule, StatusModel
-from .common import ConfigMapKeyRef, LocalObjectReference, ResourceRequirements, SecretKeyRef, VolumeFile, VolumePath
+from .common import ConfigMapKeyRef, LocalObjectReference, SecretKeyRef, VolumeFile, VolumePath
 from .conditions import ConditionType, Reason
 from .constants import (
     ANNOTATION_INSTALLATION,
@@ -40,6 +40,7 @@ from .merge import Merge
 from .model import HubSource, ImageSource, Model, ModelSource
 from .policy import RunPolicy
 from .quantities import parse_quantity
+from .resources import ResourceRequirements
 from .stage import Stage
 from .status import (
     AttemptUsage,

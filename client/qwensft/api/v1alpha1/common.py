@@ -1,21 +1,40 @@
-"""Fragments of Kubernetes' own API that the spec re-uses: names, paths, resources, placement, environment.
+"""Fragments of Kubernetes' own API that the spec re-uses: names, paths, references, environment.
 
 They are written out, not marked as unknown, so that `kubectl explain` documents them and the apiserver checks them.
+Resources, labels and placement have modules of their own.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, cast
+import re
+from typing import Annotated
 
 from pydantic import Field
 
 from .base import ApiModel, Rule, UniqueBy, exactly_one_of
-from .quantities import Amounts, endless, parse_quantity
+from .labels import ANNOTATION_KEY, LABEL_KEY
 
 _SUBDOMAIN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
 
 ObjectName = Annotated[str, Field(min_length=1, max_length=253, pattern=_SUBDOMAIN)]
-ConfigKey = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")]
+ConfigKey = Annotated[
+    str,
+    Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$"),
+    Rule(
+        cel="self != '.' && !self.startsWith('..')",
+        message="a key that is '.' or begins with '..' is no file name: use another key",
+        check=lambda key: key != "." and not key.startswith(".."),
+    ),
+]
+ImageReference = Annotated[
+    str,
+    Field(min_length=1, max_length=512, pattern=r"^[^\s]+$"),
+    Rule(
+        cel="self.matches('^[!-~]+$')",
+        message="a reference of an image is ASCII without blanks, such as registry.example.com/team/image:1",
+        check=lambda reference: re.fullmatch("[!-~]+", reference) is not None,
+    ),
+]
 
 RelativePath = Annotated[
     str,
@@ -33,105 +52,11 @@ FilePath = Annotated[RelativePath, Field(min_length=1)]
 """A relative path that names something below the root."""
 
 
-def _requests_within_limits(resources: ResourceRequirements) -> bool:
-    limits = resources.limits or {}
-    return all(
-        parse_quantity(amount) <= parse_quantity(limits[name])
-        for name, amount in (resources.requests or {}).items()
-        if name in limits
-    )
-
-
-class ResourceRequirements(ApiModel):
-    """Compute resources of one container."""
-
-    rules = (
-        Rule(
-            cel="!has(self.requests) || !has(self.limits) || self.requests.all(name, !(name in self.limits)"
-            f" || {endless('self.requests[name]')} || {endless('self.limits[name]')}"
-            " || !quantity(string(self.requests[name])).isGreaterThan(quantity(string(self.limits[name]))))",
-            message="a request is greater than its limit: raise the limit or lower the request",
-            check=_requests_within_limits,
-        ),
-    )
-
-    requests: Amounts | None = Field(
-        None,
-        description="Amounts that the scheduler reserves, such as cpu: 4 or memory: 32Gi. Memory and storage have a "
-        "unit: 32 alone would be 32 bytes.",
-    )
-    limits: Amounts | None = Field(
-        None,
-        description="Amounts that the container can never exceed. Resources named here and not in requests are "
-        "requested too.",
-    )
-
-
-class Toleration(ApiModel):
-    """A taint that pods tolerate; the same fields as in a pod."""
-
-    key: str | None = Field(
-        None, max_length=317, description="Key of the taint. Default: every key, with operator Exists."
-    )
-    operator: Literal["Equal", "Exists"] | None = Field(
-        None, description="How key and value are compared. Default: Equal."
-    )
-    value: str | None = Field(
-        None, max_length=63, description="Value of the taint, for operator Equal. Default: empty."
-    )
-    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = Field(
-        None, description="Effect of the taint to tolerate. Default: every effect."
-    )
-    toleration_seconds: int | None = Field(
-        None,
-        ge=0,
-        le=2**31 - 1,
-        description="Seconds that the pod stays after a NoExecute taint appears. Default: without end.",
-    )
-
-
-class TopologySpreadConstraint(ApiModel):
-    """How evenly the pods of an attempt are spread; the same fields as in a pod, without the selector of pods."""
-
-    max_skew: int = Field(ge=1, le=1024, description="By how many pods two domains may differ.")
-    topology_key: str = Field(
-        min_length=1,
-        max_length=317,
-        description="Label of nodes whose values are the domains, such as topology.kubernetes.io/zone.",
-    )
-    when_unsatisfiable: Literal["DoNotSchedule", "ScheduleAnyway"] = Field(
-        description="What happens to a pod that would break it."
-    )
-    min_domains: int | None = Field(
-        None,
-        ge=1,
-        le=1024,
-        description="Fewer domains than these count as empty ones. Only with DoNotSchedule. Default: 1.",
-    )
-    node_affinity_policy: Literal["Honor", "Ignore"] | None = Field(
-        None, description="Whether only nodes that fit nodeSelector and affinity count. Default: Honor."
-    )
-    node_taints_policy: Literal["Honor", "Ignore"] | None = Field(
-        None, description="Whether nodes with taints that the pods do not tolerate are left out. Default: Ignore."
-    )
-
-
-Affinity = Annotated[
-    dict[str, Any], Field(json_schema_extra=cast("Any", {"x-kubernetes-preserve-unknown-fields": True}))
-]
-"""Affinity as in a pod; the apiserver checks it when the Job is made."""
-
-_LabelValue = Annotated[str, Field(max_length=63, pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$")]
 QueueName = Annotated[
     str,
     Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"),
 ]
 """A LocalQueue: the name of an object that is also the value of a label."""
-LabelMap = Annotated[dict[str, _LabelValue], Field(max_length=32)]
-AnnotationMap = Annotated[dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=32)]
-Tolerations = Annotated[list[Toleration], Field(max_length=32)]
-TopologySpreadConstraints = Annotated[list[TopologySpreadConstraint], Field(max_length=8)]
-
 
 Endpoint = Annotated[
     str, Field(min_length=8, max_length=512, pattern=r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?$")
@@ -165,8 +90,26 @@ class ConfigMapKeyRef(ApiModel):
     key: ConfigKey = Field(description="Key in the ConfigMap.")
 
 
+_POD_FIELDS = (
+    *(f"metadata.{name}" for name in ("name", "namespace", "uid")),
+    *(f"spec.{name}" for name in ("nodeName", "serviceAccountName")),
+    *(f"status.{name}" for name in ("hostIP", "hostIPs", "podIP", "podIPs")),
+)
+_POD_MAPS = rf"metadata\.(labels\['{LABEL_KEY}'\]|annotations\['{ANNOTATION_KEY}'\])"
+
+
 class FieldRef(ApiModel):
     """A field of the pod."""
+
+    rules = (
+        Rule(
+            cel=f'self.fieldPath in {list(_POD_FIELDS)} || self.fieldPath.matches(r"^{_POD_MAPS}$")',
+            message=f"fieldPath is one of {', '.join(_POD_FIELDS)}, or metadata.labels['key'] or "
+            "metadata.annotations['key']",
+            check=lambda ref: ref.field_path in _POD_FIELDS or re.fullmatch(_POD_MAPS, ref.field_path) is not None,
+            field=".fieldPath",
+        ),
+    )
 
     field_path: str = Field(
         min_length=1, max_length=256, description="Path of the field, such as metadata.name or status.podIP."

@@ -93,7 +93,7 @@ class UrlSource(ApiModel):
     url: str = Field(
         min_length=8,
         max_length=2048,
-        pattern=r"^(https?|s3|gs)://[^\s/?#@]+/[^\s#]+$",
+        pattern=r"^(https?|s3|gs)://[^\t\n\f\r /?#@]+/[^\t\n\f\r #]+$",
         description="Address of the file: https://, http://, s3://bucket/key or gs://bucket/key. Its ending tells the "
         "file type. Never with credentials in it: use credentialsSecretRef.",
     )

@@ -7,8 +7,9 @@ from typing import Literal
 from pydantic import Field
 
 from .base import ApiModel, Rule, argument
-from .common import FilePath, ResourceRequirements
+from .common import FilePath
 from .constants import DEFAULT_MERGE_DIRECTORY
+from .resources import ResourceRequirements
 
 _TAKEN = ("data", "model", "train")
 

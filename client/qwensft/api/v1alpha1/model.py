@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from .base import ApiModel, Rule, argument, exactly_one_of
-from .common import Endpoint, RelativePath, RepositoryName, Revision, SecretKeyRef, VolumePath
+from .common import Endpoint, ImageReference, RelativePath, RepositoryName, Revision, SecretKeyRef, VolumePath
 from .families import (
     FAMILIES,
     NOT_YET,
@@ -72,10 +72,7 @@ class HubSource(ApiModel):
 class ImageSource(ApiModel):
     """An OCI image or artifact whose files are the model; the kubelet mounts it read-only, so nothing is copied."""
 
-    reference: str = Field(
-        min_length=1,
-        max_length=512,
-        pattern=r"^[^\s]+$",
+    reference: ImageReference = Field(
         description="Reference of the image, such as registry.example.com/models/qwen3-8b:1. Needs image volumes: on "
         "by default since Kubernetes 1.35.",
     )

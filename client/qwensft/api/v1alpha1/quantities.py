@@ -7,7 +7,7 @@ ADR 0068 says why.
 from __future__ import annotations
 
 import re
-from decimal import Decimal
+from decimal import ROUND_CEILING, Context, Decimal
 from typing import Annotated, Any, Final
 
 from pydantic import BeforeValidator, Field, GetJsonSchemaHandler
@@ -26,6 +26,8 @@ _SUFFIXES = {
     **{f"{suffix}i": Decimal(1024) ** power for power, suffix in enumerate("KMGTPE", start=1)},
 }
 _LEAST = "1Mi"
+_SMALLEST, _LARGEST = Decimal("1e-9"), Decimal(2**63 - 1)
+_EXACT = Context(prec=200)  # no quantity is as long
 
 
 class _IntOrString:
@@ -47,11 +49,19 @@ Quantity = Annotated[
 
 
 def parse_quantity(quantity: str) -> Decimal:
-    """Return the value of a quantity in its base unit (cores, bytes, pieces). Raises ValueError for malformed text."""
+    """Return the value of a quantity in its base unit (cores, bytes, pieces), as exact and large as Kubernetes has it.
+
+    That is, in whole billionths, rounded up, and with a binary suffix at most 2^63 - 1.
+
+    Raises:
+        ValueError: the text is malformed.
+    """
     match = re.fullmatch(r"([0-9.]+)(?:([eE][+-]?[0-9]+)|([KMGTPE]i|[numkMGTPE])?)", quantity)
     if not match or not re.match(_QUANTITY, quantity):
         raise ValueError(f"not a quantity: {quantity!r}")
-    return Decimal(match[1] + (match[2] or "")) * _SUFFIXES[match[3] or ""]
+    value = _EXACT.multiply(Decimal(match[1] + (match[2] or "")), _SUFFIXES[match[3] or ""])
+    value = value.quantize(_SMALLEST, ROUND_CEILING, _EXACT)
+    return min(value, _LARGEST) if (match[3] or "").endswith("i") else value
 
 
 def endless(quantity: str) -> str:
@@ -62,12 +72,13 @@ def endless(quantity: str) -> str:
     return f"string({quantity}).matches('[eE][+-]?[0-9]{{3}}')"
 
 
-def _below(quantity: str) -> str:
+def below(quantity: str) -> str:
     """Return the CEL that finds an amount of bytes that is too small to be meant."""
     return f"!{endless(quantity)} && quantity(string({quantity})).isLessThan(quantity('{_LEAST}'))"
 
 
-def _is_below(quantity: str) -> bool:
+def is_below(quantity: str) -> bool:
+    """Whether an amount of bytes is too small to be meant."""
     return parse_quantity(quantity) < parse_quantity(_LEAST)
 
 
@@ -95,9 +106,9 @@ def _explain(text: str) -> str:
 Bytes = Annotated[
     Quantity,
     Rule(
-        cel=f"!({_below('self')})",
+        cel=f"!({below('self')})",
         message="less than 1Mi: a unit is missing; write for example 16Gi",
-        check=lambda amount: not _is_below(amount),
+        check=lambda amount: not is_below(amount),
         message_cel=_fix("string(self)"),
         explain=_explain,
     ),
@@ -107,7 +118,7 @@ Bytes = Annotated[
 _NAMED: Final = ("memory", "ephemeral-storage", "hugepages-2Mi", "hugepages-1Gi")
 _HUGE_PAGES: Final = "hugepages-"
 # 0 is Kubernetes' word for none; a map may say it.
-_SLIP = f"{_below('self[name]')} && quantity(string(self[name])).isGreaterThan(quantity('0'))"
+_SLIP = f"{below('self[name]')} && quantity(string(self[name])).isGreaterThan(quantity('0'))"
 _MESSAGE = "memory, ephemeral storage or huge pages of less than 1Mi: a unit is missing; write for example 16Gi"
 
 
@@ -115,7 +126,7 @@ def _slips(amounts: dict[str, str]) -> list[str]:
     return [
         name
         for name, amount in amounts.items()
-        if (name in _NAMED or name.startswith(_HUGE_PAGES)) and _is_below(amount) and parse_quantity(amount) > 0
+        if (name in _NAMED or name.startswith(_HUGE_PAGES)) and is_below(amount) and parse_quantity(amount) > 0
     ]
 
 

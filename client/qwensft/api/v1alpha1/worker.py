@@ -9,19 +9,17 @@ from pydantic.alias_generators import to_camel
 
 from .base import ApiModel, Rule, argument, exactly_one_of
 from .common import (
-    Affinity,
-    AnnotationMap,
     ConfigMapKeyRef,
     EnvVars,
-    LabelMap,
+    ImageReference,
     LocalObjectReferences,
     ObjectName,
-    ResourceRequirements,
     SecretKeyRef,
-    Tolerations,
-    TopologySpreadConstraints,
 )
+from .labels import AnnotationMap, LabelMap, PodAnnotationMap
+from .placement import Affinity, Tolerations, TopologySpreadConstraints
 from .quantities import Bytes
+from .resources import ResourceRequirements, is_extended, is_extended_cel
 
 _RESERVED_LABELS = ("qwensft.io/", "batch.kubernetes.io/", "app.kubernetes.io/", "job-name", "controller-uid")
 _ID_MAX = 2**31 - 1
@@ -31,6 +29,16 @@ INTERFACE_ENVIRONMENT = ("NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME")
 
 class Accelerator(ApiModel):
     """GPUs or other devices of one training pod."""
+
+    rules = (
+        Rule(
+            cel=f"!has(self.resource) || {is_extended_cel('self.resource')}",
+            message="a device plugin's resource is a domain that is not Kubernetes' own, '/' and a name of at most 63 "
+            "characters: for example nvidia.com/gpu",
+            check=lambda accelerator: is_extended(accelerator.resource),
+            field=".resource",
+        ),
+    )
 
     resource: str = Field(
         "nvidia.com/gpu",
@@ -143,11 +151,8 @@ class Worker(ApiModel):
         ),
     )
 
-    image: str | None = Field(
+    image: ImageReference | None = Field(
         None,
-        min_length=1,
-        max_length=512,
-        pattern=r"^[^\s]+$",
         description="Trainer image of all stages. Default: the one that the operator was installed with.",
     )
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = Field(
@@ -210,7 +215,7 @@ class Worker(ApiModel):
         "(NCCL_SOCKET_IFNAME and GLOO_SOCKET_IFNAME). Default: NCCL and Gloo choose.",
     )
     pod_labels: LabelMap | None = Field(None, description="Further labels of the pods. May change between attempts.")
-    pod_annotations: AnnotationMap | None = Field(
+    pod_annotations: PodAnnotationMap | None = Field(
         None, description="Further annotations of the pods. May change between attempts."
     )
     job_labels: LabelMap | None = Field(

@@ -195,6 +195,9 @@ def test_a_name_that_tells_no_family_leaves_the_template_to_the_prepare_stage() 
         ("1E", "1e18"),
         ("5k", "5000"),
         (".5", "0.5"),
+        ("0.0000000001", "1e-9"),
+        ("9" * 30 + "Ei", str(2**63 - 1)),
+        ("1e99", "1e99"),
     ],
 )
 def test_a_quantity_has_the_value_that_kubernetes_gives_it(text: str, value: str) -> None:
@@ -222,9 +225,9 @@ def test_an_amount_of_bytes_without_its_unit_is_refused_in_every_stage(
     "amounts", [{"memory": 0}, {"memory": "1Mi"}, {"memory": 2**20}, {"cpu": 2}, {"acme.com/nic": 1}]
 )
 def test_no_memory_at_all_and_what_is_no_memory_need_no_unit(amounts: dict[str, Any]) -> None:
-    resources = parse_job(document(worker={"resources": {"requests": amounts}})).spec.worker.resources
+    resources = parse_job(document(worker={"resources": {"limits": amounts}})).spec.worker.resources
     assert resources is not None
-    assert resources.requests == {name: str(amount) for name, amount in amounts.items()}
+    assert resources.limits == {name: str(amount) for name, amount in amounts.items()}
 
 
 def test_an_error_names_every_offending_field() -> None:

@@ -182,10 +182,10 @@ def test_a_device_of_another_kind_has_a_label_of_its_own() -> None:
     assert accelerator_memory(spec, (slice_,)) == 40192 * 2**20
 
 
-@pytest.mark.parametrize("affinity", [{"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {}}}])
-def test_nodes_that_a_required_affinity_picks_are_not_guessed(affinity: dict[str, Any]) -> None:
-    assert accelerator_memory(job(worker={"affinity": affinity}).spec, (node(),)) is None
-    assert accelerator_memory(job(worker={"affinity": {"nodeAffinity": []}}).spec, (node(),)) is not None
+def test_nodes_that_a_required_affinity_picks_are_not_guessed() -> None:
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{}]}}
+    assert accelerator_memory(job(worker={"affinity": {"nodeAffinity": required}}).spec, (node(),)) is None
+    assert accelerator_memory(job(worker={"affinity": {"nodeAffinity": {}}}).spec, (node(),)) is not None
 
 
 @pytest.mark.parametrize("quantity", ["1e99", "9E"])
