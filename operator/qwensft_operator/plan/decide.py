@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from qwensft.api.v1alpha1 import ConditionType, Phase, Reason, Stage, Status
+from qwensft.api.v1alpha1 import ConditionType, Phase, Reason, Stage, Status, read_status
 from qwensft_operator.plan import estimate, progress, usage
 from qwensft_operator.plan.conditions import OURS, conditions_of
 from qwensft_operator.plan.policies import POLICIES
@@ -32,7 +32,8 @@ def decide(observed: Observed, now: datetime) -> Plan:
     ours = tuple(condition for condition in observed.job.status.conditions if condition.type in OURS)
     stored = observed.job.status.replace(conditions=ours)
     if status != stored:  # it is written anyway, so it may tell the time
-        status = _readable(status.replace(usage=usage.usage_of(Run(observed), now)))
+        # What breaks the schema is left out: the API server would refuse all for it, again and again.
+        status = read_status(status.replace(usage=usage.usage_of(Run(observed), now)).document())
     return Plan(
         actions=step.actions,
         status=None if status == stored else status.document(),
@@ -60,11 +61,6 @@ def _status(run: Run, step: Step, now: datetime) -> Status:
         conditions=conditions_of(run, step, now),
         **timed(step.status, step.phase, now),
     )
-
-
-def _readable(status: Status) -> Status:
-    """Leave out what breaks the schema: the API server would refuse all for it, again and again."""
-    return type(status).model_validate(status.document())
 
 
 def _events(run: Run, step: Step, status: Status) -> tuple[Event, ...]:

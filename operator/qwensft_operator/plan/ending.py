@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from qwensft.api.v1alpha1 import ConditionType, Phase, Reason, Stage
 from qwensft_operator.plan.causes import Cause
@@ -16,7 +16,7 @@ def finished(run: Run, now: datetime) -> Step | None:
     ended, ttl = run.status.completion_time, run.job.spec.run_policy.ttl_seconds_after_finished
     if ended is None:
         return None
-    wait = None if ttl is None else (ended + timedelta(seconds=ttl) - now).total_seconds()
+    wait = None if ttl is None else (ended - now).total_seconds() + ttl
     expired = wait is not None and wait <= 0
     surplus = run.observed.children if expired else run.active_children()
     phase, (reason, message) = run.status.phase or Phase.FAILED, _last_words(run)

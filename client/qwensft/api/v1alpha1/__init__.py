@@ -35,7 +35,7 @@ from .distribution import DeepSpeed, Distribution
 from .editable import comparable_digest, editable_digest
 from .evaluation import Evaluation
 from .families import infer_template
-from .job import InvalidJobError, ObjectMeta, QwenSFTJob, Spec, parse_job
+from .job import InvalidJobError, ObjectMeta, QwenSFTJob, Spec, parse_job, read_status
 from .merge import Merge
 from .model import HubSource, ImageSource, Model, ModelSource
 from .policy import RunPolicy
@@ -152,4 +152,5 @@ __all__ = [
     "infer_template",
     "parse_job",
     "parse_quantity",
+    "read_status",
 ]

@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Final, Self, cast, get_args
 
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     ConfigDict,
@@ -214,12 +215,19 @@ class StatusModel(_Model):
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:  # the API server takes 9999-12-31T23:59:59-12:00 for a time
+        raise ValueError("the time is beyond the calendar in UTC") from error
+
+
 def _rfc3339(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"{_in_utc(moment).replace(tzinfo=None).isoformat(timespec='seconds')}Z"
 
 
-Time = Annotated[AwareDatetime, PlainSerializer(_rfc3339, when_used="json")]
-"""A moment with a time zone; written as Kubernetes writes it: RFC 3339, UTC, whole seconds."""
+Time = Annotated[AwareDatetime, AfterValidator(_in_utc), PlainSerializer(_rfc3339, when_used="json")]
+"""A moment, kept in UTC; written as Kubernetes writes it: RFC 3339, whole seconds."""
 
 
 def nested_model(annotation: object) -> type[ApiModel] | type[StatusModel] | None:

@@ -101,6 +101,19 @@ def parse_job(raw: dict[str, Any], *, rules: bool = True) -> QwenSFTJob:
         raise InvalidJobError("; ".join(map(_problem, problems))) from error
 
 
+def read_status(document: dict[str, Any]) -> Status:
+    """Read a status as far as it can be read: a value that breaks the schema is left out, or what lacks one is.
+
+    ADR 0149 says why.
+    """
+    raw = {"status": document}
+    while True:
+        try:
+            return Status.model_validate(raw["status"])
+        except ValidationError as error:
+            raw = _without(raw, ("status", *error.errors(include_url=False)[0]["loc"]))
+
+
 def _without(raw: dict[str, Any], unread: tuple[int | str, ...]) -> dict[str, Any]:
     """Return the document without the value at which an error points, or without what lacks a value there."""
     document = raw | {"status": copy.deepcopy(raw["status"])}

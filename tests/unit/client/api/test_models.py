@@ -25,6 +25,7 @@ from qwensft.api.v1alpha1 import (
     Tuning,
     parse_job,
     parse_quantity,
+    read_status,
 )
 from qwensft.api.v1alpha1.arguments import REFUSED_ARGUMENTS
 from qwensft.api.v1alpha1.immutability_rules import FIXED, MUTABLE
@@ -281,6 +282,19 @@ def test_status_times_are_written_in_utc_and_whole_seconds() -> None:
     status = Status(conditions=(condition,))
     assert status.condition("Succeeded") is condition
     assert status.condition("Merged") is None
+
+
+def test_a_time_that_utc_does_not_have_is_left_out_and_the_first_year_has_four_digits() -> None:
+    raw = document() | {"status": {"startTime": "9999-12-31T23:59:59-12:00", "completionTime": "0001-01-01T00:00:00Z"}}
+    assert parse_job(raw).status.document().keys() == {"observedGeneration", "conditions", "completionTime"}
+    assert parse_job(raw).status.document()["completionTime"] == "0001-01-01T00:00:00Z"
+
+
+def test_a_status_is_read_without_what_breaks_the_schema() -> None:
+    train = {"attempt": 2**53 + 1, "jobName": "a" * 64, "message": "as it was"}
+    status = read_status({"phase": "Training", "stages": {"train": train}})
+    assert status.phase == Phase.TRAINING
+    assert status.stages.document() == {"train": {"message": "as it was"}}
 
 
 def test_the_estimate_is_written_in_gibibytes() -> None:

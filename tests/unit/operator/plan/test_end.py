@@ -1,6 +1,7 @@
 """The end of a run: it stays the end, what still runs is stopped, and child Jobs go when their time is over."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -52,6 +53,12 @@ def test_child_jobs_go_when_their_time_is_over() -> None:
     assert (early.actions, early.plan.requeue_after) == ([], 1)
     over = look(done, later(seconds=60))
     assert (over.actions, over.plan.requeue_after) == (["DeleteJob support-merge-1"], None)
+
+
+def test_an_end_that_no_calendar_has_a_day_after_is_waited_for() -> None:
+    done = look(scene(MERGE, COMPLETE, runPolicy={"ttlSecondsAfterFinished": 60})).then()
+    last_day = done.job.status.replace(completion_time=datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC))
+    assert look(replace(done, job=done.job.replace(status=last_day))).actions == []
 
 
 def test_child_jobs_stay_until_the_end_is_written() -> None:
