@@ -53,7 +53,7 @@ test-fast: venv ## unit and property tests; no cluster needed
 test-cluster: venv ## the local cluster's Go tests; contract, integration and end-to-end tests on the cluster that `make setup` made
 	@$(CLUSTER_ENV)
 	(cd local-cluster && CGO_ENABLED=0 go test -trimpath ./deviceplugin ./imageload ./provisioner)
-	$(BIN)/pytest tests/contract tests/integration tests/e2e
+	$(BIN)/pytest tests/contract tests/oracle tests/integration tests/e2e
 	$(BIN)/pytest tests/matrix -m core
 
 .PHONY: test-matrix
@@ -136,6 +136,10 @@ cluster-down: ## stop it and leave nothing behind but cached binaries and images
 .PHONY: cluster-status
 cluster-status: ## what of it runs
 	@local-cluster/cluster status
+
+.PHONY: test-oracle
+test-oracle: venv ## generated jobs on an API server of its own; more of them: ORACLE_EXAMPLES=5000
+	@$(BIN)/pytest tests/oracle
 
 .PHONY: test-local-cluster
 test-local-cluster: ## the local cluster as a whole; starts a second one in namespaces of its own
