@@ -26,7 +26,7 @@ BENCH = "bench"
 RECORDED = "recorded"
 """The user whose requests are logged with their bodies."""
 USERS = ("floor", "operator", "trainer", "jobset")
-_PATIENCE = 120.0
+_PATIENCE = 300.0
 _PORTS = range(20_000, 30_000)  # below those that outgoing connections get
 
 
