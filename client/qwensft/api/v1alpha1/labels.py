@@ -77,5 +77,6 @@ PodAnnotationMap = Annotated[
     ),
 ]
 
-LabelKey = Annotated[str, Field(min_length=1, max_length=317, pattern=rf"^{LABEL_KEY}$")]
+LabelKey = Annotated[str, Field(min_length=1, max_length=_LONGEST_DOMAIN, pattern=rf"^{LABEL_KEY}$")]
+"""In all no longer than its domain alone may be, which no pattern can bound by itself."""
 LabelValue = _LabelValue
