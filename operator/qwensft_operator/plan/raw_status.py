@@ -1,6 +1,7 @@
 """What to say of a run that cannot be decided about: its document is not understood, or passes over it fail.
 
 Built on the raw document, and on nothing of it but metadata and the status, which keeps all that it says already.
+ADR 0154 says why.
 """
 
 from __future__ import annotations
@@ -18,9 +19,14 @@ _FAILED_PASSES = frozenset({Reason.OPERATOR_ERROR, Reason.API_SERVER_ERROR, Reas
 
 
 def invalid_spec(manifest: dict[str, Any], problem: str, now: datetime) -> Plan:
-    """Return the plan for an object whose spec this version cannot read: stalled, until somebody changes something."""
+    """Return the plan for an object whose spec this version cannot read: stalled, until somebody changes something.
+
+    Nobody follows what runs of it, so its phase is Pending, whatever it was before; a hold alone is still true.
+    """
     message = f"this version of the operator does not understand the spec: {one_line(problem)}"
-    return condition_plan(manifest, Reason.INVALID_SPEC, message, stalled=True, now=now)
+    held = (manifest.get("status") or {}).get("phase") == Phase.SUSPENDED
+    phase = Phase.SUSPENDED if held else Phase.PENDING
+    return condition_plan(manifest, Reason.INVALID_SPEC, message, stalled=True, now=now, phase=phase)
 
 
 def operator_error(manifest: dict[str, Any], error: Exception, now: datetime) -> Plan:
@@ -52,8 +58,13 @@ def _failure_plan(manifest: dict[str, Any], reason: Reason, message: str, now: d
     return condition_plan(manifest, reason, message, stalled=False, now=now)
 
 
-def condition_plan(manifest: dict[str, Any], reason: Reason, message: str, *, stalled: bool, now: datetime) -> Plan:
-    """Return the plan that tells a reason and a sentence; an empty one when they stand there, or the run has ended."""
+def condition_plan(
+    manifest: dict[str, Any], reason: Reason, message: str, *, stalled: bool, now: datetime, phase: Phase | None = None
+) -> Plan:
+    """Return the plan that tells a reason and a sentence; an empty one when they stand there, or the run has ended.
+
+    `phase`: None keeps the one that is known.
+    """
     before, generation = manifest.get("status") or {}, manifest["metadata"]["generation"]
     if "completionTime" in before:
         return Plan()  # neither a stricter version of the operator nor a fault of it changes how a run has ended
@@ -76,4 +87,5 @@ def condition_plan(manifest: dict[str, Any], reason: Reason, message: str, *, st
         }
     status = {"phase": str(Phase.PENDING)} | before
     status |= {"observedGeneration": generation, "conditions": list(known.values())}
+    status |= {} if phase is None else {"phase": str(phase)}
     return Plan() if status == before else Plan(status=status, events=(Event("Warning", reason, message),))

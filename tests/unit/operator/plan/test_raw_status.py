@@ -32,7 +32,7 @@ def test_a_spec_from_another_version_stalls_the_run_and_keeps_what_was_known() -
     known = [condition("Trained", "False"), condition("Stalled", "True"), condition("Reconciling", "True")]
     plan = invalid_spec(manifest(phase="Training", conditions=known), "spec.model.colour: unknown field", NOW)
     assert plan.status is not None
-    assert (plan.status["phase"], plan.status["observedGeneration"]) == ("Training", 3)
+    assert (plan.status["phase"], plan.status["observedGeneration"]) == ("Pending", 3)
     assert values(plan) == {
         "Trained": ("False", "Running"),
         "Stalled": ("True", "InvalidSpec"),
@@ -43,6 +43,15 @@ def test_a_spec_from_another_version_stalls_the_run_and_keeps_what_was_known() -
     assert "spec.model.colour" in stalled["message"]
     assert (stalled["lastTransitionTime"], reconciling["lastTransitionTime"]) == (EARLIER, "2026-01-02T12:00:00Z")
     assert [(event.type, event.reason) for event in plan.events] == [("Warning", "InvalidSpec")]
+
+
+@pytest.mark.parametrize(
+    ("before", "told"), [("Training", "Pending"), ("Restarting", "Pending"), ("Suspended", "Suspended")]
+)
+def test_a_run_that_is_not_understood_shows_no_phase_of_a_run_that_goes_on(before: str, told: str) -> None:
+    plan = invalid_spec(manifest(phase=before), "spec.model.colour: unknown field", NOW)
+    assert plan.status is not None
+    assert plan.status["phase"] == told
 
 
 def test_an_error_of_the_operator_is_told_and_the_run_is_not_given_up() -> None:
@@ -56,6 +65,12 @@ def test_an_error_of_the_operator_is_told_and_the_run_is_not_given_up() -> None:
     }
     assert conditions(plan)["Reconciling"]["message"].endswith(": RuntimeError: no such thing")
     assert [(event.type, event.reason) for event in plan.events] == [("Warning", "OperatorError")]
+
+
+def test_an_error_of_the_operator_keeps_the_phase() -> None:
+    plan = operator_error(manifest(phase="Training"), RuntimeError("no"), NOW)
+    assert plan.status is not None
+    assert plan.status["phase"] == "Training"
 
 
 def test_an_error_is_told_once_until_a_pass_succeeds_or_the_spec_changes() -> None:

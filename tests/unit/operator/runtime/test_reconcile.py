@@ -171,10 +171,10 @@ async def test_a_rule_that_is_newer_than_a_run_stalls_it_only_before_it_has_begu
 
     world.run["spec"]["colour"] = "red"
     await world.reconciler.handle(KEY)
-    assert (reasons(world), world.run["status"]["phase"]) == ({"InvalidSpec"}, "Preparing")
+    assert (reasons(world), world.run["status"]["phase"]) == ({"InvalidSpec"}, "Pending")
     del world.run["spec"]["colour"]
     await world.reconciler.handle(KEY)
-    assert reasons(world) == {"PodsStarting"}
+    assert (reasons(world), world.run["status"]["phase"]) == ({"PodsStarting"}, "Preparing")
 
 
 async def test_a_job_that_another_installation_has_made_is_told_and_its_own_is_signed(world: World) -> None:
