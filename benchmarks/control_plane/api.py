@@ -70,6 +70,10 @@ class Api:
         kind = MERGE_PATCH if method == "PATCH" else "application/json"
         return dict(json.loads(await self._send(method, path, body, kind)))
 
+    async def delete(self, path: str) -> None:
+        """DELETE an object, with the grace and the propagation that its kind has by default."""
+        await self._send("DELETE", path)
+
     async def delete_all(self, collection: str) -> None:
         """Delete all objects of a collection, pods without grace; a request that ends too soon is made again."""
         options = json.dumps({"gracePeriodSeconds": 0, "propagationPolicy": "Background"})
