@@ -56,6 +56,10 @@ test-cluster: venv ## the local cluster's Go tests; contract, integration and en
 	$(BIN)/pytest tests/contract tests/oracle tests/integration tests/e2e
 	$(BIN)/pytest tests/matrix -m core
 
+.PHONY: test-gitops
+test-gitops: ## what Argo CD's Lua, kstatus and Flux make of a run in every state (Go; the first build takes minutes)
+	@cd tests/gitops && CGO_ENABLED=0 go test -trimpath -vet=off ./...
+
 .PHONY: test-matrix
 test-matrix: setup ## every way of training once for real: all rows of tests/matrix/rows.yaml (make test runs the core ones)
 	@$(CLUSTER_ENV)
@@ -105,12 +109,14 @@ format: venv ## let ruff format the code
 	$(BIN)/ruff check --fix $(PYTHON_CODE)
 
 .PHONY: generate
-generate: venv ## write what is generated from the API models: CRD, chart template, reference pages
+generate: venv ## write what is generated: CRD, chart template and reference pages from the API models, Argo CD's ConfigMap from its scripts
 	@$(BIN)/python -m qwensft.api.export
+	hack/argocd-cm
 
 .PHONY: generate-check
 generate-check: venv
 	@$(BIN)/python -m qwensft.api.export --check
+	hack/argocd-cm --check
 
 .PHONY: lock
 lock: venv ## pin the dependencies anew, with hashes
