@@ -63,6 +63,18 @@ class Jobs:
             **self._where,
         )
 
+    def apply(self, document: dict[str, Any], manager: str) -> Any:
+        """Apply on the server, as GitOps tools do: under a manager's name, and taking fields from others."""
+        return self._api.patch_namespaced_custom_object(
+            name=document["metadata"]["name"],
+            body=document | {"apiVersion": f"{GROUP}/v1alpha1"},
+            field_manager=manager,
+            field_validation="Strict",
+            force=True,
+            _content_type="application/apply-patch+yaml",
+            **self._where,
+        )
+
     def patch_refusal(self, name: str, patch: dict[str, Any]) -> Refusal | None:
         """Dry-run a merge patch. Returns None if it is accepted."""
         return _refusal(lambda: self.patch(name, patch, dry_run=True))
