@@ -6,7 +6,6 @@ Stages are imported only when asked for: torch and LLaMA-Factory take many secon
 from __future__ import annotations
 
 import argparse
-import errno
 import importlib
 import os
 import signal
@@ -23,9 +22,9 @@ from qwensft_trainer.base.causes import STORAGE_ADVICE, STORAGE_ERRNOS
 from qwensft_trainer.base.environment import prepare_environment
 from qwensft_trainer.base.log import log
 from qwensft_trainer.base.redaction import clean_output
-from qwensft_trainer.contract import certificates, credentials, termination
+from qwensft_trainer.contract import certificates, credentials, space, termination
 from qwensft_trainer.contract.access import access_denied, denied_later, error_told
-from qwensft_trainer.contract.errors import Interrupted, StageError, disk_full
+from qwensft_trainer.contract.errors import Interrupted, StageError
 from qwensft_trainer.contract.stage import StageContext
 from qwensft_trainer.contract.termination import Report
 
@@ -132,8 +131,8 @@ def _no_stop_request_lost() -> Iterator[None]:
 
 
 def _of_system(context: StageContext, error: OSError) -> StageError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return disk_full(error)
+    if error.errno in space.FULL:
+        return space.disk_full(error, context.workspace)
     if (denied := _denied(context, error)) is not None:
         return denied
     failure = _unexpected(context, error)

@@ -23,12 +23,9 @@ _OF_TORCH = re.compile(r"File (.+) cannot be opened\.")
 
 
 def denied_later(error: OSError, *, workspace: Path, scratch: Path) -> StageError | None:
-    """The same for a stage after prepare, which has used the volumes: it is for good on the run's own volume alone.
-
-    Also there a file system that has turned read-only since may be well again.
-    """
+    """The same for a stage after prepare, which has used the volumes: it is for good on the run's own volume alone."""
     failure = access_denied(error, workspace=workspace, scratch=scratch)
-    if failure is None or (error.errno != errno.EROFS and Path(error.filename).is_relative_to(workspace)):
+    if failure is None or Path(error.filename).is_relative_to(workspace):
         return failure
     return StageError(failure.reason, failure.message)
 
@@ -48,8 +45,10 @@ def error_told(kind: str, text: str) -> OSError | None:
     return None
 
 
-def access_denied(error: OSError, *, workspace: Path, scratch: Path) -> PermanentError | None:
+def access_denied(error: OSError, *, workspace: Path, scratch: Path) -> StageError | None:
     """The failure for an error that says that a file on a volume may not be written or read; None for any other.
+
+    For good, unless the file system is read-only: that it may have turned, and be mended (ADR 0145).
 
     `workspace` is the root of the run's volume; `scratch` is the pod's own, and no volume. An EPERM says so only where
     nothing can be written beside the file: FUSE and NFS answer a single call (link, chmod, utime) with it, too.
@@ -62,10 +61,11 @@ def access_denied(error: OSError, *, workspace: Path, scratch: Path) -> Permanen
         return None
     what = f"{path}: {error.strerror}."
     if error.errno == errno.EROFS:
-        return PermanentError(
+        return StageError(
             "VolumeAccessDenied",
-            f"{what} The volume at {volume} is read-only: use a claim whose volume can be written, without readOnly in "
-            "its PersistentVolume and not ReadOnlyMany.",
+            f"{what} The volume at {volume} is read-only. It is tried again: storage that fails turns read-only, and "
+            "may be mended. If it is meant so, use a claim whose volume can be written, without readOnly in its "
+            "PersistentVolume and not ReadOnlyMany.",
         )
     groups = ", ".join(str(group) for group in sorted({os.getgid(), *os.getgroups()}))
     return PermanentError(

@@ -65,11 +65,3 @@ def invalid_model(message: str) -> PermanentError:
 def invalid_dataset(message: str) -> PermanentError:
     """A dataset has rows that cannot be trained on."""
     return PermanentError("InvalidDataset", message)
-
-
-def disk_full(error: OSError) -> StageError:
-    """ENOSPC and EDQUOT: retryable, since a volume can be expanded while the job waits."""
-    where = f" while writing {error.filename}" if error.filename else ""
-    return StageError(
-        "DiskFull", f"No space left on the volume{where} ({error.strerror}): expand it, or remove old runs from it."
-    )

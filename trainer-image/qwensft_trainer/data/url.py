@@ -7,7 +7,6 @@ decided here.
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 from collections.abc import Iterator
@@ -24,13 +23,12 @@ from qwensft_trainer.base.addresses import without_queries
 from qwensft_trainer.base.causes import chain
 from qwensft_trainer.base.log import log
 from qwensft_trainer.base.redaction import clean, secrets
-from qwensft_trainer.contract import credentials
+from qwensft_trainer.contract import credentials, space
 from qwensft_trainer.contract.config import DatasetDownload
 from qwensft_trainer.contract.errors import PermanentError, StageError, invalid_dataset
 
 _PIECE = 16 << 20
 _ATTEMPTS_WITHOUT_A_BYTE = 4
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _TEMPORARY_STATUSES = (408, 425, 429)
 _S3_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 _GS_KEY = "GOOGLE_APPLICATION_CREDENTIALS"
@@ -74,7 +72,7 @@ class Address:
                 raise
             except Exception as error:  # three clients raise many kinds; _explained sorts them
                 # Only what the volume says has the name of a file.
-                if isinstance(error, OSError) and (error.errno in _DISK_FULL or error.filename is not None):
+                if isinstance(error, OSError) and (error.errno in space.FULL or error.filename is not None):
                     raise
                 raise (self._of_the_node(url, refused[0]) if refused else self._explained(error, url)) from error
         if sha256 is not None and (found := files.sha256_of_file(part)) != sha256.lower():

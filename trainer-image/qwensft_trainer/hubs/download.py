@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from qwensft_trainer.base.causes import is_about_the_path
 from qwensft_trainer.base.log import log
+from qwensft_trainer.contract import space
 from qwensft_trainer.contract.config import HubName
-from qwensft_trainer.contract.errors import StageError
 from qwensft_trainer.hubs.repository import PARTIAL_SUFFIXES, HubFile, Kind, Progress, Repository, Snapshot
 
 _GIB = 1 << 30
@@ -47,7 +46,7 @@ def download_files(
     directory.mkdir(parents=True, exist_ok=True)
     total = sum(file.size or 0 for file in missing)
     begun = sum(_bytes_begun(directory / file.path) for file in missing)
-    _require_space(directory, total - begun)
+    space.require(directory, total - begun, "what is still to be downloaded needs")
     log(
         f"downloading {len(missing)} files of {snapshot.repo} ({total / _GIB:.2f} GiB, commit {snapshot.commit[:12]}) "
         f"from {repository.address}" + (f", {begun / _GIB:.2f} GiB of them are there already" if begun else "")
@@ -75,13 +74,3 @@ def is_there(path: Path, size: int | None) -> bool:
 def _bytes_begun(path: Path) -> int:
     partial = (path.with_name(path.name + suffix) for suffix in PARTIAL_SUFFIXES)
     return sum(begun.stat().st_size for begun in partial if begun.is_file())
-
-
-def _require_space(directory: Path, needed: int) -> None:
-    free = shutil.disk_usage(directory).free
-    if free < needed:
-        raise StageError(
-            "DiskFull",
-            f"{directory} has {free / _GIB:.1f} GiB free, but {needed / _GIB:.1f} GiB are still to be downloaded: "
-            "expand the volume, or remove old runs or models from it.",
-        )

@@ -26,6 +26,7 @@ import numpy as np
 from qwensft_trainer.base import files
 from qwensft_trainer.base.environment import cpu_limit
 from qwensft_trainer.base.log import log
+from qwensft_trainer.contract import space
 from qwensft_trainer.contract.errors import PermanentError, StageError
 from qwensft_trainer.merging.numbers import Array, NotFiniteError, from_float32, to_float32
 from qwensft_trainer.merging.plan import LowRank, Plan, Step
@@ -66,9 +67,11 @@ def write(plan: Plan, directory: Path, *, digest: str, tell: Callable[[int], Non
     """Write the plan's files into `directory`; returns {name: {"sha256": hex, "sizeBytes": n}}.
 
     Files that an interrupted call with the same `digest` has completed are hashed and kept. `tell` is called with the
-    bytes that are done. Raises PermanentError MergeFailed for numbers that cannot be written, OSError.
+    bytes that are done. Raises StageError DiskFull before anything is written that cannot fit, PermanentError
+    MergeFailed for numbers that cannot be written, OSError.
     """
     done = _kept(directory, digest, {shard.name for shard in plan.shards})
+    space.require(directory, plan.size - sum(entry["sizeBytes"] for entry in done.values()), "the merged model needs")
     source = _Source()
     ready = 0
     with ThreadPoolExecutor(min(cpu_limit(), _MOST_THREADS)) as pool, ThreadPoolExecutor(1) as hashing:

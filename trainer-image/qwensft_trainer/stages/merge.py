@@ -6,7 +6,6 @@ directory never sees half a model, and an older one stays until the new one is c
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from typing import Any
 from qwensft_trainer.base import files, metrics_server
 from qwensft_trainer.base.environment import cpu_limit, forbid_hub_access, reuse_memory
 from qwensft_trainer.base.log import log
-from qwensft_trainer.contract import arguments, outputs, workspace
+from qwensft_trainer.contract import arguments, outputs, space, workspace
 from qwensft_trainer.contract.child import call
 from qwensft_trainer.contract.config import Merge, Run, load_arguments, load_run
 from qwensft_trainer.contract.errors import PermanentError, StageError, invalid_config
@@ -138,7 +137,7 @@ def _verified_files(
         shutil.rmtree(partial, ignore_errors=True)  # a refused model is of no use and as large as the base
         raise
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in space.FULL:
             shutil.rmtree(partial, ignore_errors=True)  # others need the room until there is enough
         raise
     return made, told, checks

@@ -21,7 +21,7 @@ import yaml
 from qwensft_trainer.base import files, metrics_server
 from qwensft_trainer.base.environment import forbid_hub_access, training_environment
 from qwensft_trainer.base.log import log
-from qwensft_trainer.contract import arguments, outputs, termination, workspace
+from qwensft_trainer.contract import arguments, outputs, space, termination, workspace
 from qwensft_trainer.contract.access import denied_later
 from qwensft_trainer.contract.config import Evaluation, Run, load_arguments, load_run
 from qwensft_trainer.contract.digest import Experiment
@@ -134,6 +134,15 @@ def _clean_up(output: Path, train_arguments: Mapping[str, Any]) -> None:
             log(f"removed {folder.parent.name}/{folder.name}")
     except OSError as error:
         log(f"old checkpoints stay for now: {error}")
+
+
+def _free(output: Path) -> None:
+    """After a failure, half a checkpoint is of no use, and may be what fills the volume."""
+    try:
+        for folder in checkpoints.remove_incomplete(output):
+            log(f"removed {folder.parent.name}/{folder.name}, which is not complete")
+    except OSError as error:
+        log(f"checkpoints that are not complete stay for now: {error}")
 
 
 def _differences(starts: list[Mapping[str, Any]]) -> str:
@@ -258,6 +267,9 @@ class _Attempt:
             if self.gang.leads:
                 _clean_up(output, train_arguments)
             raise interrupted
+        room = space.room(self.context.workspace)
+        if end.exit_code != 0 and self.gang.leads:
+            _free(output)
         if (different := files.read_json_object(self.context.scratch / DIFFERENT_FILE)) is not None:
             raise StageError(
                 "StartMismatch",
@@ -283,6 +295,8 @@ class _Attempt:
             if unloadable is not None and error.reason == "TrainingFailed":
                 checkpoint = Path(unloadable["checkpoint"])
                 raise unloading.judge(checkpoint, unloadable["why"], error, attempt=output.name)
+            if error.reason == "DiskFull" or failures.UNWRITABLE in error.message:
+                raise StageError(error.reason, f"{error.message} On {self.context.workspace} {room}.")
             raise error
 
     def _take_best(self, directory: Path, state: dict[str, Any]) -> None:

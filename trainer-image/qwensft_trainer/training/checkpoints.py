@@ -157,6 +157,18 @@ def remove_superseded(output: Path, limit: int | None) -> list[Path]:
     return superseded
 
 
+def remove_incomplete(output: Path) -> list[Path]:
+    """Delete what saves that failed have left in an attempt's directory; returns what was deleted.
+
+    Only while nobody can complete them any more: global rank 0, who does, has ended on this node.
+    """
+    incomplete = [folder for folder, step in _folders(output) if _read(folder, step, sealed=True) is None]
+    for folder in incomplete:
+        (folder / STATE_FILE).unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+    return incomplete
+
+
 def best_of(train_directory: Path, state: dict[str, Any]) -> Path | None:
     """The complete checkpoint with the best evaluation, by the state of a later one; None where nothing says so.
 

@@ -69,6 +69,7 @@ class _Refusal:
         return bool(own) and any(_ARGUMENTS.search(file) for file in own) and bool(self.raised_in.search(own[-1]))
 
 
+UNWRITABLE = "PyTorch could not write a file"
 _STORAGE = "|".join(str(number) for number in sorted(STORAGE_ERRNOS))
 
 # What comes of the machine, the network or the volume, and so may pass. The first rule that fits decides; none of the
@@ -87,7 +88,8 @@ _RULES: tuple[_Rule, ...] = (
         re.compile(
             r"No space left on device|Disk quota exceeded|os error 28|Bus error.*(shm|shared memory)", re.DOTALL
         ),
-        "Expand the volume or lower spec.training.saveTotalLimit; if /dev/shm is full, raise spec.worker.sharedMemory.",
+        "Expand the claim of spec.storage.volume (its spec.resources.requests.storage) or lower "
+        "spec.training.saveTotalLimit; if /dev/shm is full, raise spec.worker.sharedMemory.",
     ),
     _Rule(
         "RendezvousTimeout",
@@ -138,6 +140,12 @@ _RULES: tuple[_Rule, ...] = (
         "Check the accelerator and its driver on this node.",
     ),
     _Rule("TrainingFailed", re.compile(rf"\[Errno ({_STORAGE})\]|\(os error ({_STORAGE})\)"), STORAGE_ADVICE),
+    _Rule(
+        "TrainingFailed",
+        re.compile(r"inline_container\.cc|PytorchStreamWriter|iostream error"),
+        f"{UNWRITABLE}, and does not say why: the volume is full (expand the claim of spec.storage.volume, or lower "
+        "spec.training.saveTotalLimit) or failed. It is tried again.",
+    ),
     _Rule(
         "TrainingFailed",
         re.compile(r"Unable to JIT load the \S+ op due to it not being compatible"),

@@ -73,6 +73,12 @@ def damage(folder: Path) -> str | None:
     return next((f"{name} does not hold what was written" for name in read if read[name] != ends[name]), None)
 
 
+def size(folder: Path) -> int:
+    """Bytes of all files of a complete checkpoint; 0 for one without a list (of an earlier version)."""
+    sizes = (files.read_json_object(folder / MANIFEST) or {}).get("files")
+    return sum(sizes.values()) if _is_list(sizes, int) else 0
+
+
 def mark(folder: Path, why: str, **more: str) -> None:
     """Say that no later attempt shall try this checkpoint. Nothing else of it is changed."""
     files.write_json(folder / UNUSABLE, {"why": why, **more})

@@ -16,6 +16,7 @@ from typing import Any, Self
 
 from qwensft_trainer.base import files
 from qwensft_trainer.base.log import log
+from qwensft_trainer.contract import space
 from qwensft_trainer.contract.config import Run
 from qwensft_trainer.contract.digest import Experiment
 from qwensft_trainer.contract.errors import invalid_config
@@ -71,7 +72,8 @@ def digest_of(experiment: Experiment) -> str:
 def decide(run: Run, experiment: Experiment, *, attempt: int, pod: str, nodes: int) -> Start:
     """Choose the newest usable checkpoint and make the attempt's directory; marks the damaged ones. Node rank 0 only.
 
-    Raises OSError for a volume in trouble: a checkpoint that cannot be read now is not taken for a missing one.
+    Raises OSError for a volume in trouble: a checkpoint that cannot be read now is not taken for a missing one. Raises
+    StageError DiskFull when the next checkpoint would not fit beside the newest, which is deleted after it only.
     """
     train_directory = run.run_directory / "train"
     newest, passed_over = checkpoints.newest(train_directory, experiment)
@@ -87,6 +89,8 @@ def decide(run: Run, experiment: Experiment, *, attempt: int, pod: str, nodes: i
             f"{newest.name} has all that was to be trained (step {newest.step} of {newest.max_steps}): it is the result"
         )
         return replace(told, output=str(newest.path.parent.relative_to(run.run_directory)), finished=True)
+    if newest is not None:  # else nobody knows yet how large one is; held accelerators would train as far as to a save
+        space.require(train_directory, manifests.size(newest.path), "the next checkpoint needs")
     output = checkpoints.begin(train_directory, attempt)
     files.write_json(
         output / checkpoints.ATTEMPT_FILE,

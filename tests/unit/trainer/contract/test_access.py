@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from qwensft_trainer.contract.access import access_denied
-from qwensft_trainer.contract.errors import PermanentError
+from qwensft_trainer.contract.errors import StageError
 
 
-def denied(number: int, path: Path | str | None, tmp_path: Path) -> PermanentError | None:
+def denied(number: int, path: Path | str | None, tmp_path: Path) -> StageError | None:
     error = OSError(number, os.strerror(number), str(path)) if path else OSError(number, os.strerror(number))
     return access_denied(error, workspace=tmp_path / "workspace", scratch=tmp_path / "scratch")
 
@@ -72,7 +72,8 @@ def test_a_full_volume_is_no_matter_of_rights(tmp_path: Path, monkeypatch: pytes
 def test_a_read_only_file_system_asks_for_another_claim(tmp_path: Path) -> None:
     failure = denied(errno.EROFS, tmp_path / "workspace" / "demo", tmp_path)
     assert failure is not None
-    assert "is read-only: use a claim whose volume can be written" in failure.message
+    assert "use a claim whose volume can be written" in failure.message
+    assert failure.exit_code == 1, "it may have turned so, and be mended"
 
 
 def test_other_volumes_are_named_by_where_they_are_mounted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,15 @@ def test_a_process_that_is_killed_leaves_what_the_next_one_goes_on_with(tmp_path
     assert (tmp_path / "merged" / first.name).stat().st_mtime_ns == kept
     for name in whole:
         assert (tmp_path / "merged" / name).read_bytes() == (tmp_path / "once" / "merged" / name).read_bytes()
+
+
+def test_what_cannot_fit_is_told_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    what = plan(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1 << 30, 1 << 30, 1000))
+    with pytest.raises(StageError, match=r"1000 bytes free, but the merged model needs 27\.5 KiB") as told:
+        merged(tmp_path, what)
+    assert told.value.reason == "DiskFull"
+    assert list((tmp_path / "merged").iterdir()) == []
 
 
 def test_files_that_the_plan_does_not_have_are_gone(tmp_path: Path) -> None:

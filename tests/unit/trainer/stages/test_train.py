@@ -108,6 +108,32 @@ def test_a_failed_worker_is_told_by_its_error_file(prepared: Scene, torchrun: To
     assert "local rank 2" in caught.value.message
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        "OSError: [Errno 28] No space left on device",
+        "RuntimeError: [enforce fail at inline_container.cc:664] . unexpected pos 576 vs 534",
+    ],
+)
+def test_a_save_that_finds_no_room_is_told_with_the_room_and_leaves_the_volume_no_fuller(
+    prepared: Scene, torchrun: Torchrun, message: str
+) -> None:
+    whole = leave_checkpoint(prepared, 1, 40)
+    torchrun.does(f"""
+        os.makedirs(output + "/checkpoint-60")
+        open(output + "/checkpoint-60/optimizer.pt", "w").write("half of it")
+        folder = os.environ["TMPDIR"] + "/torchelastic_a/none_b/attempt_0/0"
+        os.makedirs(folder)
+        extra = {{"py_callstack": "Traceback", "timestamp": "1"}}
+        json.dump({{"message": {{"message": {message!r}, "extraInfo": extra}}}}, open(folder + "/error.json", "w"))
+        sys.exit(1)
+    """)
+    with pytest.raises(StageError, match=f"On {prepared.context.workspace} .* are free") as told:
+        train.main(prepared.attempt(2))
+    assert "the claim of spec.storage.volume" in told.value.message
+    assert list((prepared.run_directory / "train").glob("*/checkpoint-*")) == [whole]
+
+
 def test_the_workers_output_is_relayed_and_searched(
     prepared: Scene, torchrun: Torchrun, capfd: pytest.CaptureFixture[str]
 ) -> None:

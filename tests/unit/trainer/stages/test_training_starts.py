@@ -39,6 +39,19 @@ def test_the_next_attempt_resumes_and_says_so_to_the_others(prepared: Scene, tor
     assert (decision["resumeFrom"], decision["resumeStep"]) == ("train/1/checkpoint-60", 60)
 
 
+def test_where_the_next_checkpoint_does_not_fit_nothing_is_trained_as_far_as_to_it(
+    prepared: Scene, torchrun: Torchrun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = leave_checkpoint(prepared, 1, 40)
+    needed = sum(path.stat().st_size for path in folder.iterdir() if path.name != manifests.MANIFEST)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1 << 20, 1 << 20, needed - 1))
+    with pytest.raises(StageError, match=f"the next checkpoint needs {needed} bytes") as told:
+        train.main(prepared.attempt(2))
+    assert told.value.reason == "DiskFull"
+    assert torchrun.called_with is None
+    assert [path.name for path in (prepared.run_directory / "train").iterdir()] == ["1"]
+
+
 def test_an_attempt_that_died_after_its_last_step_needs_no_training(prepared: Scene, torchrun: Torchrun) -> None:
     weights = (leave_checkpoint(prepared, 1, 100) / "adapter_model.safetensors").read_bytes()
     result = train.main(prepared.attempt(2))

@@ -92,6 +92,14 @@ def test_a_checkpoint_that_was_cut_off_is_passed_over(tmp_path: Path, state: str
     assert found.path == older
 
 
+def test_what_a_failed_save_has_left_goes_and_nothing_else(tmp_path: Path) -> None:
+    whole = checkpoint(tmp_path, 1, 40)
+    half = [checkpoint(tmp_path, 1, 60, sealed=False), checkpoint(tmp_path, 1, 80, state="", sealed=False)]
+    another = checkpoint(tmp_path, 2, 60, sealed=False)
+    assert sorted(checkpoints.remove_incomplete(tmp_path / "1")) == half
+    assert [path for path in (whole, *half, another) if path.exists()] == [whole, another]
+
+
 def test_a_folder_without_state_is_passed_over(tmp_path: Path) -> None:
     (checkpoint(tmp_path, 1, 60) / "trainer_state.json").unlink()
     assert newest(tmp_path) is None

@@ -26,6 +26,7 @@ CUDA_OOM = (
         ("torch.distributed.DistBackendError: NCCL error: ncclRemoteError: remote process exited", "PeerLost"),
         ("RuntimeError: Timed out waiting 1800000ms for recv operation to complete", "PeerLost"),
         ("OSError: [Errno 28] No space left on device", "DiskFull"),
+        ("RuntimeError: [enforce fail at inline_container.cc:664] . unexpected pos 576 vs 534", "TrainingFailed"),
         ("safetensors_rust.SafetensorError: I/O error: No space left on device (os error 28)", "DiskFull"),
         ("torch.distributed.DistStoreError: Timed out after 601 seconds waiting for clients. 1/2", "RendezvousTimeout"),
         ("RuntimeError: CUDA error: an illegal memory access was encountered", "AcceleratorFailed"),
