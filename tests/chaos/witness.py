@@ -74,11 +74,11 @@ def _container_runs(pod: Manifest) -> bool:
     return any("running" in state for state in states)
 
 
-def wait_until(what: str, true: object, timeout: float = 120.0) -> float:
-    """Ask until it is true; return how many seconds that took."""
+def wait_until(what: str, true: object, timeout: float = 120.0, *, pause: float = 0.2) -> float:
+    """Ask until it is true, with so many seconds in between; return how many that took."""
     assert callable(true)
     began = time.monotonic()
     while not true():
         assert time.monotonic() - began < timeout, f"not within {timeout:.0f} s: {what}"
-        time.sleep(0.2)
+        time.sleep(pause)
     return time.monotonic() - began
