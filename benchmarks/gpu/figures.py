@@ -162,3 +162,16 @@ def table(found: Mapping[str, Any]) -> str:
         ratio = found["ratio"].get(key)
         lines.append(f"{title:<26}{shown[0]:>12}{shown[1]:>12}{'' if ratio is None else f'{ratio:.3f}':>9}")
     return "\n".join(lines)
+
+
+def overview(found: Sequence[Mapping[str, Any]]) -> str:
+    """The scenes beside each other as lines of text."""
+    lines = [f"{'':<22}{'trainer t/s':>12}{'bare t/s':>12}{'ratio':>8}{'MFU':>8}{'GiB':>8}{'ratio':>8}"]
+    for one in found:
+        share = one["trainer"]["mfu"]
+        lines.append(
+            f"{one['scene']:<22}{one['trainer']['tokensPerSecond']:>12,.0f}{one['bare']['tokensPerSecond']:>12,.0f}"
+            f"{one['ratio']['tokensPerSecond']:>8.3f}{'-' if share is None else f'{share:.1%}':>8}"
+            f"{one['trainer']['peakMemoryGiB']:>8.2f}{one['ratio']['peakMemoryGiB']:>8.3f}"
+        )
+    return "\n".join(lines)

@@ -39,7 +39,7 @@ _WORDS = (
 def write_rows(path: Path, *, tokens: int, length: int) -> int:
     """Write alpaca rows of a quarter of `length` bytes each, for so many tokens in all; the number of rows."""
     source = random.Random(0)  # noqa: S311
-    size = max(16, length // 4)
+    size = row_length(length)
     count = -(-tokens // size)
     rows = []
     for _ in range(count):
@@ -50,9 +50,17 @@ def write_rows(path: Path, *, tokens: int, length: int) -> int:
     return count
 
 
+def row_length(length: int) -> int:
+    """Bytes, and so about the tokens, of a row."""
+    return max(16, length // 4)
+
+
 def document(options: dict[str, Any]) -> dict[str, Any]:
-    """The QwenSFTJob that is measured. `options`: method, length, batch, accumulation, steps, gpu, attention, liger."""
-    lora = {"lora": {"rank": options["rank"], "targets": ["all"]}} if options["method"] == "lora" else {}
+    """The QwenSFTJob that is measured.
+
+    `options`: method, rank, length, batch, accumulation, steps, packing, gpu, attention, liger.
+    """
+    lora = {} if options["method"] == "full" else {"lora": {"rank": options["rank"], "targets": ["all"]}}
     return {
         "apiVersion": "qwensft.io/v1alpha1",
         "kind": "QwenSFTJob",
@@ -77,7 +85,7 @@ def document(options: dict[str, Any]) -> dict[str, Any]:
                 "cutoffLen": options["length"],
                 "perDeviceTrainBatchSize": options["batch"],
                 "gradientAccumulationSteps": options["accumulation"],
-                "packing": True,
+                "packing": options["packing"],
                 "ligerKernel": options["liger"],
                 "precision": "bf16" if options["gpu"] else "fp32",
                 "saveSteps": 1_000_000,

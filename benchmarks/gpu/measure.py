@@ -14,6 +14,9 @@ from typing import Any
 import yaml
 from benchmarks.gpu.figures import Measured, rates
 
+# torchrun itself, whether or not its script is on PATH.
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run")
+
 
 def prepare(configuration: Path, root: Path, log: Path) -> None:
     """Run the trainer's prepare stage: both sides train on the data that it tokenises."""
@@ -33,20 +36,9 @@ def bare(arguments: dict[str, Any], root: Path, log: Path, *, warm_up: int) -> M
     output, home, path = root / "bare", root / "home", root / "bare.yaml"
     home.mkdir(exist_ok=True)  # Triton keeps its kernels there; a user without an entry in the image has none
     path.write_text(yaml.safe_dump(arguments | {"output_dir": str(output), "overwrite_output_dir": True}))
-    command = ["torchrun", "--nproc_per_node", "1", "--master_port", "29501", "-m", "llamafactory.launcher", str(path)]
+    command = [*TORCHRUN, "--nproc_per_node", "1", "--master_port", "29501", "-m", "llamafactory.launcher", str(path)]
     environment = {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True", "HOME": str(home), "USER": "bare"}
     return _measure(command, output, log, environment, warm_up=warm_up)
-
-
-def device() -> str:
-    """Name of the first GPU; "CPU" when there is none."""
-    try:
-        done = subprocess.run(
-            ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, check=True
-        )
-    except (FileNotFoundError, subprocess.CalledProcessError):
-        return "CPU"
-    return done.stdout.splitlines()[0].strip()
 
 
 def _stage(name: str, configuration: Path, root: Path) -> list[str]:
@@ -94,7 +86,7 @@ def _measure(command: list[str], output: Path, log: Path, environment: dict[str,
         if path.exists() and path.stat().st_size:
             first = time.time() - started
         time.sleep(0.05)
-    memory = _finish(process, log, command[2] if command[0] == sys.executable else command[0])
+    memory = _finish(process, log, "the bare command" if "llamafactory.launcher" in command else "the train stage")
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     shutil.rmtree(output)  # the last checkpoint of a full fine-tune alone has some 25 GB
     return rates(lines, warm_up=warm_up, begun=first or 0.0, memory_gib=memory)

@@ -11,7 +11,7 @@ from benchmarks.gpu import figures, inputs, measure
 
 SETTINGS: dict[str, Any] = {
     "method": "lora", "rank": 16, "length": 4096, "batch": 4, "accumulation": 1, "steps": 40,
-    "gpu": True, "attention": "fa2", "liger": True,
+    "packing": True, "gpu": True, "attention": "fa2", "liger": True,
 }  # fmt: skip
 
 
@@ -113,7 +113,7 @@ def test_the_table_has_no_mfu_for_an_unknown_device() -> None:
     assert "1.000" in shown
 
 
-@pytest.mark.parametrize("method", ["lora", "full"])
+@pytest.mark.parametrize("method", ["lora", "qlora", "full"])
 def test_the_arguments_are_those_of_a_job_with_its_paths_below_one_directory(method: str, tmp_path: Path) -> None:
     arguments = inputs.write_configuration(
         tmp_path / "config", tmp_path / "root", inputs.document(SETTINGS | {"method": method})
@@ -122,11 +122,20 @@ def test_the_arguments_are_those_of_a_job_with_its_paths_below_one_directory(met
     assert arguments["bf16"] is True
     assert arguments["flash_attn"] == "fa2"
     assert arguments["enable_liger_kernel"] is True
-    assert arguments["finetuning_type"] == method
+    assert arguments["finetuning_type"] == ("full" if method == "full" else "lora")
+    assert arguments.get("quantization_bit") == (4 if method == "qlora" else None)
     assert arguments["model_name_or_path"] == f"{tmp_path}/root/model"
     run = yaml.safe_load((tmp_path / "config" / "run.yaml").read_text())
     assert run["runDirectory"] == f"{tmp_path}/root/workspace/run"
     assert run["datasets"][0]["path"] == f"{tmp_path}/root/datasets/{inputs.DATASET}/rows.json"
+
+
+def test_scenes_stand_beside_each_other() -> None:
+    one = figures.summary([measured(900.0)], [measured(1000.0)], flops=1e10, peak=100.0) | {"scene": "lora-packing"}
+    other = figures.summary([measured()], [measured()], flops=1e10, peak=None) | {"scene": "full"}
+    lines = figures.overview([one, other]).splitlines()
+    assert lines[1].split() == ["lora-packing", "900", "1,000", "0.900", "9.0%", "10.00", "1.000"]
+    assert lines[2].split() == ["full", "1,000", "1,000", "1.000", "-", "10.00", "1.000"]
 
 
 def test_there_are_rows_for_all_steps(tmp_path: Path) -> None:
