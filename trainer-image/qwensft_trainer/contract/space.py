@@ -47,6 +47,15 @@ def room(path: Path) -> str:
     return f"{size(usage.free)} of {size(usage.total)} are free"
 
 
+def is_full(path: Path) -> bool:
+    """Whether a hundredth or less of the volume that a path is on is free."""
+    try:
+        usage = shutil.disk_usage(path)
+    except OSError:
+        return False
+    return usage.free <= usage.total // 100
+
+
 def size(number: int) -> str:
     """Bytes for people: "1.5 GiB"."""
     unit, name = next(((unit, name) for unit, name in _UNITS if number >= unit), (1, "bytes"))

@@ -267,7 +267,7 @@ class _Attempt:
             if self.gang.leads:
                 _clean_up(output, train_arguments)
             raise interrupted
-        room = space.room(self.context.workspace)
+        room, full = space.room(self.context.workspace), space.is_full(self.context.workspace)
         if end.exit_code != 0 and self.gang.leads:
             _free(output)
         if (different := files.read_json_object(self.context.scratch / DIFFERENT_FILE)) is not None:
@@ -296,7 +296,8 @@ class _Attempt:
                 checkpoint = Path(unloadable["checkpoint"])
                 raise unloading.judge(checkpoint, unloadable["why"], error, attempt=output.name)
             if error.reason == "DiskFull" or failures.UNWRITABLE in error.message:
-                raise StageError(error.reason, f"{error.message} On {self.context.workspace} {room}.")
+                reason = "DiskFull" if full else error.reason
+                raise StageError(reason, f"{error.message} On {self.context.workspace} {room}.")
             raise error
 
     def _take_best(self, directory: Path, state: dict[str, Any]) -> None:

@@ -52,6 +52,12 @@ def test_an_error_without_a_file_and_a_volume_that_does_not_answer_are_told_all_
     assert "No space left (No space left on device; how much is free cannot be told)" in told.message
 
 
+def test_a_volume_is_full_when_next_to_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert space.is_full(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(2000 * MIB, 1979 * MIB, 21 * MIB))
+    assert not space.is_full(tmp_path)
+
+
 @pytest.mark.parametrize(("number", "words"), [(0, "0 bytes"), (2000, "2.0 KiB"), (3 * MIB, "3.0 MiB")])
 def test_sizes_are_told_in_a_fitting_unit(number: int, words: str) -> None:
     assert space.size(number) == words

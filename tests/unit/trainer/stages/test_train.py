@@ -116,9 +116,10 @@ def test_a_failed_worker_is_told_by_its_error_file(prepared: Scene, torchrun: To
     ],
 )
 def test_a_save_that_finds_no_room_is_told_with_the_room_and_leaves_the_volume_no_fuller(
-    prepared: Scene, torchrun: Torchrun, message: str
+    prepared: Scene, torchrun: Torchrun, monkeypatch: pytest.MonkeyPatch, message: str
 ) -> None:
     whole = leave_checkpoint(prepared, 1, 40)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1 << 30, (1 << 30) - 4096, 4096))
     torchrun.does(f"""
         os.makedirs(output + "/checkpoint-60")
         open(output + "/checkpoint-60/optimizer.pt", "w").write("half of it")
@@ -128,8 +129,9 @@ def test_a_save_that_finds_no_room_is_told_with_the_room_and_leaves_the_volume_n
         json.dump({{"message": {{"message": {message!r}, "extraInfo": extra}}}}, open(folder + "/error.json", "w"))
         sys.exit(1)
     """)
-    with pytest.raises(StageError, match=f"On {prepared.context.workspace} .* are free") as told:
+    with pytest.raises(StageError, match=f"On {prepared.context.workspace} 4.0 KiB of 1.0 GiB are free") as told:
         train.main(prepared.attempt(2))
+    assert told.value.reason == "DiskFull"
     assert "the claim of spec.storage.volume" in told.value.message
     assert list((prepared.run_directory / "train").glob("*/checkpoint-*")) == [whole]
 
