@@ -16,7 +16,10 @@ from benchmarks.gpu.scenes import SUITE, Scene
 
 def main() -> int:
     """Measure both sides, print the tables, write the JSON."""
-    options = _parser().parse_args()
+    parser = _parser()
+    options = parser.parse_args()
+    if options.warm_up < 1:
+        parser.error("--warm-up: at least 1, as the first step compiles")
     if options.wheels:
         # Beside the benchmark's directory, which is emptied each time.
         packages = options.directory.resolve().with_name(f"{options.directory.name}-packages")
@@ -69,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch", type=int, default=4, help="sequences a step")
     parser.add_argument("--accumulation", type=int, default=1, help="batches before a weight update")
     parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--warm-up", type=int, default=10, help="steps that do not count")
+    parser.add_argument("--warm-up", type=int, default=10, help="steps that do not count, at least 1")
     parser.add_argument("--rounds", type=int, default=2, help="both sides in turn; the best of each counts")
     parser.add_argument("--directory", type=Path, default=Path("/tmp/qwensft-benchmark"), help="emptied first")  # noqa: S108
     parser.add_argument("--output", type=Path, help="file for the figures as JSON")

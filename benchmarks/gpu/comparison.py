@@ -70,7 +70,9 @@ def _measured(
     arguments = inputs.write_configuration(configuration, root, inputs.document(settings))
     print(f"{scene.name}: preparing {rows} rows", flush=True)
     logs = root / "logs" / scene.name
-    measure.prepare(configuration, root, logs / "prepare.log")
+    counted = measure.prepare(configuration, root, logs / "prepare.log")
+    trained = length if scene.packing else counted["tokens"] / counted["samples"]  # packed sequences are full
+    how = {"warm_up": warm_up, "tokens_per_step": trained * batch * options.accumulation}
     ours: list[figures.Measured] = []
     theirs: list[figures.Measured] = []
     for number in range(1, options.rounds + 1):
@@ -78,13 +80,12 @@ def _measured(
             print(f"{scene.name}: round {number} of {options.rounds}: {name}", flush=True)
             log = logs / f"{name}-{number}.log"
             side.append(
-                measure.bare(arguments, root, log, warm_up=warm_up)
+                measure.bare(arguments, root, log, **how)
                 if name == "bare"
-                else measure.trainer(configuration, root, log, warm_up=warm_up)
+                else measure.trainer(configuration, root, log, **how)
             )
     rank = None if scene.method == "full" else options.rank
-    trained = length if scene.packing else inputs.row_length(length)
-    flops = figures.flops_per_token(shape, length=trained, lora_rank=rank)
+    flops = figures.flops_per_token(shape, length=round(trained), lora_rank=rank)
     peak = figures.peak_tflops(device)
     return {
         "scene": scene.name,

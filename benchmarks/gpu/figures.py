@@ -86,24 +86,31 @@ class Measured:
     last_loss: float
 
 
-def rates(log: Sequence[Mapping[str, Any]], *, warm_up: int, begun: float, memory_gib: float) -> Measured:
-    """Read the figures out of trainer_log.jsonl, whose lines tell tokens since the start and tokens per second.
+def rates(
+    log: Sequence[Mapping[str, Any]],
+    arrivals: Sequence[float],
+    memory_gib: float,
+    *,
+    warm_up: int,
+    tokens_per_step: float,
+) -> Measured:
+    """Read the figures out of trainer_log.jsonl, which has a line for each step.
 
-    `begun`: seconds from the process's start to its first finished step. `memory_gib` counts unless the log tells what
-    the GPU had reserved at most (RECORD_VRAM). Raises ValueError when the log ends before the warm-up does.
+    `arrivals`: seconds from the process's start until each line was there. `memory_gib` counts unless the log tells
+    what the GPU had reserved at most (RECORD_VRAM). Raises ValueError when the log ends before the warm-up does.
     """
-    steps = [line for line in log if line.get("loss") is not None and line.get("throughput")]
+    steps = [(line, at) for line, at in zip(log, arrivals, strict=True) if line.get("loss") is not None]
     if len(steps) <= warm_up:
         raise ValueError(f"the log tells of {len(steps)} steps; more than {warm_up} are needed")
-    marks = [(0.0, 0.0), *((line["total_tokens"] / line["throughput"], line["total_tokens"]) for line in steps)]
-    seconds, tokens = (last - warm for last, warm in zip(marks[-1], marks[warm_up], strict=True))
+    seconds = steps[-1][1] - steps[warm_up - 1][1]
+    counted = len(steps) - warm_up
     reserved = max(float(line.get("vram_reserved", 0.0)) for line in log)
     return Measured(
-        tokens_per_second=tokens / seconds,
-        step_seconds=seconds / (len(steps) - warm_up),
-        first_step_seconds=begun,
+        tokens_per_second=counted * tokens_per_step / seconds,
+        step_seconds=seconds / counted,
+        first_step_seconds=steps[0][1],
         peak_memory_gib=reserved or memory_gib,
-        last_loss=float(steps[-1]["loss"]),
+        last_loss=float(steps[-1][0]["loss"]),
     )
 
 

@@ -39,7 +39,7 @@ _WORDS = (
 def write_rows(path: Path, *, tokens: int, length: int) -> int:
     """Write alpaca rows of a quarter of `length` bytes each, for so many tokens in all; the number of rows."""
     source = random.Random(0)  # noqa: S311
-    size = row_length(length)
+    size = max(16, length // 4)
     count = -(-tokens // size)
     rows = []
     for _ in range(count):
@@ -48,11 +48,6 @@ def write_rows(path: Path, *, tokens: int, length: int) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(rows))
     return count
-
-
-def row_length(length: int) -> int:
-    """Bytes, and so about the tokens, of a row."""
-    return max(16, length // 4)
 
 
 def document(options: dict[str, Any]) -> dict[str, Any]:

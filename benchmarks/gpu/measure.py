@@ -14,31 +14,35 @@ from typing import Any
 import yaml
 from benchmarks.gpu.figures import Measured, rates
 
+_BETWEEN_LOOKS = 0.01  # seconds; a step on a GPU takes tens of them at least
 # torchrun itself, whether or not its script is on PATH.
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run")
 
 
-def prepare(configuration: Path, root: Path, log: Path) -> None:
-    """Run the trainer's prepare stage: both sides train on the data that it tokenises."""
+def prepare(configuration: Path, root: Path, log: Path) -> dict[str, Any]:
+    """Run the trainer's prepare stage: both sides train on the data that it tokenises. Returns what it has counted."""
     _finish(_start(_stage("prepare", configuration, root), log, {}), log, what="prepare")
+    metrics: dict[str, Any] = json.loads((root / "workspace" / "run" / "prepare.json").read_text())["metrics"]
+    return metrics
 
 
-def trainer(configuration: Path, root: Path, log: Path, *, warm_up: int) -> Measured:
+def trainer(configuration: Path, root: Path, log: Path, *, warm_up: int, tokens_per_step: float) -> Measured:
     """Measure the trainer's train stage, as it runs in a pod."""
     run = root / "workspace" / "run"
     # With this, or with a checkpoint of the last step, the round before would be recognised, and nothing trained.
     (run / "train.json").unlink(missing_ok=True)
-    return _measure(_stage("train", configuration, root), run / "train" / "1", log, {}, warm_up=warm_up)
+    written = _measure(_stage("train", configuration, root), run / "train" / "1", log, {})
+    return rates(*written, warm_up=warm_up, tokens_per_step=tokens_per_step)
 
 
-def bare(arguments: dict[str, Any], root: Path, log: Path, *, warm_up: int) -> Measured:
+def bare(arguments: dict[str, Any], root: Path, log: Path, *, warm_up: int, tokens_per_step: float) -> Measured:
     """Measure LLaMA-Factory's own entry point under torchrun, with the same arguments and the same tokenised data."""
     output, home, path = root / "bare", root / "home", root / "bare.yaml"
     home.mkdir(exist_ok=True)  # Triton keeps its kernels there; a user without an entry in the image has none
     path.write_text(yaml.safe_dump(arguments | {"output_dir": str(output), "overwrite_output_dir": True}))
     command = [*TORCHRUN, "--nproc_per_node", "1", "--master_port", "29501", "-m", "llamafactory.launcher", str(path)]
     environment = {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True", "HOME": str(home), "USER": "bare"}
-    return _measure(command, output, log, environment, warm_up=warm_up)
+    return rates(*_measure(command, output, log, environment), warm_up=warm_up, tokens_per_step=tokens_per_step)
 
 
 def _stage(name: str, configuration: Path, root: Path) -> list[str]:
@@ -77,16 +81,21 @@ def _runs(process: subprocess.Popen[bytes]) -> bool:
     return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
 
-def _measure(command: list[str], output: Path, log: Path, environment: dict[str, str], *, warm_up: int) -> Measured:
-    started = time.time()
-    process = _start(command, log, environment)
-    first: float | None = None
+def _measure(
+    command: list[str], output: Path, log: Path, environment: dict[str, str]
+) -> tuple[list[dict[str, Any]], list[float], float]:
+    """The lines of trainer_log.jsonl, when each came (seconds since the start), and the memory of a process in GiB."""
     path = output / "trainer_log.jsonl"
-    while first is None and _runs(process):
-        if path.exists() and path.stat().st_size:
-            first = time.time() - started
-        time.sleep(0.05)
+    started = time.monotonic()
+    process = _start(command, log, environment)
+    arrivals: list[float] = []
+    running = True
+    while running:
+        running = _runs(process)  # asked first: what is written at the very end is seen, too
+        lines = path.read_bytes().count(b"\n") if path.exists() else 0
+        arrivals += [time.monotonic() - started] * (lines - len(arrivals))
+        time.sleep(_BETWEEN_LOOKS)
     memory = _finish(process, log, "the bare command" if "llamafactory.launcher" in command else "the train stage")
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    written = [json.loads(line) for line in path.read_text().splitlines()]
     shutil.rmtree(output)  # the last checkpoint of a full fine-tune alone has some 25 GB
-    return rates(lines, warm_up=warm_up, begun=first or 0.0, memory_gib=memory)
+    return written, arrivals, memory

@@ -25,14 +25,11 @@ def measured(tokens_per_second: float = 1000.0, memory: float = 10.0) -> figures
     )
 
 
-def log(steps: int, *, tokens: int = 100, slow: int = 1) -> list[dict[str, float]]:
-    """Steps of half a second each, but the first ones, `slow` of them, take 5.5 seconds."""
-    lines = []
-    for step in range(1, steps + 1):
-        seconds = 5.0 * min(step, slow) + 0.5 * step
-        lines.append({"current_steps": step, "loss": 3.0 / step, "total_tokens": tokens * step,
-                      "throughput": tokens * step / seconds, "vram_reserved": float(step)})  # fmt: skip
-    return [*lines, {"current_steps": steps, "total_tokens": tokens * steps, "throughput": 1.0}]
+def log(steps: int, *, slow: int = 1) -> tuple[list[dict[str, float]], list[float]]:
+    """Steps of half a second each, but the first ones, `slow` of them, take 5.5 seconds; the start takes 10."""
+    lines = [{"current_steps": step, "loss": 3.0 / step, "vram_reserved": float(step)} for step in range(1, steps + 1)]
+    arrivals = [10.0 + 5.0 * min(step, slow) + 0.5 * step for step in range(1, steps + 1)]
+    return [*lines, {"current_steps": steps}], [*arrivals, arrivals[-1] + 1.0]
 
 
 @pytest.mark.parametrize(("name", "billions"), [("0.6b", 0.596), ("1.7b", 1.721)])
@@ -75,26 +72,29 @@ def test_the_peak_goes_by_the_name_of_the_device(device: str, peak: float | None
 
 
 def test_the_warm_up_and_the_last_line_without_a_loss_do_not_count() -> None:
-    found = figures.rates(log(12, slow=3), warm_up=3, begun=21.0, memory_gib=1.0)
+    found = figures.rates(*log(12, slow=3), warm_up=3, tokens_per_step=100, memory_gib=1.0)
     assert found.tokens_per_second == pytest.approx(200.0)
     assert found.step_seconds == pytest.approx(0.5)
+    assert found.first_step_seconds == 15.5
     assert found.peak_memory_gib == 12.0
     assert found.last_loss == pytest.approx(0.25)
 
 
 def test_not_a_step_more_than_the_warm_up_is_left_out() -> None:
-    found = figures.rates(log(4, slow=4), warm_up=3, begun=21.0, memory_gib=1.0)
+    found = figures.rates(*log(4, slow=4), warm_up=3, tokens_per_step=100, memory_gib=1.0)
     assert found.step_seconds == pytest.approx(5.5)
 
 
 def test_a_log_that_ends_in_the_warm_up_is_an_error() -> None:
     with pytest.raises(ValueError, match="tells of 3 steps"):
-        figures.rates(log(3), warm_up=3, begun=1.0, memory_gib=1.0)
+        figures.rates(*log(3), warm_up=3, tokens_per_step=100, memory_gib=1.0)
 
 
 def test_without_a_gpu_the_resident_memory_counts() -> None:
-    lines = [{key: value for key, value in line.items() if key != "vram_reserved"} for line in log(12)]
-    assert figures.rates(lines, warm_up=3, begun=1.0, memory_gib=1.5).peak_memory_gib == 1.5
+    lines, arrivals = log(12)
+    bare = [{key: value for key, value in line.items() if key != "vram_reserved"} for line in lines]
+    found = figures.rates(bare, arrivals, warm_up=3, tokens_per_step=100, memory_gib=1.5)
+    assert found.peak_memory_gib == 1.5
 
 
 def test_the_best_rounds_are_compared() -> None:
@@ -147,17 +147,33 @@ def test_there_are_rows_for_all_steps(tmp_path: Path) -> None:
     assert all(row["instruction"] and row["output"] for row in rows)
 
 
-LOGGED = '{"loss": 3.0, "total_tokens": 100, "throughput": 100.0, "vram_reserved": 2.0}'
+LOGGED = '{"loss": 3.0, "vram_reserved": 2.0}'
 
 
 def program(*lines: str) -> list[str]:
-    return [sys.executable, "-c", "\n".join(("import os, pathlib, sys", *lines))]
+    return [sys.executable, "-c", "\n".join(("import os, pathlib, sys, time", *lines))]
 
 
 def test_a_side_that_fails_is_shown_by_the_end_of_its_log(tmp_path: Path) -> None:
     command = program("sys.exit('CUDA out of memory')")
     with pytest.raises(SystemExit, match=r"failed with exit code 1[\s\S]*CUDA out of memory"):
-        measure._measure(command, tmp_path / "output", tmp_path / "log", {}, warm_up=0)
+        measure._measure(command, tmp_path / "output", tmp_path / "log", {})
+
+
+def test_each_line_has_the_time_at_which_it_came(tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    command = program(
+        f"output = pathlib.Path({str(output)!r})",
+        "output.mkdir()",
+        "with (output / 'trainer_log.jsonl').open('w', buffering=1) as log:",
+        f"    print({LOGGED!r}, file=log); time.sleep(0.5); print({LOGGED!r}, file=log); print('{{}}', file=log)",
+    )
+    lines, arrivals, memory = measure._measure(command, output, tmp_path / "log", {})
+    assert [line.get("loss") for line in lines] == [3.0, 3.0, None]
+    assert arrivals[1] - arrivals[0] > 0.4
+    assert arrivals == sorted(arrivals)
+    assert memory > 0
+    assert not output.exists()
 
 
 def test_every_round_of_the_trainer_trains_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,17 +185,24 @@ def test_every_round_of_the_trainer_trains_anew(tmp_path: Path, monkeypatch: pyt
         "if (run / 'train.json').exists() or list(run.glob('train/*/checkpoint-*')): sys.exit()",
         "(output / 'checkpoint-1').mkdir(parents=True)",
         "(run / 'train.json').touch()",
-        f"(output / 'trainer_log.jsonl').write_text({LOGGED!r})",
+        "with (output / 'trainer_log.jsonl').open('w', buffering=1) as log:",
+        f"    print({LOGGED!r}, file=log); time.sleep(0.5); print({LOGGED!r}, file=log)",
     )
     monkeypatch.setattr(measure, "_stage", lambda *_: command)
     for _ in range(2):
-        found = measure.trainer(tmp_path / "config", tmp_path, tmp_path / "log", warm_up=0)
-        assert (found.tokens_per_second, found.peak_memory_gib) == (100.0, 2.0)
+        found = measure.trainer(tmp_path / "config", tmp_path, tmp_path / "log", warm_up=1, tokens_per_step=100.0)
+        assert found.peak_memory_gib == 2.0
+        assert 0 < found.tokens_per_second < 250.0
 
 
 def test_the_bare_command_has_a_home_it_may_write_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given: dict[str, Any] = {}
-    monkeypatch.setattr(measure, "_measure", lambda *arguments, **_: given.update(arguments[3]))
-    measure.bare({"bf16": True}, tmp_path, tmp_path / "log", warm_up=0)
+
+    def measured(*arguments: Any) -> tuple[list[dict[str, float]], list[float], float]:
+        given.update(arguments[3])
+        return *log(3), 1.0
+
+    monkeypatch.setattr(measure, "_measure", measured)
+    measure.bare({"bf16": True}, tmp_path, tmp_path / "log", warm_up=1, tokens_per_step=100.0)
     assert Path(given["HOME"]).is_dir()
     assert yaml.safe_load((tmp_path / "bare.yaml").read_text())["bf16"] is True
