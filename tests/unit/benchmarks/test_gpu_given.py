@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import re
 import sys
+from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -63,12 +64,12 @@ def test_a_wheel_is_known_by_name_and_version(name: str, file: str, found: bool)
 def test_missing_wheels_are_told_with_the_command_that_fetches_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(given.metadata, "distributions", list)
+    monkeypatch.setattr(metadata, "distributions", list)
     with pytest.raises(SystemExit, match="has no torch"):
         given.run(tmp_path / "wheels", tmp_path / "packages", [])
 
     torch = SimpleNamespace(metadata={"Name": "torch"}, version="2.8.0")
-    monkeypatch.setattr(given.metadata, "distributions", lambda: [torch])
+    monkeypatch.setattr(metadata, "distributions", lambda: [torch])
     with pytest.raises(SystemExit) as told:
         given.run(tmp_path / "wheels", tmp_path / "packages", [])
     message = str(told.value)
