@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -52,14 +52,20 @@ class Warming:
         left = int(memory_limit() * _SHARE_OF_MEMORY)
         for path in files_of(self._directories):
             with suppress(OSError):
-                left -= _read_file(path, left)
+                left -= _read_file(path, left) if path.is_file() else 0
             if left <= 0:
                 return
 
 
-def files_of(directories: Iterable[Path]) -> list[Path]:
-    """The files of the directories in the order in which they are read: rows are smaller, and needed first."""
-    return [path for directory in directories for path in sorted(directory.rglob("*")) if path.is_file()]
+def files_of(directories: Iterable[Path]) -> Iterator[Path]:
+    """What is in the directories, in the order in which it is read: rows are smaller, and needed first.
+
+    Directories that cannot be read, or vanish meanwhile, have nothing in them.
+    """
+    for directory in directories:
+        for folder, below, names in os.walk(directory):
+            below.sort()
+            yield from (Path(folder, name) for name in sorted(names))
 
 
 def _read_file(path: Path, most: int) -> int:

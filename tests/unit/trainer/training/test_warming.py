@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from pathlib import Path
 
@@ -62,6 +63,14 @@ def test_a_file_that_cannot_be_read_is_no_matter(volume: Path, monkeypatch: pyte
     Warming([volume]).start(imports=False)
     wait()
     assert sorted(tried) == ["a", "c", "one", "two"]
+
+
+def test_a_folder_that_vanishes_is_no_matter(volume: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = files_of([volume / "rows", volume / "model"])
+    assert next(files) == volume / "rows" / "a"
+    shutil.rmtree(volume / "rows")
+    assert [path.name for path in files] == ["one", "two"]
+    assert read_by(volume, monkeypatch, 1 << 20) == [("one", 300), ("two", 400)]
 
 
 def test_the_libraries_are_imported_while_there_is_time_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
