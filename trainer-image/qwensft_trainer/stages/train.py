@@ -72,6 +72,7 @@ _OF_THE_POD_BEFORE = (
 
 def main(context: StageContext) -> Result:
     """Train this node's part. Raises StageError with the root cause, Interrupted when the gang saved and stopped."""
+    age = startup.process_age()
     gang = Gang.from_environment(os.environ)
     for name in _OF_THE_POD_BEFORE:
         (context.scratch / name).unlink(missing_ok=True)
@@ -79,9 +80,10 @@ def main(context: StageContext) -> Result:
     (context.scratch / "tmp").mkdir()
     reader = figures.Reader(
         context.scratch / PROGRESS_FILE,
-        time.time(),
+        time.time() - age,
         gang.nodes * gang.processes_per_node,
         startup=context.scratch / STARTUP_FILE,
+        began=time.monotonic() - age,
     )
     stop = torchrun.StopRequest(
         context.scratch / DRAIN_FLAG, context.scratch / BEGUN_FILE, lambda: _announce_drain(context, gang, reader)

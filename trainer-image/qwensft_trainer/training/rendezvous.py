@@ -12,7 +12,7 @@ import json
 import math
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -23,6 +23,7 @@ from qwensft_trainer.training.start import QUERY, ROUTE, Answer, Start
 LIMIT_SECONDS = 600.0
 _LOG_EVERY_SECONDS = 30.0
 _PAUSE_SECONDS = 1.0
+_FIRST_PAUSE_SECONDS = 0.05  # most of a gang comes within seconds
 _ANSWER_SECONDS = 5.0
 _LARGEST_ANSWER = 64 * 1024
 _T = TypeVar("_T")
@@ -102,6 +103,7 @@ def wait_for_start(
     there.
     """
     unheard = logged = time.monotonic()
+    pauses = _pauses(limit)
     route = f"{ROUTE}?{QUERY}{node_rank}"
     while not is_over():
         found = _ask_all(name, port, route, owner, attempt)
@@ -120,7 +122,7 @@ def wait_for_start(
         if now - logged >= _LOG_EVERY_SECONDS:
             log(f"still waiting for node rank 0 to tell where to start: {found.why}")
             logged = now
-        time.sleep(min(_PAUSE_SECONDS, limit))
+        time.sleep(next(pauses))
     return None
 
 
@@ -171,6 +173,7 @@ def _addresses(name: str, port: int) -> list[str]:
 
 def _poll(attempt: Callable[[], _T | None], limit: float, *, waiting: Callable[[], str], failed: str) -> _T:
     started = logged = time.monotonic()
+    pauses = _pauses(limit)
     while (result := attempt()) is None:
         now = time.monotonic()
         if now - started >= limit:
@@ -181,5 +184,13 @@ def _poll(attempt: Callable[[], _T | None], limit: float, *, waiting: Callable[[
                 + (f" of {limit:.0f} s)" if limit < math.inf else ")")
             )
             logged = now
-        time.sleep(min(_PAUSE_SECONDS, limit))
+        time.sleep(next(pauses))
     return result
+
+
+def _pauses(limit: float) -> Iterator[float]:
+    """Seconds between one question and the next: short ones at first, since a gang waits for the slowest of them."""
+    pause = _FIRST_PAUSE_SECONDS
+    while True:
+        yield min(pause, _PAUSE_SECONDS, limit)
+        pause = min(2 * pause, _PAUSE_SECONDS)

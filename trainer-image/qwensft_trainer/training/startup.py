@@ -6,6 +6,7 @@ marks in a file; in a gang the others take about as long, or are waited for. ADR
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,18 @@ from qwensft_trainer.base import files
 CHECKED, GATHERED = "checks", "gang"
 IMPORTED, JOINED, READ, LOADED, BEGAN = "imports", "rendezvous", "data", "model", "setup"
 PHASES = (CHECKED, GATHERED, IMPORTED, JOINED, READ, LOADED, BEGAN)
+
+
+def process_age() -> float:
+    """Seconds since this process was started, in hundredths: Python itself and what it has imported are part of a start.
+
+    0 where the system does not tell.
+    """
+    try:
+        started = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])  # proc_pid_stat(5)
+    except (OSError, ValueError, IndexError):
+        return 0.0
+    return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - started / os.sysconf("SC_CLK_TCK"))
 
 
 class Marks:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -262,3 +264,12 @@ def test_two_pods_that_both_tell_are_not_followed_until_one_is_gone(monkeypatch:
 def test_a_node_that_comes_when_all_is_done_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rendezvous, "_addresses", lambda *_: [])
     assert asked(1, is_over=True) is None
+
+
+def test_questions_begin_close_together_and_settle_at_a_second() -> None:
+    pauses = list(islice(rendezvous._pauses(math.inf), 8))
+    assert pauses == [0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0]
+
+
+def test_no_pause_is_longer_than_the_limit() -> None:
+    assert list(islice(rendezvous._pauses(0.1), 3)) == [0.05, 0.1, 0.1]

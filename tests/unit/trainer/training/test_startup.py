@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +25,13 @@ def test_each_part_lasts_from_the_end_of_the_one_before() -> None:
 
 def test_what_has_not_ended_is_not_told() -> None:
     assert startup.seconds(100.0, {"checks": 101.0}, {}) == {"checks": 1.0}
+
+
+def test_a_start_begins_with_the_process() -> None:
+    program = "import time; time.sleep(0.3)\nfrom qwensft_trainer.training import startup\nprint(startup.process_age())"
+    before = time.monotonic()
+    age = float(subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout)
+    assert 0.3 <= age <= time.monotonic() - before + 0.02  # the system counts in hundredths
 
 
 def test_a_worker_leaves_its_marks_at_once(tmp_path: Path) -> None:
