@@ -1,7 +1,8 @@
 """The process environment of a stage: caches on the writable scratch volume, no hub access, threads that fit the limit.
 
 The image's root file system is read-only and the UID arbitrary, so everything that likes to write under HOME or ask
-the user database for a name is redirected here, before any heavy library is imported.
+the user database for a name is redirected here, before any heavy library is imported. What is compiled lies there, too,
+and ends with the pod: ADR 0144 says why.
 """
 
 from __future__ import annotations

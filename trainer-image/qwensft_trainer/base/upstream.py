@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from enum import Enum
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,6 +21,7 @@ def mend(*, deepspeed: bool = False) -> None:
     _restore_optimizers_on_cpu()
     _allow_dora_on_bitsandbytes()
     _save_processors_first()
+    load_tokenizers_once()
     compute_experts_without_cuda()
 
 
@@ -104,6 +106,33 @@ def compute_experts_without_cuda() -> None:
         return str(chosen(self, requested_experts or "eager"))
 
     PreTrainedModel.get_correct_experts_implementation = eager_by_default
+
+
+def load_tokenizers_once() -> None:
+    """LLaMA-Factory 0.9.5 asks transformers 5.5.4 for the processor of every model.
+
+    Of a model without one transformers loads the tokenizer again, for seconds, which LLaMA-Factory drops.
+    """
+    from llamafactory.model import loader
+    from transformers import AutoProcessor
+
+    class Processors:
+        @staticmethod
+        def from_pretrained(name: str, **named: Any) -> Any:
+            if _has_no_processor(Path(name)):
+                raise OSError(f"{name} has none")  # LLaMA-Factory goes on without
+            return AutoProcessor.from_pretrained(name, **named)
+
+    loader.AutoProcessor = Processors
+
+
+def _has_no_processor(model: Path) -> bool:
+    """Whether none of the files that transformers 5.5.4 looks into can name one. Read errors prove nothing."""
+    try:
+        named = (model / name for name in ("config.json", "tokenizer_config.json"))
+        return not any(model.glob("*processor_config.json")) and not any("rocessor" in p.read_text() for p in named)
+    except (OSError, ValueError):
+        return False
 
 
 def leave_bitsandbytes_out() -> None:

@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from qwensft_trainer.base import upstream
 from qwensft_trainer.base.causes import STORAGE_ADVICE, raise_unless_inputs
 from qwensft_trainer.base.log import log
 from qwensft_trainer.contract import arguments
@@ -152,6 +153,7 @@ def _load_encoder(completed: Mapping[str, Any], template: str) -> Encoder:
     from llamafactory.hparams import get_train_args
     from llamafactory.model import load_tokenizer
 
+    upstream.load_tokenizers_once()
     try:
         model_args, data_args, training_args, _, _ = get_train_args(dict(completed))
     except (ValueError, ImportError) as error:

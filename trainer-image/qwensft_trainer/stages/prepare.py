@@ -31,10 +31,8 @@ from qwensft_trainer.training import checkpoints, earlier
 SHOWN_WARNINGS = 5
 WARNING_CHARACTERS = 300
 # What encoding rows imports, for seconds: in a process of its own, while model and data are downloaded and checked.
-_LIBRARIES = (
-    "qwensft_trainer.data.tokenization",
-    *("datasets", "llamafactory.data", "llamafactory.hparams", "llamafactory.model"),
-)
+_LIBRARIES = ("datasets", "llamafactory.data", "llamafactory.hparams", "llamafactory.model")
+_LIBRARIES_OF_TEXTS = ("qwensft_trainer.data.text_libraries",)
 
 
 def main(context: StageContext) -> Result:
@@ -66,8 +64,15 @@ def main(context: StageContext) -> Result:
     run.prepare_result.unlink(missing_ok=True)
     files.remove_links(run.data_directory)
     known = {"inputs": inputs, "configDigest": experiment.configuration, "contents": contents}
-    with Ahead(_LIBRARIES, WITHOUT_HUBS, killed=_killed) as libraries:
+    with Ahead(_libraries(run, train_arguments), WITHOUT_HUBS, killed=_killed) as libraries:
         return _prepared(context, run, train_arguments, known, libraries, clock=clock)
+
+
+def _libraries(run: Run, train_arguments: Mapping[str, Any]) -> tuple[str, ...]:
+    """Modules to import ahead: fewer where it is known before there are any files that only texts are encoded."""
+    texts = run.model.template is not None and run.model.template not in families.VISION
+    known = texts and not train_arguments.get("trust_remote_code")  # what a model brings may import anything
+    return ("qwensft_trainer.data.tokenization", *(_LIBRARIES_OF_TEXTS if known else _LIBRARIES))
 
 
 def _prepared(

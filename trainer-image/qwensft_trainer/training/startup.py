@@ -21,7 +21,7 @@ PHASES = (CHECKED, GATHERED, IMPORTED, JOINED, READ, LOADED, BEGAN)
 
 
 def process_age() -> float:
-    """Seconds since this process was started, in hundredths: Python itself and what it has imported are part of a start.
+    """Seconds since this process was started, in hundredths: Python itself, and what it has imported, are part of it.
 
     0 where the system does not tell.
     """

@@ -323,6 +323,7 @@ class Library:
             "llamafactory.data.loader": {"_get_dataset_processor": None},
             "llamafactory.hparams": {"get_train_args": self.get_train_args},
             "llamafactory.model": {"load_tokenizer": self.load_tokenizer},
+            "llamafactory.model.loader": {},
             "transformers": {"AutoProcessor": self},
         }
         for name, content in modules.items():

@@ -267,3 +267,20 @@ def test_no_link_that_others_have_left_among_the_data_is_written_through(scene: 
     prepared(scene)
     assert list((scene.run_directory / "data" / "download").iterdir()) == []
     assert theirs.is_dir()
+
+
+@pytest.mark.parametrize(
+    ("template", "arguments", "all_of_it"),
+    [
+        ("qwen3", {}, False),
+        ("qwen2_vl", {}, True),
+        (None, {}, True),  # only the model's files will tell
+        ("qwen3", {"trust_remote_code": True}, True),
+    ],
+)
+def test_less_is_imported_where_only_texts_can_be_encoded(
+    scene: Scene, template: str | None, arguments: dict[str, Any], all_of_it: bool
+) -> None:
+    run = scene.run
+    run = run.model_copy(update={"model": run.model.model_copy(update={"template": template})})
+    assert ("llamafactory.data" in prepare._libraries(run, arguments)) == all_of_it
