@@ -90,6 +90,11 @@ bench-prepare: setup ## the prepare stage beside LLaMA-Factory's own preprocessi
 	@$(CLUSTER_ENV)
 	$(BIN)/python -m benchmarks.prepare $(BENCH_OPTIONS)
 
+.PHONY: bench-startup
+bench-startup: setup ## starts, attempts, prepare's fixed cost and steps beside the bare command, in the trainer image
+	@$(CLUSTER_ENV)
+	$(BIN)/python -m benchmarks.startup --cluster $(BENCH_OPTIONS)
+
 .PHONY: bench-merge
 bench-merge: setup ## merge engines and verification beside llamafactory-cli export: wall time, peak memory, bytes
 	@$(CLUSTER_ENV)

@@ -1,6 +1,7 @@
-"""`python -m benchmarks.startup --python PYTHON`: what a training's processes import, and for how long.
+"""`python -m benchmarks.startup`: what the trainer's stages take before and beside the training, with the bare command.
 
-PYTHON has the trainer image's libraries; README.md says what is measured.
+In processes of a Python that has the trainer image's libraries, or with --cluster in the image itself. README.md says
+what is measured.
 """
 
 from __future__ import annotations
@@ -10,77 +11,71 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import tempfile
 from pathlib import Path
-from statistics import median
+from typing import Any
 
-TRAINER = Path(__file__).parents[2] / "trainer-image"
-_RECORD = "from torch.distributed.elastic.multiprocessing.errors import record\n"
-THEIRS, OURS = "worker: LLaMA-Factory's train.tuner", "worker: what it uses of that"
-PROGRAMS = {
-    THEIRS: _RECORD + "from llamafactory.train.tuner import run_exp\n",
-    OURS: _RECORD + "from qwensft_trainer.training import imports\nimports.run_exp({'stage': 'sft'})\n",
-    "entrypoint of the train stage": "import qwensft_trainer.cli, qwensft_trainer.stages.train\n",
-    "torch alone": "import torch\n",
-    "Python alone": "",
-}
-# Printed by each program in the end: CPU seconds, peak memory in MiB, modules.
-_MEASURE = """
-import json as j, resource as r, sys as s
-u = r.getrusage(r.RUSAGE_SELF)
-print(j.dumps([u.ru_utime + u.ru_stime, u.ru_maxrss / 1024, len(s.modules)]))
-"""
+from benchmarks.startup.figures import PARTS, table
+from benchmarks.startup.inputs import ROOT, written
 
-
-@dataclass(frozen=True)
-class Run:
-    """One process: seconds until it has ended, CPU seconds, peak memory in MiB, modules that it had imported."""
-
-    seconds: float
-    cpu: float
-    memory: float
-    modules: int
-
-
-def measure(python: str, program: str) -> Run:
-    """Run a program in a process of its own."""
-    code = f"import time as t; b = t.monotonic()\n{program}e = t.monotonic() - b\n{_MEASURE}print(e)"
-    environment = os.environ | {"PYTHONPATH": str(TRAINER), "TORCHINDUCTOR_COMPILE_THREADS": "1"}
-    ran = subprocess.run([python, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    *_, figures, seconds = ran.stdout.splitlines()
-    cpu, memory, modules = json.loads(figures)
-    return Run(float(seconds), cpu, memory, modules)
-
-
-def table(runs: Mapping[str, Sequence[Run]]) -> str:
-    """The medians as Markdown, and the ratio of the worker's imports, round by round."""
-    lines = ["| imports | s | CPU s | peak MiB | modules |", "|---|---|---|---|---|"]
-    for name, found in runs.items():
-        cpu, memory = median(run.cpu for run in found), median(run.memory for run in found)
-        lines.append(
-            f"| {name} | {median(run.seconds for run in found):.2f} | {cpu:.2f} | {memory:.0f} | {found[0].modules} |"
-        )
-    pairs = list(zip(runs[OURS], runs[THEIRS], strict=True))
-    seconds = median(ours.seconds / theirs.seconds for ours, theirs in pairs)
-    cpu = median(ours.cpu / theirs.cpu for ours, theirs in pairs)
-    lines += ["", f"Worker: {seconds:.2f} of the time, {cpu:.2f} of the CPU time (medians of {len(pairs)} rounds)."]
-    return "\n".join(lines)
+SCRIPTS = Path(__file__).parent / "scripts"
+NAMESPACE = "qwensft-benchmark"
+IN_THE_POD = Path("/tmp/startup")  # noqa: S108
+IN_THE_IMAGE = "/opt/tiny-model/make_tiny_model.py"
 
 
 def main() -> None:
-    """Measure all programs in turns, once to fill the page cache and then round by round; print a table."""
+    """Measure, print the tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.startup")
     parser.add_argument("--python", default=sys.executable, help="with the libraries of the trainer's image")
+    parser.add_argument("--cluster", action="store_true", help="in the image that `make setup` has built")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("parts", nargs="*", default=[], metavar="PART", help=f"of {', '.join(PARTS)}; default: all")
     options = parser.parse_args()
-    runs: dict[str, list[Run]] = {name: [] for name in PROGRAMS}
-    for number in range(options.rounds + 1):
-        for name, program in PROGRAMS.items():
-            run = measure(options.python, program)
-            if number:
-                runs[name].append(run)
-    print(table(runs))
+    if unknown := set(options.parts) - set(PARTS):
+        parser.error(f"there is no part {', '.join(sorted(unknown))}")
+    parts = options.parts or list(PARTS)
+    printed = _in_the_cluster(options.rounds, parts) if options.cluster else _here(options, parts)
+    rounds: list[dict[str, Any]] = [json.loads(line) for line in printed.splitlines() if line.startswith('{"part"')]
+    print(table(rounds))
+
+
+def _here(options: argparse.Namespace, parts: list[str]) -> str:
+    with tempfile.TemporaryDirectory() as temporary:
+        root, inputs = Path(temporary) / "startup", Path(temporary) / "inputs.json"
+        written(inputs, root, str(ROOT / "trainer-image" / "tools" / "make_tiny_model.py"))
+        path = os.pathsep.join(filter(None, [str(ROOT / "trainer-image"), os.environ.get("PYTHONPATH")]))
+        command = [options.python, str(SCRIPTS / "measure.py"), str(inputs), str(root), str(options.rounds), *parts]
+        environment = os.environ | {"PYTHONPATH": path}
+        return subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def _in_the_cluster(rounds: int, parts: list[str]) -> str:
+    from quickstart import inputs as manifests  # noqa: PLC0415  # only there
+    from quickstart.pods import run_script  # noqa: PLC0415
+    from tests.e2e.runs import installed  # noqa: PLC0415
+
+    ready = installed()
+    with tempfile.TemporaryDirectory() as temporary:
+        path = Path(temporary) / "inputs.json"
+        written(path, IN_THE_POD, IN_THE_IMAGE)
+        files = {"inputs.json": path.read_text()}
+    files |= {name: (SCRIPTS / name).read_text() for name in ("imports.py", "trees.py")}
+    ready.kubectl.delete("namespace", NAMESPACE)
+    ready.kubectl.apply(*manifests.documents(manifests.MANIFESTS / "namespace.yaml", NAMESPACE))
+    try:
+        return run_script(
+            ready.kubectl,
+            NAMESPACE,
+            SCRIPTS / "measure.py",
+            ["/scripts/inputs.json", str(IN_THE_POD), str(rounds), *parts],
+            image=ready.images.tiny_model,  # the trainer image, and a tokenizer
+            claims={},
+            files=files,
+            timeout=7200.0,
+        )
+    finally:
+        ready.kubectl.delete("namespace", NAMESPACE)
 
 
 if __name__ == "__main__":

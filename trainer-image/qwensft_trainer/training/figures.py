@@ -34,7 +34,7 @@ _HELP = {
     "attempt_from_step": "Optimizer steps that were done before this attempt.",
     "attempt_padding_share": "Share of padding in what this attempt has computed.",
     "attempt_model_flops_utilization": "Share of the accelerators' peak that the model's own arithmetic used.",
-    "attempt_checks_seconds": "Seconds of this attempt's start: checks of configuration, model and rows.",
+    "attempt_checks_seconds": "Seconds of this attempt's start: from its process to the end of all checks.",
     "attempt_gang_seconds": "Seconds of this attempt's start: until all pods were there.",
     "attempt_imports_seconds": "Seconds of this attempt's start: torchrun, and imports of the worker.",
     "attempt_rendezvous_seconds": "Seconds of this attempt's start: until the process group was formed.",
