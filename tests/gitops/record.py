@@ -19,9 +19,9 @@ from typing import Any
 
 import yaml
 from benchmarks.control_plane.api import Api, Manifest
-from benchmarks.control_plane.contestants import REPOSITORY, RUNS, Ours, documents, install_kind
+from benchmarks.control_plane.contestants import RUNS, Ours, documents, install_kind
 from benchmarks.control_plane.hands import ADDRESS, Figures, Hands, now
-from benchmarks.control_plane.plane import Plane, control_plane
+from benchmarks.control_plane.plane import REPOSITORY, Plane, control_plane
 from benchmarks.control_plane.scenes import MERGED, PREPARED, TRAINED
 
 from qwensft.api.v1alpha1 import METRICS_PORT
@@ -214,8 +214,10 @@ class Recorder:
             {"type": type_, "status": "True", "reason": "BackoffLimitExceeded"} | since
             for type_ in ("FailureTarget", "Failed")
         ]
-        status = {"active": 0, "ready": 0, "failed": len(pods), "conditions": conditions}
-        await self._api.patch(f"{self._jobs}/{job['metadata']['name']}/status", {"status": status})
+        counts = {"active": 0, "ready": 0, "failed": len(pods)}
+        await self._api.patch(
+            f"{self._jobs}/{job['metadata']['name']}/status", {"status": counts | {"conditions": conditions}}
+        )
 
 
 def write(path: Path, run: Manifest) -> None:

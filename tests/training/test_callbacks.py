@@ -182,7 +182,7 @@ def _saves(rank: int, directory: str, told: str) -> None:
         Path(directory, "deleted").touch()
         return []
 
-    checkpoints.remove_superseded = remove
+    checkpoints.remove_superseded = remove  # type: ignore[assignment]
     callback.on_save(args, state, None)
     Path(directory, f"rank-{rank}").write_text(str(Path(directory, "deleted").exists()))
     torch.distributed.destroy_process_group()

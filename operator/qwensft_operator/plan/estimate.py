@@ -94,8 +94,8 @@ def accelerator_memory(spec: Spec, nodes: Iterable[NodeView]) -> float | None:
     accelerator = spec.worker.accelerator
     if accelerator.memory is not None:
         return min(float(parse_quantity(accelerator.memory)), _LARGEST)
-    affinity = spec.worker.affinity and spec.worker.affinity.node_affinity
-    if affinity is not None and affinity.required_during_scheduling_ignored_during_execution is not None:
+    picked = spec.worker.affinity.node_affinity if spec.worker.affinity else None
+    if picked is not None and picked.required_during_scheduling_ignored_during_execution is not None:
         return None
     wanted = spec.worker.node_selector or {}
     sizes = [

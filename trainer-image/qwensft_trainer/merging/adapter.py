@@ -5,7 +5,6 @@ Read from its two files alone. What peft can do and this cannot is told, so that
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from qwensft_trainer.merging.plan import LowRank
 from qwensft_trainer.merging.weights import FLOATS, File, Tensor
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+_LARGEST_ALPHA = 1e9
 _OF_PEFT = "base_model.model."
 _A, _B, _MAGNITUDE = ".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector"
 # Beside embeddings that have grown, peft 0.18.1 saves them once more, and what they were before the training.
@@ -80,7 +80,7 @@ def _config(path: Path) -> dict[str, Any]:
     rank, alpha = config.get("r"), config.get("lora_alpha")
     if type(rank) is not int or rank < 1:
         raise damaged(path, f"r is {rank!r:.50}, and no rank")
-    if not (type(alpha) in (int, float) and math.isfinite(alpha)):
+    if not (isinstance(alpha, int | float) and type(alpha) is not bool and abs(alpha) < _LARGEST_ALPHA):
         raise damaged(path, f"lora_alpha is {alpha!r:.50}, and no number")
     return config
 

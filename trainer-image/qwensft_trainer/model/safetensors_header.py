@@ -10,7 +10,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 _LENGTH_BYTES = 8
 _LARGEST = 32 << 20  # bytes, of some 200,000 tensors; as objects of Python they take some twenty times as much
@@ -92,5 +92,5 @@ def _problem(entry: Any) -> str | None:
     return None
 
 
-def _are_counts(value: Any) -> bool:
+def _are_counts(value: Any) -> TypeGuard[list[int]]:
     return isinstance(value, list) and all(type(one) is int and one >= 0 for one in value)

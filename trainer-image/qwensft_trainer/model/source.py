@@ -108,7 +108,7 @@ def weight_files(directory: Path) -> list[str]:
             f"{directory / INDEX} names weights that are no .safetensors file in its directory ({odd[0]!r:.100}): get "
             "a model whose index is whole."
         )
-    return sorted(set(names))
+    return sorted({str(name) for name in names})
 
 
 def tensors_of(directory: Path) -> dict[str, dict[str, Any]]:

@@ -16,9 +16,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard, TypeVar
 
 from qwensft_trainer.base import files
+
+T = TypeVar("T")
 
 MANIFEST = "qwensft-checkpoint.json"
 UNUSABLE = "qwensft-unusable.json"
@@ -84,7 +86,7 @@ def mark(folder: Path, why: str, **more: str) -> None:
     files.write_json(folder / UNUSABLE, {"why": why, **more})
 
 
-def _is_list(value: Any, kind: type) -> bool:
+def _is_list(value: Any, kind: type[T]) -> TypeGuard[dict[str, T]]:
     return isinstance(value, dict) and all(isinstance(one, kind) for one in value.values())
 
 

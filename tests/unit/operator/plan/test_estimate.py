@@ -183,7 +183,7 @@ def test_a_device_of_another_kind_has_a_label_of_its_own() -> None:
 
 
 def test_nodes_that_a_required_affinity_picks_are_not_guessed() -> None:
-    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{}]}}
+    required: dict[str, Any] = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{}]}}
     assert accelerator_memory(job(worker={"affinity": {"nodeAffinity": required}}).spec, (node(),)) is None
     assert accelerator_memory(job(worker={"affinity": {"nodeAffinity": {}}}).spec, (node(),)) is not None
 

@@ -29,8 +29,8 @@ class SlowKube(FakeKube):
         super().__init__()
         self.seconds: dict[str, float] = {}
 
-    async def get(self, resource: Resource, namespace: str, name: str) -> Manifest:
-        return await self._late("get", super().get(resource, namespace, name))
+    async def get(self, resource: Resource, namespace: str, name: str, *, subresource: str = "") -> Manifest:
+        return await self._late("get", super().get(resource, namespace, name, subresource=subresource))
 
     async def create(self, resource: Resource, namespace: str, body: Manifest) -> Manifest:
         return await self._late("create", super().create(resource, namespace, body))

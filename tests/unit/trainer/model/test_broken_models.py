@@ -50,7 +50,7 @@ def judge(scene: Scene) -> str | None:
     except PermanentError as error:
         refused = error
     assert refused is None or (refused.reason in ("InvalidModel", "InvalidConfig") and len(refused.message) < 2000)
-    return refused and refused.message
+    return None if refused is None else refused.message
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)

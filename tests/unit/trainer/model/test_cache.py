@@ -18,7 +18,7 @@ from tests.hubs import huggingface
 from tests.hubs.fixtures import RunningHub, running
 
 from qwensft_trainer.base.lease import Lease
-from qwensft_trainer.hubs.download import open_repository
+from qwensft_trainer.hubs.download import download_files, open_repository
 from qwensft_trainer.hubs.repository import HubFile, Snapshot
 from qwensft_trainer.model import cache
 
@@ -153,7 +153,7 @@ def test_what_a_sleeper_finishes_while_another_pod_downloads_counts_and_nothing_
     tmp_path: Path, served: RunningHub, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     sleeper = Asleep(tmp_path, served)
-    download = cache.download_files
+    download = download_files
 
     def beside(*arguments: Any, **named: Any) -> None:
         monkeypatch.setattr(cache, "download_files", download)

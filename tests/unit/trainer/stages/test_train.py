@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 
 import pytest
@@ -15,7 +16,7 @@ from qwensft_trainer.stages import train
 from qwensft_trainer.training import rendezvous
 
 from ..conftest import Scene, Torch
-from .conftest import TRAINED, Torchrun
+from .conftest import TRAINED, Torchrun, leave_checkpoint
 
 rendezvous_wait_for_nodes = rendezvous.wait_for_nodes  # as it is where other nodes are waited for
 
