@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from qwensft.api.v1alpha1 import Estimate, Reason, Spec, Stage, parse_quantity
+from qwensft.api.v1alpha1 import Estimate, Reason, Spec, Stage, parse_quantity, with_defaults
 from qwensft.estimate.architectures import Architecture, described, known
 from qwensft.estimate.memory import Footprint, footprint
 from qwensft.estimate.remedies import more_accelerators_help, remedies
@@ -36,7 +36,8 @@ def estimate_of(run: Run) -> Estimate | None:
         return Estimate(message="the name tells no size; estimated when the prepare stage has read the model")
     longest = run.status.dataset.length_max if run.status.dataset is not None else None
     # An autoscaler takes nodes away while nothing needs them; what they had is still true.
-    memory = accelerator_memory(spec, run.observed.nodes)
+    placed = spec.replace(worker=with_defaults(spec.worker, run.observed.worker_defaults))
+    memory = accelerator_memory(placed, run.observed.nodes)
     if memory is None and recorded is not None and recorded.accelerator_memory_gi_b is not None:
         memory = recorded.accelerator_memory_gi_b * _GIB
     return estimate(spec, model, source=source, longest=longest, memory=memory)

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from qwensft.api.v1alpha1 import QwenSFTJob, Reason, Stage
+from qwensft.api.v1alpha1 import NO_DEFAULTS, QwenSFTJob, Reason, Stage, Worker
 
 LARGEST_NUMBER = 2**53  # the largest integer that JSON readers agree on, and that the API takes
 
@@ -226,6 +226,7 @@ class Observed:
     last_step: LastStep | None = None  # of the current attempt, also when this pass has scraped nothing
     progress_interval: timedelta = timedelta(seconds=60)  # the status shows new figures no sooner
     limits: Limits = Limits()
+    worker_defaults: Worker = NO_DEFAULTS  # what the installation sets for runs that begin
     network_policies: bool = False  # whether the installation wants them
     obstacle: Obstacle | None = None
     queue_place: QueuePlace | None = None  # of the child that `Needs.queue` names

@@ -4,7 +4,7 @@ One module per object; `llamafactory` holds the arguments of the training and ex
 """
 
 from qwensft_operator.render.claim import claim
-from qwensft_operator.render.config_map import EDITABLE, IMAGE, config_map, oversize, read_run
+from qwensft_operator.render.config_map import EDITABLE, IMAGE, WORKER_DEFAULTS, config_map, oversize, read_run
 from qwensft_operator.render.job import stage_job
 from qwensft_operator.render.names import child_name
 from qwensft_operator.render.network_policy import NetworkRules, network_policies
@@ -14,6 +14,7 @@ from qwensft_operator.render.service import service
 __all__ = [
     "EDITABLE",
     "IMAGE",
+    "WORKER_DEFAULTS",
     "Defaults",
     "NetworkRules",
     "child_name",

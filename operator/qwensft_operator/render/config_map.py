@@ -1,7 +1,8 @@
 """The immutable ConfigMap of an attempt: what the trainer reads under /etc/qwensft.
 
 `run.yaml` is the trainer's own configuration, `train.yaml` and `export.yaml` are LLaMA-Factory's, `deepspeed.json` is
-DeepSpeed's, and `image` tells the operator by which trainer image the run has begun.
+DeepSpeed's. `image` and `worker.json` tell the operator by which trainer image and which of the installation's defaults
+for the worker the run has begun.
 ADR 0099 says why.
 """
 
@@ -13,13 +14,14 @@ from typing import Any
 
 import yaml
 
-from qwensft.api.v1alpha1 import QwenSFTJob, Stage
+from qwensft.api.v1alpha1 import NO_DEFAULTS, QwenSFTJob, Stage, Worker
 from qwensft_operator.render.deepspeed import FILE, deepspeed_config
 from qwensft_operator.render.llamafactory import export_arguments, train_arguments
 from qwensft_operator.render.names import child_name, metadata
 from qwensft_operator.render.run import run_document
 
 IMAGE = "image"  # name of a file that no pod reads
+WORKER_DEFAULTS = "worker.json"  # another one
 EDITABLE = ("prepare", "mergePlanned", "merge")
 """Sections of run.yaml that say what the spec says now; the others say what it said when the run began."""
 
@@ -58,6 +60,7 @@ def config_map(
     attempt: int,
     *,
     image: str | None = None,
+    worker: Worker = NO_DEFAULTS,
     begun: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Return the manifest of the ConfigMap that the attempt's pods mount.
@@ -67,6 +70,7 @@ def config_map(
         stage: whose ConfigMap.
         attempt: counted from 1.
         image: the trainer image of the run; None where the job names its own.
+        worker: the installation's defaults by which the run has begun.
         begun: the files by which the run has begun, as another version of the operator may have written them. A run
             goes on as it began: later attempts get these files, and their run.yaml the sections that may be edited.
 
@@ -74,12 +78,14 @@ def config_map(
         ValueError: `begun` holds what no operator has written.
     """
     files = _files(job, stage) if begun is None else _continued(job, stage, begun)
+    files |= {} if image is None else {IMAGE: image}
+    files |= {WORKER_DEFAULTS: json.dumps(defaults) + "\n"} if (defaults := worker.document()) else {}
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": metadata(job, child_name(job, stage, attempt), stage=stage, attempt=attempt),
         "immutable": True,
-        "data": files if image is None else files | {IMAGE: image},
+        "data": files,
     }
 
 

@@ -21,6 +21,7 @@ from qwensft.api.v1alpha1 import (
     Stage,
     editable_digest,
     parse_quantity,
+    with_defaults,
 )
 from qwensft.estimate.architectures import known
 from qwensft.estimate.merging import merge_memory
@@ -42,8 +43,10 @@ def stage_job(job: QwenSFTJob, stage: Stage, attempt: int, *, defaults: Defaults
         job: the custom resource.
         stage: whose Job.
         attempt: counted from 1, across suspensions and restarts.
-        defaults: the installation's image settings, with the image by which the run has begun.
+        defaults: what the installation decides, with the image and the worker's defaults by which the run has begun.
     """
+    made_from = editable_digest(job.spec, stage)  # as the user wrote it: another default is no edit
+    job = job.replace(spec=job.spec.replace(worker=with_defaults(job.spec.worker, defaults.worker)))
     template = {Stage.PREPARE: _prepare, Stage.TRAIN: _train, Stage.MERGE: _merge}[stage](job, attempt, defaults)
     nodes = job.spec.distribution.nodes if stage is Stage.TRAIN else 1
     spec: dict[str, Any] = {
@@ -70,7 +73,7 @@ def stage_job(job: QwenSFTJob, stage: Stage, attempt: int, *, defaults: Defaults
         spec["suspend"] = True  # the queue lets it start, also while its webhook, which would hold it, is away
     meta["annotations"] = {
         **(job.spec.worker.job_annotations or {}),
-        ANNOTATION_MADE_FROM: editable_digest(job.spec, stage),
+        ANNOTATION_MADE_FROM: made_from,
     }
     return {"apiVersion": "batch/v1", "kind": "Job", "metadata": meta, "spec": spec}
 

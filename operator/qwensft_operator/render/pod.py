@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from qwensft.api.v1alpha1 import QwenSFTJob, Stage
+from qwensft.api.v1alpha1 import NO_DEFAULTS, QwenSFTJob, Stage, Worker
 from qwensft_operator.render.names import labels
 from qwensft_operator.render.volumes import Volume, mounts, sources
 
@@ -23,6 +23,7 @@ class Defaults:
 
     trainer_image: str
     image_pull_policy: str = "IfNotPresent"
+    worker: Worker = NO_DEFAULTS  # as `parse_worker_defaults` reads them
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,6 @@ import signal
 import time
 from datetime import timedelta
 
-from qwensft_operator.render import Defaults
 from qwensft_operator.runtime.execute import Executor
 from qwensft_operator.runtime.explanations import Explanations
 from qwensft_operator.runtime.health import HealthServer
@@ -66,11 +65,12 @@ class App:
                 Workloads(kube),
                 progress_interval=timedelta(seconds=settings.progress_interval_seconds),
                 limits=settings.limits,
+                worker_defaults=settings.defaults.worker,
                 network_policies=settings.network is not None,
             ),
             Executor(
                 kube,
-                Defaults(trainer_image=settings.trainer_image, image_pull_policy=settings.image_pull_policy),
+                settings.defaults,
                 installation,
                 limits=settings.limits,
                 network=settings.network,

@@ -1,4 +1,4 @@
-"""What a run has begun with, the trainer image and the files, and goes on with: also under another operator.
+"""What a run has begun with, image, files and defaults, and goes on with: also under another operator.
 
 They stand in its first ConfigMap, which is immutable, and every later attempt and stage gets a copy. A digest of them
 is an annotation of each copy, and part of the status.
@@ -9,8 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 
-from qwensft.api.v1alpha1 import ANNOTATION_MADE_FROM, KIND, QwenSFTJob, Stage, editable_digest
+from qwensft.api.v1alpha1 import (
+    ANNOTATION_MADE_FROM,
+    KIND,
+    NO_DEFAULTS,
+    QwenSFTJob,
+    Stage,
+    Worker,
+    editable_digest,
+    parse_worker_defaults,
+)
 from qwensft_operator import render
 from qwensft_operator.plan.views import is_owned
 from qwensft_operator.runtime.kube import CONFIG_MAPS, JOBS, Kube, Manifest, NotFoundError, Resource
@@ -23,7 +33,9 @@ class BegunLostError(Exception):
     """Nobody knows any more by what the run has begun, and this version of the operator would go on by other files."""
 
 
-async def begun_config_map(kube: Kube, job: QwenSFTJob, stage: Stage, attempt: int, default_image: str) -> Manifest:
+async def begun_config_map(
+    kube: Kube, job: QwenSFTJob, stage: Stage, attempt: int, defaults: render.Defaults
+) -> Manifest:
     """Return the ConfigMap of an attempt: the run's first one, or a copy with what may be edited.
 
     Raises:
@@ -34,13 +46,15 @@ async def begun_config_map(kube: Kube, job: QwenSFTJob, stage: Stage, attempt: i
     begun = await _earlier(kube, job, stage, attempt)
     named = job.spec.worker.image is not None
     data = _data(begun) if begun else {}
-    image = None if named else data.get(render.IMAGE) or await _image_of_job(kube, job) or default_image
-    manifest = render.config_map(job, stage, attempt, image=image, begun=data or None)
+    image = None if named else data.get(render.IMAGE) or await _image_of_job(kube, job) or defaults.trainer_image
+    worker = _worker(data) if begun else defaults.worker
+    manifest = render.config_map(job, stage, attempt, image=image, worker=worker, begun=data or None)
     annotations = (begun or manifest)["metadata"].get("annotations") or {}
     configuration = annotations.get(ANNOTATION_CONFIGURATION)
     if configuration is None:
         # What is made for a preparation is what a run begins with.
-        first = manifest if stage is Stage.PREPARE else render.config_map(job, Stage.PREPARE, 1, image=image)
+        is_first = stage is Stage.PREPARE
+        first = manifest if is_first else render.config_map(job, Stage.PREPARE, 1, image=image, worker=worker)
         configuration = _digest(data or first["data"])
     if begun is None and job.status.configuration not in (None, configuration):
         name = render.child_name(job, Stage.PREPARE, 1)
@@ -57,28 +71,31 @@ async def begun_config_map(kube: Kube, job: QwenSFTJob, stage: Stage, attempt: i
     return manifest
 
 
-async def begun_image(
-    kube: Kube, job: QwenSFTJob, stage: Stage, attempt: int, config_map: Manifest | None
-) -> str | None:
-    """Return the trainer image of an attempt whose ConfigMap exists; None where neither it nor an earlier Job tells.
+async def begun_defaults(
+    kube: Kube, job: QwenSFTJob, name: str, config_map: Manifest | None, defaults: render.Defaults
+) -> render.Defaults:
+    """Return the installation's defaults with what a run has begun with in their place.
+
+    The image stays the installation's where the job names its own, or neither ConfigMap nor an earlier Job tells one.
 
     Args:
         kube: The API server.
         job: The run.
-        stage: Of the attempt.
-        attempt: Its number.
-        config_map: Its ConfigMap if that has just been made or found, which saves a read.
+        name: Of the attempt's ConfigMap.
+        config_map: That ConfigMap if it has just been made or found, which saves a read.
+        defaults: Those of the installation.
 
     Raises:
+        BegunLostError: The ConfigMap holds what no operator has written.
         NotFoundError: There is no such ConfigMap (any more).
         KubeError: A read failed.
     """
-    if job.spec.worker.image is not None:
-        return job.spec.worker.image
-    name = render.child_name(job, stage, attempt)
     if config_map is None or config_map["metadata"]["name"] != name:
         config_map = await kube.get(CONFIG_MAPS, job.metadata.namespace, name)
-    return (config_map.get("data") or {}).get(render.IMAGE) or await _image_of_job(kube, job)
+    data = config_map.get("data") or {}
+    named = job.spec.worker.image
+    image = named or data.get(render.IMAGE) or await _image_of_job(kube, job) or defaults.trainer_image
+    return replace(defaults, trainer_image=image, worker=_worker(data))
 
 
 def configuration_of(config_map: Manifest | None) -> str | None:
@@ -139,6 +156,19 @@ def _data(config_map: Manifest) -> Manifest:
         )
         raise BegunLostError(message) from error
     return data
+
+
+def _worker(data: Manifest) -> Worker:
+    """Return the defaults of the worker in a ConfigMap's files; one of an earlier version, or without any, has none."""
+    text = data.get(render.WORKER_DEFAULTS)
+    try:
+        return NO_DEFAULTS if text is None else parse_worker_defaults(text)
+    except ValueError as error:
+        message = (
+            f"{render.WORKER_DEFAULTS} in the run's ConfigMap is not what the run has begun with ({error}): put that "
+            f"back, install the operator that wrote it, or create a new {KIND}"
+        )
+        raise BegunLostError(message) from error
 
 
 def _digest(data: Manifest) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-from dataclasses import replace
 
 from qwensft.api.v1alpha1 import (
     API_VERSION,
@@ -38,7 +37,7 @@ from qwensft_operator.plan.types import (
     Obstacle,
 )
 from qwensft_operator.plan.views import is_owned
-from qwensft_operator.runtime.begun import BegunLostError, begun_config_map, begun_image, configuration_of
+from qwensft_operator.runtime.begun import BegunLostError, begun_config_map, begun_defaults, configuration_of
 from qwensft_operator.runtime.installation import signed
 from qwensft_operator.runtime.kube import (
     CLAIMS,
@@ -133,12 +132,12 @@ class Executor:
                 await self._ensure_config_map(job, stage, attempt)
             case CreateJob(stage, attempt):
                 config_map = self._config_maps.get(job.metadata.uid)
-                begun = await begun_image(self._kube, job, stage, attempt, config_map)
+                name = render.child_name(job, stage, attempt)
+                begun = await begun_defaults(self._kube, job, name, config_map, self._defaults)
                 # Of what the spec names the plan has judged; who may write ConfigMaps can have one say anything.
-                if begun and (refusal := refused_image(begun, self._limits)) is not None:
+                if (refusal := refused_image(begun.trainer_image, self._limits)) is not None:
                     raise ObstacleError(Obstacle(Reason.NOT_ALLOWED, refusal))
-                defaults = replace(self._defaults, trainer_image=begun) if begun else self._defaults
-                manifest = render.stage_job(job, stage, attempt, defaults=defaults)
+                manifest = render.stage_job(job, stage, attempt, defaults=begun)
                 await self._ensure(job, JOBS, signed(manifest, self._installation))
             case DeleteJob(name, uid):
                 await self._delete_job(job, name, uid)
@@ -146,7 +145,7 @@ class Executor:
                 await self._forget(job, stage, attempt, uid)
 
     async def _ensure_config_map(self, job: QwenSFTJob, stage: Stage, attempt: int) -> None:
-        wanted = await begun_config_map(self._kube, job, stage, attempt, self._defaults.trainer_image)
+        wanted = await begun_config_map(self._kube, job, stage, attempt, self._defaults)
         if (refusal := render.oversize(wanted)) is not None:
             raise ObstacleError(Obstacle(Reason.INVALID_OBJECT, refusal))
         self._config_maps[job.metadata.uid] = await self._ensure(job, CONFIG_MAPS, wanted)

@@ -19,7 +19,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from qwensft.api.v1alpha1 import LABEL_JOB_UID, InvalidJobError, QwenSFTJob, Stage, parse_job
+from qwensft.api.v1alpha1 import (
+    LABEL_JOB_UID,
+    NO_DEFAULTS,
+    InvalidJobError,
+    QwenSFTJob,
+    Stage,
+    Worker,
+    parse_job,
+)
 from qwensft_operator import plan, render
 from qwensft_operator.plan.run import Run
 from qwensft_operator.plan.types import ChildJob, ClaimView, Limits, NodeView, Observed, PodView, Scrape
@@ -66,12 +74,13 @@ class Observer:
         *,
         progress_interval: timedelta = timedelta(seconds=60),
         limits: Limits | None = None,
+        worker_defaults: Worker = NO_DEFAULTS,
         network_policies: bool = False,
     ) -> None:
         self._reader, self._explanations, self._scraper, self._nodes = reader, explanations, scraper, nodes
         self._workloads = workloads
         self._progress_interval, self._limits = progress_interval, limits or Limits()
-        self._network_policies = network_policies
+        self._worker_defaults, self._network_policies = worker_defaults, network_policies
         self._best_effort, self._steps = BestEffort(), LastSteps()
 
     async def manifest(self, key: Key, *, live: bool = False) -> Manifest | None:
@@ -152,6 +161,7 @@ class Observer:
             last_step=self._steps.of(run.current_child.uid) if run.current_child else None,
             progress_interval=self._progress_interval,
             limits=self._limits,
+            worker_defaults=self._worker_defaults,
             network_policies=self._network_policies,
             leftovers=leftovers,
             queue_place=place,

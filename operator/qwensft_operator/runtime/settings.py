@@ -13,8 +13,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from qwensft.api.v1alpha1 import NO_DEFAULTS, parse_worker_defaults
 from qwensft_operator.plan.types import Limits
-from qwensft_operator.render import NetworkRules
+from qwensft_operator.render import Defaults, NetworkRules
 
 T = TypeVar("T")
 
@@ -38,6 +39,11 @@ class Settings:
     namespaces: tuple[str, ...] = _setting((), "Namespaces to watch, separated by commas; empty: all.")
     trainer_image: str = _setting("", "Image of the stages when spec.worker.image is not given (required).")
     image_pull_policy: str = _setting("IfNotPresent", "Pull policy when spec.worker.imagePullPolicy is not given.")
+    worker_defaults: str = _setting(
+        "",
+        "What spec.worker of a run says where it does not say it, as JSON: imagePullSecrets, nodeSelector, "
+        "priorityClassName, resources, runtimeClassName, schedulerName, securityContext and tolerations.",
+    )
     allowed_images: tuple[str, ...] = _setting(
         (),
         "Images that runs may name, beside trainer_image: exact, or the beginning of some with * behind a / : or @; "
@@ -100,10 +106,11 @@ class Settings:
         for pattern in self.allowed_images:
             # host* would allow host.evil.example, and repository* another repository.
             _check(not re.search(r"(?<![/:@])\*$", pattern), "allowed_images", f"{pattern!r}: * stands behind / : or @")
-        try:
-            _ = self.network
-        except ValueError as error:
-            raise SettingsError(f"{PREFIX}NETWORK_POLICIES: {error}") from None
+        for name, read in (("network_policies", lambda: self.network), ("worker_defaults", lambda: self.defaults)):
+            try:
+                read()
+            except ValueError as error:
+                raise SettingsError(f"{PREFIX}{name.upper()}: {error}") from None
         for namespace in self.namespaces:
             # kopf takes patterns; a pattern would need permission to list namespaces, which a namespaced install lacks.
             _check(bool(re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", namespace)), "namespaces", f"{namespace!r}")
@@ -124,6 +131,12 @@ class Settings:
             service_accounts=self.allowed_service_accounts,
             host_network=self.allow_host_network,
         )
+
+    @property
+    def defaults(self) -> Defaults:
+        """What is decided for runs that do not say it. Raises ValueError."""
+        worker = parse_worker_defaults(self.worker_defaults) if self.worker_defaults else NO_DEFAULTS
+        return Defaults(self.trainer_image, self.image_pull_policy, worker)
 
     @property
     def network(self) -> NetworkRules | None:

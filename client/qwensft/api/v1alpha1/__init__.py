@@ -62,6 +62,7 @@ from .storage import ClaimTemplate, Storage, StorageVolume
 from .training import Training
 from .tuning import Freeze, Lora, Quantization, Tuning, Vision
 from .worker import INTERFACE_ENVIRONMENT, Accelerator, CaBundle, PodSecurity, Prepare, Worker
+from .worker_defaults import NO_DEFAULTS, parse_worker_defaults, with_defaults
 
 __all__ = [
     "ANNOTATION_INSTALLATION",
@@ -83,6 +84,7 @@ __all__ = [
     "LABEL_STAGE",
     "MANAGED_BY",
     "METRICS_PORT",
+    "NO_DEFAULTS",
     "PLURAL",
     "SHORT_NAME",
     "SINGULAR",
@@ -152,5 +154,7 @@ __all__ = [
     "infer_template",
     "parse_job",
     "parse_quantity",
+    "parse_worker_defaults",
     "read_status",
+    "with_defaults",
 ]

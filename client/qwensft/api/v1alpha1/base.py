@@ -222,6 +222,13 @@ def _in_utc(moment: datetime) -> datetime:
         raise ValueError("the time is beyond the calendar in UTC") from error
 
 
+def problem_text(details: Any) -> str:
+    """Return one of the problems that pydantic has found as the field's path and what is wrong with it."""
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in details["loc"])
+    path += details.get("ctx", {}).get("field", "") if details["type"] == "rule" else ""
+    return f"{path.removeprefix('.') or 'document'}: {details['msg']}"
+
+
 def _rfc3339(moment: datetime) -> str:
     return f"{_in_utc(moment).replace(tzinfo=None).isoformat(timespec='seconds')}Z"
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from .base import WITHOUT_RULES, ApiModel, Rule, StatusModel, Time
+from .base import WITHOUT_RULES, ApiModel, Rule, StatusModel, Time, problem_text
 from .combination_rules import COMBINATIONS
 from .constants import LABEL_QUEUE
 from .immutability_rules import IMMUTABLE
@@ -98,7 +98,7 @@ def parse_job(raw: dict[str, Any], *, rules: bool = True) -> QwenSFTJob:
         unread = next((details["loc"] for details in problems if details["loc"][:1] == ("status",)), None)
         if unread is not None:
             return parse_job(_without(raw, unread), rules=rules)
-        raise InvalidJobError("; ".join(map(_problem, problems))) from error
+        raise InvalidJobError("; ".join(map(problem_text, problems))) from error
 
 
 def read_status(document: dict[str, Any]) -> Status:
@@ -126,9 +126,3 @@ def _without(raw: dict[str, Any], unread: tuple[int | str, ...]) -> dict[str, An
         place, container = (container, part), container[part]
     del place[0][place[1]]
     return document
-
-
-def _problem(details: Any) -> str:
-    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in details["loc"])
-    path += details.get("ctx", {}).get("field", "") if details["type"] == "rule" else ""
-    return f"{path.removeprefix('.') or 'document'}: {details['msg']}"

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from qwensft.api.v1alpha1 import Estimate
+from qwensft.api.v1alpha1 import Estimate, parse_worker_defaults
 from qwensft_operator.plan.estimate import accelerator_memory
 from qwensft_operator.plan.types import NodeView, Observed, Report
 
@@ -203,3 +203,12 @@ def test_a_message_is_never_longer_than_the_api_takes() -> None:
     name = {"name": "Qwen/Qwen2.5-72B-Instruct"}
     seen = look(new_run(model=name, worker={"accelerator": {"memory": "70Gi"}}))
     assert len(seen.status.estimate.message) <= 1024
+
+
+def test_nodes_are_picked_by_the_installations_selector_where_the_job_has_none() -> None:
+    nodes = (node("small", 24), node("large", 80, pool="train"))
+    defaults = parse_worker_defaults('{"nodeSelector": {"pool": "train"}}')
+    found = look(replace(new_run(), nodes=nodes, worker_defaults=defaults)).status.estimate
+    assert found.accelerator_memory_gi_b == 80
+    own = look(replace(new_run(worker={"nodeSelector": {}}), nodes=nodes, worker_defaults=defaults)).status.estimate
+    assert own.accelerator_memory_gi_b == 24

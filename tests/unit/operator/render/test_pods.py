@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from qwensft.api.v1alpha1 import LABEL_QUEUE, LABEL_QUEUE_PRIORITY, Stage, editable_digest
+from qwensft.api.v1alpha1 import LABEL_QUEUE, LABEL_QUEUE_PRIORITY, Stage, editable_digest, parse_worker_defaults
 from qwensft_operator.render import stage_job
 
 from .jobs import DEFAULTS, EXAMPLES, RESTRICTED, SPECS, STAGES, container, environment, example, job, pod_spec
@@ -324,3 +326,50 @@ def test_the_checker_of_the_standard_can_fail(path: tuple[str | int, ...], value
         place = place[key]
     place[path[-1]] = value
     assert violations(spec) != []
+
+
+# What the installation sets for jobs that do not.
+
+INSTALLATION = {
+    "imagePullSecrets": [{"name": "registry"}],
+    "nodeSelector": {"pool": "gpu"},
+    "priorityClassName": "training",
+    "resources": {"requests": {"cpu": "4", "memory": "16Gi"}},
+    "runtimeClassName": "nvidia",
+    "schedulerName": "gangs",
+    "securityContext": {"assignIds": False},
+    "tolerations": [{"key": "gpu", "operator": "Exists"}],
+}
+INSTALLED = replace(DEFAULTS, worker=parse_worker_defaults(json.dumps(INSTALLATION)))
+
+
+def installed(stage: Stage, **spec: Any) -> dict[str, Any]:
+    """The pod of a stage where the installation has defaults."""
+    manifest = stage_job(job(**spec), stage, 1, defaults=INSTALLED)
+    pod: dict[str, Any] = manifest["spec"]["template"]["spec"]
+    return pod
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_defaults_of_the_installation_reach_the_pods_of_all_stages(stage: Stage) -> None:
+    pod = installed(stage, worker={"accelerator": {"count": 2}})
+    for name in ("imagePullSecrets", "nodeSelector", "priorityClassName", "schedulerName", "tolerations"):
+        assert pod[name] == INSTALLATION[name], name
+    assert "runAsUser" not in pod["securityContext"]
+    assert pod.get("runtimeClassName") == ("nvidia" if stage is Stage.TRAIN else None)
+    resources = pod["containers"][0]["resources"]
+    assert resources["requests"]["cpu"] == ("1" if stage is Stage.MERGE else "4")
+    assert resources.get("limits") == ({"nvidia.com/gpu": "2"} if stage is Stage.TRAIN else None)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_what_a_job_says_itself_is_rendered_as_without_defaults(stage: Stage) -> None:
+    pod = installed(stage, worker={"nodeSelector": {"mine": "yes"}, "tolerations": [], "schedulerName": "mine"})
+    assert (pod["nodeSelector"], pod["schedulerName"]) == ({"mine": "yes"}, "mine")
+    assert "tolerations" not in pod
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_default_is_no_edit_of_the_job(stage: Stage) -> None:
+    rendered = stage_job(job(), stage, 1, defaults=INSTALLED)["metadata"]["annotations"]
+    assert rendered == stage_job(job(), stage, 1, defaults=DEFAULTS)["metadata"]["annotations"]

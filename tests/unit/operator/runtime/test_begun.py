@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import yaml
 
-from qwensft.api.v1alpha1 import QwenSFTJob, Stage, editable_digest, parse_job
+from qwensft.api.v1alpha1 import NO_DEFAULTS, QwenSFTJob, Stage, editable_digest, parse_job, parse_worker_defaults
 from qwensft_operator.plan.types import CreateJob, EnsureConfigMap, Limits
 from qwensft_operator.render import Defaults
 from qwensft_operator.runtime.execute import Executor, ObstacleError
@@ -20,7 +20,7 @@ class World:
     """A run, and operators that are installed one after the other with images of their own."""
 
     def __init__(self) -> None:
-        self.kube, self.image = FakeKube(), "trainer:1"
+        self.kube, self.image, self.worker = FakeKube(), "trainer:1", NO_DEFAULTS
         self.status: dict[str, Any] = {}
         self.spec: dict[str, Any] = {}
 
@@ -28,21 +28,31 @@ class World:
     def job(self) -> QwenSFTJob:
         return parse_job(job_manifest(**self.spec) | {"status": self.status})
 
+    @property
+    def defaults(self) -> Defaults:
+        return Defaults(self.image, worker=self.worker)
+
     async def configure(self, stage: Stage, attempt: int) -> Manifest:
         """Let the operator write an attempt's ConfigMap."""
-        await Executor(self.kube, Defaults(self.image)).execute(self.job, EnsureConfigMap(stage, attempt))
+        await Executor(self.kube, self.defaults).execute(self.job, EnsureConfigMap(stage, attempt))
         return self.config_map(f"demo-{stage}-{attempt}")
 
     async def start(self, stage: Stage, attempt: int) -> str:
         """Let the operator start an attempt; return its image."""
         await self.configure(stage, attempt)
-        await Executor(self.kube, Defaults(self.image)).execute(self.job, CreateJob(stage, attempt))
+        await Executor(self.kube, self.defaults).execute(self.job, CreateJob(stage, attempt))
         if attempt == 1:
             record = {"attempt": 1, "jobName": f"demo-{stage}-1"}
             self.status = {"stages": {**self.status.get("stages", {}), stage.value: record}}
         made = self.kube.objects["jobs", "team", f"demo-{stage}-{attempt}"]
         image: str = made["spec"]["template"]["spec"]["containers"][0]["image"]
         return image
+
+    def selector(self, name: str) -> dict[str, str] | None:
+        """The node selector of a Job's pods."""
+        template = self.kube.objects["jobs", "team", name]["spec"]["template"]
+        selector: dict[str, str] | None = template["spec"].get("nodeSelector")
+        return selector
 
     def config_map(self, name: str) -> Manifest:
         return self.kube.objects["configmaps", "team", name]
@@ -244,3 +254,72 @@ async def test_what_somebody_has_put_in_the_place_of_the_first_config_map_is_not
         await world.configure(stage, 2)
     assert caught.value.obstacle.reason == "ConfigMapUnavailable"
     assert why in caught.value.obstacle.message
+
+
+GPU, OTHER = (parse_worker_defaults(f'{{"nodeSelector": {{"pool": "{pool}"}}}}') for pool in ("gpu", "other"))
+ATTEMPTS = [(Stage.PREPARE, 2), (Stage.TRAIN, 1), (Stage.TRAIN, 2), (Stage.MERGE, 1), (Stage.MERGE, 2)]
+
+
+@pytest.mark.parametrize("image", [None, "mine:1"])
+async def test_every_attempt_and_stage_has_the_defaults_by_which_the_run_has_begun(
+    world: World, image: str | None
+) -> None:
+    world.spec = {"worker": {"image": image}} if image else {}
+    world.worker = GPU
+    await world.start(Stage.PREPARE, 1)
+    world.worker = OTHER
+    for stage, attempt in ATTEMPTS:
+        await world.start(stage, attempt)
+        assert world.selector(f"demo-{stage}-{attempt}") == {"pool": "gpu"}
+
+
+async def test_a_run_that_began_without_defaults_goes_on_without_them(world: World) -> None:
+    await world.start(Stage.PREPARE, 1)
+    assert "worker.json" not in world.config_map("demo-prepare-1")["data"]
+    world.worker = GPU
+    for stage, attempt in ATTEMPTS:
+        await world.start(stage, attempt)
+        assert world.selector(f"demo-{stage}-{attempt}") is None
+
+
+async def test_an_operator_that_replaces_another_between_config_map_and_job_uses_the_others_defaults(
+    world: World,
+) -> None:
+    world.worker = GPU
+    await world.configure(Stage.PREPARE, 1)
+    world.worker = OTHER
+    await Executor(world.kube, world.defaults).execute(world.job, CreateJob(Stage.PREPARE, 1))
+    assert world.selector("demo-prepare-1") == {"pool": "gpu"}
+
+
+async def test_an_edit_of_the_job_stands_in_place_of_what_it_has_begun_with(world: World) -> None:
+    world.worker = GPU
+    await world.start(Stage.PREPARE, 1)
+    world.spec = {"worker": {"nodeSelector": {"mine": "yes"}}}
+    await world.start(Stage.TRAIN, 1)
+    assert world.selector("demo-train-1") == {"mine": "yes"}
+
+
+async def test_other_defaults_are_another_beginning(world: World) -> None:
+    world.worker = GPU
+    digest = (await world.configure(Stage.PREPARE, 1))["metadata"]["annotations"][DIGEST]
+    assert (await world.configure(Stage.MERGE, 1))["metadata"]["annotations"][DIGEST] == digest
+    world.status["configuration"] = digest
+    world.kube.objects.clear()
+    assert (await world.configure(Stage.TRAIN, 1))["metadata"]["annotations"][DIGEST] == digest
+    world.kube.objects.clear()
+    world.worker = OTHER
+    with pytest.raises(ObstacleError, match="by which the run has begun, is gone"):
+        await world.configure(Stage.TRAIN, 1)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"hostNetwork": true}', "[" * 100_000], ids=range(4))
+async def test_defaults_that_no_operator_has_written_are_not_taken(world: World, text: str) -> None:
+    world.worker = GPU
+    await world.configure(Stage.PREPARE, 1)
+    world.config_map("demo-prepare-1")["data"]["worker.json"] = text
+    with pytest.raises(ObstacleError, match=r"worker\.json in the run's ConfigMap is not what") as caught:
+        await Executor(world.kube, world.defaults).execute(world.job, CreateJob(Stage.PREPARE, 1))
+    assert caught.value.obstacle.reason == "ConfigMapUnavailable"
+    with pytest.raises(ObstacleError, match=r"worker\.json in the run's ConfigMap is not what"):
+        await world.configure(Stage.TRAIN, 1)

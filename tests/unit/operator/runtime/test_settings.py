@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from qwensft.api.v1alpha1 import NO_DEFAULTS
 from qwensft_operator.plan.types import Limits
-from qwensft_operator.render import NetworkRules
+from qwensft_operator.render import Defaults, NetworkRules
 from qwensft_operator.runtime.settings import Settings, SettingsError, describe, unknown_variables
 
 MINIMAL = {"QWENSFT_TRAINER_IMAGE": "trainer:1"}
@@ -64,6 +65,9 @@ def test_values_are_parsed_by_their_type() -> None:
         ("QWENSFT_NETWORK_POLICIES", '{"egres": []}'),
         ("QWENSFT_NETWORK_POLICIES", '{"egress": {"ports": []}}'),
         ("QWENSFT_NETWORK_POLICIES", '{"egress": ["443"]}'),
+        ("QWENSFT_WORKER_DEFAULTS", "true"),
+        ("QWENSFT_WORKER_DEFAULTS", '{"nodeselector": {}}'),
+        ("QWENSFT_WORKER_DEFAULTS", '{"securityContext": {"runAsUser": 0}}'),
     ],
 )
 def test_an_unusable_value_is_refused_by_name(variable: str, value: str) -> None:
@@ -84,6 +88,14 @@ def test_network_policies_are_made_where_the_setting_is_given_even_if_it_adds_no
     assert Settings.from_environment(MINIMAL | {"QWENSFT_NETWORK_POLICIES": "{}"}).network == NetworkRules()
     added = Settings.from_environment(MINIMAL | {"QWENSFT_NETWORK_POLICIES": '{"metricsFrom": [{"podSelector": {}}]}'})
     assert added.network == NetworkRules(metrics_from=({"podSelector": {}},))
+
+
+def test_defaults_of_runs_are_read_as_they_stand_in_the_spec() -> None:
+    assert Settings.from_environment(MINIMAL).defaults == Defaults("trainer:1", "IfNotPresent", NO_DEFAULTS)
+    given = {"QWENSFT_WORKER_DEFAULTS": '{"nodeSelector": {"pool": "gpu"}}', "QWENSFT_IMAGE_PULL_POLICY": "Always"}
+    defaults = Settings.from_environment(MINIMAL | given).defaults
+    assert defaults.image_pull_policy == "Always"
+    assert defaults.worker.document() == {"nodeSelector": {"pool": "gpu"}}
 
 
 def test_the_chart_sets_only_what_can_be_set() -> None:
