@@ -17,12 +17,31 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 
 {{/* app.kubernetes.io/managed-by is Helm here; on what the operator makes it is qwen-sft-operator. */}}
-{{- define "qwen-sft-operator.labels" -}}
+{{- define "qwen-sft-operator.ownLabels" -}}
 {{ include "qwen-sft-operator.selector" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/component: operator
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end -}}
+
+{{/* The labels of an object; what the values add changes none of the chart's own. */}}
+{{- define "qwen-sft-operator.labels" -}}
+{{- merge (include "qwen-sft-operator.ownLabels" . | fromYaml) (.Values.commonLabels | default dict) | toYaml -}}
+{{- end -}}
+
+{{/* An image's name with the registry before it: list of the root and the name. */}}
+{{- define "qwen-sft-operator.inRegistry" -}}
+{{- with (index . 0).Values.imageRegistry }}{{ trimSuffix "/" . }}/{{ end }}{{ index . 1 -}}
+{{- end -}}
+
+{{- define "qwen-sft-operator.image" -}}
+{{- include "qwen-sft-operator.inRegistry" (list . .Values.image.repository) -}}
+{{- with .Values.image.digest }}@{{ . }}{{ else }}:{{ .Values.image.tag | default .Chart.AppVersion }}{{ end -}}
+{{- end -}}
+
+{{- define "qwen-sft-operator.trainerImage" -}}
+{{- include "qwen-sft-operator.inRegistry" (list . .Values.trainerImage) -}}
 {{- end -}}
 
 {{- define "qwen-sft-operator.serviceAccount" -}}
@@ -33,14 +52,24 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end -}}
 {{- end -}}
 
+{{/*
+Values that a release from before this chart has no value for: `helm upgrade --reuse-values` knows its values alone, so
+every template reads those newer than the first chart through parentheses or these (ADR 0150).
+*/}}
+{{- define "qwen-sft-operator.allowed" -}}
+{{- $allowed := .Values.allowed | default dict -}}
+{{- $hostNetwork := ternary true $allowed.hostNetwork (kindIs "invalid" $allowed.hostNetwork) -}}
+{{- dict "images" ($allowed.images | default list) "claims" ($allowed.claims | default list) "serviceAccounts" ($allowed.serviceAccounts | default list) "hostNetwork" $hostNetwork | toYaml -}}
+{{- end -}}
+
 {{/* The operator's settings for the NetworkPolicies of runs, as JSON: "" makes none. */}}
 {{- define "qwen-sft-operator.networkRules" -}}
-{{- $runs := .Values.networkPolicies.runs -}}
+{{- $runs := (.Values.networkPolicies).runs | default dict -}}
 {{- if $runs.enabled -}}
 {{- $namespace := dict "matchLabels" (dict "kubernetes.io/metadata.name" .Release.Namespace) -}}
 {{- $pods := dict "matchLabels" (include "qwen-sft-operator.selector" . | fromYaml) -}}
 {{- $operator := dict "namespaceSelector" $namespace "podSelector" $pods -}}
-{{- dict "metricsFrom" (prepend $runs.metricsFrom $operator) "egress" $runs.egress "prepareEgress" $runs.prepareEgress | toJson -}}
+{{- dict "metricsFrom" (prepend ($runs.metricsFrom | default list) $operator) "egress" ($runs.egress | default list) "prepareEgress" ($runs.prepareEgress | default list) | toJson -}}
 {{- end -}}
 {{- end -}}
 
@@ -50,6 +79,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- empty .Values.watchNamespaces -}}
 {{- else -}}
 {{- .Values.readNodes -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Whether Kubernetes' own roles are extended: "true" or "false". ADR 0152 says why. */}}
+{{- define "qwen-sft-operator.userRoles" -}}
+{{- if kindIs "invalid" .Values.userRoles -}}
+{{- empty .Values.watchNamespaces -}}
+{{- else -}}
+{{- .Values.userRoles -}}
 {{- end -}}
 {{- end -}}
 
@@ -91,10 +129,19 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 - apiGroups: [visibility.kueue.x-k8s.io]
   resources: [localqueues/pendingworkloads]
   verbs: [get]
-{{- if .Values.networkPolicies.runs.enabled }}
+{{- if ((.Values.networkPolicies).runs).enabled }}
 # patch: what the values add may change while a run goes on.
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies]
   verbs: [get, create, patch]
 {{- end }}
+{{- end -}}
+
+{{/* What ServiceMonitor and PodMonitor say alike of their endpoint. */}}
+{{- define "qwen-sft-operator.scraping" -}}
+{{- $said := dict -}}
+{{- range $key := list "interval" "scrapeTimeout" "metricRelabelings" -}}
+{{- with get $ $key }}{{ $_ := set $said $key . }}{{ end -}}
+{{- end -}}
+{{- if $said }}{{ toYaml $said }}{{ end -}}
 {{- end -}}
