@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 CLUSTER ?= local
 BENCH_OPTIONS ?=
 CHAOS_OPTIONS ?=
-PYTHON_CODE := client operator trainer-image tests quickstart benchmarks
+PYTHON_CODE := client operator trainer-image tests quickstart benchmarks hack
 export CLUSTER
 
 # Commands that need kubectl, helm and a kubeconfig run behind this.
@@ -42,12 +42,21 @@ test: venv ## all checks and tests, the end-to-end tests on a real cluster inclu
 	$(MAKE) setup
 	$(MAKE) lint
 	$(MAKE) test-fast
+	$(MAKE) test-chart
 	$(MAKE) test-cluster
 	echo "make test: all passed in $$(( (SECONDS - started) / 60 )) min $$(( (SECONDS - started) % 60 )) s"
 
 .PHONY: test-fast
 test-fast: venv ## unit and property tests; no cluster needed
 	@$(BIN)/pytest -n auto tests/unit tests/property
+
+.PHONY: test-chart
+test-chart: venv ## the Helm chart: helm-unittest, upgrades from earlier charts, kustomize, releases on an API server of their own
+	@export PATH="$$(local-cluster/cluster bin)/tools:$$PATH"
+	(cd tests/chart && CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w" -o ../../build/helm-unittest \
+	  github.com/helm-unittest/helm-unittest/cmd/helm-unittest)
+	build/helm-unittest --file '../../tests/chart/suites/*_test.yaml' charts/qwen-sft-operator
+	$(BIN)/pytest tests/chart
 
 .PHONY: test-cluster
 test-cluster: venv ## the local cluster's Go tests; contract, integration and end-to-end tests on the cluster that `make setup` made
@@ -114,14 +123,21 @@ format: venv ## let ruff format the code
 	$(BIN)/ruff check --fix $(PYTHON_CODE)
 
 .PHONY: generate
-generate: venv ## write what is generated: CRD, chart template and reference pages from the API models, Argo CD's ConfigMap from its scripts
+generate: venv ## write what is generated: CRD, reference pages, the chart's README, Argo CD's ConfigMap
 	@$(BIN)/python -m qwensft.api.export
+	$(BIN)/python hack/chart_readme.py
 	hack/argocd-cm
 
 .PHONY: generate-check
 generate-check: venv
 	@$(BIN)/python -m qwensft.api.export --check
 	hack/argocd-cm --check
+	$(BIN)/python hack/chart_readme.py --check
+
+.PHONY: manifests
+manifests: venv ## write deploy/operator.yaml, the chart's default rendering for kubectl apply -k
+	@export PATH="$$(local-cluster/cluster bin)/tools:$$PATH"
+	$(BIN)/python hack/manifests.py
 
 .PHONY: lock
 lock: venv ## pin the dependencies anew, with hashes
