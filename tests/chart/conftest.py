@@ -30,7 +30,7 @@ def render(*options: str | Path, chart: Path = CHART, release: str = "one", name
     command: Sequence[str | Path] = ["helm", "template", release, chart, "--namespace", namespace, *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return [document for document in yaml.load_all(done.stdout, Loader=_LOADER) if document]  # noqa: S506 -- a safe one
+    return [document for document in yaml.load_all(done.stdout, Loader=_LOADER) if document]
 
 
 def identities(documents: list[Any]) -> list[tuple[str, str | None, str]]:

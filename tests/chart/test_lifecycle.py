@@ -107,6 +107,7 @@ def test_two_releases_serve_two_namespaces_without_any_right_in_the_cluster(api:
     served = {name: api.create_run() for name in ("a", "b")}
     for name, team in served.items():
         options = ("--set", f"watchNamespaces={{{team}}}", "--set", "crds.enabled=false")
+        options += ("--set", f"workerDefaults.nodeSelector.pool={name}")
         api.helm("install", name, CHART, "--namespace", f"system-{name}", "--create-namespace", *options)
     for name, team in served.items():
         account = f"system-{name}:{name}-{NAME}"
@@ -122,3 +123,4 @@ def test_two_releases_serve_two_namespaces_without_any_right_in_the_cluster(api:
             job = eventually(functools.partial(api.get, "job", "demo-prepare-1", "-n", team), "the Job of a stage")
             maker = job["metadata"]["annotations"]["qwensft.io/installation"]
             assert maker == f"system-{name}/{name}-{NAME}"
+            assert job["spec"]["template"]["spec"]["nodeSelector"] == {"pool": name}

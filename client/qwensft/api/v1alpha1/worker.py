@@ -159,18 +159,20 @@ class Worker(ApiModel):
         None, description="When nodes pull the image. May change between attempts. Default: the operator's setting."
     )
     image_pull_secrets: LocalObjectReferences | None = Field(
-        None, description="Secrets for pulling the image. May change between attempts."
+        None, description="Secrets for pulling the image. May change between attempts. Default: the installation's."
     )
     accelerator: Accelerator = Field(Accelerator(), description="GPUs or other devices of each training pod.")
     resources: ResourceRequirements | None = Field(
         None,
         description="CPU, memory and other resources of each training pod, beside the accelerator. May change "
-        "between attempts.",
+        "between attempts. Default: the installation's.",
     )
     node_selector: LabelMap | None = Field(
-        None, description="Labels that a node must have. May change between attempts."
+        None, description="Labels that a node must have. May change between attempts. Default: the installation's."
     )
-    tolerations: Tolerations | None = Field(None, description="Taints that pods tolerate. May change between attempts.")
+    tolerations: Tolerations | None = Field(
+        None, description="Taints that pods tolerate. May change between attempts. Default: the installation's."
+    )
     affinity: Affinity | None = Field(None, description="Affinity, as in a pod. May change between attempts.")
     topology_spread_constraints: TopologySpreadConstraints | None = Field(
         None, description="How the training pods of an attempt are spread over nodes. May change between attempts."
@@ -178,10 +180,12 @@ class Worker(ApiModel):
     scheduler_name: ObjectName | None = Field(
         None,
         description="Scheduler of the pods, such as one that places all pods of a gang or none. May change between "
-        "attempts. Default: the cluster's.",
+        "attempts. Default: the installation's, else the cluster's.",
     )
     priority_class_name: ObjectName | None = Field(
-        None, description="PriorityClass of the pods. May change between attempts. Default: the cluster's."
+        None,
+        description="PriorityClass of the pods. May change between attempts. Default: the installation's, else the "
+        "cluster's.",
     )
     service_account_name: ObjectName | None = Field(
         None,
@@ -191,7 +195,7 @@ class Worker(ApiModel):
     runtime_class_name: ObjectName | None = Field(
         None,
         description="RuntimeClass of the pods that use accelerators, such as nvidia. May change between attempts. "
-        "Default: the cluster's.",
+        "Default: the installation's, else the cluster's.",
     )
     env: EnvVars | None = Field(
         None, description="Further environment variables of the pods of all stages, such as NCCL_DEBUG or HF_ENDPOINT."
@@ -230,7 +234,9 @@ class Worker(ApiModel):
         description="Certificates of authorities that the pods trust beside the public ones, for hubs, mirrors, stores "
         "and proxies of your own. May change between attempts.",
     )
-    security_context: PodSecurity | None = Field(None, description="User and groups of the pods.")
+    security_context: PodSecurity | None = Field(
+        None, description="User and groups of the pods. Defaults of its members: the installation's, else those below."
+    )
 
 
 class Prepare(ApiModel):
