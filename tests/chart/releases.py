@@ -79,9 +79,13 @@ class Api:
         return done.stderr
 
     def get(self, *arguments: str) -> Any:
-        """Return an object or a list; None where there is none."""
+        """Return an object; None where there is none."""
         text = self.kubectl("get", *arguments, "--ignore-not-found", "-o", "json")
         return json.loads(text) if text.strip() else None
+
+    def items(self, *arguments: str) -> list[Any]:
+        """Return the objects of a list."""
+        return list(json.loads(self.kubectl("get", *arguments, "-o", "json"))["items"])
 
     def clear(self) -> None:
         """Uninstall all releases, and delete the definition with all runs; namespaces, which nobody could end, stay."""

@@ -72,7 +72,7 @@ def test_runs_outlive_the_release_and_belong_to_the_next_one_of_its_name(api: Ap
     api.helm(*INSTALL)
     team = api.create_run()
     api.helm("uninstall", NAME, *IN_SYSTEM)
-    assert api.get("deployments", *IN_SYSTEM)["items"] == []
+    assert api.items("deployments", *IN_SYSTEM) == []
     run = api.run(team)
     assert run is not None
     api.helm(*INSTALL)
@@ -117,7 +117,7 @@ def test_two_releases_serve_two_namespaces_without_any_right_in_the_cluster(api:
             assert not api.may(account, "list", KIND, *question)
         assert not api.may(account, "list", "nodes")
     for kind in ("clusterroles", "clusterrolebindings"):
-        assert api.get(kind, "-l", f"app.kubernetes.io/name={NAME}")["items"] == []
+        assert api.items(kind, "-l", f"app.kubernetes.io/name={NAME}") == []
     with api.operator(f"a-{NAME}", "system-a"), api.operator(f"b-{NAME}", "system-b"):
         for name, team in served.items():
             job = eventually(functools.partial(api.get, "job", "demo-prepare-1", "-n", team), "the Job of a stage")
