@@ -5,6 +5,7 @@ No I/O, no clock, no kopf and no Kubernetes client in here. Start reading at `de
 
 from qwensft_operator.plan.decide import decide
 from qwensft_operator.plan.deletion import Dependent, deletion, dependent
+from qwensft_operator.plan.happenings import Happenings, happenings
 from qwensft_operator.plan.needs import (
     Needs,
     claim_needs_events,
@@ -15,6 +16,7 @@ from qwensft_operator.plan.needs import (
     needs_of,
 )
 from qwensft_operator.plan.raw_status import api_server_error, invalid_spec, operator_error, waiting_for_deletion
+from qwensft_operator.plan.standing import PHASES, Standing, accelerators_held, last_move, standing, waits
 from qwensft_operator.plan.types import Observed, Plan
 from qwensft_operator.plan.views import (
     child_job,
@@ -26,10 +28,14 @@ from qwensft_operator.plan.views import (
 )
 
 __all__ = [
+    "PHASES",
     "Dependent",
+    "Happenings",
     "Needs",
     "Observed",
     "Plan",
+    "Standing",
+    "accelerators_held",
     "api_server_error",
     "child_job",
     "claim_needs_events",
@@ -39,14 +45,18 @@ __all__ = [
     "decide",
     "deletion",
     "dependent",
+    "happenings",
     "invalid_spec",
     "is_active",
     "is_over",
     "job_needs_events",
+    "last_move",
     "made_from",
     "needs_events",
     "needs_of",
     "operator_error",
     "pod_view",
+    "standing",
     "waiting_for_deletion",
+    "waits",
 ]

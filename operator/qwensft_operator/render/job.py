@@ -32,7 +32,8 @@ from qwensft_operator.render.volumes import CA_FILE, stage_volumes
 STOP_SECONDS = 30
 CHECKPOINT_SECONDS = 300  # a training pod saves a checkpoint between SIGTERM and its end
 _PREPARE_ASKS = {"cpu": "4", "memory": "8Gi"}  # at most, unless spec.prepare.resources says otherwise
-# On the host's network the scheduler keeps two training pods off one node by it: the second could not listen.
+# Node rank 0 alone serves it, but all pods of a Job have one template: who scrapes selects (ADR 0157). On the host's
+# network the scheduler keeps two training pods off one node by it: the second could not listen.
 _METRICS = [{"name": "metrics", "containerPort": METRICS_PORT}]
 
 

@@ -27,6 +27,7 @@ from qwensft_operator.runtime.observe import Observer
 from qwensft_operator.runtime.queue import WorkQueue
 from qwensft_operator.runtime.reader import Reader
 from qwensft_operator.runtime.reconcile import Reconciler
+from qwensft_operator.runtime.run_metrics import NAMESPACE, RunMetrics
 from qwensft_operator.runtime.scrape import Scraper
 from qwensft_operator.runtime.settings import Settings
 from qwensft_operator.runtime.status import Reporter
@@ -51,6 +52,16 @@ class App:
         kube.on_write = self._store.wrote
         self._watcher = Watcher(kube, self._store, settings.namespaces, timeout=settings.request_timeout_seconds)
         self._scraper, self._metrics = Scraper(), Metrics()
+        self._queue.on_wait = self._metrics.waited
+        kube.on_request = self._metrics.requested
+        self._acting_since: float | None = None
+        runs = RunMetrics(
+            self._metrics.registry,
+            self._store,
+            namespaces=settings.namespaces,
+            is_leading=lambda: self._acting_since is not None,
+            now=kube.clock.now,
+        )
         reader = Reader(kube, self._store, self._watcher.streams.hears)
         nodes = Nodes(kube, enabled=settings.read_nodes)
         installation = f"{settings.lease_namespace}/{settings.lease_name}"  # the same for all its replicas
@@ -77,6 +88,7 @@ class App:
             ),
             Reporter(kube, settings.identity),
             metrics=self._metrics,
+            told=runs.told,
             scrape_interval=settings.scrape_interval_seconds,
             installation=installation,
             now=kube.clock.now,
@@ -88,7 +100,6 @@ class App:
             identity=settings.identity,
             duration=settings.lease_duration_seconds,
         )
-        self._acting_since: float | None = None
         self._stop = asyncio.Event()
         self._health = HealthServer(self._live, self._ready, self._metrics.registry)
 
@@ -163,8 +174,7 @@ class App:
             return f"not watching anything for {silent:.0f} s"
         if self._acting_since is None:
             return ""
-        # What has waited for a leader has waited for no worker.
-        waited = min(self._queue.oldest_wait(), time.monotonic() - self._acting_since)
+        waited = self._oldest_wait()
         limit = self._settings.stuck_after_seconds
         return f"a run has waited {waited:.0f} s for a worker" if waited > limit else ""
 
@@ -172,23 +182,29 @@ class App:
         closed = self._watcher.streams.not_ready()
         return f"not watching {closed}" if closed else ""
 
+    def _oldest_wait(self) -> float:
+        """Seconds for which a run has waited for a worker; what has waited for a leader has waited for none."""
+        acting = 0.0 if self._acting_since is None else time.monotonic() - self._acting_since
+        return min(self._queue.oldest_wait(), acting)
+
     def _add_gauges(self) -> None:
         gauge, queue = self._metrics.gauge, self._queue
-        gauge("qwensft_queue_depth", "Runs that wait for a worker.", lambda: queue.depth)
-        gauge("qwensft_queue_oldest_seconds", "How long the oldest of them has waited.", queue.oldest_wait)
-        gauge("qwensft_leading", "1 while this process acts.", lambda: float(self._acting_since is not None))
-        gauge("qwensft_runs_over", "Runs that have ended, of which a key is remembered.", self._store.count_over)
+        gauge("leader", "1 while this process acts.", lambda: float(self._acting_since is not None))
+        gauge("workers", "Workers that bring runs forward.", lambda: self._settings.workers)
+        gauge("workers_busy", "Workers that have a run in hand.", lambda: queue.processing)
+        gauge("queue_depth", "Runs that wait for a worker.", lambda: queue.depth)
+        gauge("queue_oldest_wait_seconds", "How long the oldest of them has waited.", self._oldest_wait)
         kept = [((kind.plural,), functools.partial(self._store.count, kind)) for kind in KINDS]
-        self._metrics.gauges("qwensft_objects", "Objects that are remembered.", ["resource"], kept)
+        self._metrics.gauges("objects", "Objects that are remembered, by resource.", ["resource"], kept)
         for name, help_text, field in (
-            ("qwensft_watch_age_seconds", "How long ago a watch was heard of last.", "age"),
-            ("qwensft_watch_closed_seconds", "For how long a watch has been failing.", "closed_for"),
+            ("watch_age_seconds", "How long ago a watch was heard of last; a bookmark comes every minute.", "age"),
+            ("watch_closed_seconds", "For how long a watch has been failing; 0 is well.", "closed_for"),
         ):
             streams = [
                 ((s.kind.resource.plural, s.namespace), functools.partial(getattr, s, field))
                 for s in self._watcher.streams
             ]
-            self._metrics.gauges(name, help_text, ["resource", "namespace"], streams)
+            self._metrics.gauges(name, f"{help_text} No namespace: all.", ["resource", NAMESPACE], streams)
 
 
 async def _end(task: asyncio.Task[object], patience: float) -> bool:

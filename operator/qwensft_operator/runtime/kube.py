@@ -1,7 +1,8 @@
 """The Kubernetes port: the few API calls that the operator makes, with raw JSON dicts and errors classified once.
 
 Built on `kubernetes.aio`, which brings configuration, TLS and credentials; its generated models are not used.
-What the API server answers to a write is handed to `Kube.on_write`, so that later decisions see it at once.
+What the API server answers to a write is handed to `Kube.on_write`, so that later decisions see it at once; each
+request is told to `Kube.on_request`.
 ADR 0095 says why.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
@@ -25,6 +27,8 @@ from qwensft_operator.runtime.clock import ServerClock
 
 Manifest = dict[str, Any]
 Page = list[Manifest]
+OnRequest = Callable[[str, str, int, float | None], None]
+"""Told of a request: verb, resource, HTTP status (0: no answer), seconds (None: a watch)."""
 
 FIELD_MANAGER = "qwen-sft-operator"
 JSON = "application/json"
@@ -138,6 +142,7 @@ class Kube:
         # What the environment says is read here, once: aiohttp would read it, and ~/.netrc, for each request.
         configuration.client_session_kwargs = {"trust_env": False}
         self.on_write: Callable[[Resource, Manifest], None] = _ignore
+        self.on_request: OnRequest = _uncounted
         self.clock = ServerClock()
         self._rest = RESTClientObject(configuration)
         self._timeout = aiohttp.ClientTimeout(total=request_timeout)
@@ -310,15 +315,20 @@ class Kube:
             "User-Agent": FIELD_MANAGER,
             **await self._credentials(),
         }
+        verb, resource = kind_of_request(method, path)
+        started, status = time.monotonic(), 0
         try:
             response = await self._rest.request(  # type: ignore[no-untyped-call]
                 method, url, headers=headers, body=body, _request_timeout=self._timeout
             )
             self.clock.heard(response.headers.get("Date", ""))
             data = await response.read()
+            status = response.status
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise TransientError(0, type(error).__name__, f"{method} {path}: {str(error) or 'timed out'}") from error
-        return parse_answer(response.status, data)
+        finally:
+            self.on_request(verb, resource, status, time.monotonic() - started)
+        return parse_answer(status, data)
 
 
 def _proxy_to(url: str) -> str | None:
@@ -342,5 +352,22 @@ def parse_answer(status: int, data: bytes) -> Manifest:
     raise classify(status, body)
 
 
+def kind_of_request(method: str, path: str) -> tuple[str, str]:
+    """Return a request's verb, as Kubernetes calls it, and its resource: ("list", "pods")."""
+    parts = path.strip("/").split("/")
+    parts = parts[3:] if parts[0] == "apis" else parts[2:]
+    if parts[0] == "namespaces" and len(parts) > 2:
+        parts = parts[2:]
+    verb = _VERBS[method] if method != "GET" else "list" if len(parts) == 1 else "get"
+    return verb, parts[0]
+
+
+_VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+
+
 def _ignore(_: Resource, __: Manifest) -> None:
+    """Take note of nothing."""
+
+
+def _uncounted(_: str, __: str, ___: int, ____: float | None) -> None:
     """Take note of nothing."""

@@ -74,6 +74,8 @@ class WorkQueue(Generic[K]):
         self._order = itertools.count()
         self._timer: tuple[float, Any] | None = None
         self._closed = False
+        self.on_wait: Callable[[float], None] = _ignore
+        """Told how many seconds a key has waited, when a worker takes it."""
 
     def add(self, key: K) -> None:
         """Have the key processed as soon as a worker is free."""
@@ -165,6 +167,11 @@ class WorkQueue(Generic[K]):
         """How many keys wait for a worker, delayed ones not counted."""
         return len(self._waiting)
 
+    @property
+    def processing(self) -> int:
+        """How many keys are with a worker."""
+        return len(self._processing)
+
     def oldest_wait(self) -> float:
         """Seconds for which the oldest waiting key has waited; 0 when none does."""
         return max(0.0, self._timers.time() - min(self._waiting.values())) if self._waiting else 0.0
@@ -173,7 +180,7 @@ class WorkQueue(Generic[K]):
         if key is None or self._closed:
             self._ready.put_nowait(None)  # for the next worker
             raise QueueClosedError
-        del self._waiting[key]
+        self.on_wait(self._timers.time() - self._waiting.pop(key))
         self._processing.add(key)
         return key
 
@@ -202,3 +209,7 @@ class WorkQueue(Generic[K]):
         if len(self._heap) > 2 * len(self._due):
             self._heap = [(*due, key) for key, due in self._due.items()]
             heapq.heapify(self._heap)
+
+
+def _ignore(_: float) -> None:
+    """Take note of nothing."""

@@ -59,13 +59,14 @@ class Reconciler:
         *,
         metrics: Metrics,
         scrape_interval: float,
+        told: Callable[[Manifest, Manifest], None] = lambda before, after: None,
         installation: str = "",
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._queue, self._store = queue, store
         self._observer, self._executor, self._reporter = observer, executor, reporter
-        self._metrics, self._scrape_interval = metrics, scrape_interval
+        self._metrics, self._scrape_interval, self._told = metrics, scrape_interval, told
         self._now, self._monotonic = now, monotonic
         self._best_effort, self._overlap = BestEffort(), Overlap(installation)
         self._deletions: dict[Key, str] = {}  # what was told of runs that are being deleted
@@ -179,6 +180,8 @@ class Reconciler:
     async def _report(self, manifest: Manifest, decision: plan.Plan) -> bool:
         """Write the status and the events; return whether the status is a new one."""
         told = decision.status is not None and await self._reporter.write_status(manifest, decision.status)
+        if told and decision.status is not None:
+            self._told(manifest, decision.status)
         for event in decision.events:
             level = logging.WARNING if event.type == "Warning" else logging.INFO
             logger.log(level, "%s: %s", event.reason, event.message)

@@ -79,6 +79,7 @@ class Reflector:
             metadata_only=kind.metadata_only,
             seconds=random.randint(*_WATCH_SECONDS),  # noqa: S311
             silence=self._silence,
+            answered=lambda status: self._kube.on_request("watch", kind.resource.plural, status, None),
         )
         silent = True
         async with contextlib.aclosing(stream) as events:

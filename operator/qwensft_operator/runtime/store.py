@@ -7,9 +7,9 @@ ADR 0095 says why.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterable, Iterator
-from typing import Protocol
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple, Protocol
 
 from qwensft_operator import plan
 from qwensft_operator.runtime.kinds import KINDS, RUNS, Key, Kind
@@ -33,6 +33,13 @@ class Listener(Protocol):
         ...
 
 
+class _Over(NamedTuple):
+    """What is left of a run that is over."""
+
+    version: int  # its resourceVersion
+    standing: plan.Standing
+
+
 class Store:
     """Objects by kind, namespace and name, and the children of each run. All methods return at once."""
 
@@ -40,7 +47,8 @@ class Store:
         self._listener = listener
         self._objects: dict[Resource, dict[Name, Manifest]] = {resource: {} for resource in KINDS}
         self._children: dict[Key, set[tuple[Resource, Name]]] = {}
-        self._over: dict[Key, int] = {}  # resourceVersion of runs that need no more looks
+        self._over: dict[Key, _Over] = {}  # runs that need no more looks
+        self._counts: Counter[tuple[str, plan.Standing]] = Counter()  # of these, by namespace
         self._incomplete: set[Key] = set()  # runs that go on, and of whose name children were forgotten at an end
         self._deleted: OrderedDict[tuple[Resource, Name], int] = OrderedDict()
         self._listed: dict[tuple[Resource, str], int] = {}  # resourceVersion of the last list of a kind in a namespace
@@ -76,9 +84,9 @@ class Store:
         """How many objects of a kind are kept."""
         return len(self._objects[resource])
 
-    def count_over(self) -> int:
-        """How many runs are over, of which a key is kept."""
-        return len(self._over)
+    def over(self) -> Mapping[tuple[str, plan.Standing], int]:
+        """How many runs are over, of which a key is kept, by namespace and what they have come to."""
+        return self._counts
 
     # What is told
 
@@ -121,7 +129,7 @@ class Store:
         if any(plan.is_active(job) for job in self.children(JOBS, key)):
             return
         del self._objects[RUNS.resource][key]
-        self._over[key] = version
+        self._set_over(key, manifest)
         self._incomplete.discard(key)
         for resource, name in self._children.pop(key, ()):
             del self._objects[resource][name]
@@ -140,7 +148,7 @@ class Store:
             if kind.resource != JOBS or not plan.is_active(manifest):
                 self._drop(kind, name)
                 return False  # of a run that is over, a Job that still runs is the only news
-            del self._over[key]
+            self._forget_over(key)
             self._incomplete.add(key)
         self._drop(kind, name)  # its label may have named another run
         self._objects[kind.resource][name] = kind.kept(manifest)
@@ -150,11 +158,11 @@ class Store:
     def _put_run(self, key: Key, manifest: Manifest, version: int) -> bool:
         was_over = key in self._over
         ended = plan.is_over(manifest)
-        if was_over and ended:
-            self._over[key] = version
-            return False
         if was_over:
-            del self._over[key]
+            self._forget_over(key)
+        if was_over and ended:
+            self._set_over(key, manifest)
+            return False
         is_new = key not in self._objects[RUNS.resource]
         if is_new and (was_over or (RUNS.resource, key) in self._deleted):  # children of an earlier run may be left
             self._incomplete.add(key)
@@ -171,7 +179,7 @@ class Store:
         if len(self._deleted) > _MOST_DELETIONS:
             self._deleted.popitem(last=False)
         if kind is RUNS:
-            self._over.pop(name, None)
+            self._forget_over(name)
             self._incomplete.discard(name)
             if self._objects[RUNS.resource].pop(name, None) is not None:
                 self._listener.changed(name, kind, version)
@@ -196,7 +204,20 @@ class Store:
         held = self._objects[kind.resource].get(name)
         if held is not None:
             return _version(held)
-        return self._over.get(name, 0) if kind is RUNS else 0
+        over = self._over.get(name) if kind is RUNS else None
+        return over.version if over is not None else 0
+
+    def _set_over(self, key: Key, manifest: Manifest) -> None:
+        over = self._over[key] = _Over(_version(manifest), plan.standing(manifest))
+        self._counts[key[0], over.standing] += 1
+
+    def _forget_over(self, key: Key) -> None:
+        over = self._over.pop(key, None)
+        if over is None:
+            return
+        self._counts[key[0], over.standing] -= 1
+        if not self._counts[key[0], over.standing]:
+            del self._counts[key[0], over.standing]
 
 
 def _name(manifest: Manifest) -> Name:

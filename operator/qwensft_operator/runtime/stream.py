@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
 import aiohttp
 
@@ -29,6 +29,7 @@ async def watch(
     metadata_only: bool = False,
     seconds: int,
     silence: float,
+    answered: Callable[[int], None] = lambda _: None,
 ) -> AsyncGenerator[Manifest | None]:
     """Follow what changes in a collection: None when the stream opens, then its events, until the API server ends it.
 
@@ -39,6 +40,7 @@ async def watch(
         label_selector: Which objects, by their labels.
         metadata_only: Leave spec and status out.
         seconds: After how many seconds the API server is to end the stream.
+        answered: Told the HTTP status with which it was opened or refused; 0 without an answer.
         silence: After how many seconds without an event or bookmark (one comes every minute) it is taken for dead.
 
     Raises:
@@ -55,14 +57,19 @@ async def watch(
     headers = {"Accept": METADATA if metadata_only else JSON, "User-Agent": FIELD_MANAGER}
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, sock_read=silence)
     parameters = {key: value for key, value in query.items() if value}
+    opened = False
     try:
         async with session.get(url, params=parameters, headers=headers, timeout=timeout) as response:
+            opened = True
+            answered(response.status)
             if response.status != 200:
                 parse_answer(response.status, await response.read())
             yield None
             async for line in _lines(response.content):
                 yield _event(line)
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        if not opened:
+            answered(0)
         raise TransientError(0, type(error).__name__, str(error) or "timed out") from error
 
 

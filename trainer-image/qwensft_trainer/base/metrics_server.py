@@ -19,7 +19,7 @@ from types import MappingProxyType
 from typing import Any
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
@@ -35,13 +35,21 @@ Answer = Callable[[str], tuple[int, Mapping[str, Any]]]  # by the query: HTTP st
 
 
 class Figures(Collector):
-    """Gauges named `prefix` and their key in `help_texts`, read anew at every scrape; a number not known has none."""
+    """Gauges named `prefix` and their key in `help_texts`, read anew at every scrape; a number not known has none.
 
-    def __init__(self, prefix: str, help_texts: Mapping[str, str], read: Numbers) -> None:
-        self._prefix, self._help_texts, self._read = prefix, help_texts, read
+    `about` tells which run these are of, as labels of a gauge `prefix` + "info" that is always 1: whoever scrapes the
+    port knows a pod alone (ADR 0157).
+    """
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        """One gauge for every number that is known."""
+    def __init__(
+        self, prefix: str, help_texts: Mapping[str, str], read: Numbers, about: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        self._prefix, self._help_texts, self._read, self._about = prefix, help_texts, read, about
+
+    def collect(self) -> Iterator[GaugeMetricFamily | InfoMetricFamily]:
+        """What the figures are about, and one gauge for every number that is known."""
+        if self._about:
+            yield InfoMetricFamily(self._prefix.rstrip("_"), "Which run and attempt the figures are of.", self._about)
         for name, value in self._read().items():
             if value is not None:
                 yield GaugeMetricFamily(f"{self._prefix}{name}", self._help_texts[name], value=float(value))

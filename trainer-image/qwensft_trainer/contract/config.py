@@ -35,6 +35,10 @@ class Owner(_Section):
     namespace: str
     name: str
 
+    def about(self, attempt: int) -> dict[str, str]:
+        """What figures of an attempt are told to be about."""
+        return {"run_namespace": self.namespace, "run": self.name, "attempt": str(attempt)}
+
 
 class Download(_Section):
     """A model repository on a hub; `endpoint` is the address of a mirror or a private hub."""

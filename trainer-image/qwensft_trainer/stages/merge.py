@@ -71,7 +71,7 @@ def main(context: StageContext) -> Result:
     partial.mkdir(parents=True, exist_ok=True)
     progress = context.scratch / PROGRESS_FILE
     progress.unlink(missing_ok=True)
-    metrics_server.start(context.metrics_port, figures.figures(progress))
+    metrics_server.start(context.metrics_port, figures.figures(progress, run.owner.about(context.attempt)))
     made, told, checks = _verified_files(
         run, merge, export_arguments, trained=trained, partial=partial, inputs=inputs, progress=progress
     )

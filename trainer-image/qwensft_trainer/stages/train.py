@@ -180,7 +180,7 @@ class _Attempt:
         if self.gang.leads:
             if run.accelerator.count > 0:
                 self.reader.flops_per_token = _flops_per_token(run, train_arguments)
-            self._serve(answer)
+            self._serve(run, answer)
         peers = Peers(self.gang.master_address, self.gang.nodes)
         self.reader.marks.mark(startup.CHECKED)
         warming = Warming([run.tokenized_directory, run.model.path])
@@ -223,9 +223,10 @@ class _Attempt:
         self._judge(end, output, train_arguments)
         return self._finish(run, experiment, output, train_arguments)
 
-    def _serve(self, answer: start.Answer) -> None:
+    def _serve(self, run: Run, answer: start.Answer) -> None:
         port = self.context.metrics_port
-        served = metrics_server.start(port, figures.figures(self.reader.read), {start.ROUTE: answer})
+        told = figures.figures(self.reader.read, run.owner.about(self.context.attempt))
+        served = metrics_server.start(port, told, {start.ROUTE: answer})
         if served is None and self.gang.nodes > 1:
             raise StageError(
                 "RendezvousTimeout",

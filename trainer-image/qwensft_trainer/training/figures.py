@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from qwensft_trainer.base import files
@@ -15,7 +16,7 @@ from qwensft_trainer.training.efficiency import peak_flops
 from qwensft_trainer.training.progress import Progress
 from qwensft_trainer.training.startup import Marks
 
-_HELP = {
+HELP = {
     "step": "Optimizer steps done.",
     "total_steps": "Optimizer steps of the whole run.",
     "epoch": "Passes over the data done.",
@@ -85,8 +86,8 @@ class Reader:
         return known.tokens_per_second * self.flops_per_token / (peak * self.processes)
 
 
-def figures(read: Callable[[], Progress | None]) -> Figures:
-    """The figures of the progress that `read` returns; none before the first."""
+def figures(read: Callable[[], Progress | None], about: Mapping[str, str] = MappingProxyType({})) -> Figures:
+    """The figures of the progress that `read` returns, none before the first, and which run they are of."""
 
     def numbers() -> dict[str, float | None]:
         current = read()
@@ -97,4 +98,4 @@ def figures(read: Callable[[], Progress | None]) -> Figures:
         attempt = values.pop("attempt")
         return values | {f"attempt_{name}": value for name, value in attempt.items()}
 
-    return Figures("qwensft_train_", _HELP, numbers)
+    return Figures("qwensft_train_", HELP, numbers, about)

@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 import json
 import logging
+import platform
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import aiohttp
 import pytest
 
+from qwensft_operator import __version__
 from qwensft_operator.runtime import health
 from qwensft_operator.runtime.health import HealthServer
 from qwensft_operator.runtime.logging import JsonFormatter, TextFormatter, about
@@ -27,7 +29,7 @@ class Operator:
 async def operator() -> AsyncIterator[Operator]:
     operator, metrics = Operator(), Metrics()
     metrics.failed("transient")
-    metrics.gauge("qwensft_leading", "Leads.", lambda: 1.0)
+    metrics.gauge("leader", "Leads.", lambda: 1.0)
     server = HealthServer(lambda: operator.not_live, lambda: operator.not_ready, metrics.registry)
     operator.url = f"http://127.0.0.1:{await server.start(0)}"
     yield operator
@@ -54,8 +56,10 @@ async def test_a_leader_that_makes_no_progress_is_not_alive(operator: Operator) 
 async def test_metrics_are_prometheus_text(operator: Operator) -> None:
     status, text = await ask(operator, "/metrics")
     assert status == 200
-    assert 'qwensft_reconcile_failures_total{kind="transient"} 1.0' in text
-    assert "qwensft_leading 1.0" in text
+    assert 'qwensft_operator_reconcile_failures_total{kind="transient"} 1.0' in text
+    assert 'qwensft_operator_reconcile_failures_total{kind="bug"} 0.0' in text, "there before the first failure"
+    assert "qwensft_operator_leader 1.0" in text
+    assert f'qwensft_operator_build_info{{python_version="{platform.python_version()}",version="{__version__}"}}' in text
 
 
 async def test_who_connects_and_says_nothing_is_closed(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:

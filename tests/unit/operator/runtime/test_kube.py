@@ -15,6 +15,7 @@ from kubernetes.aio.client.configuration import Configuration
 
 from qwensft_operator.runtime.kube import (
     JOBS,
+    LEASES,
     NODES,
     PODS,
     QWENSFTJOBS,
@@ -28,6 +29,7 @@ from qwensft_operator.runtime.kube import (
     NotFoundError,
     TransientError,
     classify,
+    kind_of_request,
 )
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -282,3 +284,20 @@ async def test_requests_and_watches_go_through_the_proxy_of_the_environment(
     paths = ("/apis/batch/v1/namespaces/team/jobs/demo", "/watched")
     assert seen == ([f"http://cluster.example{path}" for path in paths] if asked else [])
     await kube.close()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "kind"),
+    [
+        ("GET", PODS.path("team"), ("list", "pods")),
+        ("GET", PODS.path(""), ("list", "pods")),
+        ("GET", JOBS.path("namespaces", "pods"), ("get", "jobs")),
+        ("GET", NODES.path("", "n"), ("get", "nodes")),
+        ("PATCH", QWENSFTJOBS.path("team", "demo", "status"), ("patch", "qwensftjobs")),
+        ("PUT", LEASES.path("team", "l"), ("update", "leases")),
+        ("POST", JOBS.path("team"), ("create", "jobs")),
+        ("DELETE", JOBS.path("team", "j"), ("delete", "jobs")),
+    ],
+)
+def test_a_request_has_a_verb_and_a_resource(method: str, path: str, kind: tuple[str, str]) -> None:
+    assert kind_of_request(method, path) == kind

@@ -231,7 +231,7 @@ async def test_runs_that_are_over_are_kept_as_a_key_and_their_children_not_at_al
     await world.server.put(JOBS, "run-007-prepare-1", status=complete, metadata=labels)
     async with world.watching() as watcher:
         await ready(watcher)
-        assert world.store.count_over() == 230
+        assert sum(world.store.over().values()) == 230
         assert [world.store.count(kind) for kind in KINDS] == [0] * len(KINDS)
         assert [path for verb, path, _ in world.server.requests if verb == "list"].count(RUNS.resource.path("")) == 3
         await world.server.put(JOBS, "run-007-merge-1", status={"active": 1}, metadata=labels)
@@ -293,7 +293,9 @@ async def test_a_process_that_hears_nothing_any_more_is_not_alive_and_says_so(wo
         await until(lambda: world.server.watched() == PATHS)
         assert await _probe(port, "livez") == (200, "ok")
         _, metrics = await _probe(port, "metrics")
-        assert 'qwensft_watch_age_seconds{namespace="",resource="pods"}' in metrics
+        assert 'qwensft_operator_watch_age_seconds{resource="pods",run_namespace=""}' in metrics
+        assert 'qwensft_operator_api_requests_total{code="200",resource="pods",verb="watch"} 1.0' in metrics
+        assert 'qwensft_operator_api_requests_total{code="200",resource="pods",verb="list"} 1.0' in metrics
         world.server.broken = dict.fromkeys(PATHS, 500)
         await world.server.end_watches()
         async with asyncio.timeout(PATIENCE):

@@ -1,0 +1,198 @@
+"""What the operator tells of the runs: gauges read from the store at each scrape, counters moved with each status.
+
+Gauges are the leader's alone, so that sums over replicas are right. A counter moves when the API server has accepted a
+status of ours, which happens once for each change whoever leads: nothing is counted twice. What happened after
+the last scrape of a process that ends is lost, and what was written without an answer.
+ADR 0156 says why.
+"""
+
+from __future__ import annotations
+
+from collections import Counter as Tally
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from qwensft.api.v1alpha1 import Phase, Reason, Stage
+from qwensft_operator import plan
+from qwensft_operator.runtime.kinds import RUNS
+from qwensft_operator.runtime.kube import JOBS, PODS, Manifest
+from qwensft_operator.runtime.store import Store
+
+NAMESPACE = "run_namespace"  # `namespace` would be taken for the operator's own, which scrapes add to each series
+Sample = tuple[tuple[str, ...], float]
+"""Values of the labels, and the number."""
+_ENDS = (Phase.SUCCEEDED, Phase.FAILED)
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+_STAGE_SECONDS = (
+    *(10, 30, _MINUTE, 2 * _MINUTE, 5 * _MINUTE, 10 * _MINUTE, 30 * _MINUTE),
+    *(_HOUR, 2 * _HOUR, 4 * _HOUR, 8 * _HOUR, _DAY, 2 * _DAY, 7 * _DAY),
+)
+# Causes for which another attempt is made; others are counted as they come.
+_RESTARTS = {
+    Stage.PREPARE: (Reason.PREPARATION_FAILED, Reason.DOWNLOAD_FAILED),
+    Stage.TRAIN: (
+        *(Reason.TRAINING_FAILED, Reason.NON_FINITE_LOSS, Reason.TRAINING_STALLED, Reason.TRAINING_INCOMPLETE),
+        *(Reason.RENDEZVOUS_TIMEOUT, Reason.START_MISMATCH, Reason.HALF_SCHEDULED),
+        *(Reason.ACCELERATOR_MISSING, Reason.ACCELERATOR_FAILED, Reason.KILLED_BEFORE_SAVED),
+    ),
+    Stage.MERGE: (Reason.MERGE_FAILED,),
+}
+_RESTARTS_ANYWHERE = (
+    *(Reason.OUT_OF_MEMORY, Reason.DISK_FULL, Reason.LOCAL_STORAGE_EXCEEDED, Reason.INTERRUPTED),
+    *(Reason.PREEMPTED, Reason.NODE_LOST, Reason.POD_REJECTED, Reason.JOB_DELETED),
+)
+
+
+class RunMetrics(Collector):
+    """Of all runs that are served. `is_leading` and `now` are asked with every scrape; `namespaces`: () is all."""
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        store: Store,
+        *,
+        namespaces: Iterable[str],
+        is_leading: Callable[[], bool],
+        now: Callable[[], datetime],
+    ) -> None:
+        self._store, self._is_leading, self._now = store, is_leading, now
+        self._ended = Counter(
+            "qwensft_runs_ended", "Runs that have ended, by phase.", [NAMESPACE, "phase"], registry=registry
+        )
+        self._restarts = Counter(
+            "qwensft_restarts",
+            "Attempts that followed a failed one, by stage and cause, whether they count against a limit or not.",
+            ["stage", "reason"],
+            registry=registry,
+        )
+        self._stages = Histogram(
+            "qwensft_stage_duration_seconds",
+            "From the start of a stage's first attempt until the stage was done.",
+            ["stage"],
+            buckets=_STAGE_SECONDS,
+            registry=registry,
+        )
+        self._held, self._before, self._lost = (
+            Counter(f"qwensft_accelerator_{name}seconds", f"Accelerator time {what}.", [NAMESPACE], registry=registry)
+            for name, what in (
+                ("", "that attempts have held: seconds times accelerators"),
+                ("before_first_step_", "that passed before the first steps of trainings' attempts"),
+                ("lost_to_restarts_", "for steps that a later attempt trained again"),
+            )
+        )
+        self._known: set[str] = set()
+        self._prepare(namespaces)
+        registry.register(self)
+
+    def told(self, before: Manifest, after: Manifest) -> None:
+        """The API server has accepted a status: `before` is the run as it was read, `after` its new status."""
+        namespace = before["metadata"]["namespace"]
+        self._know(namespace)
+        news = plan.happenings(before.get("status") or {}, after)
+        for stage, reason in news.restarts:
+            self._restarts.labels(stage, reason).inc()
+        for stage, seconds in news.stages:
+            self._stages.labels(stage).observe(seconds)
+        if news.end is not None:
+            self._ended.labels(namespace, news.end).inc()
+        self._held.labels(namespace).inc(news.held)
+        self._before.labels(namespace).inc(news.before_first_step)
+        self._lost.labels(namespace).inc(news.lost_to_restarts)
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Gauges of the moment; without series while this replica does not lead."""
+        moment = _Moment(self._store, self._now()) if self._is_leading() else None
+        for namespace in moment.namespaces if moment else ():
+            self._know(namespace)
+        known = sorted(self._known) if moment else []
+        yield _gauge(
+            "qwensft_runs",
+            "Runs by phase, and the reason of their condition Succeeded. Unseen: the operator has not come to it yet.",
+            [NAMESPACE, "phase", "reason"],
+            moment.runs(known) if moment else (),
+        )
+        yield _gauge(
+            "qwensft_run_waiting_seconds",
+            "For how long the run has not moved that has waited longest, by the reason why; 0 where none waits.",
+            [NAMESPACE, "reason"],
+            moment.waiting(known) if moment else (),
+        )
+        yield _gauge(
+            "qwensft_accelerators_held",
+            "Accelerators of pods that have a node and have not ended.",
+            [NAMESPACE],
+            (((namespace,), moment.accelerators[namespace]) for namespace in known) if moment else (),
+        )
+
+    def describe(self) -> Iterator[GaugeMetricFamily]:
+        """Nothing: whoever registers this looks at no run for it."""
+        return iter(())
+
+    def _prepare(self, namespaces: Iterable[str]) -> None:
+        """Have every series there from the start, so that the first event is an increase."""
+        for stage in Stage:
+            self._stages.labels(stage)
+            for reason in (*_RESTARTS[stage], *_RESTARTS_ANYWHERE):
+                self._restarts.labels(stage, reason)
+        for namespace in namespaces:
+            self._know(namespace)
+
+    def _know(self, namespace: str) -> None:
+        if namespace in self._known:
+            return
+        self._known.add(namespace)
+        for phase in _ENDS:
+            self._ended.labels(namespace, phase)
+        for counter in (self._held, self._before, self._lost):
+            counter.labels(namespace)
+
+
+class _Moment:
+    """All runs of the store, counted once."""
+
+    def __init__(self, store: Store, now: datetime) -> None:
+        self._counts = Tally(store.over())
+        self._longest: dict[tuple[str, str], float] = {}
+        self.accelerators: Tally[str] = Tally()
+        for key in store.runs():
+            run = store.get(RUNS.resource, *key)
+            if run is not None:
+                self._count(key[0], run, store.children(JOBS, key), store.children(PODS, key), now)
+
+    def _count(self, namespace: str, run: Manifest, jobs: list[Manifest], pods: list[Manifest], now: datetime) -> None:
+        where = plan.standing(run)
+        self._counts[namespace, where] += 1
+        self.accelerators[namespace] += plan.accelerators_held(run, pods)
+        if plan.waits(where):
+            since = plan.last_move(run, jobs) or now
+            place = namespace, where.reason or where.phase
+            self._longest[place] = max(self._longest.get(place, 0.0), (now - since).total_seconds())
+
+    @property
+    def namespaces(self) -> set[str]:
+        """Where there are runs."""
+        return {namespace for namespace, _ in self._counts}
+
+    def runs(self, known: Iterable[str]) -> Iterator[Sample]:
+        """How many, with a zero for each phase in which there is none."""
+        yield from (((namespace, *where), count) for (namespace, where), count in self._counts.items())
+        present = {(namespace, where.phase) for namespace, where in self._counts}
+        absent = ((n, phase) for n in known for phase in plan.PHASES if (n, phase) not in present)
+        yield from (((namespace, phase, ""), 0) for namespace, phase in absent)
+
+    def waiting(self, known: Iterable[str]) -> Iterator[Sample]:
+        """For how long the longest waits."""
+        yield from self._longest.items()
+        waited = {namespace for namespace, _ in self._longest}
+        yield from (((namespace, ""), 0.0) for namespace in known if namespace not in waited)
+
+
+def _gauge(name: str, help_text: str, labels: list[str], samples: Iterable[Sample]) -> GaugeMetricFamily:
+    gauge = GaugeMetricFamily(name, help_text, labels=labels)
+    for values, value in samples:
+        gauge.add_metric(values, value)
+    return gauge
