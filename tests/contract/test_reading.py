@@ -16,13 +16,21 @@ STATUS = {
     "phase": "Training",
     "conditions": [
         {
+            "type": "Prepared",
+            "status": "True",
+            "reason": "Completed",
+            "message": "200 samples",
+            "lastTransitionTime": "2026-01-02T03:04:05Z",
+            "observedGeneration": 1,
+        },
+        {
             "type": "Succeeded",
             "status": "Unknown",
             "reason": "Training",
             "message": "step 120 of 500",
             "lastTransitionTime": "2026-01-02T03:04:05Z",
             "observedGeneration": 1,
-        }
+        },
     ],
     "progress": {
         "step": 120,
@@ -103,6 +111,24 @@ def test_the_table_shows_progress_at_a_glance(jobs: Jobs, kubectl: Callable[...,
     wide = kubectl("get", "qsftc", "table", "-n", jobs.namespace, "-o", "wide")
     assert "MODEL" in wide
     assert "Qwen/Qwen3-8B" in wide
+    header, row = wide.splitlines()
+    reason = header.index("REASON")
+    assert row[reason:].split()[0] == "Training", "the reason of Succeeded, whatever stands before it"
+    assert "REASON" not in kubectl("get", "qsftc", "table", "-n", jobs.namespace)
+
+
+def test_jobs_are_selected_by_phase_and_by_model(jobs: Jobs, kubectl: Callable[..., str]) -> None:
+    def selected(*by: str) -> set[str]:
+        listed = kubectl("get", "qsftc", "-n", jobs.namespace, "--field-selector", ",".join(by), "-o", "name")
+        return {name.partition("/")[2] for name in listed.splitlines()}
+
+    for name, phase in (("has-failed", "Failed"), ("has-succeeded", "Succeeded")):
+        stored(jobs, name)
+        jobs.patch_status(name, STATUS | {"phase": phase})
+    assert selected("status.phase=Failed") == {"has-failed"}
+    assert {"has-failed", "has-succeeded"} <= selected("spec.model.name=Qwen/Qwen3-8B")
+    assert selected("spec.model.name=Qwen/Qwen3-8B", "status.phase=Succeeded") == {"has-succeeded"}
+    assert selected("spec.model.name=Qwen/Qwen3-0.6B") == set()
 
 
 def test_a_job_without_a_status_has_a_table_row(jobs: Jobs, kubectl: Callable[..., str]) -> None:

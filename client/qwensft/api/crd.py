@@ -71,6 +71,13 @@ COLUMNS: Final = (
     {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
     {"name": "Model", "type": "string", "jsonPath": ".spec.model.name", "description": "Base model.", "priority": 1},
     {
+        "name": "Reason",
+        "type": "string",
+        "jsonPath": '.status.conditions[?(@.type=="Succeeded")].reason',
+        "description": "Why the run is where it is, in one word.",
+        "priority": 1,
+    },
+    {
         "name": "Restarts",
         "type": "integer",
         "jsonPath": ".status.restarts",
@@ -78,6 +85,9 @@ COLUMNS: Final = (
         "priority": 1,
     },
 )
+
+SELECTABLE: Final = (".status.phase", ".spec.model.name")
+"""What `kubectl get --field-selector` can select by, beside name and namespace."""
 
 
 def custom_resource_definition() -> Schema:
@@ -89,6 +99,7 @@ def custom_resource_definition() -> Schema:
         "schema": {"openAPIV3Schema": structural_schema()},
         "subresources": {"status": {}},
         "additionalPrinterColumns": [dict(column) for column in COLUMNS],
+        "selectableFields": [{"jsonPath": path} for path in SELECTABLE],
     }
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
