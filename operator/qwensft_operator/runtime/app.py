@@ -101,12 +101,13 @@ class App:
             duration=settings.lease_duration_seconds,
         )
         self._stop = asyncio.Event()
-        self._health = HealthServer(self._live, self._ready, self._metrics.registry)
+        self._add_gauges()
+        self.registry = self._metrics.registry  # what /metrics shows
+        self._health = HealthServer(self._live, self._ready, self.registry)
 
     async def run(self) -> int:
         """Run until SIGTERM, SIGINT or a failure; return the exit code."""
         self._handle_signals()
-        self._add_gauges()
         await self._health.start(self._settings.health_port)
         watch = asyncio.create_task(self._watcher.run(on_start=self._handle_signals), name="watch")
         act = asyncio.create_task(self._act(), name="act")

@@ -17,6 +17,7 @@ from prometheus_client import (
     Info,
     PlatformCollector,
     ProcessCollector,
+    disable_created_metrics,
 )
 
 from qwensft_operator import __version__
@@ -30,6 +31,8 @@ class Metrics:
     """Counters, and gauges that read the operator's state when they are scraped."""
 
     def __init__(self) -> None:
+        # Else each series of a counter has one beside it that tells when it began, and that nobody asks for.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)

@@ -59,7 +59,9 @@ async def test_metrics_are_prometheus_text(operator: Operator) -> None:
     assert 'qwensft_operator_reconcile_failures_total{kind="transient"} 1.0' in text
     assert 'qwensft_operator_reconcile_failures_total{kind="bug"} 0.0' in text, "there before the first failure"
     assert "qwensft_operator_leader 1.0" in text
-    assert f'qwensft_operator_build_info{{python_version="{platform.python_version()}",version="{__version__}"}}' in text
+    assert (
+        f'qwensft_operator_build_info{{python_version="{platform.python_version()}",version="{__version__}"}}' in text
+    )
 
 
 async def test_who_connects_and_says_nothing_is_closed(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:

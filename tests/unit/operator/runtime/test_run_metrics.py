@@ -123,7 +123,9 @@ def test_accelerators_are_held_by_pods_that_have_a_node() -> None:
     labels = {"app.kubernetes.io/managed-by": "qwen-sft-operator", "qwensft.io/job": "a", "qwensft.io/stage": "train"}
     for index, node in enumerate(("n", "")):
         metadata = {"name": f"a-{index}", "namespace": "team", "labels": labels, "resourceVersion": "9000"}
-        operator.store.observed(PODS, {"metadata": metadata, "spec": {"nodeName": node}, "status": {"phase": "Running"}})
+        operator.store.observed(
+            PODS, {"metadata": metadata, "spec": {"nodeName": node}, "status": {"phase": "Running"}}
+        )
     assert operator.scrape()["qwensft_accelerators_held", "team"] == 1
 
 
@@ -151,6 +153,8 @@ async def test_only_a_status_that_the_api_server_has_accepted_counts(accepted: b
     world = watched_world()
     world.reconciler._told = lambda before, after: told.append((before, after))
     if not accepted:
-        world.kube.refuse["patch/status", "qwensftjobs"] = ConflictError(409, "Conflict", "somebody else has written it")
+        world.kube.refuse["patch/status", "qwensftjobs"] = ConflictError(
+            409, "Conflict", "somebody else has written it"
+        )
     await world.reconciler.handle(KEY)
     assert bool(told) is accepted
