@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 CLUSTER ?= local
 BENCH_OPTIONS ?=
 CHAOS_OPTIONS ?=
-PYTHON_CODE := client operator trainer-image tests quickstart benchmarks hack
+PYTHON_CODE := client operator trainer-image tests quickstart benchmarks hack monitoring
 export CLUSTER
 
 # Commands that need kubectl, helm and a kubeconfig run behind this.
@@ -43,6 +43,7 @@ test: venv ## all checks and tests, the end-to-end tests on a real cluster inclu
 	$(MAKE) lint
 	$(MAKE) test-fast
 	$(MAKE) test-chart
+	$(MAKE) test-monitoring
 	$(MAKE) test-cluster
 	echo "make test: all passed in $$(( (SECONDS - started) / 60 )) min $$(( (SECONDS - started) % 60 )) s"
 
@@ -88,6 +89,10 @@ test-readers: setup ## merged models in transformers 4, 5 and llama.cpp (built o
 	@$(CLUSTER_ENV)
 	$(BIN)/pytest tests/readers
 
+.PHONY: test-monitoring
+test-monitoring: venv ## every query of dashboards and alerts on a real Prometheus (Debian's); no cluster needed
+	@PATH="$$(hack/prometheus):$$PATH" $(BIN)/pytest tests/monitoring
+
 .PHONY: chaos
 chaos: setup ## kill, delete and upgrade things in the middle of real runs (less than an hour; a part: CHAOS_OPTIONS="-k workers")
 	@$(CLUSTER_ENV)
@@ -123,14 +128,16 @@ format: venv ## let ruff format the code
 	$(BIN)/ruff check --fix $(PYTHON_CODE)
 
 .PHONY: generate
-generate: venv ## write what is generated: CRD, reference pages, the chart's README, Argo CD's ConfigMap
+generate: venv ## write what is generated: CRD, reference pages, the chart's README and dashboards, the table of metrics, Argo CD's ConfigMap
 	@$(BIN)/python -m qwensft.api.export
 	$(BIN)/python hack/chart_readme.py
+	$(BIN)/python -m monitoring.export
 	hack/argocd-cm
 
 .PHONY: generate-check
 generate-check: venv
 	@$(BIN)/python -m qwensft.api.export --check
+	$(BIN)/python -m monitoring.export --check
 	hack/argocd-cm --check
 	$(BIN)/python hack/chart_readme.py --check
 
