@@ -11,7 +11,7 @@ from qwensft_operator.render import Defaults, NetworkRules
 from qwensft_operator.runtime.execute import Executor
 from qwensft_operator.runtime.explanations import Explanations
 from qwensft_operator.runtime.kinds import Key, Kind
-from qwensft_operator.runtime.kube import Kube
+from qwensft_operator.runtime.kube import Kube, Manifest
 from qwensft_operator.runtime.metrics import Metrics
 from qwensft_operator.runtime.nodes import Nodes
 from qwensft_operator.runtime.observe import Observer
@@ -33,6 +33,7 @@ class OperatorInstance:
         hears: Whether it may rely on its store, which the test then fills in place of the watches.
         nodes: Whether it may list nodes.
         network: What it adds to the NetworkPolicies of runs; None = it makes none.
+        told: Hears of each status that was accepted, as metrics do.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class OperatorInstance:
         hears: Hears = lambda resource, namespace: False,
         nodes: bool = False,
         network: NetworkRules | None = None,
+        told: Callable[[Manifest, Manifest], None] = lambda before, after: None,
     ) -> None:
         metrics = _CountedMetrics()
         self.failures = metrics.failures
@@ -62,6 +64,7 @@ class OperatorInstance:
             Executor(kube, Defaults(trainer_image="qwensft/trainer:test"), network=network),
             Reporter(kube, "test"),
             metrics=metrics,
+            told=told,
             scrape_interval=1,
             now=now,
         )

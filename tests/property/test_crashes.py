@@ -13,13 +13,17 @@ from tests.faults.wire import Cut, Line
 from .world import KEY, World
 
 
-async def play(line: Line) -> tuple[Outcome, Counter[str]]:
-    """Play the run of `KubeletHand` on that line; return what is left, and how often each Job was created."""
+async def play(line: Line) -> tuple[Outcome, Counter[str], Counter[str]]:
+    """Play the run of `KubeletHand` on that line.
+
+    Returns:
+        What is left, how often each Job was created, and what the operators have counted.
+    """
     world = World(line)
     for _ in range(150):
         wrote = await world.look()
         if world.over and not wrote:
-            return await outcome_of(world.kube, *KEY), world.plane.created
+            return await outcome_of(world.kube, *KEY), world.plane.created, world.counted
         await world.kubelet.move()
         world.plane.settle()
         world.plane.now += timedelta(seconds=5)
@@ -27,14 +31,17 @@ async def play(line: Line) -> tuple[Outcome, Counter[str]]:
 
 
 UNDISTURBED = Line()
-EXPECTED, _ = asyncio.run(play(UNDISTURBED))
+EXPECTED, _, COUNTED = asyncio.run(play(UNDISTURBED))
+MOST_IN_A_STATUS = 2  # that the merge is done, and the run has ended
 
 
 def check(number: int, how: Cut) -> None:
     """Cut that write; what is left must be what is expected."""
     line = Line(cut_at=number, how=how)
-    left, created = asyncio.run(play(line))
+    left, created, counted = asyncio.run(play(line))
     assert left == EXPECTED
+    assert counted <= COUNTED, "nothing is counted twice, whatever operator comes after"
+    assert counted.total() >= COUNTED.total() - MOST_IN_A_STATUS, "what is lost is what one status told"
     assert set(created.values()) == {1}, "one Job for each attempt"
     for reason, count in left.events.items():
         assert count <= EXPECTED.events[reason] + 1, f"{reason} is told {count} times"
@@ -47,6 +54,7 @@ def test_the_undisturbed_run_is_the_one_that_these_tests_are_about() -> None:
     assert EXPECTED.objects["jobs"] == ["RUN-merge-1", "RUN-prepare-1", "RUN-train-1", "RUN-train-2"]
     assert EXPECTED.status["outputs"].keys() == {"adapter", "merged"}
     assert len(UNDISTURBED.writes) > 30
+    assert COUNTED.keys() == {"prepare done", "train again: OutOfMemory", "train done", "merge done", "Succeeded"}
 
 
 @pytest.mark.parametrize("how", Cut, ids=lambda how: how.name)

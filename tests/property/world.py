@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,6 +13,7 @@ from tests.faults.operator import OperatorInstance
 from tests.faults.wire import CrashError, Cut, Line, Wire
 
 from qwensft.api.v1alpha1 import Status
+from qwensft_operator import plan
 from qwensft_operator.runtime.kinds import KINDS
 from qwensft_operator.runtime.kube import CLAIMS, CONFIG_MAPS, JOBS, QWENSFTJOBS, Manifest, Resource
 
@@ -33,6 +35,7 @@ class World:
         self._behind = Wire(self.plane.request, Line())  # no fault meets what is not the operator's
         self.kubelet = KubeletHand(self._behind, "team")
         self._provide(policy)
+        self.counted: Counter[str] = Counter()  # by all operators: what their metrics tell has happened
         self.stalled: set[Resource] = set()  # kinds of whose changes the operators do not hear
         self.operator = self.new_operator()
 
@@ -59,9 +62,18 @@ class World:
     def new_operator(self) -> OperatorInstance:
         """An operator with an empty memory, but for the list of all objects with which its watches begin."""
         wire = Wire(self.plane.request, self.line)
-        operator = OperatorInstance(wire, lambda: self.plane.now, hears=lambda resource, namespace: True)
+        operator = OperatorInstance(
+            wire, lambda: self.plane.now, hears=lambda resource, namespace: True, told=self._count
+        )
         self.deliver(operator, KINDS)
         return operator
+
+    def _count(self, before: Manifest, after: Manifest) -> None:
+        """Count as `RunMetrics` does."""
+        news = plan.happenings(before.get("status") or {}, after)
+        self.counted.update(f"{stage} again: {reason}" for stage, reason in news.restarts)
+        self.counted.update(f"{stage} done" for stage, _ in news.stages)
+        self.counted.update([news.end] if news.end is not None else [])
 
     def deliver(self, operator: OperatorInstance, resources: Iterable[Resource]) -> None:
         """Tell an operator's store all that the watches of some kinds would have told by now."""
