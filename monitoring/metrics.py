@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -37,9 +38,15 @@ def of_the_operator() -> list[Described]:
 
 def of_the_pods() -> list[Described]:
     """Those on port 9400 of a training's node rank 0, and of a merge."""
-    kinds = (("qwensft_train_", training.HELP), ("qwensft_merge_", merging.HELP))
-    figures = (Figures(prefix, texts, lambda texts=texts: dict.fromkeys(texts, 0.0), _ABOUT) for prefix, texts in kinds)
+    figures = [
+        Figures(prefix, texts, functools.partial(_zeros, texts), _ABOUT)
+        for prefix, texts in (("qwensft_train_", training.HELP), ("qwensft_merge_", merging.HELP))
+    ]
     return [metric for kind in figures for metric in _described(kind.collect())]
+
+
+def _zeros(names: Iterable[str]) -> dict[str, float | None]:
+    return dict.fromkeys(names, 0.0)
 
 
 def table() -> str:
