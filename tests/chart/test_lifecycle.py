@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -106,8 +107,8 @@ def test_two_releases_serve_two_namespaces_without_any_right_in_the_cluster(api:
     api.kubectl("wait", "--for=condition=Established", f"crd/{KIND}")
     served = {name: api.create_run() for name in ("a", "b")}
     for name, team in served.items():
-        options = ("--set", f"watchNamespaces={{{team}}}", "--set", "crds.enabled=false")
-        options += ("--set", f"workerDefaults.nodeSelector.pool={name}")
+        values = (f"watchNamespaces={{{team}}}", "crds.enabled=false", f"workerDefaults.nodeSelector.pool={name}")
+        options = itertools.chain.from_iterable(("--set", value) for value in values)
         api.helm("install", name, CHART, "--namespace", f"system-{name}", "--create-namespace", *options)
     for name, team in served.items():
         account = f"system-{name}:{name}-{NAME}"

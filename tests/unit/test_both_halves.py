@@ -33,7 +33,9 @@ TRAINER = [*(REPOSITORY / "trainer-image" / "qwensft_trainer").rglob("*.py")]
 # Constants that share a name and nothing else.
 UNRELATED = {
     "CONFIG": "where the ConfigMap is mounted; the file in which peft describes an adapter",
+    "LIBRARIES": "the memory that libraries take in the process that verifies; those that prepare imports",
     "LIMIT_SECONDS": "each about a wait of its own",
+    "NUMBERS": "attempts that are looked for; figures of a training; keys of a model's configuration",
     "STOP_SECONDS": "the grace period of a pod; the time that workers have within it",
 }
 # Constants of one meaning and different names: the operator's, the trainer's.

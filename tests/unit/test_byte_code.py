@@ -21,7 +21,7 @@ def commands(dockerfile: str) -> list[str]:
     """What gives the sources their time and then compiles them, as it stands in the Dockerfile."""
     text = (ROOT / dockerfile).read_text().replace("\\\n", " ")
     directory = re.escape(COMPILED[dockerfile])
-    touch = re.search(rf"find {directory} .*?\{{\}} \+", text)
+    touch = re.search(rf"find {directory} -name '\*\.py' -newermt .*?\{{\}} \+", text)
     compile_all = re.search(rf"python3? -m compileall (?:(?!&&).)*? {directory}\b", text)
     assert touch, text
     assert compile_all, text

@@ -72,6 +72,7 @@ def _install_newer_operator(patch: pytest.MonkeyPatch) -> None:
         )
 
     patch.setattr(api, "QwenSFTJob", NewerJob)
+    patch.setattr(api, "Status", NewerStatus)
     patch.setattr(writing, "Status", NewerStatus)
     patch.setattr(deciding, "_status", status)
     patch.setattr(rendering, "run_document", described)

@@ -49,7 +49,9 @@ class Figures(Collector):
     def collect(self) -> Iterator[GaugeMetricFamily | InfoMetricFamily]:
         """What the figures are about, and one gauge for every number that is known."""
         if self._about:
-            yield InfoMetricFamily(self._prefix.rstrip("_"), "Which run and attempt the figures are of.", self._about)
+            yield InfoMetricFamily(
+                self._prefix.rstrip("_"), "Which run and attempt the figures are of.", dict(self._about)
+            )
         for name, value in self._read().items():
             if value is not None:
                 yield GaugeMetricFamily(f"{self._prefix}{name}", self._help_texts[name], value=float(value))

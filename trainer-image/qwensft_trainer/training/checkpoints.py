@@ -162,7 +162,7 @@ def remove_incomplete(output: Path) -> list[Path]:
 
     Only while nobody can complete them any more: global rank 0, who does, has ended on this node.
     """
-    incomplete = [folder for folder, step in _folders(output) if _read(folder, step, sealed=True) is None]
+    incomplete = [folder for folder, step in _folders(output) if isinstance(_read(folder, step, sealed=True), str)]
     for folder in incomplete:
         (folder / STATE_FILE).unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)

@@ -122,7 +122,10 @@ def test_a_merge_without_accelerators_in_the_job_asks_for_none() -> None:
 @pytest.mark.parametrize(
     ("worker", "prepare"),
     [
-        ({"requests": {"cpu": "64", "memory": "512Gi", "rdma/hca": "1"}}, {"requests": {"cpu": "4", "memory": "8Gi"}}),
+        (
+            {"requests": {"cpu": "64", "memory": "512Gi"}, "limits": {"rdma/hca": "1"}},
+            {"requests": {"cpu": "4", "memory": "8Gi"}},
+        ),
         ({"limits": {"memory": "512Gi"}}, {"requests": {"memory": "8Gi"}, "limits": {"memory": "512Gi"}}),
         (
             {"requests": {"cpu": "100m"}, "limits": {"cpu": "2", "memory": "1Gi"}},

@@ -233,7 +233,7 @@ ALIASES = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         ({"run.yaml": "[" * 100_000}, "run.yaml is not valid YAML"),
         ({"run.yaml": "a: 1" + ":1" * 250_000}, "run.yaml is not valid YAML"),  # a minute's worth of a number
         ({"run.yaml": "a: 1" + ":1" * 400 + ".0"}, "run.yaml is not valid YAML"),
-        ({"run.yaml": "x" * 1_000_000}, "run.yaml has 1000000 characters"),
+        ({"run.yaml": "x" * 2_000_000}, "run.yaml has 2000000 characters"),
         ({"run.yaml": "text"}, "run.yaml is no mapping of a usual size and kind"),
         ({"run.yaml": "a: 2026-01-01"}, "run.yaml is no mapping of a usual size and kind"),
         ({"run.yaml": "{1: a, b: c}"}, "run.yaml is no mapping of a usual size and kind"),

@@ -123,7 +123,7 @@ def images_in_bytes(directory: Path) -> Path:
         (small_objects_in_a_line, "qwen3", "so many values that reading it would take more than 512 MiB"),
         (many_rows_in_one_group, "qwen3", "100000"),
         (images_in_bytes, "qwen2_vl", "40"),
-        (one_text_in_every_row, "qwen3", "its texts have 11 MiB, and no model is trained on more than 8"),
+        (one_text_in_every_row, "qwen3", "its texts have 12 MiB, and no model is trained on more than 8"),
         (a_packed_csv_row_of_cells_without_end, "qwen3", "so many values that reading it would take more than 512 MiB"),
     ],
 )

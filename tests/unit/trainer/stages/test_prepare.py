@@ -281,6 +281,5 @@ def test_no_link_that_others_have_left_among_the_data_is_written_through(scene: 
 def test_less_is_imported_where_only_texts_can_be_encoded(
     scene: Scene, template: str | None, arguments: dict[str, Any], all_of_it: bool
 ) -> None:
-    run = scene.run
-    run = run.model_copy(update={"model": run.model.model_copy(update={"template": template})})
-    assert ("llamafactory.data" in prepare._libraries(run, arguments)) == all_of_it
+    scene.document["model"]["template"] = template
+    assert ("llamafactory.data" in prepare._libraries(scene.run, arguments)) == all_of_it

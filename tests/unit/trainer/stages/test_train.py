@@ -13,7 +13,7 @@ from qwensft_trainer import cli
 from qwensft_trainer.contract import workspace
 from qwensft_trainer.contract.errors import PermanentError, StageError
 from qwensft_trainer.stages import train
-from qwensft_trainer.training import rendezvous
+from qwensft_trainer.training import rendezvous, startup
 
 from ..conftest import Scene, Torch
 from .conftest import TRAINED, Torchrun, leave_checkpoint
@@ -54,7 +54,10 @@ def test_where_a_merge_follows_the_digest_is_left_to_it(
     assert adapter == {"path": "support-1/train/1", "sizeBytes": sum(sizes) - attempt}
 
 
-def test_a_failed_attempt_tells_how_far_it_was_and_when_it_began(prepared: Scene, torchrun: Torchrun) -> None:
+def test_a_failed_attempt_tells_how_far_it_was_and_when_it_began(
+    prepared: Scene, torchrun: Torchrun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(startup, "process_age", lambda: 1000.0)
     torchrun.does("""
         told = {"step": 7, "attempt": {"training_timestamp_seconds": 5.0, "from_step": 3}}
         json.dump(told, open(scratch + "/progress.json", "w"))
@@ -64,7 +67,7 @@ def test_a_failed_attempt_tells_how_far_it_was_and_when_it_began(prepared: Scene
         train.main(prepared.context)
     metrics = caught.value.metrics
     assert (metrics["step"], metrics["attemptFromStep"], metrics["attemptTrainingTimestampSeconds"]) == (7, 3, 5.0)
-    assert abs(metrics["attemptStartedTimestampSeconds"] - time.time()) < 60
+    assert abs(metrics["attemptStartedTimestampSeconds"] - (time.time() - 1000)) < 60
 
 
 def test_a_completed_run_is_never_started_again(prepared: Scene, torchrun: Torchrun) -> None:
