@@ -19,7 +19,8 @@ UNSEEN = "Unseen"  # the phase of a run that has no status yet
 OTHER = "Other"
 PHASES = (UNSEEN, *(phase.value for phase in Phase))
 _REASONS = frozenset(reason.value for reason in Reason)
-_MOVES = frozenset({"", Reason.RUNNING, Reason.FIGURES_UNREACHABLE})
+_MOVES = frozenset({"", Reason.RUNNING, Reason.FIGURES_UNREACHABLE, Reason.NON_FINITE_LOSS})
+_ENDED = frozenset({Phase.SUCCEEDED.value, Phase.FAILED.value})
 _COUNT: int = Accelerator.model_fields["count"].default
 
 Document = Mapping[str, Any]
@@ -56,7 +57,7 @@ def known(reason: str) -> str:
 
 def waits(where: Standing) -> bool:
     """Whether a run that has not ended waits, for whatever: no pod of it works."""
-    return where.phase == UNSEEN or where.reason not in _MOVES
+    return where.phase not in _ENDED and (where.phase == UNSEEN or where.reason not in _MOVES)
 
 
 def last_move(run: Document, jobs: Iterable[Document]) -> datetime | None:
@@ -67,8 +68,18 @@ def last_move(run: Document, jobs: Iterable[Document]) -> datetime | None:
     for job in jobs:
         told += [job["metadata"], job.get("status"), *((job.get("status") or {}).get("conditions") or ())]
     # Text of one form and one time zone: the greatest is the latest.
-    texts = (text for part in told if part for name in _MOMENTS if (text := part.get(name)) is not None)
-    return parse_time(max(texts, default=None))
+    texts = [text for part in told if part for name in _MOMENTS if (text := part.get(name)) is not None]
+    try:
+        return parse_time(max(texts, default=None))
+    except ValueError:  # the API server takes more for a time than Python does
+        return max(filter(None, map(_moment, texts)), default=None)
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        return parse_time(text)
+    except ValueError:
+        return None
 
 
 _MOMENTS = ("creationTimestamp", "deletionTimestamp", "startTime", "suspendTime", "completionTime",

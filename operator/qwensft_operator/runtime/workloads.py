@@ -7,6 +7,7 @@ ADR 0160 says why.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,7 @@ from typing import Generic, TypeVar
 from qwensft_operator.plan.types import ChildJob, QueuePlace
 from qwensft_operator.plan.views import queue_place
 from qwensft_operator.runtime.best_effort import BestEffort
-from qwensft_operator.runtime.kube import LOCAL_QUEUES, WORKLOADS, Kube, NotFoundError
+from qwensft_operator.runtime.kube import LOCAL_QUEUES, WORKLOADS, Kube, NotFoundError, Resource
 
 _LABEL_OF_JOB = "kueue.x-k8s.io/job-uid"
 
@@ -60,20 +61,29 @@ class Workloads:
     ) -> dict[str, T]:
         async with answer.turn:
             if self._now() - answer.asked_at > _SECONDS:
-                answer.value = await self._best_effort.attempt(what, ask(), {})
+                answer.value = await self._best_effort.attempt(what, ask(), answer.value)
                 answer.asked_at = self._now()
         return answer.value
 
     async def _list(self, namespace: str) -> dict[str, QueuePlace]:
-        try:
-            found = await self._kube.list(WORKLOADS, namespace, label_selector=_LABEL_OF_JOB)
-        except NotFoundError:  # Kueue is not installed, or has no such version of its API
-            return {}
-        return {one["metadata"]["labels"][_LABEL_OF_JOB]: queue_place(one) for one in found}
+        for workloads in _versions(WORKLOADS):
+            found: dict[str, QueuePlace] = {}
+            with contextlib.suppress(NotFoundError):
+                # A page at a time: each holds the templates of its pods, and those of what has ended stay, too.
+                async for page in self._kube.pages(workloads, namespace, label_selector=_LABEL_OF_JOB):
+                    found |= {one["metadata"]["labels"][_LABEL_OF_JOB]: queue_place(one) for one in page}
+                return found
+        return {}  # Kueue is not installed
 
     async def _pending(self, namespace: str, queue: str) -> dict[str, int]:
-        try:
-            answer = await self._kube.get(LOCAL_QUEUES, namespace, queue, subresource="pendingworkloads")
-        except NotFoundError:  # no such queue, or Kueue's visibility API is not installed
-            return {}
-        return {one["metadata"]["name"]: int(one["positionInLocalQueue"]) + 1 for one in answer.get("items") or ()}
+        for queues in _versions(LOCAL_QUEUES):
+            with contextlib.suppress(NotFoundError):
+                answer = await self._kube.get(queues, namespace, queue, subresource="pendingworkloads")
+                items = answer.get("items") or ()
+                return {one["metadata"]["name"]: int(one["positionInLocalQueue"]) + 1 for one in items}
+        return {}  # no such queue, or Kueue's visibility API is not installed
+
+
+def _versions(resource: Resource) -> tuple[Resource, Resource]:
+    """The resource, and as Kueue before 0.15 serves it."""
+    return resource, replace(resource, version="v1beta1")

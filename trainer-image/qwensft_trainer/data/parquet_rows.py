@@ -16,7 +16,7 @@ from qwensft_trainer.data.row_fields import short_name, twice
 
 _BATCH_ROWS = 100
 _BATCH_BYTES = 8 << 20
-_UNPACKED_BYTES = 128 << 20
+_UNPACKED_BYTES = 32 << 20
 _DICTIONARY_PAGE = b"\x15\x04\x15"  # a dictionary, by its type; then the size
 
 

@@ -37,7 +37,7 @@ def parse_worker_defaults(text: str) -> Worker:
     """
     names = tuple(map(to_camel, DEFAULTABLE))
     try:
-        given = json.loads(text)
+        given = json.loads(text, parse_float=str)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     if not isinstance(given, dict):

@@ -38,6 +38,9 @@ def test_runs_that_have_come_to_the_same_share_one_record_of_it() -> None:
     [
         (standing(run()), True),
         (standing(run("Training", Reason.QUEUED)), True),
+        (standing(run("Training", Reason.NON_FINITE_LOSS)), False),
+        (standing(run("Succeeded", Reason.COMPLETED)), False),
+        (standing(run("Failed", Reason.OUT_OF_MEMORY)), False),
         (standing(run("Training", Reason.POD_NOT_STOPPING)), True),
         (standing(run("Training", Reason.RUNNING)), False),
         (standing(run("Training", Reason.FIGURES_UNREACHABLE)), False),
@@ -66,6 +69,11 @@ def pod(stage: str = "train", node: str = "n", phase: str = "Running") -> dict[s
         "spec": {"nodeName": node} if node else {},
         "status": {"phase": phase},
     }
+
+
+def test_times_that_the_api_server_takes_and_python_does_not_hide_no_others() -> None:
+    odd = run("Training", "Unschedulable", startTime="2026-13-02t00:00:00+99:99", suspendTime=NOON)
+    assert last_move(odd, ()) == datetime(2026, 1, 2, 12, tzinfo=UTC)
 
 
 def test_pods_hold_accelerators_from_their_node_to_their_end() -> None:

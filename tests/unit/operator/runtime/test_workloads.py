@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,7 +11,14 @@ import pytest
 
 from qwensft.api.v1alpha1 import Stage
 from qwensft_operator.plan.types import ChildJob, JobState, QueuePlace
-from qwensft_operator.runtime.kube import LOCAL_QUEUES, WORKLOADS, ForbiddenError, NotFoundError
+from qwensft_operator.runtime.kube import (
+    LOCAL_QUEUES,
+    WORKLOADS,
+    ForbiddenError,
+    NotFoundError,
+    Resource,
+    TransientError,
+)
 from qwensft_operator.runtime.workloads import Workloads
 
 from .fakes import FakeKube
@@ -97,6 +105,31 @@ async def test_many_that_wait_are_asked_about_at_once_and_not_again_for_a_while(
     clock.now += 30
     await workloads.place("team", child())
     assert len(kube.calls) == 4
+
+
+async def test_what_is_known_stays_while_kueue_does_not_answer(kube: FakeKube) -> None:
+    clock = Clock()
+    kube.put(WORKLOADS, "team", workload())
+    kube.put(LOCAL_QUEUES, "team", pending("job-run-1"))
+    workloads = Workloads(kube, clock)
+    known = await workloads.place("team", child())
+    kube.refuse["list", "workloads"] = TransientError(503, "ServiceUnavailable", "no")
+    kube.refuse["get", "localqueues/pendingworkloads"] = TransientError(503, "ServiceUnavailable", "no")
+    clock.now += 30
+    assert await workloads.place("team", child()) == known == QueuePlace("job-run-1", QUOTA, 1)
+
+
+async def test_an_earlier_kueue_is_asked_by_its_version(kube: FakeKube, monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = kube.pages
+
+    def served(resource: Resource, namespace: str, **selected: Any) -> AsyncIterator[Any]:
+        if resource.version == "v1beta2":
+            raise NotFoundError(404, "NotFound", "no such version")
+        return pages(resource, namespace, **selected)
+
+    kube.put(WORKLOADS, "team", workload())
+    monkeypatch.setattr(kube, "pages", served)
+    assert await Workloads(kube).place("team", child(queue="")) == QueuePlace("job-run-1", QUOTA)
 
 
 async def test_a_job_that_kueue_does_not_know_has_no_place(kube: FakeKube) -> None:
