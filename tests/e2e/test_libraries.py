@@ -32,7 +32,7 @@ def test_checkpoints_of_deepspeed_are_loaded_all_the_same(found: dict[str, Any])
 
 def test_real_videos_pass_and_a_playlist_does_not(found: dict[str, Any]) -> None:
     videos = found["videos"]
-    for name in ("clip.mp4", "clip.mkv", "clip.avi", "clip.ts"):
+    for name in ("clip.mp4", "clip.mkv", "clip.avi", "clip.ts", "clip.mpg", "clip.flv"):
         assert videos[name] == f".{name.rpartition('.')[2]}"
     assert videos["half.mp4"].startswith("video 'half.mp4' cannot be decoded")
     assert "/" not in videos["half.mp4"]

@@ -36,7 +36,10 @@ from qwensft_trainer.data.media import MediaFiles
 from qwensft_trainer.data.row_checks import Conversation
 from qwensft_trainer.data.row_fields import RowProblem
 
-VIDEOS = (("clip.mp4", "mpeg4"), ("clip.mkv", "mpeg4"), ("clip.avi", "mpeg4"), ("clip.ts", "mpeg2video"))
+VIDEOS = (
+    *(("clip.mp4", "mpeg4"), ("clip.mkv", "mpeg4"), ("clip.avi", "mpeg4"), ("clip.ts", "mpeg2video")),
+    *(("clip.mpg", "mpeg2video"), ("clip.flv", "flv")),  # streams come after the header
+)
 
 
 class Code:

@@ -8,6 +8,7 @@ is one for all clients, and for what they import. ADR 0134 says what it does not
 from __future__ import annotations
 
 import errno
+import socket
 import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -70,6 +71,8 @@ def _listen() -> None:
 
 def _judge(event: str, arguments: tuple[Any, ...]) -> None:
     if event != "socket.connect" or not _guards or not isinstance(arguments[1], tuple):
+        return
+    if arguments[0].family not in (socket.AF_INET, socket.AF_INET6):
         return
     host = str(arguments[1][0])
     try:

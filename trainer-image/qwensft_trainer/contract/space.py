@@ -20,14 +20,20 @@ _FIX = (
 _UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
 
-def require(directory: Path, needed: int, what: str) -> None:
-    """Check that `needed` bytes fit below `directory`; `what` is "the model needs". Raises StageError DiskFull."""
-    free = shutil.disk_usage(directory).free
-    if free < needed:
+def require(directory: Path, needed: int, what: str, also: str = "") -> None:
+    """Check that `needed` bytes fit below `directory`; raises StageError DiskFull.
+
+    `what` is "the model needs", `also` a sentence on what else would give room. A file system that tells no size, as
+    some of FUSE do, is not judged.
+    """
+    usage = shutil.disk_usage(directory)
+    free = usage.free
+    if usage.total > 0 and free < needed:
         raise StageError(
             "DiskFull",
             f"{directory} has {size(free)} free, but {what} {size(needed)}: "
-            + _FIX.format(enough=f", {size(needed - free)} more"),
+            + _FIX.format(enough=f", {size(needed - free)} more")
+            + also,
         )
 
 
@@ -53,7 +59,7 @@ def is_full(path: Path) -> bool:
         usage = shutil.disk_usage(path)
     except OSError:
         return False
-    return usage.free <= usage.total // 100
+    return usage.total > 0 and usage.free <= usage.total // 100
 
 
 def size(number: int) -> str:

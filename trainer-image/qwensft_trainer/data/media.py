@@ -154,7 +154,8 @@ def _check_video(path: Path, form: Format, name: str) -> None:
             "A dataset has videos, but this trainer image holds no PyAV (package av) to read them with."
         ) from error
     try:
-        with av.open(str(path), options=media_formats.only(form)) as container:
+        # Not `options`: where streams come after the header, as in FLV and MPEG-PS, PyAV 16 dies of them.
+        with av.open(str(path), container_options=media_formats.only(form)) as container:
             frame = next(container.decode(video=0), None)
     except (av.FFmpegError, IndexError, ValueError) as error:  # whose words end with the path of our copy
         why = getattr(error, "strerror", None) or type(error).__name__

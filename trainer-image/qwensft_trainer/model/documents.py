@@ -53,7 +53,12 @@ def _problems(config: dict[str, Any], place: str) -> Iterator[str]:
                 yield from _problems(value, f"{place}{name}.")
             else:
                 yield f"{place}{name} is {value!r:.50}, and no object"
-        elif name in _COUNTS and (type(value) is not int or not 0 <= value < _MOST):
+        elif name in _COUNTS and not (_is_whole(value) and 0 <= value < _MOST):
             yield f"{place}{name} is {value!r:.50}, and no count"
         elif name in _NUMBERS and not (type(value) in (int, float) and 0 < value < _MOST):
             yield f"{place}{name} is {value!r:.50}, and no number above 0"
+
+
+def _is_whole(value: Any) -> bool:
+    """Whether it is a whole number, also when it is written as 32768.0."""
+    return type(value) is int or (type(value) is float and value.is_integer())

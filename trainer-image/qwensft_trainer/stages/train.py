@@ -271,7 +271,7 @@ class _Attempt:
                 _clean_up(output, train_arguments)
             raise interrupted
         room, full = space.room(self.context.workspace), space.is_full(self.context.workspace)
-        if end.exit_code != 0 and self.gang.leads:
+        if end.exit_code != 0 and self.gang.nodes == 1:  # other nodes may still write, and hold the cause
             _free(output)
         if (different := files.read_json_object(self.context.scratch / DIFFERENT_FILE)) is not None:
             raise StageError(
@@ -290,18 +290,24 @@ class _Attempt:
         if end.lost_peer is not None:
             raise StageError("PeerLost", f"{end.lost_peer} went away; the cause stands in that pod.")
         if end.exit_code != 0:
-            left = failures.read_error_files(self.context.scratch / "tmp")
-            denied = functools.partial(denied_later, workspace=self.context.workspace, scratch=self.context.scratch)
-            error = failures.cause(left, end.output, end.exit_code, denied)
-            unloadable = files.read_json_object(self.context.scratch / UNLOADABLE_FILE)
-            # What has a reason of its own, such as memory, says nothing about the checkpoint.
-            if unloadable is not None and error.reason == "TrainingFailed":
-                checkpoint = Path(unloadable["checkpoint"])
-                raise unloading.judge(checkpoint, unloadable["why"], error, attempt=output.name)
-            if error.reason == "DiskFull" or failures.UNWRITABLE in error.message:
-                reason = "DiskFull" if full else error.reason
-                raise StageError(reason, f"{error.message} On {self.context.workspace} {room}.")
-            raise error
+            raise self._cause(end, output, room, full=full)
+
+    def _cause(self, end: torchrun.End, output: Path, room: str, *, full: bool) -> StageError:
+        """What made the workers fail. `room` is what was free on the volume then, `full` whether that is none."""
+        left = failures.read_error_files(self.context.scratch / "tmp")
+        denied = functools.partial(denied_later, workspace=self.context.workspace, scratch=self.context.scratch)
+        error = failures.cause(left, end.output, end.exit_code, denied)
+        unloadable = files.read_json_object(self.context.scratch / UNLOADABLE_FILE)
+        # What has a reason of its own, such as memory, says nothing about the checkpoint.
+        if unloadable is not None and error.reason == "TrainingFailed":
+            checkpoint = Path(unloadable["checkpoint"])
+            return unloading.judge(checkpoint, unloadable["why"], error, attempt=output.name)
+        if error.reason != "DiskFull" and failures.UNWRITABLE not in error.message:
+            return error
+        if self.gang.leads:
+            _free(output)
+        reason = "DiskFull" if full else error.reason
+        return StageError(reason, f"{error.message} On {self.context.workspace} {room}.")
 
     def _take_best(self, directory: Path, state: dict[str, Any]) -> None:
         best = checkpoints.best_of(directory.parent, state)

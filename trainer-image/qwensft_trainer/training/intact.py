@@ -12,6 +12,7 @@ import zipfile
 from pathlib import Path
 
 _ARCHIVES = frozenset({".pt", ".pth", ".bin"})
+_OLD_PICKLE = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # as torch's files began before they were archives
 _LARGEST_TABLE = 100_000_000  # as safetensors itself allows
 
 
@@ -36,6 +37,9 @@ def _damage(path: Path) -> str | None:
 
 
 def _of_archive(path: Path) -> str | None:
+    with path.open("rb") as stream:
+        if stream.read(len(_OLD_PICKLE)) == _OLD_PICKLE:
+            return None  # nothing in it tells whether it is whole
     try:
         with zipfile.ZipFile(path) as archive:
             member = archive.testzip()

@@ -9,7 +9,7 @@ ADR 0121 says why.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -90,7 +90,9 @@ def decide(run: Run, experiment: Experiment, *, attempt: int, pod: str, nodes: i
         )
         return replace(told, output=str(newest.path.parent.relative_to(run.run_directory)), finished=True)
     if newest is not None:  # else nobody knows yet how large one is; held accelerators would train as far as to a save
-        space.require(train_directory, manifests.size(newest.path), "the next checkpoint needs")
+        space.require(
+            train_directory, manifests.size(newest.path), "the next checkpoint needs", _of_no_use(passed_over)
+        )
     output = checkpoints.begin(train_directory, attempt)
     files.write_json(
         output / checkpoints.ATTEMPT_FILE,
@@ -105,6 +107,11 @@ def decide(run: Run, experiment: Experiment, *, attempt: int, pod: str, nodes: i
         if run.tuning.pissa:
             _take_over(newest.path.parent / pissa.INITIAL, output / pissa.INITIAL)
     return replace(told, output=str(output.relative_to(run.run_directory)))
+
+
+def _of_no_use(folders: Iterable[checkpoints.PassedOver]) -> str:
+    names = ", ".join(f"train/{one.path.parent.name}/{one.path.name}" for one in folders)
+    return f" Of no use, and free to be deleted once no pod of an earlier attempt runs: {names}." if names else ""
 
 
 def _take_over(initial: Path, target: Path) -> None:

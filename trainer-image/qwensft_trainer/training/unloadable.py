@@ -29,28 +29,30 @@ def judge(folder: Path, why: str, error: StageError, *, attempt: str) -> StageEr
     name = _name(folder)
     train_directory = folder.parent.parent
     experiment = Experiment.of_attempt(files.read_json_object(folder.parent / checkpoints.ATTEMPT_FILE) or {})
+    kind = _NUMBER.sub("#", why)  # numbers are of steps, attempts and ranks
+    older = checkpoints.newest(train_directory, experiment, without=folder)[0]
+    if older is not None:  # what stands if the grace period ends while all of the checkpoint is read
+        manifests.mark(folder, f"it does not load ({why})", kind=kind, attempt=attempt)
     if (damage := intact.garbled(folder)) is not None:
         manifests.mark(folder, f"it does not load: {damage} ({why})")
         return _again(error, f"In {name} {damage}. The next attempt takes an older checkpoint than {name}.")
-    kind = _NUMBER.sub("#", why)  # numbers are of steps, attempts and ranks
     alike = [
         other
         for other in checkpoints.folders_of(train_directory, experiment)
         if any(_failed_so(other / record, kind, attempt) for record in (manifests.UNUSABLE, manifests.UNLOADABLE))
     ]
     if alike:
-        for other in alike:
+        for other in (*alike, folder):
             _acquit(other)
         _remember(folder, why, kind, attempt)
         return _systematic(sorted({_name(other) for other in (*alike, folder)}), why)
-    if checkpoints.newest(train_directory, experiment, without=folder)[0] is None:
+    if older is None:
         _remember(folder, why, kind, attempt)
         return _again(
             error,
             f"{name} does not load, its files are whole, and there is no older checkpoint. The next attempt tries it "
             "once more; nothing is begun anew.",
         )
-    manifests.mark(folder, f"it does not load ({why})", kind=kind, attempt=attempt)
     return _again(error, f"The next attempt takes an older checkpoint than {name}.")
 
 

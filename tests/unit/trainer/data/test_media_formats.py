@@ -89,7 +89,7 @@ def test_a_video_is_opened_as_training_does_as_what_its_bytes_say_or_not_at_all_
     _, (kept,) = files(tmp_path).keep(Conversation(messages=[], videos=["clip.m3u8"]))
     assert Path(kept).suffix == ".mp4"
     assert Path(kept).read_bytes() == MP4
-    assert opened == [(kept, {"options": {"format_whitelist": "mov", "protocol_whitelist": "file"}})]
+    assert opened == [(kept, {"container_options": {"format_whitelist": "mov", "protocol_whitelist": "file"}})]
 
 
 @pytest.mark.parametrize("form", IMAGES)
