@@ -21,7 +21,7 @@ _NATIVE: Final = "kubernetes.io/"  # anywhere in a name, as Kubernetes has it
 _OF_QUOTAS: Final = "requests."
 # Kubernetes puts "requests." before it for quotas, and that must be a domain, too.
 _LONGEST_DOMAIN: Final = 253 - len(_OF_QUOTAS)
-_COUNT = r"^[0-9]{1,9}[kM]?$"
+_COUNT = r"^[0-9]{1,9}([kMG]|[KMG]i)?$"
 # Amounts of which the API server can take remainders.
 _PAGES = r"^([0-9]{1,15}|[0-9]{1,6}Mi|[0-9]{1,4}Gi)$"
 
