@@ -38,12 +38,13 @@ class Release:
 
     @property
     def pods(self) -> list[str]:
-        """Names of the pods that are ready, which is more than running: they hear of every kind."""
+        """Names of the pods that are ready, which is more than running (they hear of every kind), and stay."""
         items = self._kubectl.items("pods", "-n", SYSTEM, "-l", f"app.kubernetes.io/instance={SECOND}")
         return [
             pod["metadata"]["name"]
             for pod in items
-            if any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", []))
+            if "deletionTimestamp" not in pod["metadata"]
+            and any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", []))
         ]
 
 

@@ -105,7 +105,7 @@ def videos(directory: Path) -> dict[str, str]:
         with av.open(str(directory / name), "w") as container:
             stream = container.add_stream(codec, rate=4)
             stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
-            for colour in ("red", "blue"):
+            for colour in 4 * ("red", "blue"):
                 container.mux(stream.encode(av.VideoFrame.from_image(Image.new("RGB", (32, 32), colour))))
             container.mux(stream.encode())
     (directory / "half.mp4").write_bytes((directory / "clip.mp4").read_bytes()[:40])
