@@ -15,6 +15,7 @@ from .stage import Stage
 
 _VERSION: Final = "v1"  # of what goes into a digest: a release that changes that raises it
 _OF_THE_WORKER: Final = frozenset(path.removeprefix("worker.") for path in MUTABLE if path.startswith("worker."))
+_OF_THE_TRAINING: Final = frozenset({"queueName", "stallTimeoutSeconds"})  # of runPolicy
 _OF_NO_POD: Final = frozenset({"enabled", "retries"})
 
 
@@ -25,8 +26,8 @@ def editable_digest(spec: SpecFields, stage: Stage) -> str:
     changes, or a field that is new, changes no digest.
     """
     made_from = {"worker": _picked(spec.worker.document(), _OF_THE_WORKER)}
-    if stage is Stage.TRAIN and spec.run_policy.queue_name is not None:
-        made_from["runPolicy"] = {"queueName": spec.run_policy.queue_name}
+    if stage is Stage.TRAIN and (policy := _picked(spec.run_policy.document(), _OF_THE_TRAINING)):
+        made_from["runPolicy"] = policy
     if stage is Stage.PREPARE:
         made_from["prepare"] = _without(spec.prepare.document())
         # Whether a merge follows: a preparation refuses what trains but cannot be merged.

@@ -13,6 +13,15 @@ from .quantities import Bytes
 
 AccessMode = Literal["ReadWriteOnce", "ReadWriteMany", "ReadWriteOncePod"]
 OnExisting = Literal["Fail", "Resume", "Overwrite"]
+AccessModes = Annotated[
+    list[AccessMode],
+    Field(min_length=1, max_length=3),
+    Rule(
+        cel="!('ReadWriteOncePod' in self) || self.size() == 1",
+        message="ReadWriteOncePod goes with no other access mode: leave it alone, or leave it out",
+        check=lambda modes: "ReadWriteOncePod" not in modes or len(modes) == 1,
+    ),
+]
 
 
 class ClaimTemplate(ApiModel):
@@ -25,7 +34,7 @@ class ClaimTemplate(ApiModel):
     storage_class_name: ObjectName | None = Field(
         None, description="StorageClass. Default: the cluster's default class."
     )
-    access_modes: Annotated[list[AccessMode], Field(min_length=1, max_length=3)] | None = Field(
+    access_modes: AccessModes | None = Field(
         None, description="Access modes. Default: ReadWriteMany with more than one node, else ReadWriteOnce."
     )
 
