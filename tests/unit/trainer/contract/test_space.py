@@ -61,3 +61,9 @@ def test_a_volume_is_full_when_next_to_nothing_is_left(tmp_path: Path, monkeypat
 @pytest.mark.parametrize(("number", "words"), [(0, "0 bytes"), (2000, "2.0 KiB"), (3 * MIB, "3.0 MiB")])
 def test_sizes_are_told_in_a_fitting_unit(number: int, words: str) -> None:
     assert space.size(number) == words
+
+
+def test_a_file_system_that_tells_no_size_is_not_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, 0))
+    space.require(tmp_path, 1000, "the model needs")
+    assert not space.is_full(tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -209,7 +210,7 @@ def test_an_unreachable_hub_may_come_back(served: RunningHub, name: HubName, mon
 def test_what_cannot_fit_is_refused_before_the_first_byte(
     served: RunningHub, name: HubName, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000}))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: shutil._ntuple_diskusage(2000, 1000, 1000))
     error = failure(served, name)
     assert (error.reason, error.exit_code) == ("DiskFull", EXIT_RETRYABLE)
     assert served.sent("model.safetensors") == 0
