@@ -17,7 +17,7 @@ from .quantities import Amounts, below, endless, is_below, parse_quantity
 _STANDARD: Final = ("cpu", "memory", "ephemeral-storage")
 _HUGE_PAGES: Final = "hugepages-"
 _SIZE = r"^hugepages-[1-9][0-9]{0,3}(Ki|Mi|Gi)$"
-_NATIVE: Final = "kubernetes.io/"  # anywhere in a name, as Kubernetes has it
+_NATIVE: Final = "kubernetes.io/"  # Kubernetes' own: anywhere in a name, as it has it
 _OF_QUOTAS: Final = "requests."
 # Kubernetes puts "requests." before it for quotas, and that must be a domain, too.
 _LONGEST_DOMAIN: Final = 253 - len(_OF_QUOTAS)
@@ -26,31 +26,40 @@ _COUNT = r"^[0-9]{1,9}([kMG]|[KMG]i)?$"
 _PAGES = r"^([0-9]{1,15}|[0-9]{1,6}Mi|[0-9]{1,4}Gi)$"
 
 
-def is_extended(name: str) -> bool:
-    """Whether a device plugin may offer a resource of that name: a domain, but none of Kubernetes' own, and a name."""
+def is_offered(name: str) -> bool:
+    """Whether a container may have a resource of that name: of a device plugin, or of a domain of Kubernetes.
+
+    Of the latter, such as kubernetes.io/batch-cpu or a device class of DRA, the API server asks no whole numbers.
+    """
     return (
         "/" in name
         and re.fullmatch(LABEL_KEY, name) is not None
-        and _NATIVE not in name
-        and not name.startswith(_OF_QUOTAS)
-        and name.find("/") <= _LONGEST_DOMAIN
+        and (_NATIVE in name or (not name.startswith(_OF_QUOTAS) and name.find("/") <= _LONGEST_DOMAIN))
     )
 
 
-def is_extended_cel(name: str) -> str:
-    """Return the CEL of `is_extended`."""
+def is_offered_cel(name: str) -> str:
+    """Return the CEL of `is_offered`."""
     return (
-        f"({name}.contains('/') && {name}.matches(r'^{LABEL_KEY}$') && !{name}.contains('{_NATIVE}')"
-        f" && !{name}.startsWith('{_OF_QUOTAS}') && {name}.indexOf('/') <= {_LONGEST_DOMAIN})"
+        f"({name}.contains('/') && {name}.matches(r'^{LABEL_KEY}$') && ({name}.contains('{_NATIVE}')"
+        f" || (!{name}.startsWith('{_OF_QUOTAS}') && {name}.indexOf('/') <= {_LONGEST_DOMAIN})))"
     )
+
+
+def _is_shared(name: str) -> bool:
+    """Whether the resource may be had in parts, and without a limit."""
+    return name in _STANDARD or _NATIVE in name
+
+
+_IS_SHARED = f"(name in {list(_STANDARD)} || name.contains('{_NATIVE}'))"
 
 
 def _is_known(name: str) -> bool:
-    return name in _STANDARD or re.fullmatch(_SIZE, name) is not None or is_extended(name)
+    return name in _STANDARD or re.fullmatch(_SIZE, name) is not None or is_offered(name)
 
 
 def _fits(name: str, amount: str) -> bool:
-    if name in _STANDARD:
+    if _is_shared(name):
         return True
     if not name.startswith(_HUGE_PAGES):
         return re.fullmatch(_COUNT, amount) is not None
@@ -67,14 +76,13 @@ _KNOWN_SIZE = f"name.matches(r'{_SIZE}')"
 ResourceMap = Annotated[
     Amounts,
     Rule(
-        cel=f"self.all(name, name in {list(_STANDARD)} || {_KNOWN_SIZE} || {is_extended_cel('name')})",
+        cel=f"self.all(name, name in {list(_STANDARD)} || {_KNOWN_SIZE} || {is_offered_cel('name')})",
         message="a resource of a container is cpu, memory, ephemeral-storage, hugepages-<size> or one that a device "
         "plugin offers, with its domain: for example hugepages-2Mi or rdma/hca",
         check=lambda amounts: all(map(_is_known, amounts)),
     ),
     Rule(
-        cel=f"self.all(name, name in {list(_STANDARD)} || name.startsWith('{_HUGE_PAGES}')"
-        f" || {_TEXT}.matches('{_COUNT}'))",
+        cel=f"self.all(name, {_IS_SHARED} || name.startsWith('{_HUGE_PAGES}') || {_TEXT}.matches('{_COUNT}'))",
         message="devices are counted: write a whole number, for example 1",
         check=lambda amounts: all(
             _fits(name, amount) for name, amount in amounts.items() if not name.startswith(_HUGE_PAGES)
@@ -104,7 +112,7 @@ def _devices_are_limited(resources: ResourceRequirements) -> bool:
     return all(
         name in limits and parse_quantity(amount) == parse_quantity(limits[name])
         for name, amount in (resources.requests or {}).items()
-        if name not in _STANDARD
+        if not _is_shared(name)
     )
 
 
@@ -128,7 +136,7 @@ class ResourceRequirements(ApiModel):
             check=_requests_within_limits,
         ),
         Rule(
-            cel=f"!has(self.requests) || self.requests.all(name, name in {list(_STANDARD)}"
+            cel=f"!has(self.requests) || self.requests.all(name, {_IS_SHARED}"
             f" || (has(self.limits) && name in self.limits && ({_ENDLESS}"
             f" || quantity(string({_REQUEST})).compareTo(quantity(string({_LIMIT}))) == 0)))",
             message="of devices and huge pages the request is the limit: name them in limits alone",

@@ -19,7 +19,7 @@ from .common import (
 from .labels import AnnotationMap, LabelMap, PodAnnotationMap
 from .placement import Affinity, Tolerations, TopologySpreadConstraints
 from .quantities import Bytes
-from .resources import ResourceRequirements, is_extended, is_extended_cel
+from .resources import ResourceRequirements, is_offered, is_offered_cel
 
 _RESERVED_LABELS = ("qwensft.io/", "batch.kubernetes.io/", "app.kubernetes.io/", "job-name", "controller-uid")
 _ID_MAX = 2**31 - 1
@@ -32,10 +32,10 @@ class Accelerator(ApiModel):
 
     rules = (
         Rule(
-            cel=f"!has(self.resource) || {is_extended_cel('self.resource')}",
-            message="a device plugin's resource is a domain that is not Kubernetes' own, '/' and a name of at most 63 "
+            cel=f"!has(self.resource) || {is_offered_cel('self.resource')}",
+            message="a device plugin's resource is a domain, without requests. before it, '/' and a name of at most 63 "
             "characters: for example nvidia.com/gpu",
-            check=lambda accelerator: is_extended(accelerator.resource),
+            check=lambda accelerator: is_offered(accelerator.resource),
             field=".resource",
         ),
     )
