@@ -56,6 +56,7 @@ from qwensft_trainer.training import (
     stalls,
     start,
     startup,
+    tidying,
     torchrun,
 )
 from qwensft_trainer.training import unloadable as unloading
@@ -127,24 +128,6 @@ def _announce(
             metrics=known.metrics() if known else {},
         ),
     )
-
-
-def _clean_up(output: Path, train_arguments: Mapping[str, Any]) -> None:
-    """After a drain: what is not deleted in the grace period, a later attempt deletes."""
-    try:
-        for folder in checkpoints.remove_superseded(output, train_arguments.get("save_total_limit")):
-            log(f"removed {folder.parent.name}/{folder.name}")
-    except OSError as error:
-        log(f"old checkpoints stay for now: {error}")
-
-
-def _free(output: Path) -> None:
-    """After a failure, half a checkpoint is of no use, and may be what fills the volume."""
-    try:
-        for folder in checkpoints.remove_incomplete(output):
-            log(f"removed {folder.parent.name}/{folder.name}, which is not complete")
-    except OSError as error:
-        log(f"checkpoints that are not complete stay for now: {error}")
 
 
 def _differences(starts: list[Mapping[str, Any]]) -> str:
@@ -268,11 +251,11 @@ class _Attempt:
             interrupted = Interrupted(f"{who} was asked to stop; a checkpoint at step {drained['step']} is saved.")
             _announce(self.context, self.gang, self.reader, "Interrupted", interrupted)
             if self.gang.leads:
-                _clean_up(output, train_arguments)
+                tidying.remove_superseded(output, train_arguments.get("save_total_limit"))
             raise interrupted
         room, full = space.room(self.context.workspace), space.is_full(self.context.workspace)
         if end.exit_code != 0 and self.gang.nodes == 1:  # other nodes may still write, and hold the cause
-            _free(output)
+            tidying.remove_incomplete(output)
         if (different := files.read_json_object(self.context.scratch / DIFFERENT_FILE)) is not None:
             raise StageError(
                 "StartMismatch",
@@ -305,7 +288,7 @@ class _Attempt:
         if error.reason != "DiskFull" and failures.UNWRITABLE not in error.message:
             return error
         if self.gang.leads:
-            _free(output)
+            tidying.remove_incomplete(output)
         reason = "DiskFull" if full else error.reason
         return StageError(reason, f"{error.message} On {self.context.workspace} {room}.")
 
