@@ -28,15 +28,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--root", type=Path, default=Path(), metavar="DIR", help="the checkout; default: here")
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a file is not up to date")
     options = parser.parse_args(arguments)
-    texts = {options.root / name: make() for name, make in FILES.items()}
+    return write({options.root / name: make() for name, make in FILES.items()}, check=options.check)
+
+
+def write(texts: Mapping[Path, str], *, check: bool) -> int:
+    """Write generated files that are not up to date, or with `check` only name them.
+
+    Returns the exit status: 1 if one was named, else 0.
+    """
     stale = [path for path, text in texts.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
     for path in stale:
-        if options.check:
+        if check:
             sys.stderr.write(f"{path} is not up to date: run `make generate`\n")
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(texts[path], encoding="utf-8")
-    return 1 if options.check and stale else 0
+    return 1 if check and stale else 0
 
 
 if __name__ == "__main__":
