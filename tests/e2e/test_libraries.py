@@ -1,4 +1,4 @@
-"""The trainer image's torch, DeepSpeed and FFmpeg load what a training needs, and nothing that runs or leads away."""
+"""The trainer image's torch, DeepSpeed and FFmpeg: what they load, what they refuse, how long they wait."""
 
 from __future__ import annotations
 
@@ -28,6 +28,11 @@ def test_no_checkpoint_runs_code(found: dict[str, Any]) -> None:
 
 def test_checkpoints_of_deepspeed_are_loaded_all_the_same(found: dict[str, Any]) -> None:
     assert found["deepspeed"] == {"1": True, "2": True, "3": True}
+
+
+def test_the_groups_that_deepspeed_makes_wait_as_long_as_was_asked_for(found: dict[str, Any]) -> None:
+    assert len(found["waits"]) > 1
+    assert set(found["waits"]) == {9000.0}
 
 
 def test_real_videos_pass_and_a_playlist_does_not(found: dict[str, Any]) -> None:

@@ -1,7 +1,8 @@
 """Runs in the trainer image: what its libraries load, once they are kept from what volumes and hubs may hold.
 
 Prints one JSON document on the last line: "code", whether any way of loading a checkpoint ran its code, and what was
-raised; "deepspeed", by stage of ZeRO, whether a training goes on from its checkpoint; "videos", by name, the copy's
+raised; "deepspeed", by stage of ZeRO, whether a training goes on from its checkpoint; "waits", for how many seconds
+collective operations wait in each group of ranks, the world first; "videos", by name, the copy's
 ending or why the video was refused.
 """
 
@@ -12,6 +13,7 @@ import os
 import pickle
 import sys
 import tempfile
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,7 @@ from qwensft_trainer.data.media import MediaFiles
 from qwensft_trainer.data.row_checks import Conversation
 from qwensft_trainer.data.row_fields import RowProblem
 
+WAIT = timedelta(seconds=9000)
 VIDEOS = (
     *(("clip.mp4", "mpeg4"), ("clip.mkv", "mpeg4"), ("clip.avi", "mpeg4"), ("clip.ts", "mpeg2video")),
     *(("clip.mpg", "mpeg2video"), ("clip.flv", "flv")),  # streams come after the header
@@ -99,6 +102,13 @@ def zero(stage: int, directory: Path) -> bool:
     return loaded is not None and [step(first), step(first)] == [step(second), step(second)]
 
 
+def waits() -> list[float]:
+    """How long a collective operation waits in every group that there is now."""
+    groups = torch.distributed.distributed_c10d._world.pg_map
+    backends = [group._get_backend(torch.device("cpu")) for group in groups]
+    return [backend.options._timeout.total_seconds() for backend in backends]
+
+
 def videos(directory: Path) -> dict[str, str]:
     """Copy real videos, a damaged one, a playlist that names one of them, and an address that begins as a video."""
     for name, codec in VIDEOS:
@@ -124,13 +134,14 @@ def videos(directory: Path) -> dict[str, str]:
 
 def main() -> None:
     """Try all of it."""
-    upstream.mend(deepspeed=True)
-    deepspeed.init_distributed("gloo")
+    upstream.mend(deepspeed=True, collective_timeout=WAIT)
+    deepspeed.init_distributed("gloo", timeout=WAIT)
     with tempfile.TemporaryDirectory() as made:
         directory = Path(made)
         result = {
             "code": code(directory),
             "deepspeed": {str(stage): zero(stage, directory / f"zero{stage}") for stage in (1, 2, 3)},
+            "waits": waits(),
             "videos": videos(directory),
         }
     sys.stdout.write(json.dumps(result) + "\n")

@@ -7,15 +7,21 @@ from __future__ import annotations
 
 import os
 import sys
+from datetime import timedelta
 from enum import Enum
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 
-def mend(*, deepspeed: bool = False) -> None:
-    """Apply all of them; those of DeepSpeed only when it is used. Imports torch, transformers and LLaMA-Factory."""
+def mend(*, deepspeed: bool = False, collective_timeout: timedelta | None = None) -> None:
+    """Apply all of them; those of DeepSpeed only when it is used. Imports torch, transformers and LLaMA-Factory.
+
+    `collective_timeout` is what a collective operation may wait for the slowest rank; None: what libraries choose.
+    """
     load_no_code(deepspeed=deepspeed)
+    if collective_timeout:
+        _wait_in_all_groups(collective_timeout)
     if deepspeed:
         _leave_cpu_collectives_to_gloo()
     _restore_optimizers_on_cpu()
@@ -48,6 +54,16 @@ def _member(kind: object, name: str) -> Enum:
     if not (isinstance(kind, type) and issubclass(kind, Enum)):
         raise TypeError(f"{kind!r} is no enumeration, so nothing of it is loaded")
     return kind[name]
+
+
+def _wait_in_all_groups(timeout: timedelta) -> None:
+    """DeepSpeed 0.19.8 trains in groups that it makes itself, and torch 2.8 gives them its own limit: 10 min with NCCL.
+
+    Who waited longer, for a rank that saves or evaluates, failed, whatever `ddp_timeout` said (transformers#38933).
+    """
+    from torch.distributed import distributed_c10d
+
+    distributed_c10d.default_pg_timeout = distributed_c10d.default_pg_nccl_timeout = timeout
 
 
 def _leave_cpu_collectives_to_gloo() -> None:

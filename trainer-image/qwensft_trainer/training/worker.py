@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +49,8 @@ def main() -> None:
 
     from qwensft_trainer.training.tokens import TokenCount, count
 
-    upstream.mend(deepspeed="deepspeed" in arguments)
+    waits = timedelta(seconds=float(arguments["ddp_timeout"])) if "ddp_timeout" in arguments else None
+    upstream.mend(deepspeed="deepspeed" in arguments, collective_timeout=waits)
     marks = Marks(scratch / STARTUP_FILE if os.environ.get("RANK", "0") == "0" else None)
     marks.mark(startup.IMPORTED)
     startup.follow_workflow(workflow, marks)
