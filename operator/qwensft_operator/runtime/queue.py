@@ -74,6 +74,7 @@ class WorkQueue(Generic[K]):
         self._order = itertools.count()
         self._timer: tuple[float, Any] | None = None
         self._closed = False
+        self._turns = asyncio.Lock()
         self.on_wait: Callable[[float], None] = _ignore
         """Told how many seconds a key has waited, when a worker takes it."""
 
@@ -153,10 +154,14 @@ class WorkQueue(Generic[K]):
 
     async def _work(self, handle: Callable[[K], Awaitable[None]]) -> None:
         while True:
-            try:
-                key = await self.get()
-            except QueueClosedError:
-                return
+            # What waits for nothing never lets the event loop go on: all that is ready would be handled at a stretch.
+            # So between two keys, of whichever workers, everything else has its turn.
+            async with self._turns:
+                await asyncio.sleep(0)
+                try:
+                    key = await self.get()
+                except QueueClosedError:
+                    return
             try:
                 await handle(key)
             finally:
