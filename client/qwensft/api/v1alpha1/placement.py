@@ -132,7 +132,7 @@ TopologySpreadConstraints = Annotated[
 ]
 
 _MOST = 16
-_Values = Annotated[list[LabelValue], Field(max_length=64)]
+_Values = Annotated[list[LabelValue], Field(max_length=1024)]  # the names of a cluster's nodes, say
 _NamespaceName = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
 
 

@@ -183,7 +183,9 @@ class Startup(StatusModel):
 
     schedule_seconds: Seconds | None = Field(None, description="Until all pods had nodes. No accelerator was held.")
     image_seconds: Seconds | None = Field(None, description="Until the containers ran: image and volumes.")
-    checks_seconds: Seconds | None = Field(None, description="Configuration, model and rows were looked at.")
+    checks_seconds: Seconds | None = Field(
+        None, description="The entrypoint started; configuration, model and rows were looked at."
+    )
     gang_seconds: Seconds | None = Field(None, description="Until all pods were there.")
     imports_seconds: Seconds | None = Field(None, description="torchrun, and libraries that its workers import.")
     rendezvous_seconds: Seconds | None = Field(None, description="Until the processes had found each other.")
