@@ -1,7 +1,7 @@
 """Files over plain HTTP: `python -m hubs.files --root DIR --port N`.
 
 A directory is 404. A file `.authorization` in a directory holds the value of the Authorization header that its files
-ask for. `?redirect=URL` answers 302 with that address.
+ask for, a file `.redirect` the address to which its files are. `?redirect=URL` answers 302 with that address.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ class Handler(server.Handler):
             return
         self.fail_as_planned(url.path)
         path = self.below(self.root, unquote(url.path))
+        if (path.parent / ".redirect").is_file():
+            self.send(302, b"", {"Location": (path.parent / ".redirect").read_text().strip()})
+            return
         if not path.is_file() or path.name.startswith("."):
             raise server.Refused(404)
         wanted = path.parent / ".authorization"

@@ -21,7 +21,7 @@ from qwensft_trainer.contract.errors import PermanentError, invalid_dataset
 from qwensft_trainer.data import hub_splits
 from qwensft_trainer.data.file_types import ENDINGS, is_data_file
 from qwensft_trainer.data.row_fields import RowProblem, file_name
-from qwensft_trainer.data.url import Address
+from qwensft_trainer.data.url import Address, NoSuchFileError
 from qwensft_trainer.hubs.download import download_files, open_repository
 from qwensft_trainer.hubs.repository import HubFile
 
@@ -33,7 +33,8 @@ _LARGEST_DESCRIPTION = 16 << 20
 class Source:
     """The files of one dataset: `names` are relative to `root` and as the user knows them, in the order to be read.
 
-    `fetch` gets another file of the source to `root` by its name; False when there is none.
+    `fetch` gets another file of the source to `root` by its name; False when there is none, RowProblem when something
+    is in between.
     """
 
     root: Path
@@ -52,17 +53,23 @@ class Source:
             raise RowProblem(f"{file_name(name)} is an absolute path; write it relative to the data file")
         # Relative to the data file, as people expect, or to the source's root, as LLaMA-Factory's media_dir is.
         tried = [posixpath.normpath(posixpath.join(folder, name)) for folder in (posixpath.dirname(beside), "")]
-        inside = [relative for relative in tried if relative.partition("/")[0] != ".."]
+        inside = [relative for relative in dict.fromkeys(tried) if relative.partition("/")[0] != ".."]
         outside = RowProblem(f"{file_name(name)} lies outside of the dataset's source")
         if not inside:
             raise outside
+        missing = RowProblem(f"there is no file {file_name(name)} beside {beside}")
         for relative in inside:
             path = self.root / relative
-            if path.is_file() or (self.fetch is not None and self.fetch(relative)):
+            try:
+                is_there = path.is_file() or (self.fetch is not None and self.fetch(relative))
+            except RowProblem as problem:  # the other place may have it: stores deny what they do not have
+                missing = problem
+                continue
+            if is_there:
                 if files.leads_out(path, self.root):
                     raise outside
                 return path
-        raise RowProblem(f"there is no file {file_name(name)} beside {beside}")
+        raise missing
 
 
 def provide(run: Run) -> dict[str, Source]:
@@ -145,8 +152,10 @@ def _from_url(dataset: Dataset, download: DatasetDownload, directory: Path, fiel
     def fetch(relative: str) -> bool:
         try:
             address.fetch(address.beside(relative), directory / relative)
-        except PermanentError:
+        except NoSuchFileError:
             return False
+        except PermanentError as error:
+            raise RowProblem(f"{file_name(relative)} is not to be had: {error.message}") from error
         return True
 
     if not (directory / name).is_file():

@@ -38,6 +38,10 @@ _VERSIONS = ("ETag", "etag", "generation")
 _KEYS_OF = {"http": (_HTTP_KEY,), "https": (_HTTP_KEY,), "s3": _S3_KEYS, "gs": (_GS_KEY,)}
 
 
+class NoSuchFileError(PermanentError):
+    """The server has nothing at the address."""
+
+
 class Address:
     """The server of a dataset's URL. `field` is the part of the spec that names it; errors tell the fix by it."""
 
@@ -203,7 +207,7 @@ class Address:
             return self._denied(shown)
         # fsspec says FileNotFoundError for whatever went wrong with the first request; its cause is what happened.
         if status in (404, 410) or (isinstance(error, FileNotFoundError) and error.__cause__ is None):
-            return invalid_dataset(f"There is no file at {shown}: correct {self._field}.url.")
+            return NoSuchFileError("InvalidDataset", f"There is no file at {shown}: correct {self._field}.url.")
         cause = causes[-1]
         why = clean(without_queries(str(cause)))
         if status is not None and 400 <= status < 500 and status not in _TEMPORARY_STATUSES:

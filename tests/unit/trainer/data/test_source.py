@@ -189,6 +189,36 @@ def test_a_url_is_fetched_once_and_images_beside_it_when_named(scene: Scene, tmp
         assert provided(scene).names == ("other.jsonl",)
 
 
+def test_an_image_that_is_not_to_be_had_is_told_with_what_is_in_between(scene: Scene, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    for folder, told in (("closed", ".authorization"), ("node", ".redirect")):
+        (site / folder).mkdir(parents=True)
+        (site / folder / told).write_text("http://169.254.169.254/latest/meta-data/")
+        (site / folder / "1.png").write_bytes(b"image")
+    (site / "rows.jsonl").write_text(json.dumps(ROW))
+    with running(web, site) as server:
+        add(scene, hub="url", url=f"{server.url}/rows.jsonl")
+        source = provided(scene)
+        for folder, told in (("closed", "is denied: name a Secret"), ("node", "leads to 169.254.169.254")):
+            with pytest.raises(RowProblem) as caught:
+                source.locate(f"{folder}/1.png", beside="rows.jsonl")
+            assert f"'{folder}/1.png' is not to be had: " in str(caught.value)
+            assert told in str(caught.value)
+    assert not [path for path in source.root.rglob("*.png") if path.is_file()]
+
+
+def test_what_one_place_denies_the_other_may_have(tmp_path: Path) -> None:
+    (tmp_path / "1.png").touch()
+
+    def denied(name: str) -> bool:
+        raise RowProblem(f"{name} is denied")
+
+    source = Source(tmp_path, ("deep/rows.json",), denied)
+    assert source.locate("1.png", beside="deep/rows.json") == tmp_path / "1.png"
+    with pytest.raises(RowProblem, match=r"^2.png is denied"):
+        source.locate("2.png", beside="deep/rows.json")
+
+
 def test_files_beside_another_address_are_kept_apart(scene: Scene, tmp_path: Path) -> None:
     for folder in ("a", "b"):
         (tmp_path / "site" / folder).mkdir(parents=True)
