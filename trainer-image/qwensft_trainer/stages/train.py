@@ -159,7 +159,7 @@ class _Attempt:
             return recorded
         model_checks.check_packages(train_arguments)
         model_source.require(run)
-        answer = start.Answer(self.gang.nodes, lambda: self.stop.requested)
+        answer = start.Answer(self.gang.nodes, run.owner.uid, self.context.attempt, lambda: self.stop.requested)
         if self.gang.leads:
             if run.accelerator.count > 0:
                 self.reader.flops_per_token = _flops_per_token(run, train_arguments)

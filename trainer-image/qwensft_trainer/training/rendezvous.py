@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from qwensft_trainer.base.log import log
 from qwensft_trainer.contract.errors import StageError
-from qwensft_trainer.training.start import QUERY, ROUTE, Answer, Start
+from qwensft_trainer.training.start import ROUTE, Answer, Question, Start
 
 LIMIT_SECONDS = 600.0
 _LOG_EVERY_SECONDS = 30.0
@@ -104,9 +104,9 @@ def wait_for_start(
     """
     unheard = logged = time.monotonic()
     pauses = _pauses(limit)
-    route = f"{ROUTE}?{QUERY}{node_rank}"
+    question = Question(node_rank, owner, attempt)
     while not is_over():
-        found = _ask_all(name, port, route, owner, attempt)
+        found = _ask_all(name, port, question)
         if isinstance(found, Start):
             return found
         now = time.monotonic()
@@ -126,12 +126,12 @@ def wait_for_start(
     return None
 
 
-def _ask_all(name: str, port: int, route: str, owner: str, attempt: int) -> Start | _Silence:
+def _ask_all(name: str, port: int, question: Question) -> Start | _Silence:
     """Ask at every address of the name: of two lives of a pod, one refuses until its name is gone, and vetoes."""
     addresses = _addresses(name, port)
     if not addresses:
         return _Silence(f"the name {name} does not resolve yet", is_starting=True)
-    answers = [_ask(address, port, route, owner, attempt) for address in addresses]
+    answers = [_ask(address, port, question) for address in addresses]
     starts = {answer for answer in answers if isinstance(answer, Start)}
     silent = [one for one in answers if isinstance(one, _Silence) and not (one.is_deaf and starts)]
     if silent:
@@ -141,10 +141,10 @@ def _ask_all(name: str, port: int, route: str, owner: str, attempt: int) -> Star
     return starts.pop()
 
 
-def _ask(address: str, port: int, route: str, owner: str, attempt: int) -> Start | _Silence:
+def _ask(address: str, port: int, question: Question) -> Start | _Silence:
     connection = http.client.HTTPConnection(address, port, timeout=_ANSWER_SECONDS)  # no proxy comes between
     try:
-        connection.request("GET", route)
+        connection.request("GET", f"{ROUTE}?{question.query()}")
         response = connection.getresponse()
         document = json.loads(response.read(_LARGEST_ANSWER))
     except ConnectionRefusedError:
@@ -158,7 +158,7 @@ def _ask(address: str, port: int, route: str, owner: str, attempt: int) -> Start
     if response.status == 503 and "state" in document:
         return _Silence(f"{address} is {document['state']}", is_starting=True)
     start = Start.read(document)
-    if response.status != 200 or start is None or (start.owner, start.attempt) != (owner, attempt):
+    if response.status != 200 or start is None or (start.owner, start.attempt) != (question.owner, question.attempt):
         return _Silence(f"{address} answers as no pod of this attempt", is_starting=False)
     return start
 

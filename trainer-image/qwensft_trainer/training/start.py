@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import parse_qs, urlencode
 
 from qwensft_trainer.base import files
 from qwensft_trainer.base.log import log
@@ -23,7 +24,29 @@ from qwensft_trainer.contract.errors import invalid_config
 from qwensft_trainer.training import checkpoints, manifests, pissa
 
 ROUTE = "/start"  # of the metrics server of node rank 0
-QUERY = "node="  # before the rank of the node that asks
+
+
+@dataclass(frozen=True)
+class Question:
+    """A node asks where its attempt starts. Who may not read the run does not know the UID of its owner (ADR 0170)."""
+
+    node: int
+    owner: str
+    attempt: int
+
+    def query(self) -> str:
+        """As it stands in an address."""
+        return urlencode(asdict(self))
+
+    @classmethod
+    def read(cls, query: str) -> Self | None:
+        """What `query` has written; None for anything else."""
+        values = parse_qs(query)
+        try:
+            node, owner, attempt = ([*values.get(name, ()), ""][0] for name in ("node", "owner", "attempt"))
+            return cls(int(node), owner, int(attempt))
+        except ValueError:
+            return None
 
 
 @dataclass(frozen=True)
@@ -125,11 +148,11 @@ class Answer:
     """What the pod of node rank 0 answers to the others: nothing before all have asked, so that all begin together.
 
     torchrun waits ten minutes for the others, and the image of one may take longer. A pod that was asked to stop sends
-    nobody on a way any more.
+    nobody on a way any more. Who is no pod of this attempt of this owner's run neither counts nor hears anything.
     """
 
-    def __init__(self, nodes: int, is_stopping: Callable[[], bool]) -> None:
-        self._is_stopping = is_stopping
+    def __init__(self, nodes: int, owner: str, attempt: int, is_stopping: Callable[[], bool]) -> None:
+        self._owner, self._attempt, self._is_stopping = owner, attempt, is_stopping
         self._start: Start | None = None
         self._missing = set(range(1, nodes))
 
@@ -142,9 +165,11 @@ class Answer:
         return sorted(self._missing)
 
     def __call__(self, query: str) -> tuple[int, dict[str, Any]]:
-        """HTTP status and document for the node rank in a query."""
-        rank = query.removeprefix(QUERY)
-        self._missing.discard(int(rank) if rank.isdecimal() else 0)
+        """HTTP status and document for the question in a query."""
+        question = Question.read(query)
+        if question is None or (question.owner, question.attempt) != (self._owner, self._attempt):
+            return 403, {}
+        self._missing.discard(question.node)
         if self._is_stopping():
             return 503, {"state": "stopping"}
         if self._start is None or (self._missing and not self._start.finished):

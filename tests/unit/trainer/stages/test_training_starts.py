@@ -97,7 +97,7 @@ def told(scene: Scene, **changes: Any) -> StageContext:
     os.environ["NODE_RANK"] = "1"
     digest = start.digest_of(experiment(scene))
     begun = replace(Start("pod-a", scene.run.owner.uid, 1, digest, output="train/1"), **changes)
-    answer = start.Answer(2, lambda: False)
+    answer = start.Answer(2, begun.owner, begun.attempt, lambda: False)
     answer.tell(begun)
     port = metrics_server.start(0, Figures("x_", {}, dict), {start.ROUTE: answer})
     return replace(scene.context, metrics_port=port or 0)

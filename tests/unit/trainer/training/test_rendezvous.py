@@ -17,7 +17,7 @@ from qwensft_trainer.base import metrics_server
 from qwensft_trainer.base.metrics_server import Figures
 from qwensft_trainer.contract.errors import EXIT_RETRYABLE, StageError
 from qwensft_trainer.training import rendezvous
-from qwensft_trainer.training.start import ROUTE, Answer, Start
+from qwensft_trainer.training.start import ROUTE, Answer, Question, Start
 
 
 def test_a_name_that_resolves_is_not_waited_for() -> None:
@@ -87,6 +87,10 @@ class Leader:
         return self
 
 
+def question(node: int, *, owner: str = "uid-1", attempt: int = 2) -> str:
+    return Question(node, owner, attempt).query()
+
+
 def asked(
     port: int, *, limit: float = 5.0, name: str = "127.0.0.1", is_over: bool = False, node_rank: int = 1
 ) -> Start | None:
@@ -109,17 +113,17 @@ def test_node_rank_0_tells_where_to_start_once_it_knows() -> None:
 @pytest.mark.usefixtures("quick")
 def test_a_pod_that_is_stopping_sends_nobody_on_a_way() -> None:
     stopping = [False]
-    answer = Answer(2, lambda: stopping[0])
-    assert answer("node=1") == (503, {"state": "starting"})
+    answer = Answer(2, "uid-1", 2, lambda: stopping[0])
+    assert answer(question(1)) == (503, {"state": "starting"})
     answer.tell(START)
-    assert answer("node=1") == (200, START.document())
+    assert answer(question(1)) == (200, START.document())
     stopping[0] = True
-    assert answer("node=1") == (503, {"state": "stopping"})
+    assert answer(question(1)) == (503, {"state": "stopping"})
 
 
 @pytest.mark.usefixtures("quick")
 def test_nobody_begins_before_the_last_pod_of_the_gang_has_asked() -> None:
-    answer = Answer(3, lambda: False)
+    answer = Answer(3, "uid-1", 2, lambda: False)
     answer.tell(START)
     port = metrics_server.start(0, Figures("x_", {}, dict), {ROUTE: answer}) or 0
     found: list[Any] = []
@@ -134,7 +138,7 @@ def test_nobody_begins_before_the_last_pod_of_the_gang_has_asked() -> None:
     leader.start()
     time.sleep(0.2)
     assert (found, answer.missing()) == ([], [2])
-    assert answer("node=2") == (200, START.document())
+    assert answer(question(2)) == (200, START.document())
     first.join(5)
     leader.join(5)
     assert sorted(map(str, found)) == sorted(map(str, [START, "leader"]))
@@ -143,7 +147,7 @@ def test_nobody_begins_before_the_last_pod_of_the_gang_has_asked() -> None:
 def test_a_large_gang_is_answered_at_every_poll(monkeypatch: pytest.MonkeyPatch) -> None:
     """The port answers few connections at a time (base/metrics_server.py), and all nodes ask there every second."""
     nodes = 256
-    answer = Answer(nodes, lambda: False)
+    answer = Answer(nodes, "uid-1", 2, lambda: False)
     port = metrics_server.start(0, Figures("x_", {}, dict), {ROUTE: answer}) or 0
     asking, unanswered = rendezvous._ask, []
 
@@ -163,17 +167,34 @@ def test_a_large_gang_is_answered_at_every_poll(monkeypatch: pytest.MonkeyPatch)
     assert not unanswered
 
 
-@pytest.mark.parametrize("query", ["", "node=", "node=x", "node=0", "rank=1"])
-def test_what_asks_without_a_rank_of_the_gang_is_not_counted(query: str) -> None:
-    answer = Answer(2, lambda: False)
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("", "node=1", "node=1&owner=uid-1&attempt=", "node=x&owner=uid-1&attempt=2"),
+        *("node=1&owner=uid-1&attempt=two", "%00&owner=%ff"),
+        *(question(1, owner="uid-2"), question(1, attempt=1), question(1, owner="")),
+    ],
+)
+def test_who_is_no_pod_of_this_attempt_neither_counts_nor_hears_anything(query: str) -> None:
+    answer = Answer(2, "uid-1", 2, lambda: False)
     answer.tell(START)
-    assert answer(query) == (503, {"state": "starting"})
+    assert answer(query) == (403, {})
+    assert answer.missing() == [1]
+    assert answer(question(1)) == (200, START.document())
+    assert answer(query) == (403, {})
+
+
+@pytest.mark.parametrize("node", [0, -1, 2, 10**30])
+def test_a_rank_that_the_gang_has_not_is_not_counted(node: int) -> None:
+    answer = Answer(2, "uid-1", 2, lambda: False)
+    answer.tell(START)
+    assert answer(question(node)) == (503, {"state": "starting"})
 
 
 def test_a_training_that_is_done_already_waits_for_nobody() -> None:
-    answer = Answer(3, lambda: False)
+    answer = Answer(3, "uid-1", 2, lambda: False)
     answer.tell(replace(START, finished=True))
-    assert answer("node=1")[0] == 200
+    assert answer(question(1))[0] == 200
 
 
 @pytest.mark.usefixtures("quick")
