@@ -46,6 +46,7 @@ OF_ONE_VALUE = {
     ("VISION", "VISION"),
     ("REASONING", "REASONING"),
     ("_MEDIA", "_MEDIA_COLUMNS"),
+    ("METADATA", "METADATA"),
 }
 
 
@@ -161,7 +162,8 @@ def test_the_trainer_reads_the_variables_that_the_operator_sets_and_no_user_may_
     assert {name for name in rendered if not name.startswith("QWENSFT_")} <= set(RESERVED_ENVIRONMENT)
     of_the_contract = {name for name in read if name in RESERVED_ENVIRONMENT or name.startswith("QWENSFT_")}
     assert of_the_contract == set(RESERVED_ENVIRONMENT) | {
-        *("QWENSFT_STAGE", "QWENSFT_ATTEMPT", "QWENSFT_CA_BUNDLE", "QWENSFT_POD_UID", "QWENSFT_STALL_TIMEOUT_SECONDS")
+        *("QWENSFT_STAGE", "QWENSFT_ATTEMPT", "QWENSFT_CA_BUNDLE", "QWENSFT_POD_UID", "QWENSFT_STALL_TIMEOUT_SECONDS"),
+        "QWENSFT_LINK_LOCAL_SERVICES",
     }
 
 

@@ -69,7 +69,16 @@ every template reads those newer than the first chart through parentheses or the
 {{- $namespace := dict "matchLabels" (dict "kubernetes.io/metadata.name" .Release.Namespace) -}}
 {{- $pods := dict "matchLabels" (include "qwen-sft-operator.selector" . | fromYaml) -}}
 {{- $operator := dict "namespaceSelector" $namespace "podSelector" $pods -}}
-{{- dict "metricsFrom" (prepend ($runs.metricsFrom | default list) $operator) "egress" ($runs.egress | default list) "prepareEgress" ($runs.prepareEgress | default list) | toJson -}}
+{{- $prepare := $runs.prepareEgress | default list -}}
+{{- $services := list -}}
+{{- range .Values.linkLocalServices -}}
+{{- $services = append $services (dict "ipBlock" (dict "cidr" (printf "%s/32" .))) -}}
+{{- end -}}
+{{- if $services -}}
+{{- $ports := list (dict "protocol" "TCP" "port" 443) (dict "protocol" "TCP" "port" 80) -}}
+{{- $prepare = append $prepare (dict "to" $services "ports" $ports) -}}
+{{- end -}}
+{{- dict "metricsFrom" (prepend ($runs.metricsFrom | default list) $operator) "egress" ($runs.egress | default list) "prepareEgress" $prepare | toJson -}}
 {{- end -}}
 {{- end -}}
 

@@ -96,7 +96,8 @@ def _prepare(job: QwenSFTJob, attempt: int, defaults: Defaults) -> dict[str, Any
     )
     return pod_template(
         job, Stage.PREPARE, attempt,
-        defaults=defaults, placement=placement, env=[*_env(job, Stage.PREPARE, attempt), *_hub_token(job)],
+        defaults=defaults, placement=placement,
+        env=[*_env(job, Stage.PREPARE, attempt), *_services(defaults), *_hub_token(job)],
         volumes=stage_volumes(job, Stage.PREPARE, attempt), ports=[], grace_period_seconds=STOP_SECONDS,
     )  # fmt: skip
 
@@ -208,6 +209,11 @@ def _env(job: QwenSFTJob, stage: Stage, attempt: int) -> list[dict[str, Any]]:
     if job.spec.worker.ca_bundle is not None:
         own.append({"name": "QWENSFT_CA_BUNDLE", "value": f"{CA_BUNDLE}/{CA_FILE}"})
     return [*(variable.document() for variable in job.spec.worker.env or ()), *own]
+
+
+def _services(defaults: Defaults) -> list[dict[str, Any]]:
+    named = ",".join(defaults.link_local_services)
+    return [{"name": "QWENSFT_LINK_LOCAL_SERVICES", "value": named}] if named else []
 
 
 def _hub_token(job: QwenSFTJob) -> list[dict[str, Any]]:

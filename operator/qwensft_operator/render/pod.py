@@ -24,6 +24,7 @@ class Defaults:
     trainer_image: str
     image_pull_policy: str = "IfNotPresent"
     worker: Worker = NO_DEFAULTS  # as `parse_worker_defaults` reads them
+    link_local_services: tuple[str, ...] = ()  # addresses that downloads may use although they are link-local
 
 
 @dataclass(frozen=True, slots=True)

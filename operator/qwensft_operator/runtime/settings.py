@@ -10,6 +10,7 @@ import re
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from ipaddress import IPv4Address, ip_network
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +21,9 @@ from qwensft_operator.render import Defaults, NetworkRules
 T = TypeVar("T")
 
 PREFIX = "QWENSFT_"
+
+# As the trainer has them, which refuses them whatever is set here.
+METADATA = ("169.254.169.0/24", "169.254.170.0/24", "169.254.0.23/32", "169.254.42.42/32")
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
@@ -56,6 +60,11 @@ class Settings:
         (), "Service accounts that runs may name, in the same way; empty: all."
     )
     allow_host_network: bool = _setting(True, "Whether runs may use the network of their nodes.")
+    link_local_services: tuple[str, ...] = _setting(
+        (),
+        "Addresses of 169.254.0.0/16 at which downloads may be fetched, such as a cloud's store inside its networks; "
+        "separated by commas; empty: none. Those of metadata stay refused.",
+    )
     network_policies: str = _setting(
         "",
         "Make NetworkPolicies for every run, with these additions as JSON: metricsFrom (peers), egress and "
@@ -106,7 +115,11 @@ class Settings:
         for pattern in self.allowed_images:
             # host* would allow host.evil.example, and repository* another repository.
             _check(not re.search(r"(?<![/:@])\*$", pattern), "allowed_images", f"{pattern!r}: * stands behind / : or @")
-        for name, read in (("network_policies", lambda: self.network), ("worker_defaults", lambda: self.defaults)):
+        for name, read in (
+            ("link_local_services", lambda: _require_services(self.link_local_services)),
+            ("network_policies", lambda: self.network),
+            ("worker_defaults", lambda: self.defaults),
+        ):
             try:
                 read()
             except ValueError as error:
@@ -136,7 +149,7 @@ class Settings:
     def defaults(self) -> Defaults:
         """What is decided for runs that do not say it. Raises ValueError."""
         worker = parse_worker_defaults(self.worker_defaults) if self.worker_defaults else NO_DEFAULTS
-        return Defaults(self.trainer_image, self.image_pull_policy, worker)
+        return Defaults(self.trainer_image, self.image_pull_policy, worker, self.link_local_services)
 
     @property
     def network(self) -> NetworkRules | None:
@@ -180,6 +193,13 @@ def describe() -> str:
 def _check(condition: bool, name: str, problem: str) -> None:
     if not condition:
         raise SettingsError(f"{PREFIX}{name.upper()}: {problem}")
+
+
+def _require_services(named: tuple[str, ...]) -> None:
+    """Raises ValueError for what is no address, or none of a service."""
+    for address in map(IPv4Address, named):
+        if not address.is_link_local or any(address in ip_network(network) for network in METADATA):
+            raise ValueError(f"{str(address)!r} is no address of a service in 169.254.0.0/16")
 
 
 def _one_of(value: str, name: str, allowed: tuple[str, ...]) -> None:

@@ -8,6 +8,7 @@ is one for all clients, and for what they import. ADR 0134 says what it does not
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import sys
 from collections.abc import Collection, Iterator
@@ -30,6 +31,12 @@ REFUSED = tuple(
     )
 )
 """The chart's NetworkPolicies leave out the same ones by default; a test compares the two."""
+
+METADATA = ("169.254.169.0/24", "169.254.170.0/24", "169.254.0.23/32", "169.254.42.42/32")
+"""Of the link-local addresses those that give credentials: they stay refused, whatever the installation says.
+
+Most clouds, pods of AWS, Tencent Cloud, Scaleway.
+"""
 
 
 @dataclass(eq=False)
@@ -55,12 +62,22 @@ def kept_away(*, but: Collection[str] = ()) -> Iterator[list[str]]:
     Gives the list of the addresses that were refused so far: clients wrap the error beyond recognition.
     """
     _listen()
-    guard = _Guard(frozenset(but))
+    guard = _Guard(_services() | frozenset(but))
     _guards.append(guard)
     try:
         yield guard.refused
     finally:
         _guards.remove(guard)
+
+
+def _services() -> frozenset[str]:
+    """The addresses at which the installation says that a store answers (ADR 0170)."""
+    named = os.environ.get("QWENSFT_LINK_LOCAL_SERVICES", "").split(",")
+    return frozenset(
+        str(address)
+        for address in (IPv4Address(part.strip()) for part in named if part.strip())
+        if address.is_link_local and not any(address in ip_network(network) for network in METADATA)
+    )
 
 
 @cache

@@ -41,6 +41,17 @@ def test_other_pods_know_only_their_stage_and_attempt(stage: str) -> None:
     assert environment(job("lora-2-nodes-cpu"), stage) == {"QWENSFT_STAGE": stage, "QWENSFT_ATTEMPT": "1"}
 
 
+def test_link_local_services_are_told_by_the_installation_alone_to_pods_that_download() -> None:
+    defaults = replace(DEFAULTS, link_local_services=("169.254.0.47", "169.254.0.48"))
+    told = {}
+    for stage in STAGES:
+        (pod,) = stage_job(job(), stage, 1, defaults=defaults)["spec"]["template"]["spec"]["containers"]
+        told[stage] = [
+            variable["value"] for variable in pod["env"] if variable["name"] == "QWENSFT_LINK_LOCAL_SERVICES"
+        ]
+    assert told == {Stage.PREPARE: ["169.254.0.47,169.254.0.48"], Stage.TRAIN: [], Stage.MERGE: []}
+
+
 @pytest.mark.parametrize(
     ("worker", "processes", "expected"), [({"count": 8}, None, "8"), ({"count": 8}, 2, "2"), ({"count": 0}, None, "1")]
 )

@@ -61,6 +61,11 @@ def test_values_are_parsed_by_their_type() -> None:
         ("QWENSFT_ALLOWED_CLAIMS", "team-*-a"),
         ("QWENSFT_ALLOWED_SERVICE_ACCOUNTS", "*a*"),
         ("QWENSFT_ALLOW_HOST_NETWORK", "never"),
+        ("QWENSFT_LINK_LOCAL_SERVICES", "cos.example"),
+        ("QWENSFT_LINK_LOCAL_SERVICES", "169.254.0.0/16"),
+        ("QWENSFT_LINK_LOCAL_SERVICES", "10.0.0.1"),
+        ("QWENSFT_LINK_LOCAL_SERVICES", "169.254.0.47,169.254.169.254"),
+        ("QWENSFT_LINK_LOCAL_SERVICES", "169.254.170.2"),
         ("QWENSFT_NETWORK_POLICIES", "true"),
         ("QWENSFT_NETWORK_POLICIES", '{"egres": []}'),
         ("QWENSFT_NETWORK_POLICIES", '{"egress": {"ports": []}}'),
@@ -96,6 +101,11 @@ def test_defaults_of_runs_are_read_as_they_stand_in_the_spec() -> None:
     defaults = Settings.from_environment(MINIMAL | given).defaults
     assert defaults.image_pull_policy == "Always"
     assert defaults.worker.document() == {"nodeSelector": {"pool": "gpu"}}
+
+
+def test_link_local_services_are_handed_on() -> None:
+    given = {"QWENSFT_LINK_LOCAL_SERVICES": "169.254.0.47, 169.254.0.48"}
+    assert Settings.from_environment(MINIMAL | given).defaults.link_local_services == ("169.254.0.47", "169.254.0.48")
 
 
 def test_the_chart_sets_only_what_can_be_set() -> None:

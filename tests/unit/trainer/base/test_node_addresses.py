@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -84,6 +85,26 @@ def test_what_the_environment_asks_for_is_let_through_and_nothing_beside_it(monk
             with kept_away(), pytest.raises(NodeAddressError):  # two downloads at a time: the stricter rule counts
                 socket.create_connection(("127.0.0.2", node.port), timeout=1)
         assert refused == ["127.0.0.1"]
+
+
+def test_a_link_local_service_that_the_installation_names_is_let_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QWENSFT_LINK_LOCAL_SERVICES", "169.254.0.47, 169.254.0.48")
+    with kept_away() as refused, socket.socket() as own:
+        for address in ("169.254.0.47", "169.254.0.48", "::ffff:169.254.0.47"):
+            sys.audit(
+                "socket.connect", own, (address, 443)
+            )  # as Python announces a connection; there is no such server
+        with pytest.raises(NodeAddressError):
+            sys.audit("socket.connect", own, ("169.254.0.46", 443))
+    assert refused == ["169.254.0.46"]
+
+
+@pytest.mark.parametrize("address", METADATA)
+def test_what_gives_credentials_is_no_service_whoever_names_it(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if address.startswith("169.254."):
+        monkeypatch.setenv("QWENSFT_LINK_LOCAL_SERVICES", f"169.254.0.47,{address}")
+    with kept_away(), socket.socket() as own, pytest.raises(NodeAddressError):
+        sys.audit("socket.connect", own, (address, 80))
 
 
 def test_sockets_of_files_are_no_business_of_it(tmp_path: Path) -> None:
