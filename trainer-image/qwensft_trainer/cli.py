@@ -22,7 +22,7 @@ from qwensft_trainer.base.causes import STORAGE_ADVICE, STORAGE_ERRNOS
 from qwensft_trainer.base.environment import prepare_environment
 from qwensft_trainer.base.log import log
 from qwensft_trainer.base.redaction import clean_output
-from qwensft_trainer.contract import certificates, credentials, space, termination
+from qwensft_trainer.contract import certificates, credentials, places, space, termination
 from qwensft_trainer.contract.access import access_denied, denied_later, error_told
 from qwensft_trainer.contract.errors import Interrupted, StageError
 from qwensft_trainer.contract.stage import StageContext
@@ -135,6 +135,8 @@ def _of_system(context: StageContext, error: OSError) -> StageError:
         return space.disk_full(error, context.workspace)
     if (denied := _denied(context, error)) is not None:
         return denied
+    if (blocked := places.in_the_way(error, STAGES[context.name], context.workspace)) is not None:
+        return blocked
     failure = _unexpected(context, error)
     if error.errno in STORAGE_ERRNOS:
         return StageError(failure.reason, f"{failure.message}. {STORAGE_ADVICE}")

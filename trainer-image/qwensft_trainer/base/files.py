@@ -99,11 +99,20 @@ def _read_again_if_replaced(path: Path) -> str:
 
 def read_text(path: Path) -> str:
     """The text (UTF-8) of a file. Raises ValueError for what is none: a pipe is waited for, a device has no end."""
-    with open(path, encoding="utf-8", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as stream:
+    with open(path, encoding="utf-8", opener=_opened) as stream:
         status = os.fstat(stream.fileno())
         if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST_TEXT:
             raise ValueError(f"{path} is no file of a bearable size")
         return stream.read()
+
+
+def _opened(name: str, flags: int) -> int:
+    try:
+        return os.open(name, flags | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno == errno.ENXIO and stat.S_ISSOCK(os.stat(name).st_mode):  # else a device that is not there
+            raise ValueError(f"{name} is a socket") from error
+        raise
 
 
 def leads_out(path: Path, root: Path) -> bool:
@@ -116,14 +125,22 @@ def leads_out(path: Path, root: Path) -> bool:
 
 def remove_links(directory: Path) -> None:
     """Delete the symbolic links below a directory in which runs make none: writing by their names leads elsewhere."""
-    if not directory.is_dir():
-        return
-    with os.scandir(directory) as entries:
-        for entry in entries:
-            if entry.is_symlink():
-                os.unlink(entry.path)
-            elif entry.is_dir(follow_symlinks=False):
-                remove_links(Path(entry.path))
+    waiting = [str(directory)] if directory.is_dir() else []
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                if entry.is_symlink():
+                    os.unlink(entry.path)
+                elif entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+
+
+def remove(path: Path) -> None:
+    """Delete whatever stands there: a file, a link, a pipe, a whole directory; nothing happens when there is none."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def sha256_of_file(path: Path) -> str:

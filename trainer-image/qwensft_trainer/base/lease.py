@@ -117,7 +117,8 @@ class Lease:
         self._write({"owner": self._owner, "token": self._token, "beat": 0})
         for older in self._numbers():
             if older < number:
-                self._file(older).unlink(missing_ok=True)
+                with contextlib.suppress(IsADirectoryError):  # which no pod has made
+                    self._file(older).unlink(missing_ok=True)
         self._ended.clear()
         self._lost.clear()
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)

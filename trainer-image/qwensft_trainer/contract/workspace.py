@@ -8,13 +8,13 @@ ADR 0123 says why.
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 from qwensft_trainer.base import files
 from qwensft_trainer.base.lease import Lease
 from qwensft_trainer.base.log import log
+from qwensft_trainer.contract import places
 from qwensft_trainer.contract.config import Run
 from qwensft_trainer.contract.errors import PermanentError, invalid_config
 
@@ -22,11 +22,10 @@ MARKER = ".qwensft-owner.json"
 _CLAIM_LEASE = ".qwensft-claim"  # the lease under which a directory changes hands
 
 _LINKED = "model"
+_DIRECTORIES = ("data", _LINKED, ".model.partial", ".tokenize", "train", "merged", ".merged.partial", ".merged.old")
+_FILES = ("prepare.json", "train.json", "merge.json", "model.json", "preview.json", "preview.txt")
 # Everything a run writes. Overwrite removes these names only: the directory may hold files of other people.
-_OWN_NAMES = (
-    *("data", _LINKED, ".model.partial", ".tokenize", "train", "merged", ".merged.partial", ".merged.old"),
-    *("prepare.json", "train.json", "merge.json", "model.json", "preview.json", "preview.txt"),
-)
+_OWN_NAMES = (*_DIRECTORIES, *_FILES)
 _NOT_CONTENT = {"lost+found"}
 
 
@@ -37,6 +36,7 @@ def claim(run: Run) -> None:
     with Lease(directory / _CLAIM_LEASE, f"{run.owner.namespace}/{run.owner.name}") as lease:
         if lease.acquire(lambda: _owner_uid(directory) == run.owner.uid):
             _claim(run, _marker(directory))
+    _require_kinds(run)
 
 
 def _claim(run: Run, before: dict[str, Any]) -> None:
@@ -58,20 +58,36 @@ def _claim(run: Run, before: dict[str, Any]) -> None:
 
 
 def require_within(run: Run, volume: Path) -> None:
-    """Check that the run directory and what is in it lie on its volume. Raises PermanentError InvalidConfig.
+    """Check that the run directory can be one, and lies on its volume with all in it. Raises InvalidConfig.
 
     Others may write to a claim that jobs share: a link of theirs must not lead this job's reading and writing, and what
     Overwrite deletes, to another volume of the pod. The model may be a link into the cache, which is judged there.
     """
     names = (MARKER, *_OWN_NAMES)
-    places = [run.run_directory, *(run.run_directory / name for name in names if name != _LINKED)]
+    of_the_run = [run.run_directory, *(run.run_directory / name for name in names if name != _LINKED)]
     if run.merge is not None:
-        places.append(run.merge.directory)
-    if strange := next((place for place in places if files.leads_out(place, volume)), None):
+        of_the_run.append(run.merge.directory)
+    if strange := next((place for place in of_the_run if files.leads_out(place, volume)), None):
         raise invalid_config(
             f"{strange} leads out of the volume at {volume} by a symbolic link: remove the link, or set "
             "spec.storage.path to another directory in a new QwenSFTJob."
         )
+    places.require_names(run.run_directory, volume, "spec.storage.path")
+    places.require_directory(run.run_directory, volume)
+    places.require_kinds([], [run.run_directory / MARKER])
+
+
+def _require_kinds(run: Run) -> None:
+    """Check that what a run makes is of that kind where it is there already. Raises PermanentError InvalidConfig."""
+    directory = run.run_directory
+    directories = [directory / name for name in _DIRECTORIES if name != _LINKED or not (directory / name).is_symlink()]
+    if run.merge is not None:
+        merged = run.merge.directory
+        beside = (merged.with_name(f".{merged.name}.{ending}") for ending in ("partial", "old"))
+        places.require_names(merged, directory, "spec.merge.path", more=len("..partial"))
+        places.require_directory(merged, directory)
+        directories += [merged, *beside]
+    places.require_kinds(directories, [directory / name for name in _FILES])
 
 
 def require_ownership(run: Run) -> None:
@@ -85,6 +101,7 @@ def require_ownership(run: Run) -> None:
         )
     if uid != run.owner.uid:
         raise _output_exists(run)
+    _require_kinds(run)
 
 
 def _require_resume(run: Run) -> None:
@@ -105,7 +122,7 @@ def _take_over(run: Run, spared: list[str]) -> None:
     if run.on_existing == "Overwrite":
         for name in _OWN_NAMES:
             if name not in spared:
-                _remove(run.run_directory / name)
+                files.remove(run.run_directory / name)
         log(f"removed the previous run's files from {run.run_directory} (storage.onExisting: Overwrite)")
     else:
         log(f"continuing with what {run.run_directory} holds (storage.onExisting: Resume)")
@@ -128,10 +145,3 @@ def _marker(directory: Path) -> dict[str, Any]:
 def _owner_uid(directory: Path) -> str | None:
     uid = _marker(directory).get("uid")
     return uid if isinstance(uid, str) else None
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

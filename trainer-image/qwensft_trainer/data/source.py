@@ -5,9 +5,12 @@ Gives the files with rows, and the path of a file that a row names. The rows the
 
 from __future__ import annotations
 
+import os
 import posixpath
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from heapq import nsmallest
 from itertools import dropwhile, islice, takewhile
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
@@ -17,7 +20,7 @@ from qwensft_trainer.base.addresses import without_queries
 from qwensft_trainer.base.log import log
 from qwensft_trainer.contract import credentials
 from qwensft_trainer.contract.config import Dataset, DatasetDownload, Run
-from qwensft_trainer.contract.errors import PermanentError, invalid_dataset
+from qwensft_trainer.contract.errors import PermanentError, StageError, invalid_dataset
 from qwensft_trainer.data import hub_splits
 from qwensft_trainer.data.file_types import ENDINGS, is_data_file
 from qwensft_trainer.data.row_fields import RowProblem, file_name
@@ -102,6 +105,40 @@ def mounted_files(run: Run) -> dict[str, Path]:
     return {of: path for of, (root, name) in places.items() if (path := root / name).is_file()}
 
 
+def states(run: Run) -> dict[Path, tuple[int, ...]]:
+    """What tells whether a mounted file is still the same one, by its path."""
+    return {path: _state(path) for path in mounted_files(run).values()}
+
+
+@contextmanager
+def unchanged(before: Mapping[Path, tuple[int, ...]]) -> Iterator[None]:
+    """Check that nobody has written to the mounted files since they were in the states `before`.
+
+    Raises StageError PreparationFailed otherwise, in place of a refusal too: half a file has broken rows, and none of
+    it is what its digest says.
+    """
+    try:
+        yield
+    except PermanentError as error:
+        _require_unchanged(before, error)
+        raise
+    _require_unchanged(before)
+
+
+def _require_unchanged(before: Mapping[Path, tuple[int, ...]], cause: PermanentError | None = None) -> None:
+    if changed := next((path for path, state in before.items() if not path.exists() or _state(path) != state), None):
+        raise StageError(
+            "PreparationFailed",
+            f"{changed} was changed while it was read. It is read again from its beginning: write a data file under "
+            "another name, and rename it when it is whole.",
+        ) from cause
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
 def _mounted(dataset: Dataset) -> Source:
     root, name = _within(dataset)
     if not (root / name).is_file():
@@ -134,7 +171,7 @@ def _missing(dataset: Dataset, path: Path, name: str) -> PermanentError:
         return invalid_dataset(
             f"dataset {dataset.name}: {name} is neither a file nor a directory: put a file with the rows in its place."
         )
-    beside = sorted(entry.name for entry in path.parent.iterdir())[:5] if path.parent.is_dir() else []
+    beside = nsmallest(5, os.listdir(path.parent)) if path.parent.is_dir() else []
     found = f"; beside it are {', '.join(beside)}" if beside else ""
     return invalid_dataset(
         f"dataset {dataset.name}: there is no file {name} in its source{found}. Correct the path (or key) in the "

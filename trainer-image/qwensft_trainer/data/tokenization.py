@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from qwensft_trainer.base import upstream
+from qwensft_trainer.base import files, upstream
 from qwensft_trainer.base.causes import STORAGE_ADVICE, raise_unless_inputs
 from qwensft_trainer.base.log import log
 from qwensft_trainer.contract import arguments
@@ -68,7 +68,7 @@ def tokenise(run: Run, train_arguments: Mapping[str, Any], template: str, *, scr
         lengths[name] = encoder.write(split, output / name)
         _require_whole(lengths[name], len(split), encoder.cutoff)
     shards.write_index(output, list(splits))
-    shutil.rmtree(run.tokenized_directory, ignore_errors=True)
+    files.remove(run.tokenized_directory)
     output.rename(run.tokenized_directory)
     shutil.rmtree(work)
     return Tokenised(lengths, warnings, encoder.default_system, found)

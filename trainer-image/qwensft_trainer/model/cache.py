@@ -6,7 +6,6 @@ In a cache that jobs share, one pod downloads and the others wait for it (`base.
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -128,14 +127,14 @@ def _fill(
         if manifest_of(directory) is not None:  # a pod that had lost its lease has finished all the same
             return
         log(f"{directory} is incomplete: it is mended")
-        remove(partial)
+        files.remove(partial)
         directory.rename(partial)
     if partial.is_symlink():
         partial.unlink()
     files.remove_links(partial)
     begun = files.read_json_object(partial / MANIFEST)
     if begun is None or begun.get("commit") != snapshot.commit:
-        remove(partial)
+        files.remove(partial)
     _write_manifest(partial, snapshot, wanted, complete=False)
     download_files(repository, snapshot, wanted, partial, guard=guard)
     _remove_strangers(partial, wanted)
@@ -146,7 +145,7 @@ def _fill(
     except OSError:
         if manifest_of(directory) is None:  # else a pod that took over was faster
             raise
-        remove(partial)
+        files.remove(partial)
 
 
 def _write_manifest(directory: Path, snapshot: Snapshot, wanted: Sequence[HubFile], *, complete: bool) -> None:
@@ -184,11 +183,3 @@ def _bytes_below(directory: Path) -> int:
         except FileNotFoundError:  # renamed meanwhile
             continue
     return total
-
-
-def remove(path: Path) -> None:
-    """Delete a file, a link or a whole directory; nothing happens when there is none."""
-    if path.is_symlink() or path.is_file():
-        path.unlink()
-    elif path.exists():
-        shutil.rmtree(path)

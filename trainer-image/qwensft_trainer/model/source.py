@@ -72,6 +72,8 @@ def check_model(directory: Path, *, within: Path, advice: str) -> None:
             raise invalid_model(f"{path} leads out of {within} by a symbolic link: put the files themselves there.")
         if path.exists() and not (path.is_file() or path.is_dir()):  # reading a pipe never ends
             raise invalid_model(f"{path} is neither a file nor a directory: take it away.")
+        if path.is_file() and not files.is_name(path.name):  # a merge copies it, and lists it in JSON
+            raise invalid_model(f"{directory} holds a file whose name is not UTF-8 ({path.name!a}): rename it.")
     if (directory / _ADAPTER).exists():
         raise invalid_model(
             f"{directory} holds {_ADAPTER}: transformers 5.5.4 would put that adapter on the model for training, and "
@@ -163,7 +165,7 @@ def _obtain(run: Run, download: Download) -> None:
         if run.model.cache is None:
             there = files.read_json_object(path / cache.MANIFEST) or {}
             if path.is_symlink() or there.get("commit") != snapshot.commit:
-                cache.remove(path)
+                files.remove(path)
             cache.fill(path, repository, snapshot)
             _pin(run, download, snapshot.commit)
             return
@@ -202,7 +204,7 @@ def _pin(run: Run, download: Download, commit: str) -> None:
 def _link(path: Path, entry: Path) -> None:
     """Replace `path` by a link to `entry`, whatever it was: a stale link, or a model of the run's own."""
     if not path.is_symlink():
-        cache.remove(path)
+        files.remove(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = files.temporary_beside(path)
     temporary.symlink_to(entry)

@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from qwensft_trainer.base import files
@@ -44,6 +45,7 @@ def main(context: StageContext) -> Result:
     workspace.require_within(run, context.workspace)
     train_arguments = load_arguments(context.config / "train.yaml")
     clock = _Clock()
+    states = dataset_source.states(run)
     contents = _contents(run)
     clock.lap("what was mounted is read for its digest")
     experiment = Experiment.of(run, train_arguments, contents)
@@ -65,7 +67,7 @@ def main(context: StageContext) -> Result:
     files.remove_links(run.data_directory)
     known = {"inputs": inputs, "configDigest": experiment.configuration, "contents": contents}
     with Ahead(_libraries(run, train_arguments), WITHOUT_HUBS, killed=_killed) as libraries:
-        return _prepared(context, run, train_arguments, known, libraries, clock=clock)
+        return _prepared(context, run, train_arguments, known, libraries, states=states, clock=clock)
 
 
 def _libraries(run: Run, train_arguments: Mapping[str, Any]) -> tuple[str, ...]:
@@ -82,9 +84,10 @@ def _prepared(
     known: Mapping[str, Any],
     libraries: Ahead,
     *,
+    states: Mapping[Path, tuple[int, ...]],
     clock: _Clock,
 ) -> Result:
-    """Prepare, and record it with what is known of the inputs."""
+    """Prepare, and record it with what is known of the inputs, whose files were in these states before."""
     # Data first: it is small beside a model and more often what is wrong.
     sources = dataset_source.provide(run)
     clock.lap("the data files are there")
@@ -95,7 +98,8 @@ def _prepared(
     thinking = Thinking(
         template, families.chat_template(run.model.path), on=train_arguments.get("enable_thinking", True)
     )
-    normalised = datasets.write_normalised(run, sources, thinking)
+    with dataset_source.unchanged(states):
+        normalised = datasets.write_normalised(run, sources, thinking)
     deepspeed_config.install(run)
     clock.lap("checked " + ", ".join(f"{count} rows of {name}" for name, count in normalised.rows.items()))
     forbid_hub_access()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,19 @@ def test_a_header_of_any_size_is_not_read(scene: Scene, model: Path) -> None:
     told = judge(scene)
     assert told is not None
     assert "a header of 524288 MiB; at most 32 are read" in told
+
+
+def test_a_file_whose_name_is_no_text_is_told_before_a_merge_would_list_it(scene: Scene, model: Path) -> None:
+    (model / os.fsdecode(b"LICENSE-caf\xe9.txt")).touch()
+    told = judge(scene)
+    assert told is not None
+    assert r"a file whose name is not UTF-8 ('LICENSE-caf\udce9.txt'): rename it" in told
+
+
+def test_thousands_of_other_files_are_no_matter(scene: Scene, model: Path) -> None:
+    for number in range(3000):
+        (model / f"{number}.log").touch()
+    assert judge(scene) is None
 
 
 def test_the_right_model_passes(scene: Scene, model: Path) -> None:
