@@ -38,8 +38,9 @@ def page() -> str:
 
 
 def _blocks(model: type[ApiModel | StatusModel], schema: Schema, path: str) -> Iterator[str]:
-    """One section for a model, then one for each model below it."""
-    yield _section(model, schema, path)
+    """One section for a model that has fields, then one for each model below it."""
+    if model.model_fields:
+        yield _section(model, schema, path)
     for name, field in model.model_fields.items():
         alias = field.serialization_alias or name
         if nested := nested_model(field.annotation):

@@ -56,9 +56,11 @@ from .status import (
     StageStatus,
     Startup,
     Status,
+    TrackerStatus,
     Usage,
 )
 from .storage import ClaimTemplate, Storage, StorageVolume
+from .trackers import ReportTo
 from .training import Training
 from .tuning import Freeze, Lora, Quantization, Tuning, Vision
 from .worker import INTERFACE_ENVIRONMENT, Accelerator, CaBundle, PodSecurity, Prepare, Worker
@@ -127,6 +129,7 @@ __all__ = [
     "Quantization",
     "QwenSFTJob",
     "Reason",
+    "ReportTo",
     "ResourceRequirements",
     "Rule",
     "RunPolicy",
@@ -141,6 +144,7 @@ __all__ = [
     "Storage",
     "StorageVolume",
     "Tags",
+    "TrackerStatus",
     "Training",
     "Tuning",
     "UrlSource",

@@ -51,7 +51,7 @@ OPERATOR_SET: Final[dict[str, tuple[str, str]]] = {
 """LLaMA-Factory argument -> the value that the operator or the trainer gives it, and why users cannot."""
 
 OPERATOR_DEFAULTS: Final[dict[str, tuple[str, str]]] = {
-    "report_to": ("`none`", "progress is in the status and at /metrics; no other value works yet"),
+    "report_to": ("`none`", "spec.training.reportTo names the trackers, and a process beside the training reports"),
     "disable_tqdm": ("`true`", "progress bars fill the log"),
     "metric_for_best_model": ("`eval_loss`, with keepBest or earlyStopping", "the loss is what they compare"),
     "greater_is_better": ("`false`, with keepBest or earlyStopping", "a lower loss is better"),
@@ -103,7 +103,7 @@ _MANAGED: Final[dict[str, str]] = {
         ),
         "training pods reach no hub: remove it, and upload what status.outputs names",
     ),
-    "use_swanlab": "training pods report to no service: remove it, and read the status and /metrics",
+    "use_swanlab": "training pods report by spec.training.reportTo, to TensorBoard, MLflow and W&B: remove it",
     **dict.fromkeys(
         ("apollo_layerwise", "galore_layerwise"), "layer by layer is for one process without torchrun: remove it"
     ),
@@ -197,8 +197,8 @@ ExtraArguments = Annotated[
     ),
     Rule(
         cel="!('report_to' in self) || self['report_to'] == 'none'",
-        message="report_to: training pods report to no service: remove it or set none, and read the status and "
-        "/metrics",
+        message="report_to: use spec.training.reportTo, which also says where to and by which credentials: remove it "
+        "or set none",
         check=lambda arguments: arguments.get("report_to", "none") == "none",
     ),
 ]

@@ -22,6 +22,7 @@ from .families import (
     is_pre_quantised,
 )
 from .spec import SpecFields
+from .trackers import ENVIRONMENT_OF
 
 _NODES = "self.?distribution.?nodes.orDefault()"
 _COUNT = "self.?worker.?accelerator.?count.orDefault()"
@@ -84,6 +85,22 @@ def _fast_attention_fits(spec: SpecFields) -> bool:
 def _fast_attention_can_pack(spec: SpecFields) -> bool:
     sizes = {spec.training.per_device_train_batch_size, (spec.evaluation and spec.evaluation.batch_size) or 1}
     return spec.model.attention != "fa2" or not spec.training.neat_packing or sizes == {1}
+
+
+def _fields_of(tracker: str) -> Rule:
+    names = ENVIRONMENT_OF[tracker]
+    return Rule(
+        cel=f"!has(self.training) || !has(self.training.reportTo) || !has(self.training.reportTo.{tracker})"
+        " || !has(self.worker) || !has(self.worker.env)"
+        f" || !self.worker.env.exists(variable, variable.name in {list(names)})",
+        message=f"training.reportTo.{tracker} has fields for what these say: remove from worker.env {', '.join(names)}",
+        check=lambda spec: (
+            spec.training.report_to is None
+            or getattr(spec.training.report_to, tracker) is None
+            or not any(variable.name in names for variable in spec.worker.env or ())
+        ),
+        field=".worker.env",
+    )
 
 
 _HARDWARE = (
@@ -346,4 +363,15 @@ _EXTRA_ARGUMENTS = (
     ),
 )
 
-COMBINATIONS: Final = (*_HARDWARE, *_BASE, *_DATA, *_EXTRA_ARGUMENTS)
+_TRACKERS = (
+    *(_fields_of(tracker) for tracker in ENVIRONMENT_OF),
+    Rule(
+        cel=f"!has(self.training) || !has(self.training.reportTo) || !{_extra('run_name', 'project')}",
+        message="trackers are told by training.reportTo: use its runName, and mlflow.experiment or wandb.project, in "
+        "place of run_name and project",
+        check=lambda spec: spec.training.report_to is None or not _has_extra(spec, "run_name", "project"),
+        field=".extraArguments",
+    ),
+)
+
+COMBINATIONS: Final = (*_HARDWARE, *_BASE, *_DATA, *_EXTRA_ARGUMENTS, *_TRACKERS)

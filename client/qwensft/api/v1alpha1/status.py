@@ -219,6 +219,19 @@ class Usage(StatusModel):
     )
 
 
+class TrackerStatus(StatusModel):
+    """A tracker of spec.training.reportTo, as the training pod of node rank 0 last told."""
+
+    name: str = Field(min_length=1, max_length=32, description="tensorboard, mlflow or wandb.")
+    url: str | None = Field(
+        None, max_length=1024, description="Where the run is to be seen; of tensorboard the directory on the volume."
+    )
+    run_id: str | None = Field(None, max_length=128, description="The tracker's own ID of the run.")
+    undelivered: Count | None = Field(
+        None, description="Log lines of the training that have not reached the tracker; the pod's log says why."
+    )
+
+
 class Output(StatusModel):
     """A result on the volume."""
 
@@ -264,6 +277,9 @@ class Status(StatusModel):
     dataset: DatasetStatus | None = Field(None, description="Size of the prepared data.")
     estimate: Estimate | None = Field(None, description="Memory that the training is expected to need.")
     usage: Usage | None = Field(None, description="Accelerator time of the run.")
+    trackers: Annotated[tuple[TrackerStatus, ...], Field(max_length=8), UniqueBy("name")] = Field(
+        (), description="Where the training has been reported to."
+    )
     outputs: Outputs | None = Field(None, description="Results of the run.")
     configuration: str | None = Field(
         None,

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from .base import ApiModel, Rule, argument
 from .constants import DEFAULT_EPOCHS, DEFAULT_WARMUP_STEPS
+from .trackers import ReportTo
 
 # Schedulers that work without further arguments; the others need lr_scheduler_kwargs or an evaluation set.
 Scheduler = Literal[
@@ -175,6 +176,11 @@ class Training(ApiModel):
         True,
         description="Write a picture of the loss curve beside the adapter.",
         json_schema_extra=argument("plot_loss"),
+    )
+    report_to: ReportTo | None = Field(
+        None,
+        description="Trackers of experiments that the training reports to. None of them can end or slow it. Default: "
+        "none; status.progress and /metrics tell the same figures.",
     )
     ddp_timeout_seconds: int = Field(
         9000,
