@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from qwensft.api.v1alpha1 import ConditionType, Phase, Reason, Stage, Status, read_status
-from qwensft_operator.plan import estimate, progress, usage
+from qwensft_operator.plan import estimate, progress, trackers, usage
 from qwensft_operator.plan.conditions import OURS, conditions_of
 from qwensft_operator.plan.policies import POLICIES
 from qwensft_operator.plan.proof import without_proof
@@ -33,7 +33,9 @@ def decide(observed: Observed, now: datetime) -> Plan:
     stored = observed.job.status.replace(conditions=ours)
     if status != stored:  # it is written anyway, so it may tell the time
         # What breaks the schema is left out: the API server would refuse all for it, again and again.
-        status = read_status(status.replace(usage=usage.usage_of(Run(observed), now)).document())
+        seen = Run(observed)
+        told = status.replace(usage=usage.usage_of(seen, now), trackers=trackers.trackers_of(seen))
+        status = read_status(told.document())
     return Plan(
         actions=step.actions,
         status=None if status == stored else status.document(),

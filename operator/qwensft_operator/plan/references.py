@@ -44,7 +44,9 @@ def references(job: QwenSFTJob, stage: Stage) -> tuple[Reference, ...]:
     """Return what the pods of a stage read, in the order of the spec."""
     found = _within(job.spec, "spec")
     # All pods get the worker's environment; model, rows and DeepSpeed's configuration are fetched by prepare.
-    return tuple(r for r in found if stage is Stage.PREPARE or r.field.startswith("spec.worker."))
+    trains = stage is Stage.TRAIN
+    read = ("spec.worker.", "spec.training.") if trains else ("spec.",) if stage is Stage.PREPARE else ("spec.worker.",)
+    return tuple(r for r in found if r.field.startswith(read))
 
 
 def absent_hint(run: Run, words: str) -> str:

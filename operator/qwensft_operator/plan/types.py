@@ -59,6 +59,16 @@ class ChildJob:
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """What a training tells of a tracker: where its run is to be seen, and how many log lines are not there."""
+
+    tracker: str
+    url: str = ""
+    run_id: str = ""
+    undelivered: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """A trainer's termination message (JSON, at most 4096 bytes); see trainer-image/."""
 
@@ -68,6 +78,7 @@ class Report:
     metrics: dict[str, float] | None = None  # finite numbers only
     outputs: dict[str, Any] | None = None
     warnings: tuple[str, ...] = ()  # what prepare found worth telling, each a short sentence
+    trackers: tuple[Told, ...] = ()  # of the train stage
     model: dict[str, Any] | None = None  # the base model's measures, by prepare; finite numbers, bools and None only
 
 
@@ -129,6 +140,7 @@ class Scrape:
     bytes_done: int | None = None
     bytes_total: int | None = None
     attempt: Mapping[str, float] = field(default_factory=dict)  # what a training tells of its attempt, for the usage
+    trackers: tuple[Told, ...] = ()
     non_finite_loss: bool = False
     unreachable: bool = False  # the pod has not answered for minutes; nothing else is known
 

@@ -31,12 +31,14 @@ from qwensft_operator.plan.types import (
     PodView,
     QueuePlace,
     Report,
+    Told,
     Trouble,
 )
 
 TRAINER_CONTAINER = "trainer"
 LONGEST_WARNING = 300
 MOST_WARNINGS = 5
+MOST_TRACKERS = 8
 
 # Reasons of the events that tell why a volume or a pod does not come up. Not by their type: that a claim without any
 # storage class will never have a volume is a Normal event.
@@ -188,6 +190,7 @@ def parse_report(text: str) -> Report | None:
         metrics=None if metrics is None else _numbers(metrics),
         outputs=data["outputs"] if isinstance(data.get("outputs"), dict) else None,
         warnings=_warnings(metrics or {}),
+        trackers=_trackers(metrics or {}),
         model=_measures(metrics or {}),
     )
 
@@ -243,6 +246,17 @@ def _warnings(metrics: dict[str, Any]) -> tuple[str, ...]:
     warnings = metrics.get("warnings")
     texts = [one_line(text) for text in warnings if isinstance(text, str)] if isinstance(warnings, list) else []
     return tuple(dict.fromkeys(text[:LONGEST_WARNING] for text in texts if text))[:MOST_WARNINGS]
+
+
+def _trackers(metrics: dict[str, Any]) -> tuple[Told, ...]:
+    """Keep what has the shape that the trainer gives it; what it says is judged where it is shown."""
+    entries = metrics.get("trackers")
+    return tuple(
+        Told(entry["name"], clean(entry.get("url") or ""), clean(entry.get("runId") or ""), int(undelivered))
+        for entry in (entries if isinstance(entries, list) else ())
+        if isinstance(entry, dict) and isinstance(entry.get("name"), str)
+        if _is_number(undelivered := entry.get("undelivered", 0)) and undelivered >= 0
+    )[:MOST_TRACKERS]
 
 
 def _measures(metrics: dict[str, Any]) -> dict[str, Any] | None:

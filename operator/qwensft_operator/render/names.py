@@ -26,6 +26,9 @@ MODEL = "/model"  # the base model's claim or image, read-only
 CACHE = "/cache"  # the claim of downloaded models that jobs share; prepare alone writes to it
 DATASETS = "/datasets"  # one folder per dataset on a volume, read-only, in the prepare pod alone
 SECRETS = "/secrets"  # one folder per dataset with credentials, in the prepare pod alone
+TRACKER_SECRETS = (
+    "/etc/qwensft-trackers"  # one folder per tracker with credentials, where the run is prepared and trained
+)
 CONFIG = "/etc/qwensft"  # the attempt's ConfigMap
 CA_BUNDLE = "/etc/qwensft-ca"  # the certificates that the user's authorities sign with
 OWN_DEEPSPEED = "/etc/qwensft-deepspeed"  # the user's DeepSpeed configuration, in the prepare pod alone
@@ -66,6 +69,11 @@ def dataset_directory(dataset: Dataset) -> str:
 def secret_directory(dataset: Dataset) -> str:
     """Return the folder where the prepare pod finds a dataset's credentials, one file for each."""
     return f"{SECRETS}/{dataset.name}"
+
+
+def tracker_secrets(tracker: str) -> str:
+    """Return the folder where pods find the credentials of a tracker, one file for each."""
+    return f"{TRACKER_SECRETS}/{tracker}"
 
 
 def below(directory: str, path: str) -> str:

@@ -8,10 +8,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from qwensft.api.v1alpha1 import Dataset, Evaluation, QwenSFTJob, Stage
+from qwensft.api.v1alpha1 import Dataset, Evaluation, QwenSFTJob, ReportTo, Stage
 from qwensft_operator import __version__
 from qwensft_operator.render.deepspeed import deepspeed_section
-from qwensft_operator.render.names import CACHE, below, dataset_directory, model_path, run_directory, secret_directory
+from qwensft_operator.render.names import (
+    CACHE,
+    below,
+    dataset_directory,
+    model_path,
+    run_directory,
+    secret_directory,
+    tracker_secrets,
+)
 
 RUN_VERSION = 2  # of run.yaml, where it says what readers of 1 would leave undone: evaluations and control tokens
 
@@ -73,6 +81,8 @@ def run_document(job: QwenSFTJob, stage: Stage) -> dict[str, Any]:
             if spec.evaluation.datasets
             else {"fraction": spec.evaluation.fraction}
         ) | _selection(spec.evaluation)
+    if spec.training.report_to is not None:
+        run["trackers"] = _trackers(job, spec.training.report_to)
     if spec.prepare.preview != "File":
         run["prepare"] = {"preview": spec.prepare.preview}
     if (deepspeed := deepspeed_section(job)) is not None:
@@ -175,6 +185,33 @@ def _download(dataset: Dataset) -> dict[str, Any]:
     if has_credentials:
         where["credentials"] = secret_directory(dataset)
     return _given(where)
+
+
+def _trackers(job: QwenSFTJob, report: ReportTo) -> dict[str, Any]:
+    """The trackers. Readers that do not know the section train as well, and report nowhere."""
+    meta = job.metadata
+    trackers: dict[str, Any] = {"runName": report.run_name or meta.name, "group": report.group, "tags": report.tags}
+    if report.tensorboard is not None:
+        trackers["tensorboard"] = {}
+    if (mlflow := report.mlflow) is not None:
+        trackers["mlflow"] = _given(
+            {
+                "endpoint": mlflow.endpoint,
+                "experiment": mlflow.experiment or meta.namespace,
+                "credentials": tracker_secrets("mlflow") if mlflow.credentials_secret_ref else None,
+            }
+        )
+    if (wandb := report.wandb) is not None:
+        trackers["wandb"] = _given(
+            {
+                "endpoint": wandb.endpoint,
+                "project": wandb.project or meta.namespace,
+                "entity": wandb.entity,
+                "mode": wandb.mode,
+                "credentials": tracker_secrets("wandb") if wandb.api_key_secret_ref else None,
+            }
+        )
+    return _given(trackers)
 
 
 def _tuning(job: QwenSFTJob) -> dict[str, Any]:

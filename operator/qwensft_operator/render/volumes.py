@@ -21,11 +21,13 @@ from qwensft_operator.render.names import (
     child_name,
     dataset_directory,
     secret_directory,
+    tracker_secrets,
 )
 
 _CLAIM = "persistentVolumeClaim"
 CA_FILE = "ca.crt"
 _TOKEN = "token"  # noqa: S105 -- the name of a file
+_WANDB_KEY = "WANDB_API_KEY"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +44,8 @@ def stage_volumes(job: QwenSFTJob, stage: Stage, attempt: int) -> list[Volume]:
     """Return the volumes of a stage's pods, in the order in which they are mounted."""
     common = _of_every_stage(job, stage, attempt)
     if stage is Stage.PREPARE:
-        return [*common, *_of_prepare(job)]
-    return [*common, *_of_train(job)] if stage is Stage.TRAIN else [*common]
+        return [*common, *_of_prepare(job), *_of_trackers(job)]
+    return [*common, *_of_train(job), *_of_trackers(job)] if stage is Stage.TRAIN else [*common]
 
 
 def mounts(volumes: list[Volume]) -> list[dict[str, Any]]:
@@ -102,14 +104,30 @@ def _of_a_dataset(dataset: Dataset, number: int) -> Iterator[Volume]:
     elif source.url is not None and source.url.credentials_secret_ref is not None:
         secret = {"secretName": source.url.credentials_secret_ref.name}
     if secret:
-        # Readable for the pod's group (fsGroup) alone.
-        yield Volume(f"secret-{number}", secret_directory(dataset), {"secret": secret | {"defaultMode": 0o440}})
+        yield _secret(f"secret-{number}", secret_directory(dataset), secret)
 
 
 def _of_train(job: QwenSFTJob) -> Iterator[Volume]:
     size = job.spec.worker.shared_memory
     limit = {"sizeLimit": size} if size else {}  # else the pod's memory limit bounds it
     yield Volume("shared-memory", "/dev/shm", {"emptyDir": {"medium": "Memory", **limit}}, read_only=False)  # noqa: S108
+
+
+def _of_trackers(job: QwenSFTJob) -> Iterator[Volume]:
+    """Of prepare, too: a Secret that is not there is told before accelerators wait for it."""
+    report = job.spec.training.report_to
+    if report is None:
+        return
+    if report.mlflow is not None and (credentials := report.mlflow.credentials_secret_ref) is not None:
+        yield _secret("mlflow", tracker_secrets("mlflow"), {"secretName": credentials.name})
+    if report.wandb is not None and (key := report.wandb.api_key_secret_ref) is not None:
+        items = [{"key": key.key, "path": _WANDB_KEY}]
+        yield _secret("wandb", tracker_secrets("wandb"), {"secretName": key.name, "items": items})
+
+
+def _secret(name: str, path: str, secret: dict[str, Any]) -> Volume:
+    # Readable for the pod's group (fsGroup) alone.
+    return Volume(name, path, {"secret": secret | {"defaultMode": 0o440}})
 
 
 def _ca_bundle(bundle: CaBundle) -> dict[str, Any]:

@@ -10,12 +10,14 @@ import ipaddress
 import logging
 import math
 import re
+from collections.abc import Mapping
 
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
 from qwensft.api.v1alpha1 import METRICS_PORT
-from qwensft_operator.plan.types import LARGEST_NUMBER, Scrape
+from qwensft_operator.plan.types import LARGEST_NUMBER, Scrape, Told
+from qwensft_operator.plan.views import MOST_TRACKERS
 from qwensft_operator.runtime.silence import Silences
 
 _LIMIT_BYTES = 64 * 1024
@@ -23,6 +25,7 @@ _LIMIT_SECONDS = 2.0
 _MOST_AT_A_TIME = 8  # a quarter of the workers: pods that do not answer must not occupy all of them
 _PREFIX = re.compile(r"qwensft_(train|merge)_")
 _ATTEMPT = "attempt_"
+_TRACKER = "qwensft_train_tracker_undelivered_lines"
 _INTEGERS = ("step", "total_steps", "best_step", "estimated_remaining_seconds", "bytes_done", "bytes_total")
 _NUMBERS = (
     *("epoch", "loss", "initial_loss", "eval_loss", "best_eval_loss"),
@@ -95,10 +98,13 @@ def parse(text: str) -> Scrape:
         ValueError: It is not Prometheus text.
     """
     found: dict[str, float] = {}
+    trackers: list[Told] = []
     try:
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
-                if prefix := _PREFIX.match(sample.name):
+                if sample.name == _TRACKER:
+                    trackers += _told(sample.labels, sample.value)
+                elif prefix := _PREFIX.match(sample.name):
                     found[sample.name[prefix.end() :]] = sample.value
     except LookupError as error:  # the parser's answer to some broken lines
         raise ValueError("not Prometheus text") from error
@@ -121,5 +127,13 @@ def parse(text: str) -> Scrape:
         learning_rate=numbers["learning_rate"],
         tokens_per_second=numbers["tokens_per_second"],
         attempt={name[len(_ATTEMPT) :]: value for name, value in usable.items() if name.startswith(_ATTEMPT)},
+        trackers=tuple(trackers[:MOST_TRACKERS]),
         non_finite_loss=lost or found.get("non_finite_loss", 0.0) != 0,
     )
+
+
+def _told(labels: Mapping[str, str], undelivered: float) -> list[Told]:
+    """A tracker, as the labels of its figure tell; none for a number that no status can hold."""
+    if not 0 <= undelivered <= LARGEST_NUMBER:
+        return []
+    return [Told(labels.get("tracker", ""), labels.get("url", ""), labels.get("run_id", ""), int(undelivered))]

@@ -102,6 +102,23 @@ SPECS: dict[str, dict[str, Any]] = {
         "storage": {"volume": {"claimName": "runs"}, "path": "qwen/first", "onExisting": "Resume"},
         "extraArguments": {"neftune_noise_alpha": "5", "adam_epsilon": "1e-8", "lr_scheduler_kwargs": '{"min_lr": 1}'},
     },
+    "trackers": {
+        "model": {"name": "Qwen/Qwen3-8B"},
+        "datasets": [_ROWS],
+        "training": {
+            "reportTo": {
+                "group": "support",
+                "tags": {"team": "support"},
+                "tensorboard": {},
+                "mlflow": {
+                    "endpoint": "http://mlflow.mlflow.svc:5000",
+                    "credentialsSecretRef": {"name": "mlflow"},
+                },
+                "wandb": {"project": "support", "apiKeySecretRef": {"name": "wandb", "key": "api-key"}},
+            }
+        },
+        "storage": _CLAIM,
+    },
     "every-worker-field": {
         "model": {"name": "Qwen/Qwen2.5-7B", "source": {"modelScope": {"repo": "qwen/Qwen2.5-7B"}}},
         "datasets": [_ROWS],

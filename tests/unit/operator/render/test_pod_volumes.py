@@ -135,3 +135,14 @@ def test_the_users_authorities_may_stand_in_a_secret() -> None:
     bundle = {"secretKeyRef": {"name": "company-ca", "key": "bundle.pem"}}
     source = next(v for v in pod_spec(job(worker={"caBundle": bundle}), "train")["volumes"] if v["name"] == "ca-bundle")
     assert source["secret"] == {"secretName": "company-ca", "items": [{"key": "bundle.pem", "path": "ca.crt"}]}
+
+
+def test_credentials_of_trackers_are_files_where_a_run_is_prepared_and_trained() -> None:
+    for stage in ("prepare", "train"):
+        seen = volumes("trackers", stage)
+        assert seen["/etc/qwensft-trackers/mlflow"]["secret"] == {"secretName": "mlflow", "defaultMode": 0o440}
+        assert seen["/etc/qwensft-trackers/wandb"]["secret"] == {
+            "secretName": "wandb", "items": [{"key": "api-key", "path": "WANDB_API_KEY"}], "defaultMode": 0o440,
+        }  # fmt: skip
+        assert not {"WANDB_API_KEY", "MLFLOW_TRACKING_TOKEN"} & environment(job("trackers"), stage).keys()
+    assert not any("trackers" in path for path in mounts("trackers", "merge"))

@@ -14,6 +14,7 @@ from qwensft_operator.plan.types import Scrape
 from qwensft_operator.runtime.scrape import Scraper, parse
 from qwensft_operator.runtime.silence import Silences
 from qwensft_trainer.base import metrics_server
+from qwensft_trainer.trackers.told import Board, Told
 from qwensft_trainer.training import figures, progress
 
 FULL = """
@@ -51,6 +52,23 @@ def test_all_figures_are_read() -> None:
 def test_the_bytes_of_a_merge_are_read() -> None:
     text = "qwensft_merge_bytes_done 3.1e9\nqwensft_merge_bytes_total 6.2e9\nqwensft_other_bytes_done 1\n"
     assert parse(text) == Scrape(bytes_done=3_100_000_000, bytes_total=6_200_000_000)
+
+
+def test_trackers_are_read_from_what_the_trainer_serves(tmp_path: Path) -> None:
+    board = Board(tmp_path / "told.json")
+    board.tell(Told("mlflow", 'http://mlflow/#/"x"', "7", 3))
+    board.tell(Told("wandb"))
+    served = figures.figures(lambda: progress.Progress(step=3), told=tmp_path / "told.json")
+    scrape = parse(metrics_server.render(served).decode())
+    assert scrape.step == 3
+    assert [(t.tracker, t.url, t.run_id, t.undelivered) for t in scrape.trackers] == [
+        ("mlflow", 'http://mlflow/#/"x"', "7", 3),
+        ("wandb", "", "", 0),
+    ]
+
+
+def test_a_count_of_lines_that_is_none_tells_of_no_tracker() -> None:
+    assert parse('qwensft_train_tracker_undelivered_lines{tracker="mlflow"} NaN\n').trackers == ()
 
 
 def test_a_figure_that_is_absent_is_unknown() -> None:
