@@ -15,6 +15,7 @@ from qwensft_operator.runtime.kube import Kube
 from qwensft_operator.runtime.settings import Settings
 from qwensft_trainer.base.metrics_server import Figures
 from qwensft_trainer.merging import figures as merging
+from qwensft_trainer.trackers.told import Told, gauges
 from qwensft_trainer.training import figures as training
 
 _ABOUT = {"run_namespace": "", "run": "", "attempt": ""}
@@ -38,9 +39,10 @@ def of_the_operator() -> list[Described]:
 
 def of_the_pods() -> list[Described]:
     """Those on port 9400 of a training's node rank 0, and of a merge."""
+    trackers = functools.partial(gauges, [Told("mlflow")])
     figures = [
-        Figures(prefix, texts, functools.partial(_zeros, texts), _ABOUT)
-        for prefix, texts in (("qwensft_train_", training.HELP), ("qwensft_merge_", merging.HELP))
+        Figures("qwensft_train_", training.HELP, functools.partial(_zeros, training.HELP), _ABOUT, labelled=trackers),
+        Figures("qwensft_merge_", merging.HELP, functools.partial(_zeros, merging.HELP), _ABOUT),
     ]
     return [metric for kind in figures for metric in _described(kind.collect())]
 

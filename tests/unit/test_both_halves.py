@@ -47,6 +47,8 @@ OF_ONE_VALUE = {
     ("REASONING", "REASONING"),
     ("_MEDIA", "_MEDIA_COLUMNS"),
     ("METADATA", "METADATA"),
+    ("_WANDB_KEY", "_API_KEY"),
+    ("_TRACKER", "_GAUGE"),
 }
 
 

@@ -13,7 +13,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import MappingProxyType
 from typing import Any
@@ -38,13 +38,20 @@ class Figures(Collector):
     """Gauges named `prefix` and their key in `help_texts`, read anew at every scrape; a number not known has none.
 
     `about` tells which run these are of, as labels of a gauge `prefix` + "info" that is always 1: whoever scrapes the
-    port knows a pod alone (ADR 0157).
+    port knows a pod alone (ADR 0157). `labelled` gives figures with labels of their own.
     """
 
     def __init__(
-        self, prefix: str, help_texts: Mapping[str, str], read: Numbers, about: Mapping[str, str] = MappingProxyType({})
+        self,
+        prefix: str,
+        help_texts: Mapping[str, str],
+        read: Numbers,
+        about: Mapping[str, str] = MappingProxyType({}),
+        *,
+        labelled: Callable[[], Iterable[GaugeMetricFamily]] = tuple,
     ) -> None:
         self._prefix, self._help_texts, self._read, self._about = prefix, help_texts, read, about
+        self._labelled = labelled
 
     def collect(self) -> Iterator[GaugeMetricFamily | InfoMetricFamily]:
         """What the figures are about, and one gauge for every number that is known."""
@@ -55,6 +62,7 @@ class Figures(Collector):
         for name, value in self._read().items():
             if value is not None:
                 yield GaugeMetricFamily(f"{self._prefix}{name}", self._help_texts[name], value=float(value))
+        yield from self._labelled()
 
 
 def render(figures: Figures) -> bytes:

@@ -148,6 +148,39 @@ class Accelerator(_Section):
     count: int = 0
 
 
+class TensorBoard(_Section):
+    """Event files in the run's directory."""
+
+
+class MLflow(_Section):
+    """A tracking server; `credentials` is a directory with one file per key of a Secret."""
+
+    endpoint: str
+    experiment: str
+    credentials: Path | None = None
+
+
+class WeightsAndBiases(_Section):
+    """`endpoint` is the address of a server of one's own; `credentials` is a directory with the key in a file."""
+
+    project: str
+    entity: str | None = None
+    endpoint: str | None = None
+    mode: Literal["online", "offline"] = "online"
+    credentials: Path | None = None
+
+
+class Trackers(_Section):
+    """Where the training is reported to, and what its run is called there. Nothing of it changes what is learnt."""
+
+    run_name: str
+    group: str | None = None
+    tags: dict[str, str] = {}
+    tensorboard: TensorBoard | None = None
+    mlflow: MLflow | None = None
+    wandb: WeightsAndBiases | None = None
+
+
 class Prepare(_Section):
     """`preview` says where the first rows may be shown: in a file of the run alone, or in the log, too."""
 
@@ -186,6 +219,7 @@ class Run(_Section):
     tuning: Tuning
     deepspeed: DeepSpeed | None = None
     accelerator: Accelerator = Accelerator()
+    trackers: Trackers | None = None
     prepare: Prepare = Prepare()
     merge_planned: bool = False
     merge: Merge | None = None

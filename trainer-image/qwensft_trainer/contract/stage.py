@@ -18,6 +18,9 @@ PROGRESS_FILE = "progress.json"
 SELECTION_FILE = "selection.json"
 ACTIVITY_FILE = "activity.json"
 STARTUP_FILE = "startup.json"
+LINES_FILE = "lines.jsonl"  # what the training has logged, for trackers; there only if there are any
+TRACKERS_FILE = "trackers.json"  # what the process that reports is told
+TOLD_FILE = "told.json"  # what it tells of each tracker
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,10 @@ MARKER = ".qwensft-owner.json"
 _CLAIM_LEASE = ".qwensft-claim"  # the lease under which a directory changes hands
 
 _LINKED = "model"
-_DIRECTORIES = ("data", _LINKED, ".model.partial", ".tokenize", "train", "merged", ".merged.partial", ".merged.old")
+_DIRECTORIES = (
+    *("data", _LINKED, ".model.partial", ".tokenize", "train", "merged", ".merged.partial", ".merged.old"),
+    *("tensorboard", "wandb"),
+)
 _FILES = ("prepare.json", "train.json", "merge.json", "model.json", "preview.json", "preview.txt")
 # Everything a run writes. Overwrite removes these names only: the directory may hold files of other people.
 _OWN_NAMES = (*_DIRECTORIES, *_FILES)

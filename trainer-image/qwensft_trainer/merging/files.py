@@ -14,7 +14,7 @@ from qwensft_trainer.merging.streaming import JOURNAL
 # SHA-256 and size of every file of the merged model. The digest in the status is this file's own SHA-256.
 MANIFEST = "qwensft-manifest.json"
 
-_RESERVED = ("data", "train", "model")
+_RESERVED = ("data", "train", "tensorboard", "wandb", "model")
 
 
 def write_manifest(merged: Path, known: Mapping[str, dict[str, Any]]) -> None:

@@ -27,6 +27,7 @@ from qwensft_trainer.model import source as model_source
 from qwensft_trainer.model.checks import chain as model_checks
 from qwensft_trainer.model.checks import deepspeed as deepspeed_config
 from qwensft_trainer.model.checks import learning_rate
+from qwensft_trainer.trackers import secrets as tracker_secrets
 from qwensft_trainer.training import checkpoints, earlier
 
 SHOWN_WARNINGS = 5
@@ -44,6 +45,8 @@ def main(context: StageContext) -> Result:
     run = load_run(context.config)
     workspace.require_within(run, context.workspace)
     train_arguments = load_arguments(context.config / "train.yaml")
+    if run.trackers is not None:
+        tracker_secrets.variables(run.trackers)  # accelerators must not wait for what is wrong with them
     clock = _Clock()
     states = dataset_source.states(run)
     contents = _contents(run)

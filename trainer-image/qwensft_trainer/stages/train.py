@@ -32,10 +32,13 @@ from qwensft_trainer.contract.stage import (
     DIFFERENT_FILE,
     DRAIN_FLAG,
     DRAINED_FILE,
+    LINES_FILE,
     PROGRESS_FILE,
     SELECTION_FILE,
     START_FILE,
     STARTUP_FILE,
+    TOLD_FILE,
+    TRACKERS_FILE,
     UNLOADABLE_FILE,
     Result,
     StageContext,
@@ -44,6 +47,7 @@ from qwensft_trainer.contract.termination import Outcome, Report
 from qwensft_trainer.model import source as model_source
 from qwensft_trainer.model.architecture import Architecture
 from qwensft_trainer.model.checks import chain as model_checks
+from qwensft_trainer.trackers.process import Reporting
 from qwensft_trainer.training import (
     accelerators,
     checkpoints,
@@ -67,7 +71,7 @@ from qwensft_trainer.training.warming import Warming
 
 _OF_THE_POD_BEFORE = (
     *(ACTIVITY_FILE, BEGUN_FILE, DIFFERENT_FILE, DRAIN_FLAG, DRAINED_FILE, START_FILE, UNLOADABLE_FILE),
-    *(PROGRESS_FILE, SELECTION_FILE, STARTUP_FILE),
+    *(PROGRESS_FILE, SELECTION_FILE, STARTUP_FILE, LINES_FILE, TRACKERS_FILE, TOLD_FILE),
 )
 
 
@@ -82,20 +86,23 @@ def main(context: StageContext) -> Result:
     reader = figures.Reader(
         context.scratch / PROGRESS_FILE,
         time.time() - age,
-        gang.nodes * gang.processes_per_node,
+        gang.processes,
         startup=context.scratch / STARTUP_FILE,
         began=time.monotonic() - age,
     )
     stop = torchrun.StopRequest(
         context.scratch / DRAIN_FLAG, context.scratch / BEGUN_FILE, lambda: _announce_drain(context, gang, reader)
     )
+    reporting = Reporting(context.scratch, context.workspace)
     with stop.handled():
         try:
-            return _Attempt(context, gang, stop, reader).run()
+            with reporting:
+                result = _Attempt(context, gang, stop, reader, reporting).run()
         except (StageError, Interrupted) as error:
             known = reader.read()
-            error.metrics = known.metrics() if known else {}
+            error.metrics = (known.metrics() if known else {}) | reporting.metrics()
             raise
+    return replace(result, metrics={**result.metrics, **reporting.metrics()})
 
 
 def _announce_drain(context: StageContext, gang: Gang, reader: figures.Reader) -> None:
@@ -144,6 +151,7 @@ class _Attempt:
     gang: Gang
     stop: torchrun.StopRequest
     reader: figures.Reader
+    reporting: Reporting
 
     def run(self) -> Result:
         run = load_run(self.context.config)
@@ -192,6 +200,8 @@ class _Attempt:
         accelerator.check()
         self.reader.marks.mark(startup.GATHERED)
         watch = stalls.Watch(self.context.scratch, self.gang.stall_timeout)
+        if self.gang.leads:
+            self.reporting.begin(run, train_arguments, self.context.attempt, begun.step, self.gang.processes)
         stacks = output / "stacks" / f"node-{self.gang.node_rank}.txt"
         end = torchrun.run(
             self.gang.command(path),
@@ -208,7 +218,8 @@ class _Attempt:
 
     def _serve(self, run: Run, answer: start.Answer) -> None:
         port = self.context.metrics_port
-        told = figures.figures(self.reader.read, run.owner.about(self.context.attempt))
+        about = run.owner.about(self.context.attempt)
+        told = figures.figures(self.reader.read, about, self.context.scratch / TOLD_FILE)
         served = metrics_server.start(port, told, {start.ROUTE: answer})
         if served is None and self.gang.nodes > 1:
             raise StageError(
@@ -321,7 +332,7 @@ class _Attempt:
             )
             raise StageError("TrainingIncomplete", f"Training exited without an error but {done}.")
         known = self.reader.read()
-        metrics = known.metrics() if known else _metrics_of(state)
+        metrics = known.metrics() if known else progress.metrics_of(state)
         if run.evaluation is not None and run.evaluation.keep_best:
             self._take_best(directory, state)
         if run.tuning.pissa:
@@ -377,14 +388,6 @@ def _require_preparation(run: Run) -> None:
             "PreparationMissing",
             f"{run.run_directory} was not prepared: run the prepare stage on this volume first.",
         )
-
-
-def _metrics_of(state: Mapping[str, Any]) -> dict[str, float | int | None]:
-    """The same numbers out of a checkpoint, for a run that finished in an earlier attempt."""
-    tracker = progress.Tracker(step=state["global_step"], total_steps=state["max_steps"], now=0.0, wall=0.0)
-    tracker.restore_losses(state.get("log_history", []))
-    ended = replace(tracker.progress, epoch=state.get("epoch"), attempt=progress.Attempt())
-    return ended.metrics()
 
 
 def _flops_per_token(run: Run, train_arguments: Mapping[str, Any]) -> float | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from qwensft_trainer.base import files
 from qwensft_trainer.base.metrics_server import Figures
+from qwensft_trainer.trackers import told as trackers
 from qwensft_trainer.training import progress, startup
 from qwensft_trainer.training.efficiency import peak_flops
 from qwensft_trainer.training.progress import Progress
@@ -86,8 +87,13 @@ class Reader:
         return known.tokens_per_second * self.flops_per_token / (peak * self.processes)
 
 
-def figures(read: Callable[[], Progress | None], about: Mapping[str, str] = MappingProxyType({})) -> Figures:
-    """The figures of the progress that `read` returns, none before the first, and which run they are of."""
+def figures(
+    read: Callable[[], Progress | None], about: Mapping[str, str] = MappingProxyType({}), told: Path | None = None
+) -> Figures:
+    """The figures of the progress that `read` returns, none before the first, and which run they are of.
+
+    `told` is the file with what is known of trackers.
+    """
 
     def numbers() -> dict[str, float | None]:
         current = read()
@@ -98,4 +104,6 @@ def figures(read: Callable[[], Progress | None], about: Mapping[str, str] = Mapp
         attempt = values.pop("attempt")
         return values | {f"attempt_{name}": value for name, value in attempt.items()}
 
-    return Figures("qwensft_train_", HELP, numbers, about)
+    return Figures(
+        "qwensft_train_", HELP, numbers, about, labelled=lambda: trackers.gauges(trackers.read(told)) if told else ()
+    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -211,6 +212,14 @@ class Tracker:
         self.progress = replace(self.progress, eval_loss=loss)
         if best is None or loss < best:
             self.progress = replace(self.progress, best_eval_loss=loss, best_step=step)
+
+
+def metrics_of(state: Mapping[str, Any]) -> dict[str, float | int | None]:
+    """The same numbers out of a checkpoint, for a run that finished in an earlier attempt."""
+    tracker = Tracker(step=state["global_step"], total_steps=state["max_steps"], now=0.0, wall=0.0)
+    tracker.restore_losses(state.get("log_history", []))
+    ended = replace(tracker.progress, epoch=state.get("epoch"), attempt=Attempt())
+    return ended.metrics()
 
 
 def _finite(value: Any) -> float | None:

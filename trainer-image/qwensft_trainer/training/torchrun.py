@@ -72,6 +72,11 @@ class Gang:
         """Whether this is node rank 0, which decides and records for all."""
         return self.node_rank == 0
 
+    @property
+    def processes(self) -> int:
+        """How many train together."""
+        return self.nodes * self.processes_per_node
+
     def command(self, arguments: Path) -> list[str]:
         """The torchrun call, with the flags of the Qwen documentation's multi-node example."""
         return [

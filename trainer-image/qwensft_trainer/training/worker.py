@@ -21,6 +21,7 @@ from qwensft_trainer.contract.config import load_arguments
 from qwensft_trainer.contract.stage import (
     DIFFERENT_FILE,
     DRAINED_FILE,
+    LINES_FILE,
     PROGRESS_FILE,
     SELECTION_FILE,
     STARTUP_FILE,
@@ -75,8 +76,11 @@ def our_callbacks(scratch: Path, arguments: Mapping[str, Any], tokens: TokenCoun
     from qwensft_trainer.training.callback import PissaCallback, RunCallback
     from qwensft_trainer.training.evaluations import EarlyStopping, OwedEvaluation
     from qwensft_trainer.training.figures_callback import FiguresCallback
+    from qwensft_trainer.training.log_callback import LogCallback
 
     callbacks: list[Any] = [RunCallback(scratch), FiguresCallback(scratch / PROGRESS_FILE, tokens, marks)]
+    if (scratch / LINES_FILE).exists():
+        callbacks.append(LogCallback(scratch / LINES_FILE))
     selection = files.read_json_object(scratch / SELECTION_FILE) or {}
     if stopping := selection.get("earlyStopping"):
         callbacks.append(EarlyStopping(stopping["patience"], stopping["minDelta"]))
