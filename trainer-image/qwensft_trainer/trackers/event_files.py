@@ -22,7 +22,7 @@ DIRECTORY = "tensorboard"
 
 
 class EventFiles:
-    """Writes records as the package does, but at once: its own writer has a thread, and hangs where a disk is full."""
+    """Writes records as the package does, but at once: its own writer has a thread, whose errors come later."""
 
     name = "tensorboard"
 

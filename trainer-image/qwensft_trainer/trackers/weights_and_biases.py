@@ -60,7 +60,7 @@ class WandbRun:
         )
         self._run.define_metric(_STEP)
         self._run.define_metric("*", step_metric=_STEP, step_sync=True)
-        return self._run.url or f"{subject.place}/wandb", subject.uid
+        return f"{subject.place}/wandb" if offline else self._run.url, subject.uid
 
     def send(self, entries: Sequence[Entry]) -> None:
         """Hand over to the library, which keeps it on the volume and sends it when it can."""
