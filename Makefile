@@ -154,6 +154,10 @@ lock: venv ## pin the dependencies anew, with hashes
 sbom: venv ## write what Python packages the images hold, as CycloneDX, into build/sbom; offline once its tool is installed
 	@hack/sbom
 
+.PHONY: docs
+docs: venv ## build the documentation site into build/site; offline once its tools are installed
+	@hack/docs
+
 .PHONY: images
 images: venv ## build the operator's and the trainer's image
 	@$(BIN)/python -m quickstart images
