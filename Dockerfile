@@ -29,9 +29,6 @@ RUN find /app -name '*.py' -newermt "@${SOURCE_DATE_EPOCH}" -exec touch -cd "@${
         -x '/kubernetes/(aio/)?client/(api|models)/[^_]' /app
 
 FROM ${BASE_IMAGE}
-LABEL org.opencontainers.image.title="qwen-sft-operator" \
-      org.opencontainers.image.description="Fine-tunes Qwen models with LLaMA-Factory on Kubernetes" \
-      org.opencontainers.image.licenses="Apache-2.0"
 # The python image comes without the byte code of Python's own library.
 RUN python3 -m compileall -q -j 0 --invalidation-mode timestamp -x '/(tests?|(site|dist)-packages)/' \
         "$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')" > /dev/null 2>&1 || true
@@ -45,3 +42,13 @@ WORKDIR /app
 USER 65532:65532
 EXPOSE 8080
 ENTRYPOINT ["python3", "-m", "qwensft_operator"]
+# After every layer, so that another commit builds none anew.
+ARG SOURCE=""
+ARG VERSION=unreleased
+ARG REVISION=""
+LABEL org.opencontainers.image.title="qwen-sft-operator" \
+      org.opencontainers.image.description="Fine-tunes Qwen models with LLaMA-Factory on Kubernetes" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.source="${SOURCE}" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"

@@ -119,7 +119,7 @@ bench-control-plane: venv ## the operator beside plain clients and Kubeflow Trai
 	@$(BIN)/python -m benchmarks.control_plane $(BENCH_OPTIONS)
 
 .PHONY: lint
-lint: venv generate-check ## ruff, mypy, import-linter, shellcheck, hadolint, gofmt, helm lint, CRD drift
+lint: venv generate-check ## ruff, mypy, import-linter, shellcheck, hadolint, gofmt, actionlint, zizmor, helm lint, docs site, CRD drift
 	@hack/lint
 
 .PHONY: format
