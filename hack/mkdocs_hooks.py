@@ -48,7 +48,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Turn links that leave docs/, or come from beside it, into links between pages."""
     source = _source(page.file.src_uri)
     here = posixpath.dirname(page.file.src_uri)
@@ -64,7 +64,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     return "".join(part if i % 2 else _LINK.sub(linked, part) for i, part in enumerate(parts))
 
 
-def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:  # noqa: ARG001
+def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
     """Load mermaid.js where a diagram is. The theme takes the one that is there in place of a CDN's."""
     if '<pre class="mermaid">' not in output:
         return output

@@ -1,4 +1,4 @@
-"""Writes a release's images into the chart, by digest: `python hack/release_chart.py --registry R --operator D --trainer D`.
+"""Writes a release's images into the chart, by digest: `python hack/release_chart.py --registry R --operator D ...`.
 
 Only the published chart has them: in the repository the values stay names without a registry (ADR 0166).
 """

@@ -7,7 +7,12 @@ import pytest
 from tests.unit.docs.test_decisions import tracked
 
 REPOSITORY = Path(__file__).parents[3]
-PAGES = [*sorted((REPOSITORY / "docs").glob("*.md")), REPOSITORY / "CONTRIBUTING.md", REPOSITORY / "README.md"]
+PAGES = [
+    *sorted((REPOSITORY / "docs").glob("*.md")),
+    *sorted((REPOSITORY / "docs/how-to").glob("*.md")),
+    REPOSITORY / "CONTRIBUTING.md",
+    REPOSITORY / "README.md",
+]
 TRACKED = [path.relative_to(REPOSITORY) for path in tracked()]
 ROOTS = {path.parts[0] for path in TRACKED if len(path.parts) > 1}
 DISTRIBUTIONS = {"client", "operator", "trainer-image"}
