@@ -27,7 +27,7 @@ def script() -> Any:
 
 
 def release_version(tag: str) -> subprocess.CompletedProcess[str]:
-    command = [REPOSITORY / "hack" / "release-version", tag, "Some-Team/Fork"]
+    command = [str(REPOSITORY / "hack" / "release-version"), tag, "Some-Team/Fork"]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 

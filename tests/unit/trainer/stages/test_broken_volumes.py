@@ -21,10 +21,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qwensft_trainer import cli
+from qwensft_trainer.base import files
 from qwensft_trainer.base.lease import Lease
 from qwensft_trainer.contract import places, workspace
 from qwensft_trainer.contract.errors import EXIT_PERMANENT, PermanentError, StageError
-from qwensft_trainer.data import preview
+from qwensft_trainer.data import normalise, preview
 from qwensft_trainer.stages import merge, prepare, train
 
 from .. import broken, models
@@ -171,7 +172,7 @@ def preparing(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Scene:
         output.mkdir(parents=True)
         preview.write(run.run_directory, [])
         places_of_tokens = run.tokenized_directory
-        prepare.files.remove(places_of_tokens)
+        files.remove(places_of_tokens)
         output.rename(places_of_tokens)
         return {"samples": 1, "tokens": 12}, [], {}
 
@@ -254,7 +255,7 @@ def test_rows_that_somebody_writes_meanwhile_are_neither_judged_nor_trained(
 ) -> None:
     path = preparing.root / "datasets" / "tickets" / "data.json"
     path.write_text(rows)
-    written = prepare.datasets.write_normalised
+    written = normalise.write_normalised
 
     def write_normalised(*arguments: Any) -> Any:
         try:
@@ -263,7 +264,7 @@ def test_rows_that_somebody_writes_meanwhile_are_neither_judged_nor_trained(
             change(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(prepare.datasets, "write_normalised", write_normalised)
+        patch.setattr(normalise, "write_normalised", write_normalised)
         with pytest.raises(StageError, match=r"data\.json was changed while it was read\. It is") as caught:
             prepare.main(preparing.context)
     assert not isinstance(caught.value, PermanentError)

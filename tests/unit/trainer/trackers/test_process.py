@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,7 @@ def test_the_end_is_left_in_the_file_and_the_error_goes_on(
 
 def test_a_process_that_does_not_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "_ENDING_SECONDS", 0.5)
-    monkeypatch.setattr(process.sys, "executable", "/bin/sh")
+    monkeypatch.setattr(sys, "executable", "/bin/sh")
     (sleeper := tmp_path / "sleep.sh").write_text("sleep 600")
     monkeypatch.setattr(process, "_MODULE", (str(sleeper),))
     began = time.monotonic()
