@@ -8,19 +8,15 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
-import sys
-import textwrap
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from tests.unit.operator.runtime.fakes import FakeKube, job_manifest, make_observer, make_store
 from tests.unit.operator.runtime.reconciling import StillTimers
-from tests.unit.trainer import models
+from tests.upgrades.node import Node, node
 
 from qwensft.api.v1alpha1 import Spec
 from qwensft.api.v1alpha1.base import Rule
@@ -32,10 +28,6 @@ from qwensft_operator.runtime.metrics import Metrics
 from qwensft_operator.runtime.queue import Backoff, WorkQueue
 from qwensft_operator.runtime.reconcile import Reconciler
 from qwensft_operator.runtime.status import Reporter
-from qwensft_trainer import cli
-from qwensft_trainer.merging.engines import Made
-from qwensft_trainer.merging.plan import Plan
-from qwensft_trainer.stages import merge, prepare
 
 from .releases import VERSIONS, install
 
@@ -49,30 +41,13 @@ APPROVED = {
     "lastTransitionTime": "2026-01-01T00:00:00Z",
     "by": "somebody else",
 }
-# The first attempt dies after its first checkpoint; one that resumes trains to the end.
-TORCHRUN = """
-    #!{python}
-    import json, os, sys, yaml
-    arguments = yaml.safe_load(open(sys.argv[-1]))
-    resumed, output = arguments.get("resume_from_checkpoint"), arguments["output_dir"]
-    open({calls!r}, "a").write(f"{{resumed}}\\n")
-    state = {{"global_step": 100 if resumed else 60, "max_steps": 100, "log_history": [{{"loss": 4.0}}]}}
-    folder = output + f"/checkpoint-{{state['global_step']}}"
-    os.makedirs(folder)
-    for place in (folder, output) if resumed else (folder,):
-        json.dump(state, open(place + "/trainer_state.json", "w"))
-        open(place + "/adapter_model.safetensors", "w").write("weights")
-    sizes = {{name: os.path.getsize(folder + "/" + name) for name in os.listdir(folder)}}
-    json.dump({{"files": sizes}}, open(folder + "/qwensft-checkpoint.json", "w"))
-    sys.exit(0 if resumed else 1)
-"""
 
 
 class World:
-    """A cluster with one run, and a node whose volumes are folders below `root`."""
+    """A cluster with one run, and its node."""
 
-    def __init__(self, root: Path) -> None:
-        self.root, self.kube = root, FakeKube()
+    def __init__(self, node: Node) -> None:
+        self.node, self.kube = node, FakeKube()
         store = make_store(self.kube)
         self.kube.put(CONFIG_MAPS, "team", {"metadata": {"name": "facts"}, "data": {"f.json": "[]"}})
         queue: WorkQueue[Key] = WorkQueue(StillTimers(), Backoff(base=1, jitter=lambda: 0))
@@ -137,78 +112,28 @@ class World:
             await self._reconciler.handle(KEY)
         assert "completionTime" in self.status
 
-    def run_pod(self, job: Manifest, patch: pytest.MonkeyPatch) -> int:
+    def run_pod(self, job: Manifest) -> int:
         """Run the Job's one pod to its end, as the kubelet and the Job controller would; return its exit code."""
         name, uid = job["metadata"]["name"], job["metadata"]["uid"]
-        (container,) = job["spec"]["template"]["spec"]["containers"]
-        for variable in container["env"]:
-            patch.setenv(variable["name"], variable.get("value", "0"))  # the node rank comes from an annotation
-        patch.setenv("MASTER_ADDR", "localhost")
-        (mounted := self.root / "etc" / name).mkdir(parents=True)
-        for file, text in self.kube.objects["configmaps", "team", name]["data"].items():
-            (mounted / file).write_text(yaml.safe_dump(self._local(yaml.safe_load(text))), encoding="utf-8")
-        (scratch := self.root / "scratch" / name).mkdir(parents=True)
-        report = scratch / "termination-log"
-        code = cli.main(
-            [
-                *container["args"],
-                *("--config", str(mounted), "--workspace", str(self.root / "workspace"), "--metrics-port", "0"),
-                *("--scratch", str(scratch), "--termination-log", str(report)),
-            ]
-        )
-        ended = {"exitCode": code, "finishedAt": "2026-01-01T00:00:00Z", "message": report.read_text()}
+        ended = self.node.run(job, self.kube.objects["configmaps", "team", name]["data"])
+        terminated = {"exitCode": ended.code, "finishedAt": "2026-01-01T00:00:00Z", "message": ended.message}
         labels = {"batch.kubernetes.io/controller-uid": uid}
         status = {
-            "phase": "Failed" if code else "Succeeded",
-            "containerStatuses": [{"name": "trainer", "state": {"terminated": ended}}],
+            "phase": "Failed" if ended.code else "Succeeded",
+            "containerStatuses": [{"name": "trainer", "state": {"terminated": terminated}}],
         }
         self.kube.put(PODS, "team", {"metadata": {"name": f"{name}-x", "labels": labels}, "spec": {}, "status": status})
-        over = {"type": "Failed" if code else "Complete", "status": "True"}
+        over = {"type": "Failed" if ended.code else "Complete", "status": "True"}
         over["lastTransitionTime"] = "2026-01-01T00:00:00Z"
         self.kube.put(JOBS, "team", job | {"status": {"conditions": [over]}})
-        return code
-
-    def _local(self, value: Any) -> Any:
-        """Paths of a pod as paths on this machine."""
-        if isinstance(value, dict):
-            return {key: self._local(inner) for key, inner in value.items()}
-        if isinstance(value, list):
-            return [self._local(inner) for inner in value]
-        in_pod = isinstance(value, str) and value.startswith(("/workspace", "/model", "/datasets"))
-        return f"{self.root}{value}" if in_pod else value
+        return ended.code
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    world = World(tmp_path)
-    models.write(tmp_path / "model", "qwen3")
-    (rows := tmp_path / "datasets" / "facts").mkdir(parents=True)
-    (rows / "f.json").write_text(json.dumps([{"instruction": "Hi", "output": "Hello"}]))
-    (tmp_path / "workspace").mkdir()
-
-    def tokenise(_stage: Any, run: Any, *_: Any) -> tuple[dict[str, Any], list[str], dict[str, Any]]:
-        run.tokenized_directory.mkdir(parents=True)
-        return {"samples": 1, "tokens": 12}, [], {}
-
-    def make(*_: Any, directory: Path, **__: Any) -> Made:
-        (directory / "model.safetensors").write_text("merged weights")
-        return Made("streaming", Plan(shards=()), {})
-
-    for module in (prepare, merge):
-        monkeypatch.setattr(module, "forbid_hub_access", lambda: None)
-    monkeypatch.setattr(prepare, "tokenise", tokenise)
-    monkeypatch.setattr("qwensft_trainer.merging.engines.make", make)
-    monkeypatch.setattr(merge, "_verify", lambda *_, **__: {"tensors": 1})
-    program = tmp_path / "bin" / "torchrun"
-    program.parent.mkdir()
-    text = textwrap.dedent(TORCHRUN).lstrip().format(python=sys.executable, calls=str(tmp_path / "trainings"))
-    program.write_text(text)
-    program.chmod(0o755)
-    mask = os.umask(0o022)
-    monkeypatch.setattr(os, "environ", os.environ.copy())
-    os.environ["PATH"] = f"{program.parent}:{os.environ['PATH']}"
-    yield world
-    os.umask(mask)
+def world(tmp_path: Path) -> Iterator[World]:
+    with node(tmp_path) as machine:
+        machine.next_training(dies=True)
+        yield World(machine)
 
 
 @pytest.mark.parametrize("replaced_before", ["demo-train-1", "demo-train-2", "demo-merge-1"])
@@ -222,7 +147,7 @@ async def test_a_run_goes_on_under_another_version(world: World, first: str, rep
         with pytest.MonkeyPatch.context() as patch:
             install(version, patch)
             job = await world.passes_until_there_is(name)
-            assert world.run_pod(job, patch) == code
+            assert world.run_pod(job) == code
     with pytest.MonkeyPatch.context() as patch:
         install(version, patch)
         await world.passes_until_the_end()
@@ -231,8 +156,8 @@ async def test_a_run_goes_on_under_another_version(world: World, first: str, rep
     assert (status["phase"], status["restarts"]) == ("Succeeded", 1)
     assert set(status["outputs"]) == {"adapter", "merged"}
     # Nothing began anew: the second attempt went on from the first one's checkpoint.
-    runs = world.root / "workspace" / "demo-11111111"
-    assert (world.root / "trainings").read_text().splitlines() == ["None", str(runs / "train" / "1" / "checkpoint-60")]
+    runs = world.node.workspace / "demo-11111111"
+    assert world.node.trainings == ["None", "workspace/demo-11111111/train/1/checkpoint-60"]
     digests = {json.loads((runs / file).read_text())["configDigest"] for file in ("prepare.json", "train.json")}
     assert len(digests) == 1
     # Nothing of the newer version is lost, and nothing of others.
@@ -271,7 +196,7 @@ async def test_a_run_goes_on_that_began_before_its_uid_and_image_were_written_do
             service = world.kube.objects.get(("services", *KEY[:1], "demo-train"), {"spec": {"selector": {}}})
             assert "qwensft.io/job-uid" not in service["spec"]["selector"], "changed under pods that lack the label"
             assert world.status["stages"]["train" if "train" in name else "prepare"]["jobName"] == name
-        assert world.run_pod(job, monkeypatch) == code
+        assert world.run_pod(job) == code
     await world.passes_until_the_end()
     assert (world.status["phase"], world.status["restarts"]) == ("Succeeded", 1)
     assert world.images() == {"trainer:1"}
@@ -283,9 +208,8 @@ async def test_a_run_that_has_begun_goes_on_against_a_rule_of_a_newer_version(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, code in JOBS_OF_THE_RUN.items():
-        with pytest.MonkeyPatch.context() as patch:
-            job = await world.passes_until_there_is(name)
-            assert world.run_pod(job, patch) == code
+        job = await world.passes_until_there_is(name)
+        assert world.run_pod(job) == code
         monkeypatch.setattr(Spec, "rules", (Rule("false", "never again", check=lambda _: False),))
     await world.passes_until_the_end()
     assert (world.status["phase"], world.status["restarts"]) == ("Succeeded", 1)
