@@ -4,13 +4,15 @@ Gauges are the leader's alone, so that sums over replicas are right. A counter m
 status of ours, which happens once for each change whoever leads: nothing is counted twice. What happened after
 the last scrape of a process that ends is lost, and what was written without an answer.
 ADR 0156 says why.
+
+A namespace whose runs are gone loses its series after an hour, by when every increase has been scraped.
 """
 
 from __future__ import annotations
 
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily
@@ -25,6 +27,8 @@ from qwensft_operator.runtime.store import Store
 NAMESPACE = "run_namespace"  # `namespace` would be taken for the operator's own, which scrapes add to each series
 Sample = tuple[tuple[str, ...], float]
 """Values of the labels, and the number."""
+FORGOTTEN_AFTER = timedelta(hours=1)
+"""Without a run in it a namespace has its series for so long; one that the operator was told to serve keeps them."""
 _ENDS = (Phase.SUCCEEDED, Phase.FAILED)
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _STAGE_SECONDS = (
@@ -84,8 +88,9 @@ class RunMetrics(Collector):
                 ("lost_to_restarts_", "for steps that a later attempt trained again"),
             )
         )
-        self._known: set[str] = set()
-        self._prepare(namespaces)
+        self._served = tuple(namespaces)
+        self._last_seen: dict[str, datetime] = {}  # by namespace: when it had a run
+        self._prepare()
         registry.register(self)
 
     def told(self, before: Manifest, after: Manifest) -> None:
@@ -105,10 +110,12 @@ class RunMetrics(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Gauges of the moment; without series while this replica does not lead."""
-        moment = _Moment(self._store, self._now()) if self._is_leading() else None
+        now = self._now()
+        self._forget(now)
+        moment = _Moment(self._store, now) if self._is_leading() else None
         for namespace in moment.namespaces if moment else ():
             self._know(namespace)
-        known = sorted(self._known) if moment else []
+        known = sorted(self._last_seen) if moment else []
         yield _gauge(
             "qwensft_runs",
             "Runs by phase, and the reason of their condition Succeeded. Unseen: the operator has not come to it yet.",
@@ -132,23 +139,37 @@ class RunMetrics(Collector):
         """Nothing: whoever registers this looks at no run for it."""
         return iter(())
 
-    def _prepare(self, namespaces: Iterable[str]) -> None:
+    def _prepare(self) -> None:
         """Have every series there from the start, so that the first event is an increase."""
         for stage in Stage:
             self._stages.labels(stage)
             for reason in (*_RESTARTS[stage], *_RESTARTS_ANYWHERE):
                 self._restarts.labels(stage, reason)
-        for namespace in namespaces:
+        for namespace in self._served:
             self._know(namespace)
 
     def _know(self, namespace: str) -> None:
-        if namespace in self._known:
+        is_new = namespace not in self._last_seen
+        self._last_seen[namespace] = self._now()
+        if not is_new:
             return
-        self._known.add(namespace)
         for phase in _ENDS:
             self._ended.labels(namespace, phase)
         for counter in (self._held, self._before, self._lost):
             counter.labels(namespace)
+
+    def _forget(self, now: datetime) -> None:
+        """Drop the series of namespaces that have had no run for long: nobody tells which of them are gone."""
+        present = {*self._served, *(namespace for namespace, _ in (*self._store.runs(), *self._store.over()))}
+        for namespace in [*self._last_seen]:
+            if namespace in present:
+                self._last_seen[namespace] = now
+            elif now - self._last_seen[namespace] > FORGOTTEN_AFTER:
+                del self._last_seen[namespace]
+                for phase in _ENDS:
+                    self._ended.remove(namespace, phase)
+                for counter in (self._held, self._before, self._lost):
+                    counter.remove(namespace)
 
 
 class _Moment:

@@ -1,6 +1,6 @@
 """What Prometheus reads of the runs: right after a restart, without gaps before the first failure, never twice."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -25,9 +25,9 @@ class Operator:
         self.registry, self.store = CollectorRegistry(), make_store(FakeKube())
         for run in runs:
             self.store.observed(RUNS, run)
-        self.leads = leads
+        self.leads, self.now = leads, NOW
         self.metrics = RunMetrics(
-            self.registry, self.store, namespaces=namespaces, is_leading=lambda: self.leads, now=lambda: NOW
+            self.registry, self.store, namespaces=namespaces, is_leading=lambda: self.leads, now=lambda: self.now
         )
 
     def scrape(self) -> dict[tuple[str, ...], float]:
@@ -82,6 +82,48 @@ def test_a_run_that_is_deleted_or_goes_on_is_not_counted_where_it_was() -> None:
     operator = Operator(failed)
     operator.store.deleted(RUNS, failed | {"metadata": failed["metadata"] | {"resourceVersion": "5000"}})
     assert not operator.store.over()
+
+
+def namespaces_of(scraped: dict[tuple[str, ...], float]) -> set[str]:
+    return {label for key in scraped if key[0].startswith("qwensft_") for label in key[1:] if label in ("team", "kept")}
+
+
+def gone(run: Manifest) -> Manifest:
+    return run | {"metadata": run["metadata"] | {"resourceVersion": "5000"}}
+
+
+@pytest.mark.parametrize("run", [a_run("a", "Training"), ended("d", "Failed", "OutOfMemory")], ids=["active", "over"])
+@pytest.mark.parametrize("leads", [True, False])
+def test_a_namespace_without_runs_loses_its_series_after_an_hour(run: Manifest, leads: bool) -> None:
+    operator = Operator(run, namespaces=("kept",))
+    assert namespaces_of(operator.scrape()) == {"team", "kept"}
+    operator.now += timedelta(hours=5)
+    operator.metrics.told(run, {"phase": "Failed", "completionTime": at(8)})
+    assert namespaces_of(operator.scrape()) == {"team", "kept"}, "it has a run"
+    operator.store.deleted(RUNS, gone(run))
+    operator.leads = leads
+    operator.now += timedelta(minutes=59)
+    counted = operator.scrape()["qwensft_runs_ended_total", "Failed", "team"]
+    assert counted == 1 - (run["status"]["phase"] == "Failed"), "what has happened at the end can still be scraped"
+    operator.now += timedelta(minutes=2)
+    operator.scrape()  # which forgets it, after its counters were read
+    assert namespaces_of(operator.scrape()) == {"kept"}
+
+
+def test_a_namespace_that_has_a_run_again_begins_at_zero() -> None:
+    run = a_run("a", "Training")
+    operator = Operator(run)
+    operator.scrape()
+    operator.metrics.told(run, {"phase": "Failed", "completionTime": at(8)})
+    operator.store.deleted(RUNS, gone(run))
+    operator.now += timedelta(hours=2)
+    operator.scrape()
+    assert namespaces_of(operator.scrape()) == set()
+    again = a_run("a", "Training")
+    again["metadata"]["resourceVersion"] = "6000"
+    operator.store.observed(RUNS, again)
+    operator.scrape()
+    assert operator.scrape()["qwensft_runs_ended_total", "Failed", "team"] == 0
 
 
 def test_every_series_is_there_before_anything_has_happened() -> None:
