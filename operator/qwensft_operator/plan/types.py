@@ -238,7 +238,7 @@ class Observed:
     last_step: LastStep | None = None  # of the current attempt, also when this pass has scraped nothing
     progress_interval: timedelta = timedelta(seconds=60)  # the status shows new figures no sooner
     limits: Limits = Limits()
-    worker_defaults: Worker = NO_DEFAULTS  # what the installation sets for runs that begin
+    worker_defaults: Worker = NO_DEFAULTS  # what the run has begun with, else the installation's; for the estimate
     network_policies: bool = False  # whether the installation wants them
     obstacle: Obstacle | None = None
     queue_place: QueuePlace | None = None  # of the child that `Needs.queue` names

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from qwensft.api.v1alpha1 import (
@@ -27,6 +28,34 @@ from qwensft_operator.runtime.kube import CONFIG_MAPS, JOBS, Kube, Manifest, Not
 
 ANNOTATION_CONFIGURATION = "qwensft.io/configuration"
 _VARIABLE = (*render.EDITABLE, "operatorVersion")  # of run.yaml: may differ without another training
+
+
+_KEPT = 256  # runs that are prepared at once, about
+
+
+class BegunWorkers:
+    """The worker's defaults by which runs have begun: each ConfigMap, which cannot change, is read once."""
+
+    def __init__(self, find: Callable[[Resource, str, str], Awaitable[Manifest | None]]) -> None:
+        self._find = find
+        self._known: dict[str, Worker] = {}  # by the ConfigMap's UID, the oldest first
+
+    async def of(self, config_map: Manifest, otherwise: Worker) -> Worker:
+        """Return the defaults that stand in a ConfigMap, of which the metadata are known; `otherwise` once it is gone.
+
+        Raises:
+            BegunLostError: The ConfigMap holds what no operator has written.
+            KubeError: The read failed.
+        """
+        meta = config_map["metadata"]
+        if meta["uid"] not in self._known:
+            found = await self._find(CONFIG_MAPS, meta["namespace"], meta["name"])
+            if found is None or found["metadata"]["uid"] != meta["uid"]:
+                return otherwise
+            self._known[meta["uid"]] = _worker(found.get("data") or {})
+            if len(self._known) > _KEPT:
+                del self._known[next(iter(self._known))]
+        return self._known[meta["uid"]]
 
 
 class BegunLostError(Exception):

@@ -33,7 +33,7 @@ from qwensft_operator.plan.run import Run
 from qwensft_operator.plan.types import ChildJob, ClaimView, Limits, NodeView, Observed, PodView, Scrape
 from qwensft_operator.plan.views import is_owned
 from qwensft_operator.render.names import service_name
-from qwensft_operator.runtime.begun import configuration_of
+from qwensft_operator.runtime.begun import BegunWorkers, configuration_of
 from qwensft_operator.runtime.best_effort import BestEffort
 from qwensft_operator.runtime.execute import is_ours
 from qwensft_operator.runtime.explanations import Explanations
@@ -82,6 +82,7 @@ class Observer:
         self._progress_interval, self._limits = progress_interval, limits or Limits()
         self._worker_defaults, self._network_policies = worker_defaults, network_policies
         self._best_effort, self._steps = BestEffort(), LastSteps()
+        self._begun = BegunWorkers(reader.find)
 
     async def manifest(self, key: Key, *, live: bool = False) -> Manifest | None:
         """Return the QwenSFTJob; None when it does not exist."""
@@ -161,7 +162,7 @@ class Observer:
             last_step=self._steps.of(run.current_child.uid) if run.current_child else None,
             progress_interval=self._progress_interval,
             limits=self._limits,
-            worker_defaults=self._worker_defaults,
+            worker_defaults=await self._begun_worker(config_map) if nodes and config_map else self._worker_defaults,
             network_policies=self._network_policies,
             leftovers=leftovers,
             queue_place=place,
@@ -232,6 +233,11 @@ class Observer:
 
     async def _labelled_nodes(self, label: str | None) -> tuple[NodeView, ...]:
         return () if label is None else await self._nodes.labelled(label)
+
+    async def _begun_worker(self, config_map: Manifest) -> Worker:
+        """Return the defaults by which a run has begun; without knowing them those for runs that begin."""
+        own = self._worker_defaults
+        return await self._best_effort.attempt("by what a run began", self._begun.of(config_map, own), own)
 
     async def _pods(
         self, run: Run, child: ChildJob | None, now: datetime, *, live: bool

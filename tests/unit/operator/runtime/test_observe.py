@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from qwensft.api.v1alpha1 import InvalidJobError
+from qwensft.api.v1alpha1 import InvalidJobError, parse_worker_defaults
 from qwensft_operator.runtime.best_effort import BestEffort
 from qwensft_operator.runtime.kube import (
     CLAIMS,
@@ -293,6 +293,28 @@ async def test_nodes_are_read_while_they_can_tell_whether_the_training_fits(worl
     world.kube.calls.clear()
     assert (await world.observe()).observed.nodes == ()
     assert ("list", "nodes") not in world.reads()
+
+
+async def test_the_estimate_goes_by_the_defaults_with_which_the_run_has_begun(world: World) -> None:
+    world.kube.put(NODES, "", {"metadata": {"name": "gpu-0", "labels": {"nvidia.com/gpu.memory": "81920"}}})
+    world.kube.put(QWENSFTJOBS, "team", job_manifest())
+    today = parse_worker_defaults('{"nodeSelector": {"pool": "new"}}')
+    world.observer._worker_defaults = today
+    assert (await world.observe()).observed.worker_defaults == today, "nothing has begun"
+
+    worker = '{"nodeSelector": {"pool": "old"}}'
+    owner = {"kind": "QwenSFTJob", "controller": True, "uid": UID, "name": "demo"}
+    meta = {"name": "demo-prepare-1", "labels": LABELS, "ownerReferences": [owner]}
+    began = {"metadata": meta, "immutable": True, "data": {"worker.json": worker}}
+    world.kube.put(CONFIG_MAPS, "team", began)
+    world.kube.calls.clear()
+    for _ in range(3):
+        assert (await world.observe()).observed.worker_defaults == parse_worker_defaults(worker)
+    assert world.kube.calls.count(("get", "configmaps", "demo-prepare-1")) == 1, "it cannot change"
+
+    world.kube.remove(CONFIG_MAPS, "team", "demo-prepare-1")
+    world.kube.put(CONFIG_MAPS, "team", began | {"data": {"worker.json": "{"}})
+    assert (await world.observe()).observed.worker_defaults == today, "what only informs stops nothing"
 
 
 async def test_what_decides_must_be_read(world: World) -> None:
