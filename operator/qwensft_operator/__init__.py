@@ -3,4 +3,4 @@
 `plan` and `render` are pure logic on the QwenSFTJob of the package `qwensft`; `runtime` is kopf and all I/O.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
