@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import random
 import socket
 import subprocess
@@ -26,6 +27,8 @@ BENCH = "bench"
 RECORDED = "recorded"
 """The user whose requests are logged with their bodies."""
 USERS = ("floor", "operator", "trainer", "jobset")
+_API_SERVER = os.environ.get("QWENSFT_KUBE_APISERVER", "")  # a binary in the place of the local cluster's
+_MORE_FLAGS = os.environ.get("QWENSFT_KUBE_APISERVER_FLAGS", "").split()
 _PATIENCE = 300.0
 _PORTS = range(20_000, 30_000)  # below those that outgoing connections get
 
@@ -88,7 +91,7 @@ async def control_plane(directory: Path) -> AsyncIterator[Plane]:
         "--initial-cluster", f"bench={peer_url}", "--quota-backend-bytes", str(8 << 30),
     ]  # fmt: skip
     apiserver_command: list[str | Path] = [
-        binaries / "kube-apiserver", "--bind-address", "127.0.0.1", "--advertise-address", "127.0.0.1",
+        _API_SERVER or binaries / "kube-apiserver", "--bind-address", "127.0.0.1", "--advertise-address", "127.0.0.1",
         "--secure-port", str(secure), "--endpoint-reconciler-type", "none", "--etcd-servers", etcd_url,
         "--service-cluster-ip-range", "10.96.0.0/16", "--authorization-mode", "RBAC",
         "--token-auth-file", directory / "tokens.csv",
@@ -100,7 +103,7 @@ async def control_plane(directory: Path) -> AsyncIterator[Plane]:
         "--disable-admission-plugins", "ServiceAccount,StorageObjectInUseProtection",
         "--delete-collection-workers", "8", "--shutdown-delay-duration", "0s",
         "--audit-policy-file", directory / "audit.yaml", "--audit-log-path", directory / "audit.log",
-        "--audit-log-maxsize", "100000",
+        "--audit-log-maxsize", "100000", *_MORE_FLAGS,
     ]  # fmt: skip
     with contextlib.ExitStack() as running:
         etcd = Program("etcd", etcd_command, directory / "etcd.log", {})
