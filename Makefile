@@ -43,6 +43,7 @@ test: venv ## all checks and tests, the end-to-end tests on a real cluster inclu
 	$(MAKE) lint
 	$(MAKE) test-fast
 	$(MAKE) test-chart
+	$(MAKE) test-upgrades
 	$(MAKE) test-monitoring
 	$(MAKE) test-cluster
 	echo "make test: all passed in $$(( (SECONDS - started) / 60 )) min $$(( (SECONDS - started) % 60 )) s"
@@ -58,6 +59,10 @@ test-chart: venv ## the Helm chart: helm-unittest, upgrades from earlier charts,
 	  github.com/helm-unittest/helm-unittest/cmd/helm-unittest)
 	build/helm-unittest --file '../../tests/chart/suites/*_test.yaml' charts/qwen-sft-operator
 	$(BIN)/pytest tests/chart
+
+.PHONY: test-upgrades
+test-upgrades: venv ## what earlier releases stored and began, under this one, on an API server of its own; no cluster needed
+	@$(BIN)/pytest tests/upgrades
 
 .PHONY: test-cluster
 test-cluster: venv ## the local cluster's Go tests; contract, integration and end-to-end tests on the cluster that `make setup` made

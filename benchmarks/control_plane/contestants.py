@@ -59,8 +59,8 @@ class Ours:
     runs = RUNS
     kinds: tuple[str, ...] = (RUNS,)
 
-    def __init__(self, plane: Plane, user: str = "operator") -> None:
-        self._plane = plane
+    def __init__(self, plane: Plane, user: str = "operator", image: str = "qwensft/trainer:bench") -> None:
+        self._plane, self._image = plane, image
         self.users: tuple[str, ...] = (user,)
         example = documents(REPOSITORY / "examples" / "minimal.yaml")
         self._example = next(document for document in example if document["kind"] == "QwenSFTJob")
@@ -94,7 +94,7 @@ class Ours:
         environment = {
             "KUBECONFIG": str(self._plane.kubeconfig(self.users[0])),
             "PYTHONPATH": os.pathsep.join(str(REPOSITORY / folder) for folder in ("client", "operator")),
-            "QWENSFT_TRAINER_IMAGE": "qwensft/trainer:bench",
+            "QWENSFT_TRAINER_IMAGE": self._image,
             "QWENSFT_HEALTH_PORT": str(port),
         }
         command = [sys.executable, "-m", "qwensft_operator"]

@@ -42,6 +42,8 @@ class Plane:
     tokens: dict[str, str]
     etcd: Program
     apiserver: Program
+    storage: str
+    """Address of etcd."""
 
     @property
     def authority(self) -> Path:
@@ -110,7 +112,7 @@ async def control_plane(directory: Path) -> AsyncIterator[Plane]:
         running.callback(etcd.kill)
         apiserver = Program("apiserver", apiserver_command, directory / "apiserver.log", {})
         running.callback(apiserver.kill)  # asked, it would drain open watches for a minute
-        plane = Plane(directory, f"https://127.0.0.1:{secure}", tokens, etcd, apiserver)
+        plane = Plane(directory, f"https://127.0.0.1:{secure}", tokens, etcd, apiserver, etcd_url)
         await _wait_until_ready(plane)
         yield plane
 

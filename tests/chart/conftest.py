@@ -12,7 +12,10 @@ import pytest
 import yaml
 
 CHART = Path(__file__).parents[2] / "charts" / "qwen-sft-operator"
-EARLIER = sorted((Path(__file__).parent / "earlier").glob("*.tgz"))
+EARLIER = [
+    *sorted((Path(__file__).parent / "earlier").glob("*.tgz")),
+    *sorted((Path(__file__).parents[1] / "upgrades").glob("v*.*.*/chart.tgz")),
+]
 # libyaml's reads the definition ten times as fast; PyYAML is built without it on some platforms.
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 OF_THE_CLUSTER = {
@@ -46,7 +49,7 @@ def values_of(archive: Path) -> str:
         return found.read().decode()
 
 
-@pytest.fixture(params=EARLIER, ids=lambda path: path.stem)
+@pytest.fixture(params=EARLIER, ids=lambda path: path.parent.name if path.stem == "chart" else path.stem)
 def earlier(request: pytest.FixtureRequest) -> Path:
     """A packaged chart of an earlier release."""
     path: Path = request.param
