@@ -34,7 +34,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     sources = [f"{DOCS}/{file.src_uri}" for file in files.documentation_pages()]
     waiting = [path for source in sources for path in _linked(source)]
     waiting += [uri.removeprefix(f"{BESIDE}/") for uri in _entries(config.nav) if uri.startswith(f"{BESIDE}/")]
-    seen = set()
+    seen: set[str] = set()
     while waiting:
         path = waiting.pop()
         if path in seen or _in_docs(path):

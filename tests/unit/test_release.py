@@ -27,8 +27,9 @@ def script() -> Any:
 
 
 def release_version(tag: str) -> subprocess.CompletedProcess[str]:
-    command = [str(REPOSITORY / "hack" / "release-version"), tag, "Some-Team/Fork"]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [REPOSITORY / "hack" / "release-version", tag, "Some-Team/Fork"], capture_output=True, text=True, check=False
+    )
 
 
 def test_a_tag_that_is_the_charts_version_gives_version_and_registry() -> None:
