@@ -21,6 +21,7 @@ from qwensft.api.v1alpha1.families import FAMILIES
 from qwensft.api.v1alpha1.merge import Merge
 from qwensft.api.v1alpha1.model import ModelSource, Template
 from qwensft.api.v1alpha1.storage import OnExisting
+from qwensft.api.v1alpha1.trackers import WeightsAndBiases
 from qwensft.api.v1alpha1.training import MixStrategy
 from qwensft.api.v1alpha1.tuning import Method, Quantization, Tuning
 from qwensft.api.v1alpha1.worker import Prepare
@@ -153,6 +154,7 @@ def test_a_field_of_run_yaml_takes_the_values_of_the_api() -> None:
         "Merge.verify": get_args(Merge.model_fields["verify"].annotation),
         "Merge.dtype": get_args(Merge.model_fields["dtype"].annotation),
         "Run.on_existing": get_args(OnExisting),
+        "WeightsAndBiases.mode": get_args(WeightsAndBiases.model_fields["mode"].annotation),
     }
 
 

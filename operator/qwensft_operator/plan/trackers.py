@@ -18,13 +18,13 @@ _PLACE = re.compile(r"(https?://|/)[!-~]{1,1000}")  # others may answer at a pod
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
-def trackers_of(run: Run) -> tuple[TrackerStatus, ...]:
+def trackers_of(run: Run) -> tuple[TrackerStatus, ...] | None:
     """Return the next `status.trackers`. `run` is as it was observed, before anything was harvested."""
-    known = {tracker.name: tracker for tracker in run.status.trackers}
+    known = {tracker.name: tracker for tracker in run.status.trackers or ()}
     for told in _told(run):
         if _NAME.fullmatch(told.tracker):
             known[told.tracker] = _merged(known.get(told.tracker), told)
-    return tuple(known.values())[:_MOST]
+    return tuple(known.values())[:_MOST] or None
 
 
 def _told(run: Run) -> tuple[Told, ...]:

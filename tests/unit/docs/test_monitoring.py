@@ -14,9 +14,9 @@ PAGE = (REPOSITORY / "docs" / "monitoring.md").read_text(encoding="utf-8")
 RECORDED = REPOSITORY / "tests" / "monitoring" / "recorded"
 SERVED = {metric.name for metric in (*of_the_operator(), *of_the_pods())}
 NAME = re.compile(r"\bqwensft_\w+")
-# Those of merges are recorded nowhere, and those of accelerators not where there are none.
+# Those of merges are recorded nowhere, and those of accelerators and trackers not where there are none.
 UNRECORDED = {"qwensft_merge_info", "qwensft_merge_bytes_done", "qwensft_merge_bytes_total"}
-UNRECORDED |= {"qwensft_train_attempt_model_flops_utilization"}
+UNRECORDED |= {"qwensft_train_attempt_model_flops_utilization", "qwensft_train_tracker_undelivered_lines"}
 ALERTS = [rule for group in yaml.safe_load((FILES / "alerts.yaml").read_text())["groups"] for rule in group["rules"]]
 
 

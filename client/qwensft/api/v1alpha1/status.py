@@ -277,8 +277,8 @@ class Status(StatusModel):
     dataset: DatasetStatus | None = Field(None, description="Size of the prepared data.")
     estimate: Estimate | None = Field(None, description="Memory that the training is expected to need.")
     usage: Usage | None = Field(None, description="Accelerator time of the run.")
-    trackers: Annotated[tuple[TrackerStatus, ...], Field(max_length=8), UniqueBy("name")] = Field(
-        (), description="Where the training has been reported to."
+    trackers: Annotated[tuple[TrackerStatus, ...], Field(max_length=8), UniqueBy("name")] | None = Field(
+        None, description="Where the training has been reported to."
     )
     outputs: Outputs | None = Field(None, description="Results of the run.")
     configuration: str | None = Field(

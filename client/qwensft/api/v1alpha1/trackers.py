@@ -102,7 +102,8 @@ class ReportTo(ApiModel):
         description="What the run is called. Default: the job's name.",
     )
     group: _Text | None = Field(
-        None, description="What runs that belong together have in common: W&B's group, and a tag of MLflow's."
+        None,
+        description="What runs that belong together have in common: W&B's group, and a tag of MLflow's. Default: none.",
     )
     tags: Annotated[dict[str, _TagValue], Field(max_length=16)] | None = Field(
         None,

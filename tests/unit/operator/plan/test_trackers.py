@@ -63,7 +63,7 @@ def test_an_address_that_is_none_is_not_shown(url: str) -> None:
 
 @pytest.mark.parametrize("name", ["", "MLflow", "a" * 33, "x y"])
 def test_a_name_that_is_none_is_left_out(name: str) -> None:
-    assert trackers_of(Run(training(Told(name, MLFLOW.url)))) == ()
+    assert trackers_of(Run(training(Told(name, MLFLOW.url)))) is None
 
 
 def test_it_is_written_with_what_is_written_anyway_and_not_for_itself() -> None:
