@@ -112,7 +112,7 @@ class Recorder:
     async def _failed(self) -> None:
         rows = self._node.root / "datasets" / "facts" / "f.json"
         good = rows.read_text(encoding="utf-8")
-        rows.write_text('[{"instruction": "Hi", "output": ""}]', encoding="utf-8")
+        rows.write_text('[{"instruction": "Hi"}]', encoding="utf-8")
         await self._create("failed")
         await self._pods.through("failed-prepare-1")
         await self._keep("failed", phase="Failed", reason="InvalidDataset")
