@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Certificates and kubeconfigs. Each component has its own identity and no more rights than it needs;
 # only the administrator's kubeconfig is all-powerful. etcd has a CA of its own, so that no cluster
-# credential opens it.
+# credential opens it, and so have the servers of further APIs, so that none passes for the API server.
 
 make_pki() {
   [ ! -e "$PKI/.complete" ] || return 0
@@ -27,6 +27,14 @@ make_pki() {
     make_kubeconfig $user
   done
   touch "$PKI/.complete"
+}
+
+# How the API server proves itself to servers of further APIs (APIServices), which then believe who it says is asking.
+# Apart from the others: clusters that were made before have no such certificate.
+make_front_proxy() {
+  [ ! -e "$PKI/front-proxy.crt" ] || return 0
+  make_ca front-proxy-ca qwensft-local-front-proxy
+  issue front-proxy front-proxy-ca /CN=front-proxy
 }
 
 make_ca() { # NAME COMMON_NAME

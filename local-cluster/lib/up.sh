@@ -124,6 +124,7 @@ prepare() {
   prepare_host
   make_cgroups
   make_pki
+  make_front_proxy
   write_config
 }
 
