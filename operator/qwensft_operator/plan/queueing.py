@@ -2,7 +2,7 @@
 
 `spec.suspend` of a child is theirs: the operator makes the Job of a queue held, and never writes it again. A hold is no
 failure, and the attempt goes on after it.
-ADR 0100 says why. ADR 0160 says why.
+ADR 0100 says why. ADR 0160 says why. ADR 0161 says what Kueue itself does.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from qwensft_operator.plan.run import Run
 from qwensft_operator.plan.step import LOOK_AGAIN, Step, adopted, repairs
 from qwensft_operator.plan.types import ChildJob, JobState, QueuePlace
 
+_MULTIKUEUE = "kueue.x-k8s.io/multikueue"  # in spec.managedBy: the Job's pods run in another cluster
 _QUEUE_LOOK = 60.0  # seconds until its place in the queue, of which no watch tells, is looked at again
 
 
@@ -24,21 +25,50 @@ def queued(run: Run, now: datetime) -> Step | None:
     stage, child = run.current_stage, run.current_child
     if stage is None or child is None or child.deleting or child.state is not JobState.RUNNING:
         return None
-    if not child.suspended:
+    if not child.suspended and child.managed_by != _MULTIKUEUE:
         return _gated(run, stage, child)
     pods = tuple(pod for pod in run.observed.pods if pod.phase in ("Pending", "Running"))
     lost = lost_node(child, pods, now)
     stopping = "its pods stop; " if pods else ""
-    message = stopping + _held(run, child, run.observed.queue_place)
+    place = run.observed.queue_place
+    obstacle = _obstacle(run, child, place)
+    message = stopping + (obstacle or _held(run, child, place))
+    own = Reason.QUEUE_UNAVAILABLE if obstacle else Reason.QUEUED
     return Step(
         Phase.SUSPENDED,
-        lost.reason if lost else Reason.QUEUED,
+        lost.reason if lost else own,
         f"{lost.message}; {message}" if lost else message,
         forgiven(run, stage, child),
         repairs(run, stage, child),
-        warning=lost is not None,
-        requeue_after=LOOK_AGAIN if pods else _QUEUE_LOOK,
+        warning=bool(lost or obstacle),
+        requeue_after=LOOK_AGAIN if pods or (child.queue and place is None) else _QUEUE_LOOK,
     )
+
+
+def _obstacle(run: Run, child: ChildJob, place: QueuePlace | None) -> str:
+    """Say why no quota would help a Job in a queue of Kueue, and what does; "" where it only has to wait."""
+    namespace = run.job.metadata.namespace
+    other = f"name another queue in spec.runPolicy.queueName (kubectl get localqueues -n {namespace})"
+    if child.managed_by == _MULTIKUEUE:
+        return (
+            f"Job {child.name} is handed to MultiKueue (its spec.managedBy): the training would run in another "
+            f"cluster, where this run's volume is not. To train here, {other}"
+        )
+    if place is None:
+        return ""
+    why = place.message.rstrip(".")
+    if place.inactive:
+        active = """--type merge -p '{"spec":{"active":true}}'"""
+        return (
+            f"Job {child.name} is taken out of its queue: {why}. It waits there again, uncounted, after kubectl patch "
+            f"workload {place.workload} -n {namespace} {active}"
+        )
+    if place.inadmissible:
+        return (
+            f"Job {child.name} waits in the queue {child.queue}, which admits nothing: {why}. It is admitted, "
+            f"uncounted, when that is mended. Or {other}"
+        )
+    return ""
 
 
 def _held(run: Run, child: ChildJob, place: QueuePlace | None) -> str:
@@ -48,15 +78,18 @@ def _held(run: Run, child: ChildJob, place: QueuePlace | None) -> str:
         position = "" if place.position is None else f", position {place.position}"
         where = f"the queue {child.queue}{position}" if child.queue else "a queue of Kueue"
         why = f": {place.message.rstrip('.')}" if place.message else ""
+        before = f". It had been admitted: {place.evicted.rstrip('.')}" if place.evicted else ""
         return (
-            f"Job {child.name} waits in {where}{why}. The same attempt goes on, uncounted, when it is admitted "
+            f"Job {child.name} waits in {where}{why}{before}. The same attempt goes on, uncounted, when it is admitted "
             f"(kubectl describe workload {place.workload} -n {namespace})"
         )
     if child.queue:
+        name = child.queue_class
+        rank = f"a WorkloadPriorityClass {name} (kubectl get workloadpriorityclasses), " if name else ""
         return (
             f"Job {child.name} is held for the queue {child.queue}, and Kueue has not taken it up yet. If that lasts: "
-            f"is Kueue installed, is there a LocalQueue {child.queue} (kubectl get localqueues -n {namespace}), and "
-            "does Kueue's configuration include this namespace and the integration batch/job?"
+            f"is Kueue installed, is there a LocalQueue {child.queue} (kubectl get localqueues -n {namespace}), "
+            f"{rank}and does Kueue's configuration include this namespace and the integration batch/job?"
         )
     return (
         f"Job {child.name} is held: its spec.suspend is true, set by a queue (Kueue), a policy or a person. "

@@ -44,7 +44,9 @@ class ChildJob:
     by_uid: bool = True  # whether its pods carry the run's UID, by which the Service selects
     made_from: str = ""  # digest of the editable fields of the spec that it was made from; "" = not known
     suspended: bool = False  # somebody holds it: its spec.suspend is true
+    managed_by: str = ""  # who makes its pods, where its spec.managedBy says so
     queue: str = ""  # the LocalQueue of Kueue that its label names
+    queue_class: str = ""  # the WorkloadPriorityClass that its label names
     started_at: datetime | None = None  # since when its pods are wanted; a release after a suspension counts anew
     reason: str = ""  # of the Failed (or FailureTarget) condition
     message: str = ""
@@ -202,8 +204,11 @@ class QueuePlace:
     """What Kueue says of a Job that it holds."""
 
     workload: str  # name of the Workload that stands for the Job
-    message: str = ""  # why it is not admitted yet
+    message: str = ""  # why it is not admitted
     position: int | None = None  # among those that wait in its LocalQueue, from 1; None = not known
+    evicted: str = ""  # why it was taken away after it had been admitted, where that is not said already
+    inadmissible: bool = False  # more quota would not help: its queue is missing, stopped or not ready
+    inactive: bool = False  # taken out of the queue, by a person or a limit, until somebody puts it back
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from qwensft.api.v1alpha1 import (
     LABEL_ATTEMPT,
     LABEL_JOB_UID,
     LABEL_QUEUE,
+    LABEL_QUEUE_PRIORITY,
     LABEL_STAGE,
     Stage,
     comparable_digest,
@@ -83,7 +84,9 @@ def child_job(manifest: dict[str, Any], owner_uid: str) -> ChildJob | None:
         held_by=tuple(sorted(set(meta.get("finalizers") or ()) - OF_KUBERNETES)) if "deletionTimestamp" in meta else (),
         made_from=made_from(manifest),
         suspended=bool((manifest.get("spec") or {}).get("suspend")),
+        managed_by=(manifest.get("spec") or {}).get("managedBy") or "",
         queue=labels.get(LABEL_QUEUE, ""),
+        queue_class=labels.get(LABEL_QUEUE_PRIORITY, ""),
         started_at=parse_time(status.get("startTime")),
         reason=condition.get("reason", ""),
         message=clean(condition.get("message", "")),
@@ -93,12 +96,21 @@ def child_job(manifest: dict[str, Any], owner_uid: str) -> ChildJob | None:
 def queue_place(workload: dict[str, Any]) -> QueuePlace:
     """Reduce a Workload of Kueue that is not admitted. Its position in the queue stands elsewhere."""
     conditions = {c.get("type"): c for c in (workload.get("status") or {}).get("conditions") or ()}
-    # What was evicted says so until it is queued again. Quota comes before the checks that a queue asks for beside it.
-    for kind, status in (("Evicted", "True"), ("QuotaReserved", "False"), ("Admitted", "False")):
-        condition = conditions.get(kind, {})
-        if condition.get("status") == status and condition.get("message"):
-            return QueuePlace(workload["metadata"]["name"], one_line(condition["message"], LONGEST_WARNING))
-    return QueuePlace(workload["metadata"]["name"])
+    evicted = _said(conditions, "Evicted", "True")  # stays until there is quota again
+    # Quota comes before the checks that a queue asks for beside it.
+    message = _said(conditions, "QuotaReserved", "False") or _said(conditions, "Admitted", "False")
+    return QueuePlace(
+        workload["metadata"]["name"],
+        message or evicted,
+        evicted="" if evicted == message else evicted,
+        inadmissible=conditions.get("QuotaReserved", {}).get("reason") == "Inadmissible",
+        inactive=(workload.get("spec") or {}).get("active") is False,
+    )
+
+
+def _said(conditions: dict[str, Any], kind: str, status: str) -> str:
+    condition = conditions.get(kind, {})
+    return one_line(condition.get("message", ""), LONGEST_WARNING) if condition.get("status") == status else ""
 
 
 def made_from(manifest: dict[str, Any]) -> str:

@@ -65,7 +65,7 @@ class Kind:
 RUNS = Kind(QWENSFTJOBS)
 # A pod changes some five times until it is ready, and a gang has hundreds: one look serves many of its events.
 CHILDREN = (
-    Kind(JOBS, _CHILDREN, fields=frozenset({"spec", "status"}), spec=frozenset({"suspend"}), wake=0.3),
+    Kind(JOBS, _CHILDREN, fields=frozenset({"spec", "status"}), spec=frozenset({"suspend", "managedBy"}), wake=0.3),
     Kind(
         PODS,
         _CHILDREN,

@@ -57,6 +57,7 @@ class Reason(StrEnum):
     WAITING = "Waiting"
 
     # pods do not start
+    QUEUE_UNAVAILABLE = "QueueUnavailable"
     STORAGE_UNAVAILABLE = "StorageUnavailable"
     CONFIG_MAP_UNAVAILABLE = "ConfigMapUnavailable"
     POD_CREATION_FAILED = "PodCreationFailed"

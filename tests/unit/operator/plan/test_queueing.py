@@ -39,16 +39,64 @@ def test_a_held_child_is_told_with_who_may_hold_it_and_how_it_goes_on(stage: Sta
             "more needed. The same attempt goes on, uncounted, when it is admitted (kubectl describe workload "
             "job-support-1 -n team)",
         ),
+        (
+            QueuePlace("job-support-1", "8 more needed", evicted="Preempted for a workload"),
+            "waits in the queue gpus: 8 more needed. It had been admitted: Preempted for a workload. The same attempt",
+        ),
         (QueuePlace("job-support-1"), "waits in the queue gpus. The same attempt"),
         (None, "is there a LocalQueue gpus (kubectl get localqueues -n team)"),
     ],
-    ids=["told", "not told", "not taken up"],
+    ids=["told", "evicted", "not told", "not taken up"],
 )
 def test_a_queue_is_told_with_the_place_in_it_and_what_it_waits_for(place: QueuePlace | None, words: str) -> None:
     seen = look(scene(TRAIN, child_fields=HELD | {"queue": "gpus"}, observed={"queue_place": place}))
     assert seen.headline == ("Suspended", "Queued")
     assert words in seen.message
     assert "patch" not in seen.message, "the queue would hold it again"
+
+
+@pytest.mark.parametrize(
+    ("fields", "place", "words"),
+    [
+        (
+            {},
+            QueuePlace("job-support-1", "LocalQueue gpus doesn't exist", inadmissible=True),
+            "Job support-train-1 waits in the queue gpus, which admits nothing: LocalQueue gpus doesn't exist. It is "
+            "admitted, uncounted, when that is mended. Or name another queue in spec.runPolicy.queueName (kubectl get "
+            "localqueues -n team)",
+        ),
+        (
+            {},
+            QueuePlace("job-support-1", "The workload is deactivated", inactive=True),
+            "Job support-train-1 is taken out of its queue: The workload is deactivated. It waits there again, "
+            "uncounted, after kubectl patch workload job-support-1 -n team --type merge -p "
+            """'{"spec":{"active":true}}'""",
+        ),
+        (
+            {"managed_by": "kueue.x-k8s.io/multikueue"},
+            QueuePlace("job-support-1", "The workload has not all checks ready"),
+            "handed to MultiKueue (its spec.managedBy): the training would run in another cluster, where this run's "
+            "volume is not. To train here, name another queue in spec.runPolicy.queueName",
+        ),
+        ({"managed_by": "kueue.x-k8s.io/multikueue", "suspended": False}, None, "handed to MultiKueue"),
+    ],
+    ids=["no such queue", "deactivated", "other cluster", "sent to another cluster"],
+)
+def test_what_no_quota_helps_is_told_as_a_warning_with_the_way_out(
+    fields: dict[str, Any], place: QueuePlace | None, words: str
+) -> None:
+    held_in = HELD | {"queue": "gpus"} | fields
+    seen = look(scene(TRAIN, child_fields=held_in, observed={"queue_place": place}))
+    assert (seen.headline, seen.events) == (("Suspended", "QueueUnavailable"), [("Warning", "QueueUnavailable")])
+    assert words in seen.message
+    assert seen.stage(TRAIN).restarts is None
+
+
+def test_a_class_is_asked_after_where_kueue_has_not_taken_the_job_up() -> None:
+    fields = HELD | {"queue": "gpus", "queue_class": "night"}
+    seen = look(scene(TRAIN, child_fields=fields))
+    assert ", a WorkloadPriorityClass night (kubectl get workloadpriorityclasses), and does" in seen.message
+    assert seen.plan.requeue_after == 15, "Kueue takes a moment"
 
 
 def test_only_a_held_job_is_looked_for_in_queues() -> None:

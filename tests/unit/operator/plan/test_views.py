@@ -10,6 +10,7 @@ from qwensft_operator.plan import child_job, claim_view, pod_view
 from qwensft_operator.plan.types import ChildJob, ClaimView, JobState, Trouble
 from qwensft_operator.plan.views import parse_report
 from qwensft_operator.render import Defaults, stage_job
+from qwensft_operator.runtime.kinds import CHILDREN
 
 from .builders import UID, later, look, scene
 
@@ -60,6 +61,15 @@ def test_a_job_that_somebody_holds_tells_so_and_since_when_its_pods_are_wanted()
     assert (read(manifest).suspended, read(manifest).started_at) == (False, later(minutes=1))
     held = job_manifest() | {"spec": {"suspend": True}}
     assert (read(held).suspended, read(held).started_at) == (True, None)
+
+
+def test_a_job_tells_its_queue_and_who_makes_its_pods() -> None:
+    manifest = job_manifest() | {"spec": {"managedBy": "kueue.x-k8s.io/multikueue"}}
+    manifest["metadata"]["labels"] |= {"kueue.x-k8s.io/queue-name": "gpus", "kueue.x-k8s.io/priority-class": "night"}
+    seen = read(CHILDREN[0].kept(manifest))
+    assert (seen.managed_by, seen.queue, seen.queue_class) == ("kueue.x-k8s.io/multikueue", "gpus", "night")
+    plain = read(job_manifest())
+    assert (plain.managed_by, plain.queue, plain.queue_class) == ("", "", "")
 
 
 def test_a_job_tells_what_it_was_made_from() -> None:

@@ -70,8 +70,11 @@ async def test_the_reason_and_the_place_counted_from_1_are_told(kube: FakeKube) 
     ("conditions", "message"),
     [
         (
-            [PENDING, {"type": "Evicted", "status": "True", "message": "Preempted for a workload"}],
-            "Preempted",
+            [
+                {"type": "QuotaReserved", "status": "True", "message": "Quota reserved"},
+                {"type": "Evicted", "status": "True", "message": "Preempted for a workload"},
+            ],
+            "Preempted for a workload",
         ),
         ([PENDING, {"type": "Evicted", "status": "False", "message": "Previously: preempted"}], QUOTA),
         (
@@ -91,6 +94,32 @@ async def test_what_it_waits_for_now_is_told(kube: FakeKube, conditions: list[di
     place = await Workloads(kube).place("team", child())
     assert place is not None
     assert place.message.startswith(message) if message else place.message == ""
+
+
+async def test_what_was_evicted_tells_what_it_waits_for_now_and_why_it_was_taken_away(kube: FakeKube) -> None:
+    """Kueue takes the eviction back when there is quota again, and tells beside it what is lacking until then."""
+    evicted = {"type": "Evicted", "status": "True", "reason": "Preempted", "message": "Preempted for a workload"}
+    kube.put(WORKLOADS, "team", workload(1, PENDING, evicted))
+    place = await Workloads(kube).place("team", child())
+    assert place == QueuePlace("job-run-1", QUOTA, evicted="Preempted for a workload")
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason", "told"),
+    [
+        ({}, "Pending", (False, False)),
+        ({}, "Inadmissible", (True, False)),
+        ({"active": True}, "Pending", (False, False)),
+        ({"active": False}, "Pending", (False, True)),
+    ],
+)
+async def test_what_no_quota_helps_is_told_apart(
+    spec: dict[str, Any], reason: str, told: tuple[bool, bool], kube: FakeKube
+) -> None:
+    kube.put(WORKLOADS, "team", workload(1, PENDING | {"reason": reason}) | {"spec": spec})
+    place = await Workloads(kube).place("team", child())
+    assert place is not None
+    assert (place.inadmissible, place.inactive) == told
 
 
 async def test_many_that_wait_are_asked_about_at_once_and_not_again_for_a_while(kube: FakeKube) -> None:
