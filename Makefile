@@ -10,6 +10,7 @@ BIN := $(VENV)/bin
 CLUSTER ?= local
 BENCH_OPTIONS ?=
 CHAOS_OPTIONS ?=
+KUEUE_OPTIONS ?=
 PYTHON_CODE := client operator trainer-image tests quickstart benchmarks hack monitoring
 export CLUSTER
 
@@ -93,6 +94,13 @@ test-templates: setup ## trained tokens against the chat templates that the mode
 test-readers: setup ## merged models in transformers 4, 5 and llama.cpp (built once, which takes some 10 min)
 	@$(CLUSTER_ENV)
 	$(BIN)/pytest tests/readers
+
+.PHONY: test-kueue
+test-kueue: setup ## runs in queues of Kueue, built from its module, installed and removed again (20 min; the first build takes 10 more)
+	@$(CLUSTER_ENV)
+	(cd tests/kueue/manager && CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w" -o ../../../build/kueue/kueue \
+	  sigs.k8s.io/kueue/cmd/kueue)
+	$(BIN)/pytest tests/kueue $(KUEUE_OPTIONS)
 
 .PHONY: test-monitoring
 test-monitoring: venv ## every query of dashboards and alerts on a real Prometheus (Debian's); no cluster needed

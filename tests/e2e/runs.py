@@ -85,9 +85,10 @@ class Runs:
         self.latest = ""
         """Name of the job that was looked at last."""
 
-    def create(self, name: str, spec: Job) -> Job:
+    def create(self, name: str, spec: Job, labels: dict[str, str] | None = None) -> Job:
         """Create the base's job under another name, with changes to its spec."""
-        document = merged_with(self._base, {"metadata": {"name": name, "namespace": self.namespace}, "spec": spec})
+        metadata = {"name": name, "namespace": self.namespace, "labels": labels or {}}
+        document = merged_with(self._base, {"metadata": metadata, "spec": spec})
         self.kubectl("create", "-f", "-", stdin=yaml.safe_dump(document))
         return self.get(name)
 
