@@ -14,7 +14,7 @@ import random
 import socket
 import subprocess
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,9 +76,12 @@ class Plane:
 
 
 @contextlib.asynccontextmanager
-async def control_plane(directory: Path) -> AsyncIterator[Plane]:
-    """Start etcd and the API server from the local cluster's binaries, below an empty directory."""
-    binaries = _binaries()
+async def control_plane(directory: Path, flags: Sequence[str] = ()) -> AsyncIterator[Plane]:
+    """Start etcd and the API server from the local cluster's binaries, below an empty directory.
+
+    `flags`: further ones of the API server.
+    """
+    binaries = local_binaries()
     tokens = {user: uuid.uuid4().hex for user in (BENCH, RECORDED, *USERS)}
     _write_certificates(directory)
     _write_authentication(directory, tokens)
@@ -105,7 +108,7 @@ async def control_plane(directory: Path) -> AsyncIterator[Plane]:
         "--disable-admission-plugins", "ServiceAccount,StorageObjectInUseProtection",
         "--delete-collection-workers", "8", "--shutdown-delay-duration", "0s",
         "--audit-policy-file", directory / "audit.yaml", "--audit-log-path", directory / "audit.log",
-        "--audit-log-maxsize", "100000", *_MORE_FLAGS,
+        "--audit-log-maxsize", "100000", *_MORE_FLAGS, *flags,
     ]  # fmt: skip
     with contextlib.ExitStack() as running:
         etcd = Program("etcd", etcd_command, directory / "etcd.log", {})
@@ -137,7 +140,7 @@ async def _wait_until_ready(plane: Plane) -> None:
             await asyncio.sleep(0.2)
 
 
-def _binaries() -> Path:
+def local_binaries() -> Path:
     """The folder with the local cluster's binaries, which are built first when they are not there."""
     asked = subprocess.run(
         [REPOSITORY / "local-cluster" / "cluster", "bin"], stdout=subprocess.PIPE, text=True, check=True

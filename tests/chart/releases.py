@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,10 +41,10 @@ _PATIENCE = 120.0  # seconds
 
 
 @contextmanager
-def api_server(directory: Path) -> Iterator[Api]:
-    """An API server with etcd, and nothing that acts on what it stores."""
+def api_server(directory: Path, flags: Sequence[str] = ()) -> Iterator[Api]:
+    """An API server with etcd, and nothing that acts on what it stores. `flags`: further ones of the API server."""
     with asyncio.Runner() as runner:
-        manager = control_plane(directory)
+        manager = control_plane(directory, flags)
         plane = runner.run(manager.__aenter__())
         try:
             yield Api(plane)
