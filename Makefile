@@ -96,7 +96,7 @@ test-readers: setup ## merged models in transformers 4, 5 and llama.cpp (built o
 	$(BIN)/pytest tests/readers
 
 .PHONY: test-kueue
-test-kueue: setup ## runs in queues of Kueue, built from its module, installed and removed again (20 min; the first build takes 10 more)
+test-kueue: setup ## runs in queues of Kueue, built from its module, installed on the local cluster and removed again
 	@$(CLUSTER_ENV)
 	(cd tests/kueue/manager && CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w" -o ../../../build/kueue/kueue \
 	  sigs.k8s.io/kueue/cmd/kueue)
