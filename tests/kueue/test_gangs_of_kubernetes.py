@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,7 +29,7 @@ def gated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     """An API server and a Job controller with the gates on."""
     directory = tmp_path_factory.mktemp("gates")
     with api_server(directory, (GATES, "--runtime-config=scheduling.k8s.io/v1beta1=true")) as api:
-        command = [
+        command: list[str | Path] = [
             local_binaries() / "kube-controller-manager", "--controllers=job", GATES, "--leader-elect=false",
             f"--kubeconfig={api.plane.kubeconfig(BENCH)}", "--bind-address=127.0.0.1", f"--secure-port={free_port()}",
             f"--cert-dir={directory}",
