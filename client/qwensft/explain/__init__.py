@@ -1,0 +1,1 @@
+"""Why a run stands where it stands, on one page. Pure: from objects that someone else has read."""
