@@ -9,6 +9,7 @@ from .conditions import ConditionType, Reason
 from .constants import (
     ANNOTATION_INSTALLATION,
     ANNOTATION_MADE_FROM,
+    ANNOTATION_ROWS,
     API_VERSION,
     DEFAULT_EPOCHS,
     DEFAULT_MERGE_DIRECTORY,
@@ -69,6 +70,7 @@ from .worker_defaults import NO_DEFAULTS, parse_worker_defaults, with_defaults
 __all__ = [
     "ANNOTATION_INSTALLATION",
     "ANNOTATION_MADE_FROM",
+    "ANNOTATION_ROWS",
     "API_VERSION",
     "DEFAULT_EPOCHS",
     "DEFAULT_MERGE_DIRECTORY",

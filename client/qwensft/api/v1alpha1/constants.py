@@ -24,6 +24,9 @@ MANAGED_BY: Final = "qwen-sft-operator"
 ANNOTATION_INSTALLATION: Final = f"{GROUP}/installation"
 """On child Jobs: namespace and name of the Lease of the installation that made it."""
 
+ANNOTATION_ROWS: Final = f"{GROUP}/waits-for-rows"
+"""On a run that a client holds until its rows are in the cluster: their digest."""
+
 LABEL_QUEUE: Final = "kueue.x-k8s.io/queue-name"
 LABEL_QUEUE_PRIORITY: Final = "kueue.x-k8s.io/priority-class"
 """Kueue's own names: the LocalQueue that a Job waits in, and the WorkloadPriorityClass that it has there."""
