@@ -72,6 +72,11 @@ test-cluster: venv ## the local cluster's Go tests; contract, integration and en
 	$(BIN)/pytest tests/contract tests/oracle tests/integration tests/e2e
 	$(BIN)/pytest tests/matrix -m core
 
+.PHONY: test-client
+test-client: setup ## the Python client on the local cluster: rows of every kind, a gigabyte of them, a notebook (a quarter of an hour)
+	@$(CLUSTER_ENV)
+	$(BIN)/pytest tests/client
+
 .PHONY: test-gitops
 test-gitops: ## what Argo CD's Lua, kstatus and Flux make of a run in every state (Go; the first build takes minutes)
 	@cd tests/gitops && CGO_ENABLED=0 go test -trimpath -vet=off ./...

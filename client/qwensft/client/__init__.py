@@ -2,12 +2,13 @@
 
 from qwensft import Client
 
-client = Client(namespace="team")
-for job in client.list_jobs():
-    print(job.metadata.name, job.status.phase)
+run = Client(namespace="team").train(model="Qwen/Qwen3-8B", rows="rows.jsonl", storage="100Gi")
+run.wait(progress=True)
 """
 
+from .aio import AsyncClient, AsyncRun
 from .client import Client
 from .logs import LogLine
+from .run import Run
 
-__all__ = ["Client", "LogLine"]
+__all__ = ["AsyncClient", "AsyncRun", "Client", "LogLine", "Run"]

@@ -164,6 +164,10 @@ def _invalid(document: dict[str, Any], message: str, doing: str) -> ClientError:
 
 
 def _forbidden(document: dict[str, Any], message: str, doing: str) -> ClientError:
+    if "is being terminated" in message:
+        return NotFoundError(
+            f"cannot {doing}: the namespace is being deleted; wait and create it anew, or name another"
+        )
     if "exceeded quota" in message or "violates PodSecurity" in message:
         return RefusedError(_subject(doing), [message])
     who = re.search(r'User "(?P<name>[^"]+)"', message)

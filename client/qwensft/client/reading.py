@@ -7,7 +7,18 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from qwensft.api.v1alpha1 import API_VERSION, KIND, ConditionType, InvalidJobError, QwenSFTJob, parse_job
+from qwensft.api.v1alpha1 import (
+    API_VERSION,
+    KIND,
+    ConditionType,
+    InvalidJobError,
+    ObjectMeta,
+    QwenSFTJob,
+    Spec,
+    parse_job,
+)
+from qwensft.api.v1alpha1.base import problem_text
+from qwensft.client.errors import ClientError, RunFailedError
 
 Document = dict[str, Any]
 
@@ -64,8 +75,39 @@ def written(job: QwenSFTJob | Document, namespace: str) -> Document:
     return {**raw, "metadata": metadata}
 
 
+def job_of(
+    name: str, *, model: Any, storage: Any, dataset: Document | None, spec: Document, metadata: Document
+) -> QwenSFTJob:
+    """Return the job that the arguments of `Client.train` say.
+
+    Blocks are models of the API or dicts in either spelling; for model and storage a text is a name and a size.
+
+    Raises:
+        InvalidJobError: a block is unknown, malformed or against a rule.
+    """
+    blocks = {**spec, "model": model, "storage": storage}
+    if isinstance(model, str):
+        blocks["model"] = {"name": model}
+    if isinstance(storage, str):
+        blocks["storage"] = {"volume": {"claimTemplate": {"size": storage}}}
+    if dataset is not None:
+        blocks["datasets"] = [dataset, *(blocks.get("datasets") or [])]
+    try:
+        return QwenSFTJob(metadata=ObjectMeta(name=name, **metadata), spec=Spec(**blocks))
+    except ValidationError as error:
+        raise InvalidJobError("; ".join(map(problem_text, error.errors(include_url=False)))) from error
+
+
 def has_ended(job: QwenSFTJob) -> bool:
     """Whether the newest spec of the job has succeeded, or failed for good."""
     succeeded = job.status.condition(ConditionType.SUCCEEDED)
     current = job.status.observed_generation == job.metadata.generation
     return current and succeeded is not None and succeeded.status != "Unknown"
+
+
+def end_of(job: QwenSFTJob) -> ClientError:
+    """Return the exception for a run that has ended otherwise than it was waited for."""
+    name, succeeded = job.metadata.name, job.status.condition(ConditionType.SUCCEEDED)
+    if succeeded is not None and succeeded.status == "False":
+        return RunFailedError(name, succeeded.reason, succeeded.message)
+    return ClientError(f"{name} has succeeded already: what was waited for will not come")

@@ -1,0 +1,141 @@
+"""What a run is at, in one line, and where that line is shown: rewritten in place, or below each other in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any, Final, Protocol
+
+from qwensft.api.v1alpha1 import ConditionType, Phase, QwenSFTJob
+
+_BAR: Final = 20  # characters
+_BETWEEN_LINES: Final = 30.0  # seconds between two lines in a log
+_DOING: Final = {
+    Phase.PREPARING: "checking and tokenising the rows",
+    Phase.TRAINING: "starting the training pods",
+    Phase.MERGING: "merging and verifying the result",
+}
+_ROUTINE: Final = ("Starting", "PodsStarting", "Running")
+
+
+def line(job: QwenSFTJob) -> str:
+    """Return one line on what a run is at."""
+    status = job.status
+    phase, progress = status.phase or Phase.PENDING, status.progress
+    if phase == Phase.TRAINING and progress and progress.total_steps and progress.step is not None:
+        share = min(1.0, progress.step / progress.total_steps)
+        filled = round(_BAR * share)
+        parts = [f"{'█' * filled}{'░' * (_BAR - filled)} {int(share * 100):3d} %"]
+        parts.append(f"step {progress.step}/{progress.total_steps}")
+        if progress.loss is not None:
+            parts.append(f"loss {progress.loss:.4g}")
+        if progress.eta:
+            parts.append(f"{progress.eta} left")
+        return f"{phase:<11} {'  '.join(parts)}"
+    succeeded = status.condition(ConditionType.SUCCEEDED)
+    if succeeded is None:
+        return f"{phase:<11} the operator has not seen the run yet"
+    doing = _DOING.get(phase) if isinstance(phase, Phase) and succeeded.reason in _ROUTINE else None
+    return f"{phase:<11} {doing or succeeded.message}".rstrip()
+
+
+def uploaded(done: int, size: int) -> str:
+    """Return one line on rows that are on their way; bytes."""
+    share = done / size if size else 1.0
+    filled = round(_BAR * share)
+    return f"{'Sending':<11} {'█' * filled}{'░' * (_BAR - filled)} {int(share * 100):3d} %  {size / 1e6:.0f} MB of rows"
+
+
+class Display(Protocol):
+    """Where the line is shown."""
+
+    def show(self, text: str) -> None:
+        """Show a line in place of the one before, where that is possible."""
+
+    def close(self) -> None:
+        """Leave the last line where it is."""
+
+
+class Nowhere:
+    """Shows nothing."""
+
+    def show(self, text: str) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class Terminal:
+    """One line of a terminal, rewritten."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream, self._shown = stream, ""
+
+    def show(self, text: str) -> None:
+        """Rewrite the line, cut to the terminal's width."""
+        import shutil  # noqa: PLC0415
+
+        text = text[: shutil.get_terminal_size().columns - 1]
+        if text != self._shown:
+            self._stream.write(f"\r\x1b[K{text}")
+            self._stream.flush()
+            self._shown = text
+
+    def close(self) -> None:
+        """End the line."""
+        if self._shown:
+            self._stream.write("\n")
+            self._stream.flush()
+
+
+class Log:
+    """Lines below each other: one for each phase, and between them one now and then."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream, self._shown, self._head, self._at = stream, "", "", 0.0
+
+    def show(self, text: str) -> None:
+        """Write the line if it is the first of its phase, or the last one was a while ago."""
+        head = text.split(maxsplit=1)[0]
+        if text == self._shown or (head == self._head and time.monotonic() - self._at < _BETWEEN_LINES):
+            return
+        self._stream.write(f"{text}\n")
+        self._stream.flush()
+        self._shown, self._head, self._at = text, head, time.monotonic()
+
+    def close(self) -> None:
+        """Do nothing: every line has its end."""
+
+
+class Notebook:
+    """One output of a notebook's cell, updated."""
+
+    def __init__(self, display: Any) -> None:
+        self._display, self._handle, self._shown = display, None, ""
+
+    def show(self, text: str) -> None:
+        """Update the output."""
+        if text == self._shown:
+            return
+        content = {"text/plain": text}
+        if self._handle is None:
+            self._handle = self._display(content, raw=True, display_id=True)
+        else:
+            self._handle.update(content, raw=True)
+        self._shown = text
+
+    def close(self) -> None:
+        """Do nothing: the output stays."""
+
+
+def display() -> Display:
+    """Return the display that fits where this runs."""
+    # IPython is there already where a notebook runs.
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    if shell is not None and getattr(shell, "kernel", None) is not None:
+        from IPython.display import display as show  # type: ignore[import-not-found] # noqa: PLC0415
+
+        return Notebook(show)
+    return Terminal(sys.stderr) if sys.stderr.isatty() else Log(sys.stderr)

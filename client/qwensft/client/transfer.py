@@ -1,0 +1,157 @@
+"""A file onto a claim, through a pod that holds it: in parts, each checked, gone on with after whatever broke.
+
+What has arrived lies in `<sha256>.part` beside the place of the file: its name is that of its content. So another call,
+or another process, goes on with it, and nothing is taken for the file before its digest is right.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from qwensft.client import pods
+from qwensft.client.connection import Connection
+from qwensft.client.errors import RowsError, TransferError
+
+PART: Final = 64 * 2**20  # bytes: what is sent again when a connection breaks
+_TRIES: Final = 6  # in a row, without a part that arrived
+_PAUSE: Final = 1.0  # seconds before the second try; doubled with each
+
+_STATE: Final = """
+import os, sys
+for path in sys.argv[1:]:
+    print(os.path.getsize(path) if os.path.exists(path) else -1)
+"""
+_RECEIVE: Final = f"""
+import hashlib, os, sys
+open({pods.ALIVE!r}, "w").close()
+path, offset, left = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+os.makedirs(os.path.dirname(path), exist_ok=True)
+digest = hashlib.sha256()
+with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+b") as file:
+    file.truncate(offset)
+    file.seek(offset)
+    while left:
+        block = sys.stdin.buffer.read1(min(left, 1 << 20))
+        if not block:
+            sys.exit("the connection ended")
+        file.write(block)
+        digest.update(block)
+        left -= len(block)
+    file.flush()
+    os.fsync(file.fileno())
+print(digest.hexdigest())
+"""
+_FINISH: Final = f"""
+import hashlib, os, sys
+open({pods.ALIVE!r}, "w").close()
+part, path, wanted = sys.argv[1:]
+with open(part, "rb") as file:
+    found = hashlib.file_digest(file, "sha256").hexdigest()
+if found != wanted:
+    os.unlink(part)
+    sys.exit("what has arrived is not what was sent")
+os.rename(part, path)
+directory = os.open(os.path.dirname(path), os.O_RDONLY)
+os.fsync(directory)
+"""
+
+
+def send(
+    connection: Connection,
+    pod: str,
+    source: Path,
+    target: str,
+    *,
+    sha256: str,
+    tell: Callable[[int, int], None] = lambda done, size: None,
+    part: int = PART,
+) -> None:
+    """Send a file into a pod of `pods.start`. One that is there with this size was checked when it came.
+
+    Args:
+        connection: Where the pod is.
+        pod: Its name.
+        source: The file.
+        target: Where it goes: an absolute path in the pod.
+        sha256: Its digest, as the rows' description has it.
+        tell: Is told the bytes that are there, and those of the whole file.
+        part: Bytes that are sent and checked at a time.
+
+    Raises:
+        TransferError: it did not arrive after several tries; another call goes on with what did.
+    """
+    partial = f"{target.rpartition('/')[0]}/{sha256}.part"
+    sending = _Sending(connection, pod, source, source.stat().st_size, partial, target, sha256, tell, part)
+    failures = 0
+    while True:
+        reached = sending.arrived
+        try:
+            sending.go_on()
+        except TransferError as error:
+            failures = failures + 1 if sending.arrived == reached else 1
+            if failures == _TRIES:
+                raise TransferError(f"{source.name} was not sent: {error}; call again to go on with it") from error
+            time.sleep(_PAUSE * 2 ** (failures - 1))
+        else:
+            return
+
+
+@dataclass(slots=True)
+class _Sending:
+    connection: Connection
+    pod: str
+    source: Path
+    size: int
+    partial: str
+    target: str
+    sha256: str
+    tell: Callable[[int, int], None]
+    part: int
+    arrived: int = 0
+    """Bytes that are there and were checked."""
+
+    def go_on(self) -> None:
+        """Send what is not there yet, and let it become the file. Raises TransferError."""
+        there, complete = (int(word) for word in self._python(_STATE, self.partial, self.target).split())
+        if complete == self.size:
+            return
+        self.arrived = self.size if there == self.size else max(there, 0) // self.part * self.part
+        self.tell(self.arrived, self.size)
+        while self.arrived < self.size:
+            self._send_part(min(self.part, self.size - self.arrived))
+        self._python(_FINISH, self.partial, self.target, self.sha256)
+
+    def _send_part(self, length: int) -> None:
+        digest = hashlib.sha256()
+        done = self.arrived
+
+        def blocks() -> Iterator[bytes]:
+            with self.source.open("rb") as file:
+                file.seek(self.arrived)
+                left = length
+                while left:
+                    block = file.read(min(left, 2**20))
+                    if not block:
+                        raise RowsError(f"{self.source} has become shorter while it was sent: call again")
+                    digest.update(block)
+                    left -= len(block)
+                    yield block
+
+        def sent(count: int) -> None:
+            nonlocal done
+            done += count
+            self.tell(done, self.size)
+
+        said = self._python(_RECEIVE, self.partial, str(self.arrived), str(length), stdin=blocks(), sent=sent)
+        if said.strip() != digest.hexdigest():
+            raise TransferError("a part arrived damaged")
+        self.arrived += length
+
+    def _python(self, script: str, *arguments: str, **options: Any) -> str:
+        command = ["python3", "-c", script, *arguments]
+        return pods.run(self.connection, self.pod, pods.CONTAINER, command, **options).decode()
