@@ -69,10 +69,10 @@ def test_a_gigabyte_of_rows_arrives_although_it_is_broken_off(
 
     there = client.get_job("gigabyte")
     assert ANNOTATION_ROWS not in there.metadata.annotations
-    pod = ready.kubectl.get("pod", "gigabyte-rows", "-n", client.namespace)
+    pod = ready.kubectl.get("pod", "rows-gigabyte", "-n", client.namespace)
     assert not pod or "deletionTimestamp" in pod["metadata"]
     digest = hashlib.file_digest(rows.open("rb"), "sha256").hexdigest()
-    look = pods.manifest(there, "gigabyte-look", "gigabyte-rows", client.image_for(there), writable=False)
+    look = pods.manifest(there, "gigabyte-look", "rows-gigabyte", client.image_for(there), writable=False)
     pods.start(client.connection, look)
     said = pods.run(client.connection, "gigabyte-look", pods.CONTAINER, ["sha256sum", f"{pods.MOUNT}/rows.jsonl"])
     assert said.decode().split()[0] == digest
@@ -84,7 +84,7 @@ def test_a_gigabyte_of_rows_arrives_although_it_is_broken_off(
         kind
         for kind in ("pods", "persistentvolumeclaims", "configmaps")
         for item in ready.kubectl.items(kind, "-n", client.namespace)
-        if item["metadata"]["name"].startswith("gigabyte")
+        if "gigabyte" in item["metadata"]["name"]
     ]:
         assert time.monotonic() < deadline, left
         time.sleep(1)

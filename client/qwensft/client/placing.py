@@ -23,8 +23,11 @@ _SPARE: Final = 64 * 2**20  # bytes of a claim beside the rows: a file system's 
 
 
 def name_of(run: str) -> str:
-    """Return the name of what holds a run's rows: ConfigMap, or claim and pod."""
-    return f"{run}-rows"
+    """Return the name of what holds a run's rows: ConfigMap, or claim and pod.
+
+    It begins alike for all, so that an installation that limits claims can allow these: rows-*.
+    """
+    return f"rows-{run}"
 
 
 def source(run: str, rows: RowsFile) -> Document:

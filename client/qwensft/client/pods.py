@@ -25,7 +25,8 @@ IDLE_MINUTES: Final = 10
 _USER: Final = 65532
 _PATIENCE: Final = 300.0  # seconds for a pod to start: an image may have to be pulled
 _SILENCE: Final = 300.0  # seconds for which a command may neither read nor write
-_BLOCK: Final = 2**16  # bytes of a websocket's message
+_BLOCK: Final = 2**15  # bytes of a websocket's message, as kubectl has it
+_PLACED: Final = ("affinity", "imagePullSecrets", "nodeSelector", "schedulerName", "tolerations")
 _IDLE: Final = (
     f"touch {ALIVE}; trap 'exit 0' TERM; "
     f'while [ -n "$(find {ALIVE} -mmin -{IDLE_MINUTES})" ]; do sleep 5 & wait $!; done'
@@ -72,7 +73,7 @@ def manifest(job: QwenSFTJob, name: str, claim: str, image: str, *, writable: bo
             **assigned,
             **chosen,
         },
-        **{name: placed[name] for name in ("nodeSelector", "tolerations", "imagePullSecrets") if name in placed},
+        **{name: placed[name] for name in _PLACED if name in placed},
         "containers": [container],
         "volumes": [
             {"name": "claim", "persistentVolumeClaim": {"claimName": claim, "readOnly": not writable}},
@@ -161,12 +162,13 @@ def run(
     channels: dict[int, bytes] = {1: b"", 2: b"", 3: b""}
     try:
         for block in stdin:
-            view = memoryview(block)
-            for start_ in range(0, len(view), _BLOCK):
-                if not socket.is_open():
-                    break
-                socket.write_stdin(bytes(view[start_ : start_ + _BLOCK]))
-                sent(min(_BLOCK, len(view) - start_))
+            socket.update(timeout=0)
+            if not socket.is_open():
+                break  # the command has ended before it had read all: its words say why
+            for begin in range(0, len(block), _BLOCK):
+                message = block[begin : begin + _BLOCK]
+                socket.write_stdin(message)
+                sent(len(message))
         heard = time.monotonic()
         while socket.is_open():
             socket.update(timeout=1)
