@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from qwensft.api.v1alpha1 import Phase, QwenSFTJob, Stage, Status
 from qwensft.client.client import Client
@@ -34,7 +34,8 @@ class AsyncRun:
 
     async def wait(self, *, progress: bool = False, timeout: float | None = None) -> AsyncRun:  # noqa: ASYNC109
         """See `Run.wait`. Who cancels it stops waiting at once; its thread ends with the next change of the run."""
-        await asyncio.to_thread(self._run.wait, progress=progress, timeout=timeout)
+        async for _ in _each(lambda: self._run.waiting(progress=progress, timeout=timeout)):
+            pass
         return self
 
     def logs(
@@ -154,7 +155,7 @@ class AsyncClient:
         timeout: float | None = None,  # noqa: ASYNC109 - what is waited for goes on without the client
     ) -> QwenSFTJob:
         """See `Client.wait_for_job_status`."""
-        return await asyncio.to_thread(self._client.wait_for_job_status, name, status, timeout=timeout)
+        return [job async for job in _each(lambda: self._client.waiting(name, status, timeout=timeout))][-1]
 
     def get_job_logs(
         self,
@@ -182,8 +183,8 @@ async def _each(start: Callable[[], Iterator[T]]) -> AsyncIterator[T]:
     iterator = await asyncio.to_thread(start)
     try:
         while (item := await asyncio.to_thread(next, iterator, end)) is not end:
-            yield item  # type: ignore[misc] - it is not the end
+            yield cast("T", item)
     finally:
         # While a thread waits within it, it cannot be closed: it is when that has its item, and nothing refers to it.
         with suppress(ValueError):
-            iterator.close()  # type: ignore[attr-defined]
+            getattr(iterator, "close", lambda: None)()

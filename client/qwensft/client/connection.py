@@ -10,15 +10,20 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 from qwensft.api.v1alpha1 import GROUP, KIND, PLURAL, VERSION
-from qwensft.client.errors import ConfigurationError, MissingPackageError, ServerError, UnreachableError, from_answer
-
-if TYPE_CHECKING:
-    from kubernetes.client import ApiClient
+from qwensft.client.errors import (
+    ClientError,
+    ConfigurationError,
+    MissingPackageError,
+    ServerError,
+    UnreachableError,
+    from_answer,
+)
 
 Document = dict[str, Any]
 
@@ -80,16 +85,10 @@ class Connection:
             MissingPackageError: the package kubernetes is not installed.
             ConfigurationError: there is no usable configuration.
         """
-        try:
-            from kubernetes import client  # noqa: PLC0415 - an extra, and slow to import
-        except ImportError as error:
-            raise MissingPackageError(
-                "the client needs the package kubernetes: pip install 'qwensft[client]'"
-            ) from error
         configuration, own_namespace = _configuration(context, kubeconfig)
         self.configuration: Any = configuration
         self.namespace = namespace or own_namespace
-        self._api: ApiClient = client.ApiClient(configuration)
+        self._api: Any = _kubernetes("client").ApiClient(configuration)
 
     def get(self, kind: str, name: str) -> Document:
         """Return an object by the plural of its kind, as "pods"."""
@@ -140,9 +139,7 @@ class Connection:
 
     def exec(self, pod: str, container: str, command: list[str]) -> Any:
         """Start a command in a container; return the open websocket, kubernetes' WSClient in bytes."""
-        from kubernetes import client, stream  # noqa: PLC0415 - see above
-        from kubernetes.client.rest import ApiException  # noqa: PLC0415
-
+        client, stream = _kubernetes("client"), _kubernetes("stream")
         # `stream` changes the ApiClient that it is given while it connects: one for each, for the sake of threads.
         core = client.CoreV1Api(client.ApiClient(self.configuration))
         try:
@@ -159,7 +156,7 @@ class Connection:
                 binary=True,
                 _preload_content=False,
             )
-        except ApiException as error:
+        except client.ApiException as error:
             raise _handshake(error, f"run a command in Pod {pod} in namespace {self.namespace}") from error
 
     def _path(self, kind: str, name: str = "", *, everywhere: bool = False) -> str:
@@ -233,12 +230,20 @@ class Connection:
         return answer
 
 
+def _kubernetes(part: str) -> Any:
+    """Import a part of kubernetes: an extra, slow to import, and typed in some versions alone."""
+    try:
+        return import_module(f"kubernetes.{part}")
+    except ImportError as error:
+        raise MissingPackageError("the client needs the package kubernetes: pip install 'qwensft[client]'") from error
+
+
 def _doing(method: str, kind: str, name: str, where: str) -> str:
     verb = {"GET": "read", "POST": "create", "PATCH": "change", "DELETE": "delete"}[method]
     return f"{verb} {_KINDS[kind]}{f' {name}' if name else 's' if kind != 'events' else ''} in {where}"
 
 
-def _handshake(error: Any, doing: str) -> ServerError | Any:
+def _handshake(error: Any, doing: str) -> ClientError:
     """The exception for a websocket that was not opened: the answer's text is within that of the error."""
     text = str(error.reason or error)
     start = text.find('{"kind":"Status"')
@@ -252,8 +257,7 @@ def _handshake(error: Any, doing: str) -> ServerError | Any:
 
 def _configuration(context: str | None, kubeconfig: str | Path | None) -> tuple[Any, str]:
     """Configuration of kubernetes, and the namespace that it names."""
-    from kubernetes import client, config  # noqa: PLC0415
-
+    client, config = _kubernetes("client"), _kubernetes("config")
     configuration = client.Configuration()
     file = str(kubeconfig) if kubeconfig else None
     in_pod = _OWN_NAMESPACE.exists() and not (file or context or os.environ.get("KUBECONFIG"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -195,13 +196,18 @@ class Jobs:
             ClientError: it has succeeded, so that no other phase will come.
             WaitTimeoutError: the time is over.
         """
+        return deque(self.waiting(name, status, timeout=timeout), maxlen=1).pop()
+
+    def waiting(self, name: str, status: Collection[str], *, timeout: float | None = None) -> Iterator[QwenSFTJob]:
+        """Yield the job as `watch_job` does, until its phase is one of these; see `wait_for_job_status`."""
         unknown = {*status} - {*Phase}
         if unknown:
             raise ValueError(f"no phase of a run: {', '.join(sorted(unknown))}; there are {', '.join(Phase)}")
         job = None
         for job in self.watch_job(name, timeout=timeout):
+            yield job
             if job.status.phase in status and job.status.observed_generation == job.metadata.generation:
-                return job
+                return
             if has_ended(job):
                 raise end_of(job)
         now = job.status.phase if job and job.status.phase else Phase.PENDING

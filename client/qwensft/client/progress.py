@@ -112,7 +112,8 @@ class Notebook:
     """One output of a notebook's cell, updated."""
 
     def __init__(self, display: Any) -> None:
-        self._display, self._handle, self._shown = display, None, ""
+        self._display, self._shown = display, ""
+        self._handle: Any = None
 
     def show(self, text: str) -> None:
         """Update the output."""
@@ -135,7 +136,7 @@ def display() -> Display:
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None
     if shell is not None and getattr(shell, "kernel", None) is not None:
-        from IPython.display import display as show  # type: ignore[import-not-found] # noqa: PLC0415
+        from IPython.display import display as show  # noqa: PLC0415
 
         return Notebook(show)
     return Terminal(sys.stderr) if sys.stderr.isatty() else Log(sys.stderr)

@@ -49,15 +49,22 @@ class Run:
             RunFailedError: it has failed.
             WaitTimeoutError: it has not ended in time.
         """
+        for _ in self.waiting(progress=progress, timeout=timeout):
+            pass
+        return self
+
+    def waiting(self, *, progress: bool = False, timeout: float | None = None) -> Iterator[QwenSFTJob]:
+        """Yield the job as it is and after every change, until it has succeeded; see `wait`."""
         shown = display() if progress else Nowhere()
         try:
             for job in self._client.watch_job(self.name, timeout=timeout):
                 shown.show(line(job))
+                yield job
                 if has_ended(job):
                     succeeded = job.status.condition(ConditionType.SUCCEEDED)
                     if succeeded is not None and succeeded.status == "False":
                         raise end_of(job)
-                    return self
+                    return
         finally:
             shown.close()
         raise WaitTimeoutError(
