@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from qwensft.api.v1alpha1 import Spec, parse_job
 from qwensft.estimate.architectures import Architecture, known
 from qwensft.estimate.memory import Footprint, footprint
-from qwensft_operator.plan.estimate import estimate
+from qwensft.estimate.verdict import estimate
 
 NAMES = (
     "Qwen/Qwen3-0.6B",

@@ -7,7 +7,7 @@ import pytest
 
 from qwensft.estimate.architectures import Architecture, known
 from qwensft.estimate.memory import Footprint, footprint
-from qwensft_operator.plan.estimate import MARGIN
+from qwensft.estimate.verdict import MARGIN
 
 from ...operator.plan.builders import job
 
