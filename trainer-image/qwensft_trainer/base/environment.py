@@ -76,7 +76,8 @@ def training_environment(*, processes: int, accelerators: int) -> None:
 
 def cpu_limit() -> int:
     """CPUs this container may use: its cgroup quota (v2 or v1), else the processors it may be scheduled on."""
-    available = len(os.sched_getaffinity(0))
+    asked = getattr(os, "sched_getaffinity", None)  # Linux alone has it; rows are judged elsewhere, too
+    available = len(asked(0)) if asked else os.cpu_count() or 1
     quota = _quota_v2(Path("/sys/fs/cgroup/cpu.max")) or _quota_v1(Path("/sys/fs/cgroup/cpu"))
     return max(1, min(available, math.ceil(quota))) if quota else available
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -74,25 +74,47 @@ def tokenise(run: Run, train_arguments: Mapping[str, Any], template: str, *, scr
     return Tokenised(lengths, warnings, encoder.default_system, found)
 
 
+def samples(run: Run, train_arguments: Mapping[str, Any], template: str, *, scratch: Path, rows: int) -> list[Sample]:
+    """The first rows of each normalised dataset as the model sees them; nothing is written.
+
+    Raises PermanentError as `tokenise` does.
+    """
+    completed = arguments.tokenising_arguments(
+        dict(train_arguments) | {"template": template},
+        run,
+        output=scratch / "prepare",
+        cache=scratch / "cache",
+        tokenized=scratch / "tokenized",
+    )
+    encoder = _load_encoder(completed, template)
+    datasets = dataset_source.all_datasets(run)
+    return [one for dataset in datasets for row in _first_rows(run, dataset, rows) for one in encoder.preview(row)]
+
+
 def _preview(run: Run, encoder: Encoder) -> Parity:
     """Before all else is encoded, so that there is something to look at when that fails."""
-    from pyarrow import parquet
-
-    samples: list[Sample] = []
+    shown: list[Sample] = []
     found = Parity()
     for dataset in dataset_source.all_datasets(run):
-        with parquet.ParquetFile(normalised_file(run, dataset.name)) as file:
-            for number, batch in enumerate(islice(file.iter_batches(batch_size=1), parity.ROWS)):
-                row = batch.to_pydict()
-                samples += encoder.preview(row) if number < preview.ROWS else []
-                encoder.compare(found, row)
-    path = preview.write(run.run_directory, samples)
-    lengths = ", ".join(f"{one.tokens} tokens ({one.learnt} learnt)" for one in samples)
+        for number, row in enumerate(_first_rows(run, dataset, parity.ROWS)):
+            shown += encoder.preview(row) if number < preview.ROWS else []
+            encoder.compare(found, row)
+    path = preview.write(run.run_directory, shown)
+    lengths = ", ".join(f"{one.tokens} tokens ({one.learnt} learnt)" for one in shown)
     log(f"the first rows as the model sees them are in {path}: {lengths}")
     if run.prepare.preview == "Log":
-        for line in preview.whole_text(samples).splitlines():
+        for line in preview.whole_text(shown).splitlines():
             log(line)
     return found
+
+
+def _first_rows(run: Run, dataset: Dataset, count: int) -> Iterator[dict[str, list[Any]]]:
+    """Rows of the normal form, one by one, each as a batch of its own."""
+    from pyarrow import parquet
+
+    with parquet.ParquetFile(normalised_file(run, dataset.name)) as file:
+        for batch in islice(file.iter_batches(batch_size=1), count):
+            yield batch.to_pydict()
 
 
 def _splits(run: Run, encoder: Encoder, cache: Path) -> tuple[dict[str, Any], list[str]]:
