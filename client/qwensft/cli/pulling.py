@@ -1,0 +1,144 @@
+"""`pull`: a folder of the volume onto this machine, gone on with after a break, each file compared with its digest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from qwensft.api.v1alpha1 import Output, QwenSFTJob
+from qwensft.cli.failures import FAILED, CommandError
+from qwensft.cli.volume import Volume
+
+MANIFEST: Final = "qwensft-manifest.json"
+"""Lists every file of a merged model with size and SHA-256; its own digest stands in the status."""
+_PART: Final = ".part"
+_BESIDE: Final = ("attempt.json", "qwensft-checkpoint.json", "qwensft-unusable.json", "qwensft-unloadable.json")
+"""Stand beside an adapter and are no part of it: the trainer leaves them out of the digest, too."""
+
+Told = Callable[[str, int, int], None]
+"""Hears name, bytes that are there and bytes in all, of the file that is being fetched."""
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """What came of it: files that were fetched, and those that were here already."""
+
+    fetched: int
+    kept: int
+    size: int
+    proven: bool
+    """Whether each file was compared with a digest that the run has told."""
+
+
+def result_of(job: QwenSFTJob, what: str) -> Output:
+    """Return which result of a run is meant: merged, model or adapter; "" is the best that there is.
+
+    Raises:
+        CommandError: the run has no such result.
+    """
+    outputs = job.status.outputs
+    there = {} if outputs is None else {
+        name: output
+        for name, output in (("merged", outputs.merged), ("model", outputs.model), ("adapter", outputs.adapter))
+        if output is not None and output.path is not None
+    }  # fmt: skip
+    if what and what not in there:
+        has = f"it has {', '.join(there)}" if there else f"it is {job.status.phase or 'Pending'}"
+        raise CommandError(f"{job.metadata.name} has no result called {what}; {has}", FAILED)
+    if not there:
+        raise CommandError(
+            f"{job.metadata.name} has no result yet: it is {job.status.phase or 'Pending'}; see qwensft why", FAILED
+        )
+    return there[what] if what else next(iter(there.values()))
+
+
+def pull(volume: Volume, output: Output, target: Path, told: Told) -> Pulled:
+    """Fetch a result into a folder; what is there in part is gone on with.
+
+    Raises:
+        CommandError: a file has another digest than the run has told, twice; or the folder has other files.
+    """
+    source = output.path or ""
+    sizes = {name: size for name, size in volume.sizes(source).items() if _wanted(name)}
+    if not sizes:
+        raise CommandError(f"{source} is not on claim {output.claim_name}: was it deleted?", FAILED)
+    target.mkdir(parents=True, exist_ok=True)
+    strangers = sorted(
+        str(path.relative_to(target))
+        for path in target.rglob("*")
+        if path.is_file() and str(path.relative_to(target)).removesuffix(_PART) not in sizes
+    )
+    if strangers:
+        raise CommandError(f"{target} holds other files, such as {strangers[0]}: choose an empty folder with --to")
+    digests = _digests(volume, source, output, sizes)
+    kept = 0
+    for name, size in sizes.items():
+        if _is_there(target / name, size, digests.get(name)):
+            kept += 1
+            continue
+        _fetch(volume, f"{source}/{name}", target / name, size, digests.get(name), told)
+    if not digests:
+        _check_whole(target, sizes, output)
+    return Pulled(len(sizes) - kept, kept, sum(sizes.values()), bool(digests) or output.digest is not None)
+
+
+def _wanted(name: str) -> bool:
+    """Whether a file is part of a result: one directly in its folder, beside which training keeps checkpoints."""
+    return "/" not in name and name not in _BESIDE
+
+
+def _digests(volume: Volume, source: str, output: Output, sizes: dict[str, int]) -> dict[str, str]:
+    """The SHA-256 of each file, from the manifest, which is proven by the status; {} for an adapter, which has none."""
+    if MANIFEST not in sizes:
+        return {}
+    text = b"".join(volume.read(f"{source}/{MANIFEST}"))
+    own = hashlib.sha256(text).hexdigest()
+    if output.digest is not None and output.digest != f"sha256:{own}":
+        raise CommandError(
+            f"{source}/{MANIFEST} is not the one that the run told (sha256:{own[:12]}…, not {output.digest[:19]}…): "
+            "somebody has changed it, or merges again",
+            FAILED,
+        )
+    listed: dict[str, Any] = json.loads(text)
+    return {name: str(entry["sha256"]) for name, entry in listed.items()} | {MANIFEST: own}
+
+
+def _is_there(path: Path, size: int, digest: str | None) -> bool:
+    return path.is_file() and path.stat().st_size == size and (digest is None or _sha256(path) == digest)
+
+
+def _fetch(volume: Volume, source: str, path: Path, size: int, digest: str | None, told: Told) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + _PART)
+    for _ in range(2):  # what is here in part may be of another file: then it is fetched once more, from its beginning
+        offset = partial.stat().st_size if partial.is_file() and partial.stat().st_size <= size else 0
+        with partial.open("ab" if offset else "wb") as file:
+            for piece in volume.read(source, offset):
+                file.write(piece)
+                offset += len(piece)
+                told(path.name, offset, size)
+        if partial.stat().st_size == size and (digest is None or _sha256(partial) == digest):
+            partial.replace(path)
+            return
+        partial.unlink()
+    raise CommandError(f"{source} has another content than the run has told: it was changed on the volume", FAILED)
+
+
+def _check_whole(target: Path, sizes: dict[str, int], output: Output) -> None:
+    """An adapter has one digest, over the lines that sha256sum prints for its files."""
+    lines = "".join(f"{_sha256(target / name)}  {name}\n" for name in sorted(sizes))
+    found = f"sha256:{hashlib.sha256(lines.encode()).hexdigest()}"
+    if output.digest is not None and found != output.digest:
+        raise CommandError(
+            f"{target} is not what the run told ({found[:19]}…, not {output.digest[:19]}…): delete it and pull again",
+            FAILED,
+        )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

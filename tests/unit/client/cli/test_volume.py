@@ -1,0 +1,209 @@
+"""pull and clean over a folder of this machine: breaks, changed files, digests; and the losses of a log."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from qwensft.api.v1alpha1 import Output
+from qwensft.cli import cleaning, losses, pulling
+from qwensft.cli.failures import CommandError
+from qwensft.cli.views import plot
+from qwensft.cli.volumes import losses_of
+
+from .conftest import recorded
+
+FILES = {
+    "config.json": b"{}",
+    "model-00001-of-00002.safetensors": b"w" * 3000,
+    "model-00002-of-00002.safetensors": b"v" * 10,
+}
+
+
+class Folder:
+    """A volume that is a folder; a read can be made to break off after so many bytes."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.read_bytes = 0
+        self.breaks_after: int | None = None
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        base = self.root / folder
+        return {str(path.relative_to(base)): path.stat().st_size for path in sorted(base.rglob("*")) if path.is_file()}
+
+    def read(self, path: str, offset: int = 0) -> Iterator[bytes]:
+        content = (self.root / path).read_bytes()[offset:]
+        for start in range(0, len(content), 100):
+            if self.breaks_after is not None and self.read_bytes >= self.breaks_after:
+                raise ConnectionResetError("broken")
+            piece = content[start : start + 100]
+            self.read_bytes += len(piece)
+            yield piece
+
+    def remove(self, folders: list[str]) -> None:
+        raise AssertionError(folders)
+
+
+@pytest.fixture
+def merged(tmp_path: Path) -> tuple[Folder, Output]:
+    """A merged model as the trainer leaves it, and what the status says of it."""
+    volume = Folder(tmp_path / "volume")
+    folder = volume.root / "run" / "merged"
+    folder.mkdir(parents=True)
+    for name, content in FILES.items():
+        (folder / name).write_bytes(content)
+    listed = {
+        name: {"sha256": hashlib.sha256(content).hexdigest(), "sizeBytes": len(content)}
+        for name, content in FILES.items()
+    }
+    manifest = json.dumps(listed).encode()
+    (folder / pulling.MANIFEST).write_bytes(manifest)
+    digest = f"sha256:{hashlib.sha256(manifest).hexdigest()}"
+    return volume, Output(claim_name="claim", path="run/merged", digest=digest)
+
+
+def silent(name: str, done: int, size: int) -> None:
+    del name, done, size
+
+
+def test_a_pull_that_breaks_off_goes_on_where_it_was(merged: tuple[Folder, Output], tmp_path: Path) -> None:
+    volume, output = merged
+    target = tmp_path / "here"
+    whole = sum(volume.sizes("run/merged").values()) + volume.sizes("run/merged")[pulling.MANIFEST]
+    volume.breaks_after = 1500
+    with pytest.raises(ConnectionResetError):
+        pulling.pull(volume, output, target, silent)
+    volume.breaks_after = None
+    pulled = pulling.pull(volume, output, target, silent)
+    assert {path.name: path.read_bytes() for path in target.iterdir() if path.name in FILES} == FILES
+    assert (pulled.kept + pulled.fetched, pulled.proven) == (4, True)
+    assert volume.read_bytes <= whole + volume.sizes("run/merged")[pulling.MANIFEST], (
+        "nothing was read twice but the list"
+    )
+    again = pulling.pull(volume, output, target, silent)
+    assert (again.fetched, again.kept) == (0, 4)
+
+
+def test_a_part_of_another_file_is_thrown_away(merged: tuple[Folder, Output], tmp_path: Path) -> None:
+    volume, output = merged
+    target = tmp_path / "here"
+    target.mkdir()
+    (target / "model-00001-of-00002.safetensors.part").write_bytes(b"x" * 500)
+    pulling.pull(volume, output, target, silent)
+    assert (target / "model-00001-of-00002.safetensors").read_bytes() == b"w" * 3000
+
+
+def test_a_file_that_was_changed_is_refused(merged: tuple[Folder, Output], tmp_path: Path) -> None:
+    volume, output = merged
+    (volume.root / "run/merged/model-00001-of-00002.safetensors").write_bytes(b"W" * 3000)
+    with pytest.raises(
+        CommandError, match=r"model-00001-of-00002.safetensors has another content than the run has told"
+    ):
+        pulling.pull(volume, output, tmp_path / "here", silent)
+    (volume.root / "run/merged" / pulling.MANIFEST).write_bytes(b"{}")
+    with pytest.raises(CommandError, match="is not the one that the run told"):
+        pulling.pull(volume, output, tmp_path / "elsewhere", silent)
+
+
+def test_a_folder_with_other_files_is_refused(merged: tuple[Folder, Output], tmp_path: Path) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "model.safetensors").write_bytes(b"old")
+    with pytest.raises(CommandError, match=r"holds other files, such as model\.safetensors"):
+        pulling.pull(*merged, tmp_path / "here", silent)
+
+
+def test_an_adapter_is_proven_by_one_digest(tmp_path: Path) -> None:
+    volume = Folder(tmp_path / "volume")
+    folder = volume.root / "run/train/1"
+    (folder / "checkpoint-5").mkdir(parents=True)
+    content = {"adapter_config.json": b"{}", "adapter_model.safetensors": b"a" * 250, "trainer_log.jsonl": b"{}"}
+    for name, text in content.items():
+        (folder / name).write_bytes(text)
+    for beside in ("attempt.json", "checkpoint-5/optimizer.pt"):
+        (folder / beside).write_bytes(b"no part of it")
+    lines = "".join(f"{hashlib.sha256(text).hexdigest()}  {name}\n" for name, text in sorted(content.items()))
+    digest = f"sha256:{hashlib.sha256(lines.encode()).hexdigest()}"
+    output = Output(claim_name="claim", path="run/train/1", digest=digest)
+    pulled = pulling.pull(volume, output, tmp_path / "here", silent)
+    assert (pulled.fetched, pulled.proven) == (3, True)
+    with pytest.raises(CommandError, match="is not what the run told"):
+        pulling.pull(volume, output.replace(digest="sha256:0"), tmp_path / "here", silent)
+
+
+def test_the_best_result_is_meant_unless_another_is_named() -> None:
+    job = recorded("succeeded")
+    assert pulling.result_of(job, "").path == "run/merged"
+    assert pulling.result_of(job, "adapter").path == "run/train/1/adapter"
+    with pytest.raises(CommandError, match="it has merged, adapter"):
+        pulling.result_of(job, "model")
+    with pytest.raises(CommandError, match="has no result yet: it is Training"):
+        pulling.result_of(recorded("training"), "")
+
+
+def test_only_checkpoints_of_runs_that_succeeded_go() -> None:
+    job = recorded("succeeded")
+    sizes = {
+        "1/checkpoint-5/model.pt": 2048,
+        "1/checkpoint-5/rng.pt": 1024,
+        "1/adapter_model.safetensors": 9,
+        "2/checkpoint-7/x": 1,
+    }
+    found = cleaning.checkpoints(job, sizes)
+    assert [(one.name, one.size) for one in found] == [
+        (f"{job.run_path}/train/1/checkpoint-5", 3072),
+        (f"{job.run_path}/train/2/checkpoint-7", 1),
+    ]
+    assert cleaning.text(found).endswith("\n3.0 KiB in all")
+    with pytest.raises(CommandError, match="may go on from its checkpoints"):
+        cleaning.require_succeeded(recorded("failed"))
+
+
+def test_only_claims_that_the_operator_made_and_nobody_uses_go() -> None:
+    def claim(name: str, *, ours: bool = True) -> dict[str, object]:
+        labels = {"app.kubernetes.io/managed-by": "qwen-sft-operator", "qwensft.io/job": name} if ours else {}
+        return {
+            "metadata": {"name": f"{name}-workspace", "labels": labels},
+            "spec": {"resources": {"requests": {"storage": "20Gi"}}},
+        }
+
+    claims = [claim("gone"), claim("succeeded"), claim("mounted"), claim("other", ours=False)]
+    pods = [{"spec": {"volumes": [{"persistentVolumeClaim": {"claimName": "mounted-workspace"}}, {"emptyDir": {}}]}}]
+    found = cleaning.claims(claims, [recorded("succeeded")], pods)
+    assert [(one.name, one.size) for one in found] == [("gone-workspace", 20 * 2**30)]
+
+
+LOG = """\
+{"current_steps": 5, "loss": 2.5}
+{"current_steps": 10, "loss": 2.0}
+{"current_steps": 10, "eval_loss": 2.1}
+{"current_steps": 10, "loss": 1.9}
+{"current_steps": 15}
+{"current_ste"""
+
+
+def test_the_losses_of_a_log_that_is_being_written() -> None:
+    assert losses.read(LOG) == ([(5, 2.5), (10, 1.9)], [(10, 2.1)])
+
+
+def test_the_last_attempt_has_the_whole_log(tmp_path: Path) -> None:
+    job, volume = recorded("succeeded"), Folder(tmp_path)
+    for attempt, step in (("2", 20), ("10", 100), ("3.2", 30)):
+        folder = tmp_path / job.run_path / "train" / attempt
+        folder.mkdir(parents=True)
+        (folder / "trainer_log.jsonl").write_text(f'{{"current_steps": {step}, "loss": 1.0}}\n')
+    assert losses_of(job, volume).training == [(100, 1.0)]
+    with pytest.raises(CommandError, match="has logged no loss yet"):
+        losses_of(recorded("pending"), volume)
+
+
+def test_losses_are_drawn_with_characters() -> None:
+    points = [(step, 5.0 / step) for step in range(1, 50)]
+    drawn = plot.text(points, [(25, 1.0)], 60, colours=False)
+    assert "training loss" in drawn
+    assert "\x1b" not in drawn
+    assert max(map(len, drawn.splitlines())) <= 60
