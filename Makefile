@@ -69,7 +69,7 @@ test-upgrades: venv ## what earlier releases stored and began, under this one, o
 test-cluster: venv ## the local cluster's Go tests; contract, integration and end-to-end tests on the cluster that `make setup` made
 	@$(CLUSTER_ENV)
 	(cd local-cluster && CGO_ENABLED=0 go test -trimpath ./deviceplugin ./imageload ./provisioner)
-	$(BIN)/pytest tests/contract tests/oracle tests/integration tests/e2e
+	$(BIN)/pytest tests/contract tests/oracle tests/integration tests/e2e tests/cli
 	$(BIN)/pytest tests/matrix -m core
 
 .PHONY: test-client

@@ -102,13 +102,21 @@ class Runs:
         return History(list(follow.watch(self.kubectl, self.namespace, name, timeout)))
 
     def until(self, name: str, wanted: Callable[[Job], object], what: str, timeout: float = RUN_TIMEOUT) -> Job:
-        """Wait until the job's newest state fulfils `wanted`."""
+        """Wait until the job's newest state fulfils `wanted`; fails when it ends before."""
+        return self._until(name, wanted, what, timeout, may_end=False)
+
+    def until_told(self, name: str, wanted: Callable[[Job], object], what: str, timeout: float = RUN_TIMEOUT) -> Job:
+        """Wait until the job's newest state fulfils `wanted`, which may be that of its end."""
+        return self._until(name, wanted, what, timeout, may_end=True)
+
+    def _until(self, name: str, wanted: Callable[[Job], object], what: str, timeout: float, *, may_end: bool) -> Job:
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             job = self.get(name)
             if wanted(job):
                 return job
-            assert not follow.ended(job), f"ended while waiting for {what}: {follow.explain(self.kubectl, job)}"
+            ended = not may_end and follow.ended(job)
+            assert not ended, f"ended while waiting for {what}: {follow.explain(self.kubectl, job)}"
             time.sleep(0.5)
         pytest.fail(f"{name}: no sign of {what} in {timeout:.0f} s: {follow.explain(self.kubectl, self.get(name))}")
 
