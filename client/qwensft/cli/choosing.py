@@ -12,6 +12,7 @@ from qwensft.cli.starting import LARGEST_INSIDE, Choices, name_of
 
 FORMATS = ("alpaca", "sharegpt", "openai")
 _NO_GPU = "none"
+_DATASET = "rows"  # as the client calls one whose rows it brings
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def choose(asked: Asked, ask: Callable[..., str] | None) -> Choices:
     return Choices(
         name=asked.name or name_of(path.name.split(".")[0]),
         model=model,
-        dataset=name_of(path.name.split(".")[0]),
+        dataset=_DATASET,
         file=path.name,
         format=form,
         rows=count,

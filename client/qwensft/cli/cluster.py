@@ -39,18 +39,22 @@ def submit(
     file: Annotated[str, typer.Argument(metavar="FILE", help="Jobs and ConfigMaps with rows; - reads them.")],
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Follow the run to its end.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Let the cluster judge it, and create nothing.")] = False,
+    rows: Annotated[str, typer.Option(metavar="DATASET=FILE", help="Bring the rows of the job's one dataset.")] = "",
     namespace: Namespace = "",
     context: Context = "",
 ) -> None:
     """Send a job to the cluster, with the ConfigMaps in its file. What is there is edited."""
-    from qwensft.cli import documents, submitting
+    from qwensft.cli import documents, local_rows, submitting
 
     manifests = documents.read(file)
     if watch and (dry_run or len(manifests.jobs) != 1):
         raise CommandError("--watch follows one run: leave it out with --dry-run, or where the file has several jobs")
     client = connect(namespace or submitting.namespace_of(manifests), context)
-    for said in submitting.submit(client, manifests, dry_run=dry_run):
-        show(said)
+    if rows and not dry_run:
+        show(submitting.bring(client, manifests, local_rows.named([rows])))
+    else:
+        for said in submitting.submit(client, manifests, dry_run=dry_run):
+            show(said)
     if watch:
         _follow(client, manifests.jobs[0]["metadata"]["name"])
 
@@ -174,7 +178,7 @@ def why(name: Name, namespace: Namespace = "", context: Context = "") -> None:
     """Say on one page why a run stands where it stands, and what to do."""
     from qwensft.cli.views import page
 
-    show(page.text(str(connect(namespace, context).why(name)), _paint()))
+    show(page.text(str(connect(namespace, context).explain_job(name)), _paint()))
 
 
 COMMANDS: Final = (submit, status, list_, logs, why, compare, suspend, resume, retry)

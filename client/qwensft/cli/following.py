@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from qwensft.api.v1alpha1 import QwenSFTJob
 from qwensft.cli.output import Paint, show
 from qwensft.cli.views import line, status, words
+from qwensft.client.reading import has_ended
 
 if TYPE_CHECKING:
     from qwensft.client import Client
@@ -51,7 +52,7 @@ class Lines:
         """Print a line, where it is time for one."""
         del losses
         now, state = time.monotonic(), (status.phase_of(job), status.reason_of(job))
-        if state == self._last and (now - self._printed < _SECONDS_BETWEEN_LINES and not ended(job)):
+        if state == self._last and (now - self._printed < _SECONDS_BETWEEN_LINES and not has_ended(job)):
             return
         self._last, self._printed = state, now
         show(f"{words.duration(now - self._began):>7}  {line.text(job)}")
@@ -62,19 +63,9 @@ def follow(client: Client, name: str, screen: Screen) -> QwenSFTJob:
     losses = Losses()
     for job in client.watch_job(name):
         screen.show(job, losses.add(job))
-        if ended(job):
+        if has_ended(job):
             return job
     raise AssertionError("a watch without a time limit ends with the run")
-
-
-def ended(job: QwenSFTJob) -> bool:
-    """Whether the run has succeeded, or failed for good, by its newest spec."""
-    condition = job.status.condition("Succeeded")
-    return (
-        condition is not None
-        and condition.status != "Unknown"
-        and job.status.observed_generation == job.metadata.generation
-    )
 
 
 @contextmanager

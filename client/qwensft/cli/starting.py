@@ -24,6 +24,9 @@ _EPOCHS: Final = 3
 _UNKNOWN_SIZE: Final = 100  # GiB of a volume for a model of unknown size
 _VOLUMES: Final = {"full": 25, "freeze": 25}  # sizes of the bf16 model; docs/memory.md
 _OF_ADAPTERS: Final = 4
+_OF_A_STEP: Final = Training().per_device_train_batch_size * Training().gradient_accumulation_steps
+"""Rows of each device in an optimiser step."""
+_ONE_BY_ONE: Final = {"perDeviceTrainBatchSize": 1, "gradientAccumulationSteps": _OF_A_STEP}
 
 
 @dataclass(frozen=True)
@@ -102,16 +105,17 @@ def _ways(choices: Choices) -> Iterator[Document]:
         adapter: Document = {} if method in ("full", "freeze") else {"lora": {"rank": 16, "targets": ["all"]}}
         tuning = {"method": method} | adapter
         rate = 1.0e-4 if adapter else 1.0e-5
-        yield {"tuning": tuning, "training": {"learningRate": rate}}
+        training: Document = {"learningRate": rate}
+        yield {"tuning": tuning, "training": training}
         if choices.gpus:
-            yield {"tuning": tuning, "training": {"learningRate": rate, "ligerKernel": True}}
+            yield {"tuning": tuning, "training": training | {"ligerKernel": True}}
+            yield {"tuning": tuning, "training": training | {"ligerKernel": True} | _ONE_BY_ONE}
 
 
 def _written(choices: Choices, way: Document) -> Document:
     training = {"epochs": _EPOCHS, **way["training"], "cutoffLen": 2048}
     if choices.rows is not None:
-        of_a_step = Training().gradient_accumulation_steps * max(1, choices.gpus) * choices.nodes
-        steps = math.ceil(choices.rows / of_a_step) * _EPOCHS
+        steps = math.ceil(choices.rows / (_OF_A_STEP * max(1, choices.gpus) * choices.nodes)) * _EPOCHS
         training["warmupSteps"] = max(1, min(100, steps // 10))
     if choices.gpus == 0:
         training["precision"] = "fp32"
@@ -167,6 +171,7 @@ def _comments(choices: Choices, why: str) -> dict[str, str]:
         "    cutoffLen:": "tokens; what is longer is cut",
         "    precision:": "bf16 is for GPUs",
         "    warmupSteps:": "a tenth of all steps",
+        "    perDeviceTrainBatchSize:": "with gradientAccumulationSteps: as many rows a step, in less memory",
         "    ligerKernel:": "computes the loss piece by piece: less memory, same result",
         "        claimName:": brought if choices.rows_text is None else "",
         "    nodes:": "pods, each with as many accelerators",

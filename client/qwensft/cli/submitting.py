@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qwensft.api.v1alpha1 import parse_job
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from qwensft.client import Client
 
 _MANAGER = "qwensft-client"
+_ROWS = "rows"  # what the client calls a dataset that it brings
 
 
 def namespace_of(manifests: Manifests) -> str:
@@ -25,6 +27,41 @@ def namespace_of(manifests: Manifests) -> str:
     if len(names) > 1:
         raise CommandError(f"{manifests.path} has jobs for several namespaces: submit them one by one")
     return names.pop()
+
+
+def bring(client: Client, manifests: Manifests, rows: Mapping[str, Path]) -> str:
+    """Create the job of a file and bring the rows of its one dataset; say so in a line. A break is gone on with.
+
+    Raises:
+        CommandError: the file has more than that.
+        ClientError: the rows have not arrived, or the cluster refuses.
+    """
+    name, path = next(iter(rows.items()))
+    raw = manifests.jobs[0]
+    job = parse_job(raw)
+    datasets = raw["spec"]["datasets"]
+    kept = {"name", "format", "source", "columns", "tags"}
+    if len(manifests.documents) != 1 or len(datasets) != 1 or len(rows) != 1 or job.spec.evaluation_sets:
+        raise CommandError(f"{manifests.path}: rows are brought for a job alone in its file that has one dataset")
+    if datasets[0]["name"] != name or name != _ROWS:
+        raise CommandError(
+            f"--rows {name}=…: the dataset of rows that are brought is called {_ROWS}; call it so in the job"
+        )
+    if more := datasets[0].keys() - kept:
+        raise CommandError(f"{manifests.path}: datasets[{name}].{min(more)} cannot be set for rows that are brought")
+    metadata, spec = raw["metadata"], raw["spec"]
+    client.train(
+        metadata["name"],
+        rows=path,
+        format=datasets[0]["format"],
+        columns=datasets[0].get("columns"),
+        tags=datasets[0].get("tags"),
+        labels=metadata.get("labels"),
+        annotations=metadata.get("annotations"),
+        progress=True,
+        **{block: value for block, value in spec.items() if block != "datasets"},
+    )
+    return f"{metadata['name']}: submitted in namespace {client.namespace}, with the rows of {path.name}"
 
 
 def submit(client: Client, manifests: Manifests, *, dry_run: bool) -> Iterator[str]:

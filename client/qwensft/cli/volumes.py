@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final, NamedTuple
 
 import typer
 
@@ -14,23 +15,29 @@ from qwensft.cli.cluster import Context, Name, Namespace, Output, connect, names
 from qwensft.cli.failures import FAILED, CommandError
 from qwensft.cli.output import dumped, is_terminal, paint_for, remark, show
 
-if TYPE_CHECKING:
-    from qwensft.api.v1alpha1 import QwenSFTJob
-    from qwensft.cli.losses import Losses
-    from qwensft.cli.volume import Volume
+_PREVIEW: Final = "preview.json"
+_NAMES: Final = ("loss", "eval_loss")
 
-_LOG: Final = "trainer_log.jsonl"
+
+class Losses(NamedTuple):
+    """Pairs of step and loss, in the order of the steps."""
+
+    training: list[tuple[int, float]]
+    evaluation: list[tuple[int, float]]
 
 
 def plot(name: Name, namespace: Namespace = "", context: Context = "", output: Output = None) -> None:
     """Draw the losses of a run over its steps."""
     from qwensft.cli.views import plot as view
-    from qwensft.cli.volume_pod import volume_of
+    from qwensft.client import figures
+    from qwensft.client.files import open_files
 
     client = connect(namespace, context)
     job = client.get_job(name)
-    with volume_of(client, job) as volume:
-        found = losses_of(job, volume)
+    with open_files(client.connection, job, lambda: client.image_for(job)) as files:
+        found = losses_of(figures.records(files.read(figures.LOGS)))
+    if not found.training:
+        raise CommandError(f"{name} has logged no loss yet; see qwensft why {name}", FAILED)
     if output:
         show(dumped({"training": found.training, "evaluation": found.evaluation}, output))
     else:
@@ -39,23 +46,12 @@ def plot(name: Name, namespace: Namespace = "", context: Context = "", output: O
         show(view.text(found.training, found.evaluation, width, colours=coloured))
 
 
-def losses_of(job: QwenSFTJob, volume: Volume) -> Losses:
-    """Return the losses out of the log of the last attempt that has one: each begins with those of the one before.
-
-    Raises:
-        CommandError: there is none.
-    """
-    from qwensft.cli.losses import read
-
-    base = f"{job.run_path}/train"
-    logs = {path: size for path, size in volume.sizes(base).items() if path.endswith(f"/{_LOG}") and size}
-    if not logs:
-        raise CommandError(f"{job.metadata.name} has logged no loss yet; see qwensft why {job.metadata.name}", FAILED)
-    last = max(logs, key=lambda path: [float(part) for part in path.split("/")[0].split(".") if part.isdigit()])
-    found = read(b"".join(volume.read(f"{base}/{last}")).decode(errors="replace"))
-    if not found.training:
-        raise CommandError(f"{job.metadata.name} has logged no loss yet", FAILED)
-    return found
+def losses_of(records: Sequence[Mapping[str, Any]]) -> Losses:
+    """Return the losses out of the figures that the client reads from the logs of all attempts."""
+    training, evaluation = (
+        [(record["step"], float(record[name])) for record in records if record.get(name) is not None] for name in _NAMES
+    )
+    return Losses(training, evaluation)
 
 
 def pull(
@@ -160,17 +156,15 @@ def samples_of(name: str, namespace: str, context: str) -> list[dict[str, Any]]:
     Raises:
         CommandError: there is none yet.
     """
-    from qwensft.cli.volume_pod import volume_of
+    from qwensft.client.files import open_files
 
     client = connect(namespace, context)
     job = client.get_job(name)
-    with volume_of(client, job) as volume:
-        if "preview.json" not in volume.sizes(job.run_path):
-            raise CommandError(
-                f"{name} has no preview yet: it is made by the prepare stage; see qwensft why {name}", FAILED
-            )
-        text = b"".join(volume.read(f"{job.run_path}/preview.json"))
-    samples: list[dict[str, Any]] = json.loads(text)["samples"]
+    with open_files(client.connection, job, lambda: client.image_for(job)) as files:
+        found = files.read(_PREVIEW)
+    if _PREVIEW not in found:
+        raise CommandError(f"{name} has no preview yet: the prepare stage makes it; see qwensft why {name}", FAILED)
+    samples: list[dict[str, Any]] = json.loads(found[_PREVIEW])["samples"]
     return samples
 
 

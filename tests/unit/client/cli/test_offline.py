@@ -24,7 +24,8 @@ def test_init_writes_what_check_takes(cli: Cli, tmp_path: Path) -> None:
     text = (tmp_path / "job.yaml").read_text()
     check_golden("job.yaml", text.rstrip("\n"))
     job = parse_job(next(iter(yaml.safe_load_all(text))))
-    assert job.spec.training.liger_kernel, "lora alone does not fit in 24 GiB"
+    assert (job.spec.tuning.method, job.spec.training.liger_kernel) == ("lora", True), "fits in 24 GiB so alone"
+    assert job.spec.training.per_device_train_batch_size == 1
     checked = cli("check", "job.yaml")
     assert checked.code == 0
     check_golden("check.txt", checked.out.rstrip("\n"))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from qwensft.api.v1alpha1 import Output
-from qwensft.cli import cleaning, losses, pulling
+from qwensft.cli import cleaning, pulling
 from qwensft.cli.failures import CommandError
 from qwensft.cli.views import plot
 from qwensft.cli.volumes import losses_of
@@ -177,28 +177,9 @@ def test_only_claims_that_the_operator_made_and_nobody_uses_go() -> None:
     assert [(one.name, one.size) for one in found] == [("gone-workspace", 20 * 2**30)]
 
 
-LOG = """\
-{"current_steps": 5, "loss": 2.5}
-{"current_steps": 10, "loss": 2.0}
-{"current_steps": 10, "eval_loss": 2.1}
-{"current_steps": 10, "loss": 1.9}
-{"current_steps": 15}
-{"current_ste"""
-
-
-def test_the_losses_of_a_log_that_is_being_written() -> None:
-    assert losses.read(LOG) == ([(5, 2.5), (10, 1.9)], [(10, 2.1)])
-
-
-def test_the_last_attempt_has_the_whole_log(tmp_path: Path) -> None:
-    job, volume = recorded("succeeded"), Folder(tmp_path)
-    for attempt, step in (("2", 20), ("10", 100), ("3.2", 30)):
-        folder = tmp_path / job.run_path / "train" / attempt
-        folder.mkdir(parents=True)
-        (folder / "trainer_log.jsonl").write_text(f'{{"current_steps": {step}, "loss": 1.0}}\n')
-    assert losses_of(job, volume).training == [(100, 1.0)]
-    with pytest.raises(CommandError, match="has logged no loss yet"):
-        losses_of(recorded("pending"), volume)
+def test_losses_are_those_steps_that_have_one() -> None:
+    records = [{"step": 5, "loss": 2.5}, {"step": 10, "loss": 2, "eval_loss": 2.1}, {"step": 15, "lr": 1.0}]
+    assert losses_of(records) == ([(5, 2.5), (10, 2.0)], [(10, 2.1)])
 
 
 def test_losses_are_drawn_with_characters() -> None:
