@@ -1,4 +1,7 @@
-"""`clean`: checkpoints that a run needs no more, and claims of runs that are no more; shown before they go. Pure."""
+"""`clean`: checkpoints that a run needs no more, and claims of runs that are no more; shown before they go. Pure.
+
+ADR 0176 says which.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """The entry points: a command in; its text, or one sentence of what went wrong, and an exit code out.
 
 A kubectl plugin is a program called kubectl-qwensft, so `kubectl qwensft` and `qwensft` are the same.
+ADR 0175 says what is printed, and with which code a command ends.
 """
 
 from __future__ import annotations

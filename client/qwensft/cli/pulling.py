@@ -1,4 +1,7 @@
-"""`pull`: a folder of the volume onto this machine, gone on with after a break, each file compared with its digest."""
+"""`pull`: a folder of the volume onto this machine, gone on with after a break, each file compared with its digest.
+
+ADR 0176 says why.
+"""
 
 from __future__ import annotations
 

@@ -1,1 +1,4 @@
-"""Texts of objects: from a job as it is stored, and the time, to lines. Pure; golden files hold what they print."""
+"""Texts of objects: from a job as it is stored, and the time, to lines. Pure; golden files hold what they print.
+
+ADR 0175 says why.
+"""
