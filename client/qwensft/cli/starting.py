@@ -123,7 +123,7 @@ def _written(choices: Choices, way: Document) -> Document:
     source: Document = (
         {"configMap": {"name": _config_map(choices), "key": choices.file}}
         if inside
-        else {"volume": {"claimName": f"{choices.name}-rows", "path": choices.file}}
+        else {"volume": {"claimName": f"rows-{choices.name}", "path": choices.file}}
     )
     spec: Document = {
         "model": {"name": choices.model},
@@ -157,7 +157,7 @@ def _parsed(choices: Choices, spec: Document) -> QwenSFTJob:
 
 
 def _config_map(choices: Choices) -> str:
-    return f"{choices.name}-rows"
+    return f"rows-{choices.name}"
 
 
 def _comments(choices: Choices, why: str) -> dict[str, str]:

@@ -51,7 +51,7 @@ def test_init_leaves_many_rows_where_they_are(cli: Cli, tmp_path: Path) -> None:
     job = parse_job(yaml.safe_load(ended.out))
     source = job.spec.datasets[0].source.volume
     assert source is not None
-    assert (source.claim_name, source.path) == ("many-rows", "many.jsonl")
+    assert (source.claim_name, source.path) == ("rows-many", "many.jsonl")
     assert (job.spec.worker.accelerator.count, job.spec.training.precision) == (0, "fp32")
     assert job.spec.training.warmup_steps == 100
 
