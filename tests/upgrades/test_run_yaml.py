@@ -64,7 +64,9 @@ def test_the_trainer_of_a_release_reads_the_job_that_it_knew(release: Release, t
     (tmp_path / "run.yaml").write_text(config_map(job("lora-1-gpu-hub"), Stage.PREPARE, 1)["data"]["run.yaml"])
     version, *told = read_by(release, tmp_path)
     assert version == release.name.removeprefix("v")
-    assert [line for line in told if not line.startswith("run.yaml says")] == [f"read {job('lora-1-gpu-hub').spec.model.name}"]
+    assert [line for line in told if not line.startswith("run.yaml says")] == [
+        f"read {job('lora-1-gpu-hub').spec.model.name}"
+    ]
 
 
 def test_the_trainer_of_a_release_reads_or_refuses_in_words_whatever_todays_operator_writes(

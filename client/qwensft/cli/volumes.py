@@ -147,7 +147,7 @@ def _agreed(found: list[Any], yes: bool) -> bool:
     if not (is_terminal(sys.stdin) and is_terminal(sys.stdout)):
         remark("nothing was removed: say --yes, or answer at a terminal")
         return False
-    return typer.confirm("Remove it?")
+    return bool(typer.confirm("Remove it?"))
 
 
 def samples_of(name: str, namespace: str, context: str) -> list[dict[str, Any]]:

@@ -73,7 +73,11 @@ class Client(Jobs):
             self.create_job(job)
             return Run(self, name)
         with rows_file(rows) as file:
-            dataset = {"name": "rows", "format": format or file.format, "source": placing.source(name, file)}
+            dataset: dict[str, Any] = {
+                "name": "rows",
+                "format": format or file.format,
+                "source": placing.source(name, file),
+            }
             dataset |= {key: value for key, value in (("columns", columns), ("tags", tags)) if value is not None}
             job = job_of(name, model=model, storage=storage, dataset=dataset, spec=spec, metadata=metadata)
             self._bring(job, file, display() if progress else Nowhere())

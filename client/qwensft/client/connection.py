@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from importlib import import_module
 from pathlib import Path
@@ -137,7 +137,7 @@ class Connection:
         doing = f"read the log of Pod {pod} in namespace {self.namespace}"
         return self._lines(f"{self._path('pods', pod)}/log", query, doing, silence=None)
 
-    def exec(self, pod: str, container: str, command: list[str]) -> Any:
+    def exec(self, pod: str, container: str, command: Sequence[str]) -> Any:
         """Start a command in a container; return the open websocket, kubernetes' WSClient in bytes."""
         client, stream = _kubernetes("client"), _kubernetes("stream")
         # `stream` changes the ApiClient that it is given while it connects: one for each, for the sake of threads.

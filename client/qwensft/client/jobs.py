@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from qwensft.api.v1alpha1 import KIND, PLURAL, Phase, QwenSFTJob, Stage
 from qwensft.client import logs
@@ -265,7 +265,7 @@ class Jobs:
         """
         return self._image or trainer_image(self.connection, job)
 
-    def _visible(self, kind: str, **query: str) -> list[Document]:
+    def _visible(self, kind: str, **query: Any) -> list[Document]:
         try:
             return list(self.connection.list(kind, **query)["items"])
         except NotPermittedError:

@@ -61,7 +61,7 @@ def manifest(job: QwenSFTJob, name: str, claim: str, image: str, *, writable: bo
     }
     if worker.image_pull_policy:
         container["imagePullPolicy"] = worker.image_pull_policy
-    spec = {
+    spec: dict[str, Any] = {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,

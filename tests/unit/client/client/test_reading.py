@@ -8,6 +8,7 @@ import pytest
 
 from qwensft import QwenSFTJob
 from qwensft.api.v1alpha1 import InvalidJobError, Model, Storage, StorageVolume
+from qwensft.api.v1alpha1.storage import ClaimTemplate
 from qwensft.client.reading import has_ended, job_of, read_job, written
 
 DATASET = {"name": "rows", "format": "alpaca", "source": {"configMap": {"name": "a", "key": "b.json"}}}
@@ -25,7 +26,7 @@ def job(**changes: Any) -> QwenSFTJob:
 
 
 def test_short_forms_and_models_say_the_same() -> None:
-    storage = Storage(volume=StorageVolume(claim_template={"size": "10Gi"}))
+    storage = Storage(volume=StorageVolume(claim_template=ClaimTemplate(size="10Gi")))
     assert job() == job(model=Model(name="Qwen/Qwen3-8B"), storage=storage)
 
 
