@@ -27,7 +27,11 @@ from qwensft_trainer.training import failures, progress, startup
 from .operator.render.jobs import SPECS, STAGES, environment, files, job
 
 REPOSITORY = Path(__file__).parents[2]
-OPERATOR = [*(REPOSITORY / "client").rglob("*.py"), *(REPOSITORY / "operator").rglob("*.py")]
+CLIENT = REPOSITORY / "client" / "qwensft"
+OPERATOR = [
+    path for folder in (CLIENT / "api", CLIENT / "estimate", REPOSITORY / "operator") for path in folder.rglob("*.py")
+]
+ON_VOLUMES = [path for folder in (CLIENT / "client", CLIENT / "cli") for path in folder.rglob("*.py")]
 TRAINER = [*(REPOSITORY / "trainer-image" / "qwensft_trainer").rglob("*.py")]
 
 # Constants that share a name and nothing else.
@@ -114,6 +118,11 @@ def test_texts_and_collections_that_stand_in_both_halves_are_known() -> None:
         if value == same and not isinstance(value, int | float)
     }
     assert pairs == OF_ONE_VALUE
+
+
+def test_who_pulls_a_model_knows_the_name_of_its_manifest() -> None:
+    (name,) = _by_name(ON_VOLUMES)["MANIFEST"]
+    assert name in _by_name(TRAINER)["MANIFEST"]
 
 
 def test_every_reason_that_the_trainer_gives_is_one_of_the_api() -> None:

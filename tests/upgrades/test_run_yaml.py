@@ -61,7 +61,8 @@ def test_todays_trainer_reads_all_that_a_release_wrote(
 
 def test_the_trainer_of_a_release_reads_the_job_that_it_knew(release: Release, tmp_path: Path) -> None:
     """A plain job needs nothing new, so its run.yaml keeps a version that the release reads."""
-    (tmp_path / "run.yaml").write_text(config_map(job("lora-1-gpu-hub"), Stage.PREPARE, 1)["data"]["run.yaml"])
+    plain = job()
+    (tmp_path / "run.yaml").write_text(config_map(plain, Stage.PREPARE, 1)["data"]["run.yaml"])
     version, *told = read_by(release, tmp_path)
     assert version == release.name.removeprefix("v")
     assert [line for line in told if not line.startswith("run.yaml says")] == [

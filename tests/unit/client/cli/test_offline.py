@@ -53,7 +53,7 @@ def test_init_leaves_many_rows_where_they_are(cli: Cli, tmp_path: Path) -> None:
     assert source is not None
     assert (source.claim_name, source.path) == ("rows-many", "many.jsonl")
     assert (job.spec.worker.accelerator.count, job.spec.training.precision) == (0, "fp32")
-    assert job.spec.training.warmup_steps == 100
+    assert job.spec.training.warmup_steps == 75  # a tenth of 3 epochs of 250 steps
 
 
 def test_init_tells_what_the_api_refuses(cli: Cli, tmp_path: Path) -> None:
