@@ -69,8 +69,13 @@ test-upgrades: venv ## what earlier releases stored and began, under this one, o
 test-cluster: venv ## the local cluster's Go tests; contract, integration and end-to-end tests on the cluster that `make setup` made
 	@$(CLUSTER_ENV)
 	(cd local-cluster && CGO_ENABLED=0 go test -trimpath ./deviceplugin ./imageload ./provisioner)
-	$(BIN)/pytest tests/contract tests/oracle tests/integration tests/e2e tests/cli
+	$(BIN)/pytest tests/contract tests/oracle tests/integration tests/e2e
 	$(BIN)/pytest tests/matrix -m core
+
+.PHONY: test-cli
+test-cli: setup ## the command line on the local cluster: a run from its rows to the pulled model, and failures with their `why`
+	@$(CLUSTER_ENV)
+	$(BIN)/pytest tests/cli
 
 .PHONY: test-client
 test-client: setup ## the Python client on the local cluster: rows of every kind, a gigabyte of them, a notebook (a quarter of an hour)
