@@ -41,8 +41,19 @@ class WandbRun:
         offline = self._settings.mode == "offline" or ending
         if offline and self._settings.mode == "online":
             log(f"wandb: nobody has answered; the run is left on the volume: wandb sync {self._subject.place}/wandb/*")
+        try:
+            self._run = self._init(offline=offline)
+        except Exception:
+            # wandb 0.31's service keeps the run that it could not begin, and refuses its ID from then on.
+            wandb.teardown()
+            raise
+        self._run.define_metric(_STEP)
+        self._run.define_metric("*", step_metric=_STEP, step_sync=True)
+        return f"{self._subject.place}/wandb" if offline else self._run.url, self._subject.uid
+
+    def _init(self, *, offline: bool) -> Any:
         subject = self._subject
-        self._run = wandb.init(
+        return wandb.init(
             project=self._settings.project,
             entity=self._settings.entity,
             id=subject.uid,
@@ -58,9 +69,6 @@ class WandbRun:
                 init_timeout=_INIT_SECONDS, console="off", silent=True, disable_git=True, save_code=False
             ),
         )
-        self._run.define_metric(_STEP)
-        self._run.define_metric("*", step_metric=_STEP, step_sync=True)
-        return f"{subject.place}/wandb" if offline else self._run.url, subject.uid
 
     def send(self, entries: Sequence[Entry]) -> None:
         """Hand over to the library, which keeps it on the volume and sends it when it can."""
