@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from qwensft_operator import __version__
+
 from .conftest import eventually
 
 CHART = Path(__file__).parents[2] / "charts" / "qwen-sft-operator"
@@ -127,7 +129,7 @@ def test_what_is_not_allowed_is_refused(namespace: Namespace, spec: dict[str, An
     [
         {},
         {"worker": {"image": "registry.example/ml/trainer:2", "serviceAccountName": "trainer"}},
-        {"worker": {"image": "qwensft/trainer:0.1.0", "hostNetwork": False}},
+        {"worker": {"image": f"qwensft/trainer:{__version__}", "hostNetwork": False}},
         {
             "storage": {"volume": {"claimName": "shared"}},
             "model": {"name": "a/b", "cache": VOLUME | {"claimName": "team-1"}},

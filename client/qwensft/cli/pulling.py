@@ -78,6 +78,10 @@ def pull(volume: Volume, output: Output, target: Path, told: Told) -> Pulled:
     if strangers:
         raise CommandError(f"{target} holds other files, such as {strangers[0]}: choose an empty folder with --to")
     digests = _digests(volume, source, output, sizes)
+    if digests:
+        if missing := sorted(digests.keys() - sizes.keys()):
+            raise CommandError(f"{source} lacks {missing[0]}, which its {MANIFEST} lists: was it deleted?", FAILED)
+        sizes = {name: size for name, size in sizes.items() if name in digests}
     kept = 0
     for name, size in sizes.items():
         if _is_there(target / name, size, digests.get(name)):

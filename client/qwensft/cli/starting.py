@@ -185,7 +185,7 @@ def _dump(document: Document, comments: dict[str, str]) -> str:
     text: str = yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
     left = dict(comments)
     lines = []
-    for line in text.splitlines():
+    for line in text.removesuffix("\n").split("\n"):  # rows may hold U+2028, at which splitlines splits
         begin = next((begin for begin in left if line.startswith(begin)), None)
         said = left.pop(begin) if begin else ""
         lines.append(f"{line.ljust(_COMMENTS_AT - 2)}  # {said}" if said else line)

@@ -12,6 +12,7 @@ from qwensft.client import placing
 from qwensft.client.errors import (
     ImageUnknownError,
     NameExistsError,
+    NotFoundError,
     NotPermittedError,
     RefusedError,
 )
@@ -94,6 +95,7 @@ class Client(Jobs):
 
     def _bring(self, job: QwenSFTJob, file: RowsFile, shown: Display) -> None:
         document = written(job, self.namespace)
+        begun_before = self._exists(document["metadata"]["name"])
         held = placing.reserve(self.connection, document, file)
         try:
             placing.place(
@@ -104,11 +106,19 @@ class Client(Jobs):
                 tell=lambda done, size: shown.show(uploaded(done, size)),
             )
         except (RefusedError, NotPermittedError, ImageUnknownError, NameExistsError):
-            self.delete_job(held.metadata.name)  # another call would fare alike, and nothing was sent
+            if not begun_before:  # nothing was sent; of an earlier call much may have been
+                self.delete_job(held.metadata.name)
             raise
         finally:
             shown.close()
         placing.release(self.connection, held, suspend=job.spec.run_policy.suspend)
+
+    def _exists(self, name: str) -> bool:
+        try:
+            self.get_job(name)
+        except NotFoundError:
+            return False
+        return True
 
 
 def _new_name(model: Model | Document | str) -> str:

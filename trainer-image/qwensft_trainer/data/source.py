@@ -135,8 +135,8 @@ def _require_unchanged(before: Mapping[Path, tuple[int, ...]], cause: PermanentE
 
 
 def _state(path: Path) -> tuple[int, ...]:
-    status = path.stat()
-    return status.st_ino, status.st_size, status.st_mtime_ns
+    status = path.stat()  # inode numbers of network and FUSE mounts change by themselves
+    return status.st_size, status.st_mtime_ns
 
 
 def _mounted(dataset: Dataset) -> Source:

@@ -26,6 +26,7 @@ from qwensft_trainer.trackers.lines import Outcome
 from qwensft_trainer.trackers.tracker import Subject
 
 _ENDING_SECONDS = 20.0  # for which accelerators are held once the training is over
+_ENDING_SECONDS_OTHERWISE = 5.0  # when it has failed, or was told to stop
 _MODULE = ("-m", "qwensft_trainer.trackers.child")
 _OF_THIS_POD = ("dataset_dir", "media_dir", "tokenized_path", "overwrite_cache", "model_name_or_path", "report_to")
 
@@ -89,11 +90,13 @@ class Reporting:
     def _end(self, outcome: Outcome) -> None:
         if self._process is None:
             return
+        # Of a gang that fails, the pod that ends first is the one whose error is told.
+        patience = _ENDING_SECONDS if outcome == "Succeeded" else min(_ENDING_SECONDS, _ENDING_SECONDS_OTHERWISE)
         try:
             lines.end(self._scratch / LINES_FILE, outcome)
-            self._process.wait(_ENDING_SECONDS)
+            self._process.wait(patience)
         except subprocess.TimeoutExpired:
-            log(f"trackers: not all is delivered after {_ENDING_SECONDS:.0f} s; going on without")
+            log(f"trackers: not all is delivered after {patience:.0f} s; going on without")
         except OSError as error:
             log(f"trackers: {error}")
         finally:

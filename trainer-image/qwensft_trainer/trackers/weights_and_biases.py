@@ -16,7 +16,7 @@ from qwensft_trainer.trackers.lines import Entry, Outcome
 from qwensft_trainer.trackers.names import grouped
 from qwensft_trainer.trackers.tracker import Subject
 
-_INIT_SECONDS = 30
+_INIT_SECONDS = 8  # twice, with what else there is, within the time that is given at the end
 _LONGEST_TAG = 64
 _STEP = "train/global_step"
 _EXIT_CODES: Final[dict[Outcome, int]] = {"Succeeded": 0, "Failed": 1, "Interrupted": 143}
