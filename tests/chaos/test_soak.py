@@ -8,7 +8,9 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
+from typing import Any
 
 import pytest
 from quickstart import follow
@@ -17,7 +19,16 @@ from quickstart.shell import Kubectl
 from tests.e2e.runs import Runs
 from tests.faults.kubelet import SPEC, KubeletHand
 
-from qwensft_operator.runtime.kube import CLAIMS, CONFIG_MAPS, JOBS, QWENSFTJOBS, Kube, Manifest
+from qwensft_operator.runtime.kube import (
+    CLAIMS,
+    CONFIG_MAPS,
+    JOBS,
+    QWENSFTJOBS,
+    Kube,
+    Manifest,
+    NotFoundError,
+    TransientError,
+)
 
 from .breaking import operators
 from .figures import Figures
@@ -42,6 +53,12 @@ def test_many_runs_end_as_they_should(ready: Ready, runs: Runs, figures: Figures
     with ThreadPoolExecutor(REAL_AT_ONCE + 1) as pool:
         played = pool.submit(asyncio.run, play(ready.kubectl))
         real = [pool.submit(run_for_real, runs, f"soak-{number}") for number in range(REAL)]
+        futures: list[Future[Any]] = [played, *real]
+        done, left = wait(futures, return_when=FIRST_EXCEPTION)
+        for future in left:  # one has failed: those that have not begun need not
+            future.cancel()
+        for future in done:
+            future.result()
         reasons = Counter(future.result() for future in real)
         jobs = played.result()
     after = operator_figures(ready.kubectl)
@@ -78,13 +95,15 @@ async def play(kubectl: Kubectl) -> list[str]:
     deadline = time.monotonic() + LIMIT_SECONDS
     while names:
         assert time.monotonic() < deadline, f"{len(names)} runs have not ended"
-        for seen in await kube.list(QWENSFTJOBS, NAMESPACE):
-            phase = seen.get("status", {}).get("phase")
-            assert phase != "Failed", seen["status"]
-            if phase == "Succeeded" and seen["metadata"]["name"] in names:
-                names.remove(seen["metadata"]["name"])
+        with suppress(TransientError):
+            for seen in await kube.list(QWENSFTJOBS, NAMESPACE):
+                phase = seen.get("status", {}).get("phase")
+                assert phase != "Failed", seen["status"]
+                if phase == "Succeeded" and seen["metadata"]["name"] in names:
+                    names.remove(seen["metadata"]["name"])
         for name in names:
-            await KubeletHand(kube, NAMESPACE, name).move()
+            with suppress(NotFoundError, TransientError):  # gone, or the API server is busy: the next round looks again
+                await KubeletHand(kube, NAMESPACE, name).move()
     jobs = await kube.list(JOBS, NAMESPACE)
     await kube.close()
     return [job["metadata"]["name"] for job in jobs]
