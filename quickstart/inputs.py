@@ -16,7 +16,6 @@ from quickstart.setup import Ready
 from quickstart.shell import REPOSITORY, Kubectl
 
 EXAMPLES = REPOSITORY / "examples"
-MANIFESTS = REPOSITORY / "quickstart" / "manifests"
 MODEL_CLAIM = "base-models"
 MODEL_PATH = "qwen3-tiny"
 DATASETS = ("handbook", "support-desk")
@@ -42,7 +41,7 @@ def rows(name: str, namespace: str, files: Mapping[str, str]) -> dict[str, Any]:
 def provide(ready: Ready, namespace: str) -> None:
     """Make the namespace, the volume with the tiny base model, and one ConfigMap for each dataset."""
     kubectl = ready.kubectl
-    kubectl.apply(*documents(MANIFESTS / "namespace.yaml", namespace))
+    kubectl.apply(*documents(EXAMPLES / "data" / "namespace.yaml", namespace))
     for name in DATASETS:
         file = EXAMPLES / "data" / f"{name}.json"
         kubectl.apply(rows(name, namespace, {file.name: file.read_text()}))

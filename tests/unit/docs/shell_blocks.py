@@ -7,8 +7,9 @@ import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
-DOCS = Path(__file__).parents[3] / "docs"
-PAGES = sorted(path for path in DOCS.rglob("*.md") if path.parent.name != "adr")
+REPOSITORY = Path(__file__).parents[3]
+DOCS = REPOSITORY / "docs"
+PAGES = [REPOSITORY / "README.md", *sorted(path for path in DOCS.rglob("*.md") if path.parent.name != "adr")]
 _BLOCK = re.compile(
     r"(?:^(?P<indent> *)<!-- (?P<mark>.*?) -->\n)?^ *```(?:sh|shell|bash|console)\b.*?\n(?P<text>.*?)^ *```$",
     re.MULTILINE | re.DOTALL,

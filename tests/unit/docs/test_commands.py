@@ -7,15 +7,14 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.unit.docs.shell_blocks import DOCS, PAGES, Block, blocks, script
+from tests.unit.docs.shell_blocks import PAGES, REPOSITORY, Block, blocks, script
 from tests.unit.docs.test_decisions import tracked
 
-REPOSITORY = DOCS.parent
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 WITH_FILES = [page for page in PAGES if script(page, "run: files")]
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: f"{block.page.relative_to(DOCS)}:{block.line}")
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: f"{block.page.relative_to(REPOSITORY)}:{block.line}")
 def test_a_block_says_how_it_is_tested(block: Block) -> None:
     assert re.fullmatch(r"run: files|run: cluster|not run: \S.{9,}", block.mark), (
         "put <!-- run: files -->, <!-- run: cluster --> or <!-- not run: why --> above it (docs/adr/0165)"
