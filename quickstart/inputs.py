@@ -38,10 +38,15 @@ def rows(name: str, namespace: str, files: Mapping[str, str]) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": dict(files)}
 
 
+def make_namespace(kubectl: Kubectl, namespace: str) -> None:
+    """Make a namespace like the quickstart's, with an empty volume for models."""
+    kubectl.apply(*documents(EXAMPLES / "data" / "namespace.yaml", namespace))
+
+
 def provide(ready: Ready, namespace: str) -> None:
     """Make the namespace, the volume with the tiny base model, and one ConfigMap for each dataset."""
     kubectl = ready.kubectl
-    kubectl.apply(*documents(EXAMPLES / "data" / "namespace.yaml", namespace))
+    make_namespace(kubectl, namespace)
     for name in DATASETS:
         file = EXAMPLES / "data" / f"{name}.json"
         kubectl.apply(rows(name, namespace, {file.name: file.read_text()}))

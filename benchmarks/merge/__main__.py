@@ -27,7 +27,7 @@ def main() -> None:
     chosen = options.parse_args()
     ready = installed()
     ready.kubectl.delete("namespace", NAMESPACE)
-    ready.kubectl.apply(*inputs.documents(inputs.MANIFESTS / "namespace.yaml", NAMESPACE))
+    inputs.make_namespace(ready.kubectl, NAMESPACE)
     beside = [SCRIPTS / "models.py", SCRIPTS / "contestants.py"]
     beside += [TOOLS / "make_tiny_model.py", TOOLS / "tiny_architectures.py"]
     try:

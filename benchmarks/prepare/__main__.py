@@ -26,7 +26,7 @@ def main() -> None:
     chosen = options.parse_args()
     ready = installed()
     ready.kubectl.delete("namespace", NAMESPACE)
-    ready.kubectl.apply(*inputs.documents(inputs.MANIFESTS / "namespace.yaml", NAMESPACE))
+    inputs.make_namespace(ready.kubectl, NAMESPACE)
     try:
         printed = run_script(
             ready.kubectl,

@@ -62,7 +62,7 @@ def _in_the_cluster(rounds: int, parts: list[str]) -> str:
         files = {"inputs.json": path.read_text()}
     files |= {name: (SCRIPTS / name).read_text() for name in ("imports.py", "trees.py")}
     ready.kubectl.delete("namespace", NAMESPACE)
-    ready.kubectl.apply(*manifests.documents(manifests.MANIFESTS / "namespace.yaml", NAMESPACE))
+    manifests.make_namespace(ready.kubectl, NAMESPACE)
     try:
         return run_script(
             ready.kubectl,

@@ -67,7 +67,7 @@ def base() -> Job:
 def provide(ready: Ready, cluster: Cluster) -> Setting:
     """Make the namespace and all that stands in it. It must not exist yet."""
     kubectl = ready.kubectl
-    kubectl.apply(*inputs.documents(inputs.MANIFESTS / "namespace.yaml", NAMESPACE))
+    inputs.make_namespace(kubectl, NAMESPACE)
     kubectl.apply(*(_claim(name) for name in (DATA_CLAIM, RUNS, CACHE)))
     texts = {path.name: path.read_text() for path in sorted(DATA.iterdir())}
     kubectl.apply(inputs.rows("matrix-data", NAMESPACE, texts), _secret("s3", S3_KEYS))

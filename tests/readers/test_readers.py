@@ -79,7 +79,7 @@ def read() -> Iterator[dict[str, Any]]:
     cluster, ready = choose(), installed()
     image = readers_image(cluster, ready.images.tiny_model)
     ready.kubectl.delete("namespace", NAMESPACE)
-    ready.kubectl.apply(*inputs.documents(inputs.MANIFESTS / "namespace.yaml", NAMESPACE))
+    inputs.make_namespace(ready.kubectl, NAMESPACE)
     cases = [asdict(case) | {"options": case.options.split()} for case in CASES]
     script = SCRIPTS / "read_all.py"
     printed = run_script(

@@ -85,7 +85,7 @@ def compared() -> Iterator[dict[str, Any]]:
     """What compare_templates.py says of all cases, in the trainer image."""
     ready = installed()
     ready.kubectl.delete("namespace", NAMESPACE)
-    ready.kubectl.apply(*inputs.documents(inputs.MANIFESTS / "namespace.yaml", NAMESPACE))
+    inputs.make_namespace(ready.kubectl, NAMESPACE)
     printed = run_script(
         ready.kubectl,
         NAMESPACE,
