@@ -26,7 +26,7 @@ def lost_node(child: ChildJob | None, pods: Pods, now: datetime) -> Cause | None
     """
     for pod in pods:
         over = has_failed(pod) or pod.phase == "Succeeded"
-        if over or not (pod.unreachable or _is_overdue(pod, now)):
+        if over or not (pod.unreachable or is_overdue(pod, now)):
             continue
         where = f"{pod_title(child, pod)} on node {pod.node}"
         late = f" was told to stop by {timestamp(pod.deleted_at)} and has not" if pod.deleted_at else ""
@@ -42,6 +42,7 @@ def lost_node(child: ChildJob | None, pods: Pods, now: datetime) -> Cause | None
     return None
 
 
-def _is_overdue(pod: PodView, now: datetime) -> bool:
+def is_overdue(pod: PodView, now: datetime) -> bool:
+    """Whether a pod's grace period has been over for a while, and its node has not confirmed that it is gone."""
     # A pod's deletionTimestamp is the end of its grace period.
     return pod.deleted_at is not None and bool(pod.node) and now - pod.deleted_at > OVERDUE

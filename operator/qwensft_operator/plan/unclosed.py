@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from qwensft.api.v1alpha1 import Reason
 from qwensft_operator.plan.causes import Cause, Pods, has_failed, pod_title
-from qwensft_operator.plan.lost_nodes import lost_node
+from qwensft_operator.plan.lost_nodes import is_overdue, lost_node
 from qwensft_operator.plan.run import Run
 from qwensft_operator.plan.step import LOOK_AGAIN, Step, adopted, stage_phase
 from qwensft_operator.plan.times import has_lasted
@@ -94,6 +94,7 @@ def stuck(child: ChildJob, pods: Pods, now: datetime) -> Cause | None:
         return None
     tracked = next((pod for pod in pods if _JOB_TRACKING in pod.finalizers), None)
     others = next((pod for pod in pods if pod.finalizers and pod is not tracked), None)
+    unconfirmed = next((pod for pod in pods if is_overdue(pod, now)), None)
     if tracked is not None:
         why = (
             f"its controller cannot take the finalizer {_JOB_TRACKING} off pod {tracked.name}. Mostly an admission "
@@ -104,6 +105,13 @@ def stuck(child: ChildJob, pods: Pods, now: datetime) -> Cause | None:
         why = (
             f"pod {others.name} is held by its finalizers ({', '.join(others.finalizers)}): mend the controller that "
             "they belong to"
+        )
+    elif unconfirmed is not None and child.deleting:
+        name, node = unconfirmed.name, unconfirmed.node
+        why = (
+            f"node {node} does not confirm that pod {name}, which has ended, is gone (kubectl get node {node} tells "
+            "whether it answers). Nothing of the pod runs any more, so that "
+            f"kubectl delete pod {name} --grace-period=0 --force is safe"
         )
     else:
         why = "its controller does not say so: see whether kube-controller-manager runs"

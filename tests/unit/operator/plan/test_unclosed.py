@@ -138,6 +138,17 @@ def test_a_job_that_cannot_be_deleted_names_the_finalizers(*, suspend: bool) -> 
     assert "pod pod-0 is held by its finalizers (acme.io/audit)" in seen.message
 
 
+def test_a_pod_that_has_ended_and_whose_node_does_not_confirm_its_deletion_is_told() -> None:
+    """The kubelet has written how the pod ended, and was gone before it let go of it (kubernetes-sigs/kueue#10847)."""
+    reserved = scene(TRAIN, None, attempt=2, recorded=False)
+    left = replace(reserved, children=(child(TRAIN, deleting=True, ready=0),), pods=(failed(deleted_at=NOW),))
+    assert look(left, later(seconds=29)).headline == ("Restarting", "WaitingForPreviousAttempt")
+    seen = look(left, later(minutes=1))
+    assert seen.headline == ("Restarting", "JobStuck")
+    assert "does not confirm that pod pod-0, which has ended, is gone" in seen.message
+    assert "kubectl delete pod pod-0 --grace-period=0 --force" in seen.message
+
+
 def test_a_job_that_others_hold_while_it_is_being_deleted_says_so() -> None:
     fields: dict[str, Any] = {"deleting": True, "held_by": ("acme.io/audit",)}
     seen = look(scene(TRAIN, child_fields=fields))
