@@ -62,6 +62,18 @@ async def test_whatever_goes_wrong_the_run_is_looked_at_again(world: World, erro
     assert world.timers.waits == [1]
 
 
+async def test_a_quota_that_changes_while_something_is_created_is_no_refusal(world: World) -> None:
+    """Quotas of a busy namespace answer so (kubernetes/kubernetes#67761): what is created next time."""
+    words = 'Operation cannot be fulfilled on resourcequotas "gke-resource-quotas": the object has been modified'
+    world.kube.refuse["create", "jobs"] = ConflictError(409, "Conflict", words)
+    await world.reconciler.handle(KEY)
+    assert (world.kube.named(JOBS), reasons(world)) == (set(), set())
+    world.kube.refuse.clear()
+    await world.reconciler.handle(KEY)
+    assert world.kube.named(JOBS) == {"demo-prepare-1"}
+    assert reasons(world) == {"PodsStarting"}
+
+
 @pytest.mark.parametrize(
     ("error", "words"),
     [
