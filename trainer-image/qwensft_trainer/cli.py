@@ -22,7 +22,7 @@ from qwensft_trainer.base.causes import STORAGE_ADVICE, STORAGE_ERRNOS
 from qwensft_trainer.base.environment import prepare_environment
 from qwensft_trainer.base.log import log
 from qwensft_trainer.base.redaction import clean_output
-from qwensft_trainer.contract import certificates, credentials, places, space, termination
+from qwensft_trainer.contract import certificates, credentials, memory, places, space, termination
 from qwensft_trainer.contract.access import access_denied, denied_later, error_told
 from qwensft_trainer.contract.errors import Interrupted, StageError
 from qwensft_trainer.contract.stage import StageContext
@@ -72,6 +72,7 @@ def _run(context: StageContext) -> Report:
     node_rank = int(os.environ.get("NODE_RANK", "0")) if context.name == "train" else None
     try:
         credentials.read_environment(os.environ)
+        memory.suffices(context.name)
         prepare_environment(context.scratch)
         if bundle := os.environ.get("QWENSFT_CA_BUNDLE"):
             certificates.trust(Path(bundle), context.scratch)

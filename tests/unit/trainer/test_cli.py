@@ -19,6 +19,7 @@ from tests.hubs.fixtures import running
 
 from qwensft_trainer import cli
 from qwensft_trainer.base.log import log
+from qwensft_trainer.contract import memory
 from qwensft_trainer.contract.errors import Interrupted, StageError, invalid_model
 from qwensft_trainer.contract.stage import Result, StageContext
 from qwensft_trainer.model import source as model_source
@@ -50,6 +51,19 @@ def test_an_invalid_dataset_ends_with_78_and_the_row(scene: Scene) -> None:
     assert (message["outcome"], message["stage"], message["attempt"]) == ("Failed", "prepare", 3)
     assert message["reason"] == "InvalidDataset"
     assert "row 1: field 'output' is missing" in message["message"]
+
+
+@pytest.mark.parametrize(("stage", "field"), [("prepare", "prepare"), ("train", "worker"), ("merge", "merge")])
+def test_a_limit_below_what_any_stage_takes_is_told_before_all_else(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, stage: str, field: str
+) -> None:
+    """A LimitRange's default, of a container that says nothing; that there is no model either is told afterwards."""
+    monkeypatch.setattr(memory, "memory_limit", lambda: 64 * 2**20)
+    code, message = run(scene, stage)
+    assert (code, message["reason"]) == (1, "OutOfMemory")
+    assert "may use 64 MiB of memory" in message["message"]
+    assert f"raise the memory limit in spec.{field}.resources" in message["message"]
+    assert "LimitRange" in message["message"]
 
 
 def test_sigterm_ends_a_stage_at_once_and_is_told(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
