@@ -2,7 +2,7 @@
 
 Only the host's network, which the user must ask for, leaves that standard. What only one stage has (devices, volumes,
 environment) is decided in `job`.
-ADR 0052 says why.
+ADR 0052 says why, and ADR 0189 why autoscalers are to leave it alone.
 """
 
 from __future__ import annotations
@@ -14,6 +14,11 @@ from qwensft.api.v1alpha1 import NO_DEFAULTS, QwenSFTJob, Stage, Worker
 from qwensft_operator.render.names import labels
 from qwensft_operator.render.volumes import Volume, mounts, sources
 
+# With these, autoscalers that would empty a little used node wait for the end of a pod.
+_NOT_TO_BE_MOVED = {
+    "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
+    "karpenter.sh/do-not-disrupt": "true",
+}
 DEFAULT_ID = 65532  # user, group and fsGroup unless spec.worker.securityContext says otherwise
 
 
@@ -96,7 +101,7 @@ def pod_template(
     return {
         "metadata": {
             "labels": {**(worker.pod_labels or {}), **labels(job, stage, attempt)},
-            **({"annotations": dict(worker.pod_annotations)} if worker.pod_annotations else {}),
+            "annotations": {**_NOT_TO_BE_MOVED, **(worker.pod_annotations or {})},
         },
         "spec": {key: value for key, value in spec.items() if value not in (None, [], {})},
     }

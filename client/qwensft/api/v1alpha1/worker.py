@@ -220,7 +220,10 @@ class Worker(ApiModel):
     )
     pod_labels: LabelMap | None = Field(None, description="Further labels of the pods. May change between attempts.")
     pod_annotations: PodAnnotationMap | None = Field(
-        None, description="Further annotations of the pods. May change between attempts."
+        None,
+        description="Further annotations of the pods. May change between attempts. Autoscalers are told to leave the "
+        'pods where they are (cluster-autoscaler.kubernetes.io/safe-to-evict: "false", karpenter.sh/do-not-disrupt: '
+        '"true"), unless these say otherwise.',
     )
     job_labels: LabelMap | None = Field(
         None,

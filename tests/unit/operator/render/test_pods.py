@@ -18,6 +18,7 @@ from .pod_security import violations
 EVERYTHING = "every-worker-field"
 SOURCES = "every-source"
 RDMA = "host-network-and-rdma"
+NOT_TO_BE_MOVED = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false", "karpenter.sh/do-not-disrupt": "true"}
 
 
 # Environment.
@@ -189,7 +190,18 @@ def test_the_users_labels_and_annotations_reach_the_pods_but_never_win() -> None
     meta = stage_job(job(EVERYTHING), Stage.TRAIN, 1, defaults=DEFAULTS)["spec"]["template"]["metadata"]
     assert meta["labels"]["team"] == "support"
     assert meta["labels"]["qwensft.io/attempt"] == "1"
-    assert meta["annotations"] == {"sidecar.istio.io/inject": "false"}
+    assert meta["annotations"] == NOT_TO_BE_MOVED | {"sidecar.istio.io/inject": "false"}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_autoscalers_leave_a_pod_where_it_is_unless_its_user_says_otherwise(stage: str) -> None:
+    def annotations(**worker: Any) -> dict[str, str]:
+        manifest = stage_job(job(worker=worker), Stage(stage), 1, defaults=DEFAULTS)
+        return dict(manifest["spec"]["template"]["metadata"]["annotations"])
+
+    assert annotations() == NOT_TO_BE_MOVED
+    packed = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "true"}
+    assert annotations(podAnnotations=packed) == NOT_TO_BE_MOVED | packed
 
 
 def test_the_users_labels_and_annotations_reach_the_child_jobs_but_never_win() -> None:
