@@ -170,6 +170,10 @@ class WeightsAndBiases(_Section):
     credentials: Path | None = None
 
 
+TRACKER_DIRECTORIES = ("tensorboard", "wandb")
+"""In a run's directory, named like the tracker that keeps its files there."""
+
+
 class Trackers(_Section):
     """Where the training is reported to, and what its run is called there. Nothing of it changes what is learnt."""
 
@@ -179,6 +183,11 @@ class Trackers(_Section):
     tensorboard: TensorBoard | None = None
     mlflow: MLflow | None = None
     wandb: WeightsAndBiases | None = None
+
+    @property
+    def directories(self) -> tuple[str, ...]:
+        """Names of those that keep files in the run's directory, each in one named like it."""
+        return tuple(name for name in TRACKER_DIRECTORIES if getattr(self, name) is not None)
 
 
 class Prepare(_Section):
@@ -239,6 +248,11 @@ class Run(_Section):
     def tokenized_directory(self) -> Path:
         """What LLaMA-Factory calls tokenized_path."""
         return self.data_directory / "tokenized"
+
+    @property
+    def tracker_directories(self) -> tuple[str, ...]:
+        """Names in the run's directory that its trackers make; none without trackers."""
+        return self.trackers.directories if self.trackers else ()
 
     @property
     def prepare_result(self) -> Path:

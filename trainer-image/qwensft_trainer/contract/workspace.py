@@ -8,6 +8,7 @@ ADR 0123 says why.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +16,17 @@ from qwensft_trainer.base import files
 from qwensft_trainer.base.lease import Lease
 from qwensft_trainer.base.log import log
 from qwensft_trainer.contract import places
-from qwensft_trainer.contract.config import Run
+from qwensft_trainer.contract.config import TRACKER_DIRECTORIES, Run
 from qwensft_trainer.contract.errors import PermanentError, invalid_config
 
 MARKER = ".qwensft-owner.json"
 _CLAIM_LEASE = ".qwensft-claim"  # the lease under which a directory changes hands
 
 _LINKED = "model"
-_DIRECTORIES = (
-    *("data", _LINKED, ".model.partial", ".tokenize", "train", "merged", ".merged.partial", ".merged.old"),
-    *("tensorboard", "wandb"),
-)
+_DIRECTORIES = ("data", _LINKED, ".model.partial", ".tokenize", "train", "merged", ".merged.partial", ".merged.old")
 _FILES = ("prepare.json", "train.json", "merge.json", "model.json", "preview.json", "preview.txt")
-# Everything a run writes. Overwrite removes these names only: the directory may hold files of other people.
+# What every run writes, beside the directories of its trackers. Overwrite removes no others: the directory may hold
+# files of other people.
 _OWN_NAMES = (*_DIRECTORIES, *_FILES)
 _NOT_CONTENT = {"lost+found"}
 
@@ -46,18 +45,27 @@ def _claim(run: Run, before: dict[str, Any]) -> None:
     """`before` is what the marker has said so far.
 
     It stays in its place until ours replaces it: who dies in between is found to have been the next owner, or not yet.
+    Its `found` are names of ours that stand for what no run made, its `trackers` the directories that runs' trackers
+    made.
     """
-    found = before.get("found", [])
+    directory, found = run.run_directory, before.get("found", [])
+    reported = [name for name in TRACKER_DIRECTORIES if name in before.get("trackers", [])]
     if not before:
-        names = [path.name for path in run.run_directory.iterdir() if path.name not in _NOT_CONTENT]
+        names = [path.name for path in directory.iterdir() if path.name not in _NOT_CONTENT]
         found = sorted(name for name in names if name in _OWN_NAMES)
         if any(not name.startswith(f"{_CLAIM_LEASE}.") and not name.endswith(".tmp") for name in names):
             _require_resume(run)
     else:
-        _take_over(run, spared=found)
-    files.write_json(
-        run.run_directory / MARKER, run.owner.model_dump(mode="json") | ({"found": found} if found else {})
-    )
+        _take_over(run, spared=found, reported=reported)
+        if run.on_existing == "Overwrite":
+            reported = []
+    mine = [name for name in run.tracker_directories if name not in (*found, *reported)]
+    told = {
+        "found": [*found, *(name for name in mine if os.path.lexists(directory / name))],
+        "trackers": [*reported, *mine],
+    }
+    marker = run.owner.model_dump(mode="json") | {key: names for key, names in told.items() if names}
+    files.write_json(directory / MARKER, marker)
 
 
 def require_within(run: Run, volume: Path) -> None:
@@ -66,7 +74,7 @@ def require_within(run: Run, volume: Path) -> None:
     Others may write to a claim that jobs share: a link of theirs must not lead this job's reading and writing, and what
     Overwrite deletes, to another volume of the pod. The model may be a link into the cache, which is judged there.
     """
-    names = (MARKER, *_OWN_NAMES)
+    names = (MARKER, *_OWN_NAMES, *run.tracker_directories)
     of_the_run = [run.run_directory, *(run.run_directory / name for name in names if name != _LINKED)]
     if run.merge is not None:
         of_the_run.append(run.merge.directory)
@@ -83,7 +91,8 @@ def require_within(run: Run, volume: Path) -> None:
 def _require_kinds(run: Run) -> None:
     """Check that what a run makes is of that kind where it is there already. Raises PermanentError InvalidConfig."""
     directory = run.run_directory
-    directories = [directory / name for name in _DIRECTORIES if name != _LINKED or not (directory / name).is_symlink()]
+    names = (*_DIRECTORIES, *run.tracker_directories)
+    directories = [directory / name for name in names if name != _LINKED or not (directory / name).is_symlink()]
     if run.merge is not None:
         merged = run.merge.directory
         beside = (merged.with_name(f".{merged.name}.{ending}") for ending in ("partial", "old"))
@@ -119,11 +128,11 @@ def _require_resume(run: Run) -> None:
     log(f"continuing with what {run.run_directory} holds (storage.onExisting: Resume)")
 
 
-def _take_over(run: Run, spared: list[str]) -> None:
+def _take_over(run: Run, *, spared: list[str], reported: list[str]) -> None:
     if run.on_existing == "Fail":
         raise _output_exists(run)
     if run.on_existing == "Overwrite":
-        for name in _OWN_NAMES:
+        for name in (*_OWN_NAMES, *reported):
             if name not in spared:
                 files.remove(run.run_directory / name)
         log(f"removed the previous run's files from {run.run_directory} (storage.onExisting: Overwrite)")

@@ -14,7 +14,7 @@ from qwensft_trainer.merging.streaming import JOURNAL
 # SHA-256 and size of every file of the merged model. The digest in the status is this file's own SHA-256.
 MANIFEST = "qwensft-manifest.json"
 
-_RESERVED = ("data", "train", "tensorboard", "wandb", "model")
+_RESERVED = ("data", "train", "model")
 
 
 def write_manifest(merged: Path, known: Mapping[str, dict[str, Any]]) -> None:
@@ -41,7 +41,7 @@ def output_of(directory: Path, workspace: Path) -> dict[str, Any] | None:
 
 def check_target(run: Run, target: Path) -> None:
     """Replacing a directory deletes what was there: it must be one of ours, or nothing."""
-    reserved = [run.run_directory, *(run.run_directory / name for name in _RESERVED)]
+    reserved = [run.run_directory, *(run.run_directory / name for name in (*_RESERVED, *run.tracker_directories))]
     if any(target == path or target in path.parents for path in reserved):
         raise invalid_config(f"spec.merge.path {target} is where the run keeps other files: choose another directory.")
     if target.is_dir() and any(target.iterdir()) and not (target / MANIFEST).is_file():

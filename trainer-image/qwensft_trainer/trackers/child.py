@@ -25,7 +25,6 @@ from qwensft_trainer.trackers.lines import Lines
 from qwensft_trainer.trackers.told import Board, Told
 from qwensft_trainer.trackers.tracker import Subject, Tracker, serve
 
-_ON_THE_VOLUME = ("tensorboard", "wandb")
 _NICER = 5  # than the training
 _DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
@@ -90,7 +89,7 @@ def _make(name: str, trackers: Trackers, subject: Subject) -> Tracker:
 
 def _serve(name: str, trackers: Trackers, subject: Subject, lines: Lines, board: Board) -> None:
     try:
-        if name in _ON_THE_VOLUME and files.leads_out(subject.directory / name, subject.directory):
+        if name in trackers.directories and files.leads_out(subject.directory / name, subject.directory):
             raise OSError(f"{subject.directory / name} is a link that leads elsewhere: remove it")
         serve(_make(name, trackers, subject), lines, board.tell, step=subject.step)
     except Exception as error:  # of making it: an image without the package, say

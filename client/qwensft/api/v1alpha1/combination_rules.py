@@ -103,6 +103,22 @@ def _fields_of(tracker: str) -> Rule:
     )
 
 
+def _keeps_files_apart(tracker: str) -> Rule:
+    return Rule(
+        cel=f"!has(self.training) || !has(self.training.reportTo) || !has(self.training.reportTo.{tracker})"
+        f" || !has(self.merge) || !has(self.merge.path) || self.merge.path.split('/')[0] != '{tracker}'",
+        message=f"training.reportTo.{tracker} keeps its files in {tracker} in the run's directory: choose another "
+        "merge.path, for example merged",
+        check=lambda spec: (
+            spec.training.report_to is None
+            or getattr(spec.training.report_to, tracker) is None
+            or spec.merge.path is None
+            or spec.merge.path.split("/")[0] != tracker
+        ),
+        field=".merge.path",
+    )
+
+
 _HARDWARE = (
     Rule(
         cel=f"{_COUNT} == 0 || self.?distribution.?processesPerNode.orValue(1) <= {_COUNT}",
@@ -365,6 +381,7 @@ _EXTRA_ARGUMENTS = (
 
 _TRACKERS = (
     *(_fields_of(tracker) for tracker in ENVIRONMENT_OF),
+    *(_keeps_files_apart(tracker) for tracker in ("tensorboard", "wandb")),
     Rule(
         cel=f"!has(self.training) || !has(self.training.reportTo) || !{_extra('run_name', 'project')}",
         message="trackers are told by training.reportTo: use its runName, and mlflow.experiment or wandb.project, in "

@@ -11,7 +11,7 @@ from .common import FilePath
 from .constants import DEFAULT_MERGE_DIRECTORY
 from .resources import ResourceRequirements
 
-_TAKEN = ("data", "model", "tensorboard", "train", "wandb")
+_TAKEN = ("data", "model", "train")
 
 
 class Merge(ApiModel):
@@ -20,8 +20,8 @@ class Merge(ApiModel):
     rules = (
         Rule(
             cel=f"!has(self.path) || !(self.path.split('/')[0] in {list(_TAKEN)})",
-            message="data, model, tensorboard, train and wandb are directories of the run itself: choose another "
-            "merge.path, for example merged",
+            message="data, model and train are directories of the run itself: choose another merge.path, for example "
+            "merged",
             check=lambda merge: merge.path is None or merge.path.split("/")[0] not in _TAKEN,
             field=".path",
         ),

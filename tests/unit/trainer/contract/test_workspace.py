@@ -152,6 +152,71 @@ def test_overwrite_removes_the_runs_files_and_no_others(scene: Scene) -> None:
     assert (scene.run_directory / "notes.txt").read_text() == "mine"
 
 
+TRACKERS = {"runName": "support", "tensorboard": {}, "wandb": {"project": "ml", "mode": "offline"}}
+
+
+def claim_as(scene: Scene, uid: str, trackers: dict[str, Any] | None = None, on_existing: str = "Overwrite") -> None:
+    scene.document |= {"onExisting": on_existing, "trackers": trackers}
+    scene.document["owner"]["uid"] = uid
+    workspace.require_within(scene.run, scene.context.workspace)
+    workspace.claim(scene.run)
+    workspace.require_ownership(scene.run)
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "wandb"])
+def test_what_somebody_calls_like_a_tracker_is_theirs_where_no_run_reports(scene: Scene, name: str) -> None:
+    claim_as(scene, "uid-1")
+    theirs = scene.run_directory / name
+    theirs.write_text("a file")
+    claim_as(scene, "uid-2")
+    assert theirs.read_text() == "a file"
+    theirs.unlink()
+    theirs.symlink_to("/proc/self")
+    claim_as(scene, "uid-3")
+    assert theirs.is_symlink()
+    theirs.unlink()
+    theirs.mkdir()
+    for number, trackers in enumerate([None, TRACKERS, TRACKERS, None]):  # one that reports adds to it
+        claim_as(scene, f"uid-{number + 4}", trackers)
+        assert theirs.is_dir()
+
+
+@pytest.mark.parametrize("on_existing", ["Overwrite", "Resume"])
+@pytest.mark.parametrize("name", ["tensorboard", "wandb"])
+def test_what_a_run_has_reported_there_is_overwritten(scene: Scene, name: str, on_existing: str) -> None:
+    claim_as(scene, "uid-1", TRACKERS)
+    (scene.run_directory / name).mkdir()
+    claim_as(scene, "uid-2", TRACKERS, on_existing)
+    (scene.run_directory / name).mkdir(exist_ok=True)
+    claim_as(scene, "uid-3")
+    assert not (scene.run_directory / name).exists()
+    (scene.run_directory / name).mkdir()  # after that it is of somebody else
+    claim_as(scene, "uid-4")
+    assert (scene.run_directory / name).exists()
+
+
+def test_a_marker_that_others_have_written_names_nothing_to_delete_but_directories_of_trackers(scene: Scene) -> None:
+    leave_run_of(scene, "uid-0")
+    (scene.run_directory.parent / "other").mkdir()
+    marker = scene.run_directory / workspace.MARKER
+    marker.write_text(json.dumps({**json.loads(marker.read_text()), "trackers": ["../other", "notes.txt", 7]}))
+    claim_as(scene, "uid-1")
+    assert (scene.run_directory.parent / "other").exists()
+    assert (scene.run_directory / "notes.txt").exists()
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "wandb"])
+def test_where_a_run_reports_there_is_a_directory(scene: Scene, name: str) -> None:
+    claim_as(scene, "uid-1", TRACKERS)
+    (scene.run_directory / name).write_text("a file")
+    with pytest.raises(PermanentError, match=f"{name} is a file, where a run has a directory"):
+        workspace.require_ownership(scene.run)
+    (scene.run_directory / name).unlink()
+    (scene.run_directory / name).symlink_to("/proc/self")
+    with pytest.raises(PermanentError, match=f"{name} leads out of the volume"):
+        workspace.require_within(scene.run, scene.context.workspace)
+
+
 def test_overwrite_never_touches_the_jobs_own_work(scene: Scene) -> None:
     leave_run_of(scene, "uid-1")
     scene.document["onExisting"] = "Overwrite"
