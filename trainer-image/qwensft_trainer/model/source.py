@@ -55,14 +55,15 @@ def require(run: Run) -> None:
             "spec.storage.onExisting: Resume: it downloads the same model anew and goes on from the checkpoints."
         )
     root = MOUNT if path.is_relative_to(MOUNT) else path.parent
-    check_model(path, within=run.model.cache if run.model.cache and path.is_symlink() else root, advice=_advice(run))
+    within = run.model.cache if run.model.cache and path.is_symlink() else root
+    check_model(path, within=within, advice=_advice(run), merged=run.merge_planned or run.merge is not None)
 
 
-def check_model(directory: Path, *, within: Path, advice: str) -> None:
+def check_model(directory: Path, *, within: Path, advice: str, merged: bool) -> None:
     """Raises PermanentError InvalidModel that names what is missing in `directory`, followed by `advice`.
 
-    Nothing of it may lie outside of `within` by symbolic links: what stands beside the weights is read, and copied into
-    the merged model.
+    Nothing of it may lie outside of `within` by symbolic links: what stands beside the weights is read, and, where it
+    is `merged`, copied into the merged model and listed by name.
     """
     if not directory.is_dir():
         raise invalid_model(f"There is no model directory {directory}. {advice}")
@@ -72,8 +73,11 @@ def check_model(directory: Path, *, within: Path, advice: str) -> None:
             raise invalid_model(f"{path} leads out of {within} by a symbolic link: put the files themselves there.")
         if path.exists() and not (path.is_file() or path.is_dir()):  # reading a pipe never ends
             raise invalid_model(f"{path} is neither a file nor a directory: take it away.")
-        if path.is_file() and not files.is_name(path.name):  # a merge copies it, and lists it in JSON
-            raise invalid_model(f"{directory} holds a file whose name is not UTF-8 ({path.name!a}): rename it.")
+        if merged and path.is_file() and not files.is_name(path.name):  # the list of files is JSON
+            raise invalid_model(
+                f"{directory} holds a file whose name is not UTF-8 ({path.name!a}): rename it, as the merged model "
+                "gets it, too."
+            )
     if (directory / _ADAPTER).exists():
         raise invalid_model(
             f"{directory} holds {_ADAPTER}: transformers 5.5.4 would put that adapter on the model for training, and "

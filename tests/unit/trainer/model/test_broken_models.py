@@ -147,8 +147,13 @@ def test_a_header_of_any_size_is_not_read(scene: Scene, model: Path) -> None:
     assert "a header of 524288 MiB; at most 32 are read" in told
 
 
-def test_a_file_whose_name_is_no_text_is_told_before_a_merge_would_list_it(scene: Scene, model: Path) -> None:
+@pytest.mark.parametrize("planned", [{"mergePlanned": True}, {"merge": {"directory": "/workspace/run/merged"}}])
+def test_a_file_whose_name_is_no_text_is_told_before_a_merge_would_list_it(
+    scene: Scene, model: Path, planned: dict[str, Any]
+) -> None:
     (model / os.fsdecode(b"LICENSE-caf\xe9.txt")).touch()
+    assert judge(scene) is None  # nobody lists what is trained alone
+    scene.document |= planned
     told = judge(scene)
     assert told is not None
     assert r"a file whose name is not UTF-8 ('LICENSE-caf\udce9.txt'): rename it" in told
