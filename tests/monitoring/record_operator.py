@@ -39,7 +39,7 @@ async def record(directory: Path) -> None:
                 scrapes: list[str] = []
                 scraping = asyncio.create_task(_scrape(_url(operator.log), scrapes))
                 await _play(api, ours)
-                await asyncio.sleep(3)
+                await _until_counted(scrapes)
                 scraping.cancel()
                 write(directory, scrapes)
 
@@ -119,6 +119,15 @@ async def _until_phase(api: Api, name: str, phase: str) -> None:
                 if (await api.get(f"{RUNS.format(_TEAM)}/{name}"))["status"]["phase"] == phase:
                     return
             await asyncio.sleep(0.2)
+
+
+async def _until_counted(scrapes: list[str]) -> None:
+    """Counters of a new namespace stand at zero for two minutes."""
+    async with asyncio.timeout(_PATIENCE):
+        while True:
+            if f'qwensft_runs_ended_total{{phase="Failed",run_namespace="{_TEAM}"}} 1.0' in scrapes[-1]:
+                return
+            await asyncio.sleep(1)
 
 
 if __name__ == "__main__":

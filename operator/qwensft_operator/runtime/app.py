@@ -23,11 +23,12 @@ from qwensft_operator.runtime.kube import Kube
 from qwensft_operator.runtime.leader import Leader, LeaderLostError
 from qwensft_operator.runtime.metrics import Metrics
 from qwensft_operator.runtime.nodes import Nodes
+from qwensft_operator.runtime.namespace_counters import NAMESPACE
 from qwensft_operator.runtime.observe import Observer
 from qwensft_operator.runtime.queue import WorkQueue
 from qwensft_operator.runtime.reader import Reader
 from qwensft_operator.runtime.reconcile import Reconciler
-from qwensft_operator.runtime.run_metrics import NAMESPACE, RunMetrics
+from qwensft_operator.runtime.run_metrics import RunMetrics
 from qwensft_operator.runtime.scrape import Scraper
 from qwensft_operator.runtime.settings import Settings
 from qwensft_operator.runtime.status import Reporter

@@ -4,32 +4,27 @@ Gauges are the leader's alone, so that sums over replicas are right. A counter m
 status of ours, which happens once for each change whoever leads: nothing is counted twice. What happened after
 the last scrape of a process that ends is lost, and what was written without an answer.
 ADR 0156 says why.
-
-A namespace whose runs are gone loses its series after an hour, by when every increase has been scraped.
 """
 
 from __future__ import annotations
 
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from qwensft.api.v1alpha1 import Phase, Reason, Stage
+from qwensft.api.v1alpha1 import Reason, Stage
 from qwensft_operator import plan
 from qwensft_operator.runtime.kinds import RUNS
 from qwensft_operator.runtime.kube import JOBS, PODS, Manifest
+from qwensft_operator.runtime.namespace_counters import NAMESPACE, NamespaceCounters
 from qwensft_operator.runtime.store import Store
 
-NAMESPACE = "run_namespace"  # `namespace` would be taken for the operator's own, which scrapes add to each series
 Sample = tuple[tuple[str, ...], float]
 """Values of the labels, and the number."""
-FORGOTTEN_AFTER = timedelta(hours=1)
-"""Without a run in it a namespace has its series for so long; one that the operator was told to serve keeps them."""
-_ENDS = (Phase.SUCCEEDED, Phase.FAILED)
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _STAGE_SECONDS = (
     *(10, 30, _MINUTE, 2 * _MINUTE, 5 * _MINUTE, 10 * _MINUTE, 30 * _MINUTE),
@@ -64,9 +59,7 @@ class RunMetrics(Collector):
         now: Callable[[], datetime],
     ) -> None:
         self._store, self._is_leading, self._now = store, is_leading, now
-        self._ended = Counter(
-            "qwensft_runs_ended", "Runs that have ended, by phase.", [NAMESPACE, "phase"], registry=registry
-        )
+        self._of_namespaces = NamespaceCounters(registry, namespaces, now)
         self._restarts = Counter(
             "qwensft_restarts",
             "Attempts that followed a failed one, by stage and cause, whether they count against a limit or not.",
@@ -80,42 +73,26 @@ class RunMetrics(Collector):
             buckets=_STAGE_SECONDS,
             registry=registry,
         )
-        self._held, self._before, self._lost = (
-            Counter(f"qwensft_accelerator_{name}seconds", f"Accelerator time {what}.", [NAMESPACE], registry=registry)
-            for name, what in (
-                ("", "that attempts have held: seconds times accelerators"),
-                ("before_first_step_", "that passed before the first steps of trainings' attempts"),
-                ("lost_to_restarts_", "for steps that a later attempt trained again"),
-            )
-        )
-        self._served = tuple(namespaces)
-        self._last_seen: dict[str, datetime] = {}  # by namespace: when it had a run
         self._prepare()
-        registry.register(self)
+        registry.register(self)  # after the counters: what is counted by it is seen by the next scrape
 
     def told(self, before: Manifest, after: Manifest) -> None:
         """The API server has accepted a status: `before` is the run as it was read, `after` its new status."""
-        namespace = before["metadata"]["namespace"]
-        self._know(namespace)
         news = plan.happenings(before.get("status") or {}, after)
         for stage, reason in news.restarts:
             self._restarts.labels(stage, reason).inc()
         for stage, seconds in news.stages:
             self._stages.labels(stage).observe(seconds)
-        if news.end is not None:
-            self._ended.labels(namespace, news.end).inc()
-        self._held.labels(namespace).inc(news.held)
-        self._before.labels(namespace).inc(news.before_first_step)
-        self._lost.labels(namespace).inc(news.lost_to_restarts)
+        self._of_namespaces.count(before["metadata"]["namespace"], news)
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Gauges of the moment; without series while this replica does not lead."""
         now = self._now()
-        self._forget(now)
+        self._of_namespaces.scraped({namespace for namespace, _ in (*self._store.runs(), *self._store.over())})
         moment = _Moment(self._store, now) if self._is_leading() else None
         for namespace in moment.namespaces if moment else ():
-            self._know(namespace)
-        known = sorted(self._last_seen) if moment else []
+            self._of_namespaces.know(namespace)
+        known = self._of_namespaces.known() if moment else []
         yield _gauge(
             "qwensft_runs",
             "Runs by phase, and the reason of their condition Succeeded. Unseen: the operator has not come to it yet.",
@@ -145,31 +122,6 @@ class RunMetrics(Collector):
             self._stages.labels(stage)
             for reason in (*_RESTARTS[stage], *_RESTARTS_ANYWHERE):
                 self._restarts.labels(stage, reason)
-        for namespace in self._served:
-            self._know(namespace)
-
-    def _know(self, namespace: str) -> None:
-        is_new = namespace not in self._last_seen
-        self._last_seen[namespace] = self._now()
-        if not is_new:
-            return
-        for phase in _ENDS:
-            self._ended.labels(namespace, phase)
-        for counter in (self._held, self._before, self._lost):
-            counter.labels(namespace)
-
-    def _forget(self, now: datetime) -> None:
-        """Drop the series of namespaces that have had no run for long: nobody tells which of them are gone."""
-        present = {*self._served, *(namespace for namespace, _ in (*self._store.runs(), *self._store.over()))}
-        for namespace in [*self._last_seen]:
-            if namespace in present:
-                self._last_seen[namespace] = now
-            elif now - self._last_seen[namespace] > FORGOTTEN_AFTER:
-                del self._last_seen[namespace]
-                for phase in _ENDS:
-                    self._ended.remove(namespace, phase)
-                for counter in (self._held, self._before, self._lost):
-                    counter.remove(namespace)
 
 
 class _Moment:

@@ -30,6 +30,13 @@ class Operator:
             self.registry, self.store, namespaces=namespaces, is_leading=lambda: self.leads, now=lambda: self.now
         )
 
+    def scraped_later(self) -> dict[tuple[str, ...], float]:
+        """As Prometheus sees it once series that are new have been there for a while."""
+        self.scrape()
+        self.now += timedelta(minutes=2)
+        self.scrape()
+        return self.scrape()
+
     def scrape(self) -> dict[tuple[str, ...], float]:
         text = generate_latest(self.registry).decode()
         samples = (sample for family in text_string_to_metric_families(text) for sample in family.samples)
@@ -126,6 +133,37 @@ def test_a_namespace_that_has_a_run_again_begins_at_zero() -> None:
     assert operator.scrape()["qwensft_runs_ended_total", "Failed", "team"] == 0
 
 
+def increase(samples: list[dict[tuple[str, ...], float]], key: tuple[str, ...]) -> float:
+    """As Prometheus computes it: what a series has grown by from its first sample."""
+    values = [sample[key] for sample in samples if key in sample]
+    return values[-1] - values[0]
+
+
+@pytest.mark.parametrize("state", ["new", "gone for a day", "restarted"])
+@pytest.mark.parametrize("interval", [15, 60])
+def test_a_run_that_fails_at_once_is_an_increase(state: str, interval: int) -> None:
+    """Whether its namespace never had a run, has had none for long, or the operator has just started."""
+    run = a_run("a", "Training")
+    operator = Operator(run, namespaces=("team",)) if state == "restarted" else Operator()
+    if state == "gone for a day":
+        operator.store.observed(RUNS, run)
+        operator.scrape()
+        operator.metrics.told(run, {"phase": "Failed", "completionTime": at(8)})
+        operator.store.deleted(RUNS, gone(run))
+        for _ in range(24):
+            operator.now += timedelta(hours=1)
+            operator.scrape()
+        assert namespaces_of(operator.scrape()) == set()
+    operator.metrics.told(run, {"phase": "Failed", "completionTime": at(8), "usage": {"acceleratorSeconds": 8}})
+    samples = []
+    for _ in range(5 * 60 // interval):
+        operator.now += timedelta(seconds=interval)
+        samples.append(operator.scrape())
+    assert increase(samples, ("qwensft_runs_ended_total", "Failed", "team")) == 1
+    assert increase(samples, ("qwensft_accelerator_seconds_total", "team")) == 8
+    assert sum(sample.get(("qwensft_runs_ended_total", "Failed", "team")) == 0 for sample in samples) >= 2
+
+
 def test_every_series_is_there_before_anything_has_happened() -> None:
     seen = Operator(namespaces=("team",)).scrape()
     for key in (
@@ -182,7 +220,7 @@ def test_a_status_moves_the_counters_once() -> None:
     }
     operator.metrics.told(before, after)
     operator.metrics.told(before | {"status": after}, after)
-    seen = operator.scrape()
+    seen = operator.scraped_later()
     assert seen["qwensft_runs_ended_total", "Failed", "team"] == 1
     assert seen["qwensft_stage_duration_seconds_sum", "prepare"] == 3600
     assert seen["qwensft_accelerator_seconds_total", "team"] == 80
