@@ -1,5 +1,6 @@
 """Settings come from the environment, and a wrong one is told at start, by its name."""
 
+import json
 import re
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from qwensft_operator.plan.types import Limits
 from qwensft_operator.render import Defaults, NetworkRules
 from qwensft_operator.runtime.settings import Settings, SettingsError, describe, unknown_variables
 
+CHART = Path(__file__).parents[4] / "charts" / "qwen-sft-operator"
 MINIMAL = {"QWENSFT_TRAINER_IMAGE": "trainer:1"}
 
 
@@ -108,8 +110,26 @@ def test_link_local_services_are_handed_on() -> None:
     assert Settings.from_environment(MINIMAL | given).defaults.link_local_services == ("169.254.0.47", "169.254.0.48")
 
 
+def test_the_chart_takes_the_link_local_services_that_the_operator_takes() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())["properties"]["linkLocalServices"]["items"]
+    shape, refused = re.compile(schema["pattern"]), re.compile(schema["not"]["pattern"])
+    addresses = [f"169.254.{third}.{last}" for third in (0, 1, 42, 168, 169, 170, 171, 254, 255) for last in range(256)]
+    others = ["169.253.0.1", "169.255.0.1", "10.0.0.1", "169.254.0", "169.254.0.1.2", "169.254.0.256", "169.254.300.1"]
+    others += ["169.254.0.047", "169.254.00.1", "169.254.0.47/32", "fe80::1", "store.example", "169x254.0.1"]
+    taken = {}
+    for address in (*addresses, *others):
+        try:
+            Settings.from_environment(MINIMAL | {"QWENSFT_LINK_LOCAL_SERVICES": address})
+            taken[address] = True
+        except SettingsError:
+            taken[address] = False
+    assert taken == {a: bool(shape.search(a) and not refused.search(a)) for a in taken}
+    assert {address for address in others if taken[address]} == set()
+    assert sum(taken.values()) == len(addresses) - 2 * 256 - 2
+
+
 def test_the_chart_sets_only_what_can_be_set() -> None:
-    template = Path(__file__).parents[4] / "charts" / "qwen-sft-operator" / "templates" / "deployment.yaml"
+    template = CHART / "templates" / "deployment.yaml"
     variables = re.findall(r"name: (QWENSFT_\w+)", template.read_text())
     assert len(variables) > 10
     assert unknown_variables(dict.fromkeys(variables, "")) == []
