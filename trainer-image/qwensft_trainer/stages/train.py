@@ -93,7 +93,7 @@ def main(context: StageContext) -> Result:
     stop = torchrun.StopRequest(
         context.scratch / DRAIN_FLAG, context.scratch / BEGUN_FILE, lambda: _announce_drain(context, gang, reader)
     )
-    reporting = Reporting(context.scratch, context.workspace)
+    reporting = Reporting(context.scratch, context.workspace, lambda: stop.requested)
     with stop.handled():
         try:
             with reporting:

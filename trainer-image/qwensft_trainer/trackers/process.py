@@ -10,7 +10,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -27,15 +28,19 @@ from qwensft_trainer.trackers.tracker import Subject
 
 _ENDING_SECONDS = 20.0  # for which accelerators are held once the training is over
 _ENDING_SECONDS_OTHERWISE = 5.0  # when it has failed, or was told to stop
+_LOOK_SECONDS = 0.1
 _MODULE = ("-m", "qwensft_trainer.trackers.child")
 _OF_THIS_POD = ("dataset_dir", "media_dir", "tokenized_path", "overwrite_cache", "model_name_or_path", "report_to")
 
 
 class Reporting:
-    """Around an attempt of node rank 0. Nothing is started before `begin`, nor for a run without trackers."""
+    """Around an attempt of node rank 0. Nothing is started before `begin`, nor for a run without trackers.
 
-    def __init__(self, scratch: Path, workspace: Path) -> None:
-        self._scratch, self._workspace = scratch, workspace
+    `is_stopping` says whether this pod was asked to stop.
+    """
+
+    def __init__(self, scratch: Path, workspace: Path, is_stopping: Callable[[], bool]) -> None:
+        self._scratch, self._workspace, self._is_stopping = scratch, workspace, is_stopping
         self._process: subprocess.Popen[bytes] | None = None
 
     def begin(self, run: Run, arguments: Mapping[str, Any], attempt: int, step: int, processes: int) -> None:
@@ -90,13 +95,9 @@ class Reporting:
     def _end(self, outcome: Outcome) -> None:
         if self._process is None:
             return
-        # Of a gang that fails, the pod that ends first is the one whose error is told.
-        patience = _ENDING_SECONDS if outcome == "Succeeded" else min(_ENDING_SECONDS, _ENDING_SECONDS_OTHERWISE)
         try:
             lines.end(self._scratch / LINES_FILE, outcome)
-            self._process.wait(patience)
-        except subprocess.TimeoutExpired:
-            log(f"trackers: not all is delivered after {patience:.0f} s; going on without")
+            self._wait(self._process, outcome)
         except OSError as error:
             log(f"trackers: {error}")
         finally:
@@ -109,6 +110,17 @@ class Reporting:
 
 
 def _parameters(run: Run, arguments: Mapping[str, Any], processes: int) -> dict[str, Any]:
+    def _wait(self, process: subprocess.Popen[bytes], outcome: Outcome) -> None:
+        began = time.monotonic()
+        while process.poll() is None:
+            waited = time.monotonic() - began
+            # Of a gang that fails, the pod that ends first is the one whose error is told.
+            is_hasty = outcome != "Succeeded" or self._is_stopping()
+            if waited >= (_ENDING_SECONDS_OTHERWISE if is_hasty else _ENDING_SECONDS):
+                log(f"trackers: not all is delivered after {waited:.0f} s; going on without")
+                return
+            time.sleep(_LOOK_SECONDS)
+
     """LLaMA-Factory's arguments, but for where things lie in a pod."""
     kept = {name: value for name, value in arguments.items() if name not in _OF_THIS_POD}
     return {"model": run.model.name, "processes": processes, **kept}

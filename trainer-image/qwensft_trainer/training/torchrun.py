@@ -104,11 +104,12 @@ class StopRequest:
     """What SIGTERM does: before torchrun runs it ends the stage, later it only asks the workers to save and stop.
 
     As long as the workers have not left `begun_file`, no step is done and nothing can be saved: then they are ended.
+    Once they have ended, what they leave is recorded all the same.
     """
 
     def __init__(self, drain_flag: Path, begun_file: Path, on_request: Callable[[], None]) -> None:
         self.requested = False
-        self.training = False
+        self._training = self._trained = False
         self._drain_flag = drain_flag
         self._begun_file = begun_file
         self._on_request = on_request
@@ -126,9 +127,21 @@ class StopRequest:
         finally:
             signal.signal(signal.SIGTERM, previous)
 
+    @contextmanager
+    def while_training(self) -> Iterator[None]:
+        """There are workers for the duration of the block."""
+        self._training = True
+        try:
+            yield
+        finally:
+            self._trained = True
+
     def _handle(self, _number: int, _frame: FrameType | None) -> None:
         self.requested = True
-        if not self.training:
+        if self._trained:
+            log("SIGTERM: the workers have ended already; this pod does, too, once that is recorded")
+            return
+        if not self._training:
             raise Interrupted("Stopped by SIGTERM before training began; nothing was lost.")
         self._drain_flag.touch()
         self._on_request()
@@ -161,7 +174,20 @@ def run(
         start_new_session=True,
         env=os.environ.copy(),
     )
-    stop.training = True
+    with stop.while_training():
+        return _until_the_end(process, output, stop, peers, watch=watch, on_stall=on_stall, gives_up=gives_up)
+
+
+def _until_the_end(
+    process: subprocess.Popen[str],
+    output: Output,
+    stop: StopRequest,
+    peers: Peers,
+    *,
+    watch: Watch,
+    on_stall: Callable[[], None],
+    gives_up: Callable[[], bool],
+) -> End:
     relay = threading.Thread(target=_relay, args=(process.stdout or io.StringIO(), output), name="relay", daemon=True)
     relay.start()
     lost_peer, stall = None, None

@@ -14,6 +14,7 @@ import pytest
 
 from qwensft_trainer.contract.errors import EXIT_INTERRUPTED, Interrupted, StageError
 from qwensft_trainer.stages import train
+from qwensft_trainer.trackers import process
 from qwensft_trainer.training import checkpoints, rendezvous
 from qwensft_trainer.training import torchrun as runner
 from qwensft_trainer.training.output import Output
@@ -66,6 +67,40 @@ def test_a_pod_that_is_killed_before_it_has_saved_has_left_its_last_word(prepare
         train.main(prepared.context)
     last_word = json.loads((prepared.root / "termination-log").read_text())
     assert (last_word["outcome"], last_word["reason"]) == ("Failed", "KilledBeforeSaved")
+
+
+# A tracker that takes nothing any more; meanwhile the pod is asked to stop.
+AWAY = """
+import os, pathlib, signal, sys, time
+while '"end"' not in (pathlib.Path(sys.argv[1]) / "lines.jsonl").read_text():
+    time.sleep(0.02)
+os.kill(os.getppid(), signal.SIGTERM)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_sigterm_once_the_workers_have_ended_tells_of_no_checkpoint_and_waits_for_trackers_no_longer(
+    prepared: Scene, torchrun: Torchrun, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], fails: bool
+) -> None:
+    monkeypatch.setattr(process, "_MODULE", ("-c", AWAY))
+    monkeypatch.setattr(process, "_ENDING_SECONDS", 60.0)
+    prepared.document["trackers"] = {"runName": "support", "wandb": {"project": "ml", "mode": "offline"}}
+    if fails:
+        torchrun.does("sys.exit(1)")
+    began = time.monotonic()
+    if fails:
+        with pytest.raises(StageError) as caught:
+            train.main(prepared.context)
+        assert caught.value.reason == "TrainingFailed"
+    else:
+        assert train.main(prepared.context).metrics["step"] == 100
+    assert time.monotonic() - began < 40
+    shown = capfd.readouterr().out
+    assert "SIGTERM: the workers have ended already" in shown
+    assert "save a checkpoint" not in shown
+    assert not (prepared.context.scratch / "drain").exists()
+    assert not (prepared.root / "termination-log").exists()  # which the stage's caller writes
 
 
 @pytest.mark.usefixtures("_stopped_in_training")

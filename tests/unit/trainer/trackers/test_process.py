@@ -35,7 +35,7 @@ def run(tmp_path: Path, trackers: dict[str, Any] | None) -> Run:
 
 
 def begun(tmp_path: Path, trackers: dict[str, Any] | None) -> Reporting:
-    reporting = Reporting(tmp_path, tmp_path / "volume")
+    reporting = Reporting(tmp_path, tmp_path / "volume", lambda: False)
     reporting.begin(run(tmp_path, trackers), ARGUMENTS, 2, 40, 8)
     return reporting
 
