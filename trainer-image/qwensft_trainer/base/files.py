@@ -21,6 +21,8 @@ from typing import Any
 from qwensft_trainer.base.causes import is_about_the_path
 from qwensft_trainer.base.environment import cpu_limit
 
+OF_NFS = ".nfs"
+"""So begin the names under which NFS keeps files that are deleted while a process of the node has them open."""
 _LARGEST_TEXT = 256 << 20  # the state of a training logs each step in some hundred bytes
 _NAME_CHARACTERS = 1000
 _PART_BYTES = 255
@@ -136,11 +138,19 @@ def remove_links(directory: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Delete whatever stands there: a file, a link, a pipe, a whole directory; nothing happens when there is none."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
+    """Delete whatever stands there: a file, a link, a pipe, a whole directory; nothing happens when there is none.
+
+    Raises OSError with an absolute path: the directory's, where Python tells the last part alone of what is in it.
+    """
+    if not path.is_dir() or path.is_symlink():
         path.unlink(missing_ok=True)
+        return
+    try:
+        shutil.rmtree(path)
+    except OSError as error:
+        if error.filename is not None and not os.path.isabs(error.filename):
+            error.filename = str(path)
+        raise
 
 
 def sha256_of_file(path: Path) -> str:

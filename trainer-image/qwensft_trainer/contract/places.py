@@ -12,9 +12,11 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
+from qwensft_trainer.base import files
 from qwensft_trainer.contract.errors import PermanentError, StageError, invalid_config
 
 _IN_THE_WAY = frozenset({errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY, errno.ELOOP})
+_NOT_EMPTIED = frozenset({errno.ENOTEMPTY, errno.EBUSY})  # NFS says the one of a directory, the other of a file
 _LONGEST_NAME = 255  # of file systems that do not tell
 _KINDS = (
     *((stat.S_ISREG, "a file"), (stat.S_ISDIR, "a directory"), (stat.S_ISFIFO, "a pipe")),
@@ -71,17 +73,39 @@ def in_the_way(error: OSError, reason: str, volume: Path) -> StageError | None:
     Retryable: it may be another pod's doing, which has ended by then.
     """
     name = error.filename2 or error.filename
-    if error.errno not in _IN_THE_WAY or not isinstance(name, str | bytes):
+    if error.errno not in _IN_THE_WAY | _NOT_EMPTIED or not isinstance(name, str | bytes):
         return None
     path = Path(os.fsdecode(name))
     if not path.is_relative_to(volume):
         return None
     try:
+        if (told := _not_emptied(error, path)) is not None:
+            return StageError(reason, told)
+        if error.errno not in _IN_THE_WAY:
+            return None
         blocking = next((place for place in (*reversed(path.parents), path) if _blocks(place, volume)), path)
         found = kind(blocking) or "not there any more"
     except OSError:  # the volume is in trouble besides
         return None
     return StageError(reason, f"{blocking} is {found} where something else is needed ({error.strerror}). {_FIX}")
+
+
+def _not_emptied(error: OSError, path: Path) -> str | None:
+    """Why something is left where all was to be deleted; None if the error tells of something else."""
+    if error.errno not in _NOT_EMPTIED:
+        return None
+    if held := next((place for place in (path, *path.rglob("*")) if place.name.startswith(files.OF_NFS)), None):
+        return (
+            f"{held.parent} could not be emptied: {held.name} is a deleted file that a process on this node still has "
+            f"open ({error.strerror}). It is tried again; if that repeats, end what reads this run's files, such as a "
+            "pod of an earlier attempt."
+        )
+    if error.errno == errno.ENOTEMPTY and error.filename2 is None and kind(path) == "a directory":
+        return (
+            f"{path} could not be emptied: somebody has put files there meanwhile ({error.strerror}). It is tried "
+            "again; if that repeats, end what writes there, such as another job with the same spec.storage.path."
+        )
+    return None
 
 
 def _blocks(place: Path, volume: Path) -> bool:

@@ -70,7 +70,7 @@ def tokenise(run: Run, train_arguments: Mapping[str, Any], template: str, *, scr
     shards.write_index(output, list(splits))
     files.remove(run.tokenized_directory)
     output.rename(run.tokenized_directory)
-    shutil.rmtree(work)
+    shutil.rmtree(work, ignore_errors=True)  # on NFS, names of what this process has mapped stay until it ends
     return Tokenised(lengths, warnings, encoder.default_system, found)
 
 

@@ -42,7 +42,6 @@ _COPIED = 2 << 20
 _WRITTEN_BACK = 64 << 20
 """Bytes after which the disk is to begin writing: what the system still holds at the end is waited for."""
 _MOST_THREADS = 6
-_OF_NFS = ".nfs"  # a file that is deleted while somebody holds it open
 _AHEAD = 2  # blocks of each thread
 
 Written = dict[str, dict[str, Any]]
@@ -112,7 +111,7 @@ def _kept(directory: Path, digest: str, names: set[str]) -> Written:
             kept[path.name] = entry
         elif path.is_dir():
             shutil.rmtree(path)
-        elif (path.name != JOURNAL or not completed) and not path.name.startswith(_OF_NFS):
+        elif (path.name != JOURNAL or not completed) and not path.name.startswith(files.OF_NFS):
             path.unlink()
     return kept
 

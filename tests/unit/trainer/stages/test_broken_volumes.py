@@ -6,6 +6,7 @@ then the file system itself: its rights, mounts and names. Those run a stage in 
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import os
@@ -233,6 +234,55 @@ def test_an_error_elsewhere_is_no_matter_of_the_run_s_volume(tmp_path: Path, num
     )
     assert found is not None
     assert found.message.startswith(f"{tmp_path / 'file'} is a file where something else is needed")
+
+
+@pytest.mark.parametrize("number", [errno.ENOTEMPTY, errno.EBUSY])
+def test_a_deleted_file_that_nfs_keeps_for_a_process_is_told_as_that(tmp_path: Path, number: int) -> None:
+    """NFS itself is not to be had here: what it leaves, and how it answers."""
+    folder = tmp_path / "run" / "train" / "1"
+    folder.mkdir(parents=True)
+    (folder / ".nfs0000000000a1b2c300000001").touch()
+    path = folder / ".nfs0000000000a1b2c300000001" if number == errno.EBUSY else tmp_path / "run" / "train"
+    found = places.in_the_way(OSError(number, os.strerror(number), str(path)), "MergeFailed", tmp_path)
+    assert found is not None
+    assert not isinstance(found, PermanentError)
+    assert found.message.startswith(
+        f"{folder} could not be emptied: .nfs0000000000a1b2c300000001 is a deleted file that a process on this node "
+        "still has open ("
+    )
+    assert "Remove it" not in found.message
+    replaced = OSError(errno.ENOTEMPTY, "Directory not empty", str(tmp_path / "new"), None, str(folder))
+    found = places.in_the_way(replaced, "MergeFailed", tmp_path)
+    assert found is not None
+    assert found.message.startswith(f"{folder} could not be emptied: .nfs")
+
+
+def test_a_directory_that_others_fill_while_it_is_deleted_is_told_as_that(
+    preparing: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The inner one: of it Python tells the last part of the path alone."""
+    preparing.document |= {"onExisting": "Overwrite", "owner": {"uid": "uid-0", "namespace": "team", "name": "run"}}
+    workspace.claim(preparing.run)
+    inner = preparing.run_directory / "train" / "1"
+    inner.mkdir(parents=True)
+    preparing.document["owner"]["uid"] = "uid-1"
+    remove = os.rmdir
+
+    def rmdir(name: str, **named: Any) -> None:
+        if name == "1":
+            (inner / "theirs").touch()
+        remove(name, **named)
+
+    monkeypatch.setattr(os, "rmdir", rmdir)
+    report = reported(preparing)
+    assert (report["reason"], report["exitCode"]) == ("PreparationFailed", 1)
+    assert report["message"].startswith(f"{preparing.run_directory / 'train'} could not be emptied: somebody has put")
+    monkeypatch.undo()
+
+
+def test_another_busy_file_is_no_matter_of_what_stands_there(tmp_path: Path) -> None:
+    busy = OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(tmp_path))
+    assert places.in_the_way(busy, "MergeFailed", tmp_path) is None
 
 
 # Data files.
