@@ -17,10 +17,11 @@ from qwensft_trainer.contract.errors import PermanentError
 from qwensft_trainer.data import source as dataset_source
 from qwensft_trainer.data import tokenization
 from qwensft_trainer.data.chat_form import ChatForm, Defaults
+from qwensft_trainer.data.encoder import Encoder
 from qwensft_trainer.data.lengths import Lengths
 from qwensft_trainer.data.normalise import write_normalised
 from qwensft_trainer.data.thinking import Thinking
-from qwensft_trainer.data.tokenization import TRAIN, VALIDATION, Encoder
+from qwensft_trainer.data.tokenization import TRAIN, VALIDATION
 
 from ..conftest import UNREADABLE, Scene
 
