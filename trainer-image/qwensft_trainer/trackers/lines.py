@@ -59,15 +59,14 @@ class Lines:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._taken = 0  # bytes
+        self._taken = self._seen = 0  # bytes
+        self._entries = self._delivered = 0  # of what is seen, and of what is taken
 
     def next(self) -> Batch:
         """The entries that nobody has taken yet, or the first of them."""
         entries: list[Entry] = []
         size = 0
-        for line in self._from(self._taken, _MOST_BYTES).splitlines(keepends=True):
-            if not line.endswith(b"\n"):
-                break
+        for line in self._whole_lines(self._taken):
             read = _read(line)
             if isinstance(read, Entry):
                 entries.append(read)
@@ -79,26 +78,36 @@ class Lines:
     def take(self, batch: Batch) -> None:
         """Go on after this batch."""
         self._taken += batch.size
+        self._delivered += len(batch.entries)
 
     def undelivered(self) -> int:
-        """How many entries are still to be taken."""
-        return sum(isinstance(_read(line), Entry) for line in self._from(self._taken).splitlines())
+        """How many entries are still to be taken. Each line is looked at once, however many wait."""
+        while lines := self._whole_lines(self._seen):
+            self._entries += sum(isinstance(_read(line), Entry) for line in lines)
+            self._seen += sum(map(len, lines))
+        return self._entries - self._delivered
 
     def ended(self) -> bool:
         """Whether the attempt is over."""
         try:
             size = self._path.stat().st_size
-        except FileNotFoundError:
+        except OSError:
             return False
-        *_, last, rest = (b"", *self._from(max(0, size - _LONGEST_END)).split(b"\n"))
+        *_, last, rest = (b"", *self._from(max(0, size - _LONGEST_END), _LONGEST_END).split(b"\n"))
         return rest == b"" and last.startswith(_END_LINE)
 
-    def _from(self, place: int, most: int = -1) -> bytes:
+    def _whole_lines(self, place: int) -> list[bytes]:
+        """Some lines from this place on, without one that is still written."""
+        *lines, _ = self._from(place, _MOST_BYTES).split(b"\n")
+        return [line + b"\n" for line in lines]
+
+    def _from(self, place: int, most: int) -> bytes:
+        """What can be read there now: a disk in trouble may be well again at the next look."""
         try:
             with self._path.open("rb") as file:
                 file.seek(place)
                 return file.read(most)
-        except FileNotFoundError:
+        except OSError:
             return b""
 
 

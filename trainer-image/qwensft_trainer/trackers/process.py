@@ -96,6 +96,8 @@ class Reporting:
         if self._process is None:
             return
         try:
+            if (code := self._process.poll()) is not None:
+                log(f"trackers: the process that reports has ended before (exit code {code}), and told nothing since")
             lines.end(self._scratch / LINES_FILE, outcome)
             self._wait(self._process, outcome)
         except OSError as error:
@@ -108,8 +110,6 @@ class Reporting:
             if one.undelivered:
                 log(f"{one.name}: {one.undelivered} log lines were not delivered; trainer_log.jsonl has them")
 
-
-def _parameters(run: Run, arguments: Mapping[str, Any], processes: int) -> dict[str, Any]:
     def _wait(self, process: subprocess.Popen[bytes], outcome: Outcome) -> None:
         began = time.monotonic()
         while process.poll() is None:
@@ -121,6 +121,8 @@ def _parameters(run: Run, arguments: Mapping[str, Any], processes: int) -> dict[
                 return
             time.sleep(_LOOK_SECONDS)
 
+
+def _parameters(run: Run, arguments: Mapping[str, Any], processes: int) -> dict[str, Any]:
     """LLaMA-Factory's arguments, but for where things lie in a pod."""
     kept = {name: value for name, value in arguments.items() if name not in _OF_THIS_POD}
     return {"model": run.model.name, "processes": processes, **kept}

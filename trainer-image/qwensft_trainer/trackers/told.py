@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -38,11 +39,15 @@ class Board:
         self._lock = threading.Lock()
 
     def tell(self, told: Told) -> None:
-        """Replace what was known of a tracker; nothing is written when that is the same."""
-        with self._lock:
+        """Replace what was known of a tracker; nothing is written when that is the same.
+
+        A scratch volume that takes nothing ends no reporting: what is told next is written with it.
+        """
+        with self._lock, contextlib.suppress(OSError):
             if self._told.get(told.name) != told:
-                self._told[told.name] = told
-                files.write_json(self._path, {"trackers": [asdict(one) for one in self._told.values()]})
+                all_told = {**self._told, told.name: told}
+                files.write_json(self._path, {"trackers": [asdict(one) for one in all_told.values()]})
+                self._told = all_told
 
 
 def read(path: Path) -> list[Told]:

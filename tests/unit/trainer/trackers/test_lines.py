@@ -33,6 +33,20 @@ def test_entries_come_again_until_they_are_taken(path: Path) -> None:
     assert reader.undelivered() == 1
 
 
+def test_each_line_that_waits_is_looked_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long a tracker is away, and however often it is asked how much waits for it."""
+    reader, looked = Lines(path), []
+    read = lines._read
+    monkeypatch.setattr(lines, "_MOST_BYTES", 300)
+    monkeypatch.setattr(lines, "_read", lambda line: looked.append(line) or read(line))
+    for step in range(1, 101):
+        lines.append(path, step, {"loss": 1.0})
+        assert reader.undelivered() == step
+    assert len(looked) == 100
+    reader.take(batch := reader.next())
+    assert reader.undelivered() == 100 - len(batch.entries)
+
+
 def test_a_number_that_is_not_finite_is_told_as_it_is(path: Path) -> None:
     lines.append(path, 1, {"loss": float("nan")})
     (entry,) = Lines(path).next().entries

@@ -89,6 +89,16 @@ def test_a_process_that_does_not_end_is_ended(tmp_path: Path, monkeypatch: pytes
     assert time.monotonic() - began < 60
 
 
+def test_a_process_that_has_ended_before_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(process, "_MODULE", ("-c", "raise SystemExit(9)"))
+    with begun(tmp_path, WANDB) as reporting:
+        assert reporting._process is not None
+        reporting._process.wait()
+    assert "the process that reports has ended before (exit code 9)" in capsys.readouterr().out
+
+
 def test_what_was_told_goes_into_the_report(tmp_path: Path) -> None:
     with begun(tmp_path, WANDB) as reporting:
         entry = {"name": "wandb", "url": "https://wandb/runs/0f0f-1", "run_id": "0f0f-1", "undelivered": 3}

@@ -121,6 +121,30 @@ def test_once_the_attempt_is_over_a_tracker_learns_that_it_is_the_last_try(path:
     assert recorder.steps == [1, 2]
 
 
+def test_a_disk_in_trouble_ends_no_reporting(path: Path, tmp_path: Path) -> None:
+    recorder, training = Recorder(), Training(path, iter(range(1, 11)))
+    (tmp_path / "told").touch()  # in the place of a directory
+    board = Board(tmp_path / "told" / "told.json")
+    waits = iter(range(100))
+
+    def sleep(seconds: float) -> None:
+        wait = next(waits)
+        if wait == 2:
+            path.rename(tmp_path / "away")
+            path.symlink_to("/proc/self/mem")  # reading it gives EIO
+        elif wait == 12:
+            path.unlink()
+            (tmp_path / "away").rename(path)
+        if not 2 <= wait < 12:
+            training.sleep(seconds)
+
+    serve(recorder, Lines(path), board.tell, step=0, sleep=sleep)
+    assert recorder.steps == list(range(1, 11))
+    (tmp_path / "told").unlink()
+    board.tell(Told("recorder", "http://tracker/runs/7", "7", 0))
+    assert read(tmp_path / "told" / "told.json") == [Told("recorder", "http://tracker/runs/7", "7", 0)]
+
+
 def test_what_is_known_of_trackers_is_served_as_a_figure(tmp_path: Path) -> None:
     path = tmp_path / "told.json"
     assert list(gauges(read(path))) == []
