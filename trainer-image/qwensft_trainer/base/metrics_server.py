@@ -31,7 +31,8 @@ _CONNECTION_SECONDS = 10.0  # of a whole connection, however slowly its bytes co
 _UNDISTURBED_SECONDS = 0.5  # of a connection for which others wait: a request comes with it and takes milliseconds
 
 Numbers = Callable[[], Mapping[str, float | None]]
-Answer = Callable[[str], tuple[int, Mapping[str, Any]]]  # by the query: HTTP status, and a document to send as JSON
+Answer = Callable[[str, str], tuple[int, Mapping[str, Any]]]
+"""By the query and the client's address: HTTP status, and a document to send as JSON."""
 
 
 class Figures(Collector):
@@ -145,7 +146,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif route == "/healthz":
             self._reply(200, "text/plain; charset=utf-8", b"ok\n")
         elif (answer := self.server.answers.get(route)) is not None:
-            status, document = answer(query)
+            status, document = answer(query, str(self.client_address[0]))
             self._reply(status, "application/json", json.dumps(document).encode())
         else:
             self._reply(404, "text/plain; charset=utf-8", b"see /metrics and /healthz\n")

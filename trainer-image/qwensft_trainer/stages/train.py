@@ -178,7 +178,7 @@ class _Attempt:
         warming.start(imports=bool(peers.names))
         is_over = functools.partial(_is_over, run, experiment, accelerator)
         rendezvous.wait_for_gang(peers.names, self.gang.node_rank, self.gang.master_port, is_over)
-        begun = self._start(run, experiment, answer, is_over, accelerator)
+        begun = self._start(run, experiment, answer, peers, is_over=is_over, accelerator=accelerator)
         if begun is None:
             return Result(message="this node's part was done before it came")
         output = run.run_directory / begun.output
@@ -233,6 +233,8 @@ class _Attempt:
         run: Run,
         experiment: Experiment,
         answer: start.Answer,
+        peers: Peers,
+        *,
         is_over: Callable[[], bool],
         accelerator: accelerators.Question,
     ) -> Start | None:
@@ -251,7 +253,7 @@ class _Attempt:
         )
         answer.tell(begun)
         if not begun.finished:
-            rendezvous.wait_for_nodes(answer, accelerator.check)
+            rendezvous.wait_for_nodes(answer, peers.names, self.gang.master_port, accelerator.check)
         return begun
 
     def _judge(self, end: torchrun.End, output: Path, train_arguments: Mapping[str, Any]) -> None:

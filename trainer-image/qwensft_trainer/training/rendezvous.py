@@ -16,9 +16,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from qwensft_trainer import __version__
 from qwensft_trainer.base.log import log
 from qwensft_trainer.contract.errors import StageError
-from qwensft_trainer.training.start import ROUTE, Answer, Question, Start
+from qwensft_trainer.training.start import ROUTE, VERSION_KEY, Answer, Question, Start, other_image
 
 LIMIT_SECONDS = 600.0
 _LOG_EVERY_SECONDS = 30.0
@@ -56,14 +57,19 @@ def wait_for_gang(names: Sequence[str], node_rank: int, port: int, is_over: Call
         wait_for_name(name, port, limit=math.inf, is_over=is_over)
 
 
-def wait_for_nodes(answer: Answer, look: Callable[[], None]) -> None:
-    """Return once all other nodes have asked node rank 0 where to start.
+def wait_for_nodes(answer: Answer, names: Sequence[str], port: int, look: Callable[[], None]) -> None:
+    """Return once all other nodes have asked node rank 0 where to start; `names` by node rank.
 
-    Without a limit: their pods may be long in coming, and one that comes and cannot ask fails itself.
+    Without a limit: their pods may be long in coming, and one that comes and cannot ask fails itself. Raises StageError
+    StartMismatch when one has another image.
     """
+
+    def is_of(address: str, node: int) -> bool:
+        return bool(names) and _plain(address) in map(_plain, _addresses(names[node], port))
 
     def all_asked() -> bool | None:
         look()
+        answer.require_one_image(is_of)
         return not answer.missing() or None
 
     _poll(
@@ -100,7 +106,7 @@ def wait_for_start(
 
     While that pod is starting, or one of an earlier life of it is still stopping under its name, there is no limit.
     Raises StageError RendezvousTimeout when for `limit` seconds its port could not be reached, or somebody else was
-    there.
+    there, and StartMismatch when it has another image.
     """
     unheard = logged = time.monotonic()
     pauses = _pauses(limit)
@@ -155,12 +161,22 @@ def _ask(address: str, port: int, question: Question) -> Start | _Silence:
         connection.close()
     if not isinstance(document, dict):
         return _Silence(f"{address} answers as no pod of this job", is_starting=False)
+    version = document.pop(VERSION_KEY, "")
     if response.status == 503 and "state" in document:
+        if document["state"] == "starting" and version != __version__:
+            raise other_image(0, version)
         return _Silence(f"{address} is {document['state']}", is_starting=True)
-    start = Start.read(document)
-    if response.status != 200 or start is None or (start.owner, start.attempt) != (question.owner, question.attempt):
+    whose = document.get("owner"), document.get("attempt")
+    if response.status != 200 or whose != (question.owner, question.attempt):
         return _Silence(f"{address} answers as no pod of this attempt", is_starting=False)
-    return start
+    if version != __version__:  # what else it says may mean something else
+        raise other_image(0, version)
+    return Start.read(document) or _Silence(f"{address} answers as no pod of this attempt", is_starting=False)
+
+
+def _plain(address: str) -> str:
+    """Without the form in which sockets of IPv6 write addresses of IPv4."""
+    return address.removeprefix("::ffff:")
 
 
 def _addresses(name: str, port: int) -> list[str]:

@@ -10,29 +10,35 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import parse_qs, urlencode
 
+from qwensft_trainer import __version__
 from qwensft_trainer.base import files
 from qwensft_trainer.base.log import log
 from qwensft_trainer.contract import space
 from qwensft_trainer.contract.config import Run
 from qwensft_trainer.contract.digest import Experiment
-from qwensft_trainer.contract.errors import invalid_config
+from qwensft_trainer.contract.errors import StageError, invalid_config
 from qwensft_trainer.training import checkpoints, manifests, pissa
 
 ROUTE = "/start"  # of the metrics server of node rank 0
+VERSION_KEY = "version"  # key of every answer
 
 
 @dataclass(frozen=True)
 class Question:
-    """A node asks where its attempt starts. Who may not read the run does not know the UID of its owner (ADR 0170)."""
+    """A node asks where its attempt starts. Who may not read the run does not know the UID of its owner (ADR 0170).
+
+    `version` is that of its image, "" of one that does not tell it.
+    """
 
     node: int
     owner: str
     attempt: int
+    version: str = __version__
 
     def query(self) -> str:
         """As it stands in an address."""
@@ -42,9 +48,10 @@ class Question:
     def read(cls, query: str) -> Self | None:
         """What `query` has written; None for anything else."""
         values = parse_qs(query)
+        names = (field.name for field in fields(cls))
+        node, owner, attempt, version = ([*values.get(name, ()), ""][0] for name in names)
         try:
-            node, owner, attempt = ([*values.get(name, ()), ""][0] for name in ("node", "owner", "attempt"))
-            return cls(int(node), owner, int(attempt))
+            return cls(int(node), owner, int(attempt), version)
         except ValueError:
             return None
 
@@ -148,13 +155,16 @@ class Answer:
     """What the pod of node rank 0 answers to the others: nothing before all have asked, so that all begin together.
 
     torchrun waits ten minutes for the others, and the image of one may take longer. A pod that was asked to stop sends
-    nobody on a way any more. Who is no pod of this attempt of this owner's run neither counts nor hears anything.
+    nobody on a way any more. Who is no pod of this attempt of this owner's run neither counts nor hears anything. Each
+    answer tells the version of this image; a pod with another one does not count (ADR 0185).
     """
 
     def __init__(self, nodes: int, owner: str, attempt: int, is_stopping: Callable[[], bool]) -> None:
         self._owner, self._attempt, self._is_stopping = owner, attempt, is_stopping
         self._start: Start | None = None
         self._missing = set(range(1, nodes))
+        self._others: dict[int, str] = {}  # versions of other images, by the rank of the node
+        self._unknown: dict[int, str] = {}  # addresses that have asked as images of 0.2.0 do, in the name of a node
 
     def tell(self, start: Start) -> None:
         """From now on the others get to know where to start."""
@@ -164,14 +174,45 @@ class Answer:
         """The node ranks that have not asked yet."""
         return sorted(self._missing)
 
-    def __call__(self, query: str) -> tuple[int, dict[str, Any]]:
-        """HTTP status and document for the question in a query."""
+    def require_one_image(self, is_of: Callable[[str, int], bool]) -> None:
+        """Raises StageError StartMismatch when a node has another image. `is_of` knows the addresses of node ranks.
+
+        Images of 0.2.0 do not tell whose pods they are: their word is taken at the address of the pod alone.
+        """
+        for node, version in sorted(self._others.items()):
+            raise other_image(node, version)
+        for node, address in sorted(self._unknown.items()):
+            if node in self._missing and is_of(address, node):
+                raise other_image(node, "")
+
+    def __call__(self, query: str, client: str) -> tuple[int, dict[str, Any]]:
+        """HTTP status and document for the question in a query that comes from the address `client`."""
         question = Question.read(query)
         if question is None or (question.owner, question.attempt) != (self._owner, self._attempt):
+            name, _, rank = query.partition("=")
+            if name == "node" and rank.isdecimal() and int(rank) in self._missing:
+                self._unknown[int(rank)] = client
             return 403, {}
-        self._missing.discard(question.node)
+        if question.version != __version__ and question.node in self._missing:
+            self._others[question.node] = question.version
+        else:
+            self._missing.discard(question.node)
         if self._is_stopping():
-            return 503, {"state": "stopping"}
+            return 503, _told({"state": "stopping"})
         if self._start is None or (self._missing and not self._start.finished):
-            return 503, {"state": "starting"}
-        return 200, self._start.document()
+            return 503, _told({"state": "starting"})
+        return 200, _told(self._start.document())
+
+
+def _told(document: dict[str, Any]) -> dict[str, Any]:
+    return document | {VERSION_KEY: __version__}
+
+
+def other_image(node: int, version: str) -> StageError:
+    """The pods of a gang have different images, of which a node or, for that node, node rank 0 has this version."""
+    return StageError(
+        "StartMismatch",
+        f"Between this pod and node rank {node} the version of the trainer image differs: {__version__} here, there "
+        f"{version[:40] or '0.2.0 or an earlier one'}. So nothing was trained. The tag of the image means different "
+        "images on different nodes: name it by its digest, or set spec.worker.imagePullPolicy: Always.",
+    )
