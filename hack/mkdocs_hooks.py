@@ -1,7 +1,8 @@
 """What `mkdocs.yml` cannot say of the site: pages that stand beside docs/, and a mermaid.js of its own (ADR 0165).
 
 A link that leaves docs/ leads, in the site, to the page `repository/<path>`: Markdown as it is, any other text as a
-block of code, a folder as a list of its files. Only what is linked, or stands in the navigation, is brought along.
+block of code, a folder as a list of its files, and a picture to itself. Only what is linked, or stands in the
+navigation, is brought along.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ SCRIPT_SOURCE = REPOSITORY / "build/docs/mermaid/artoo_mermaid/assets/mermaid.mi
 
 _PARTS = re.compile(r"(^ *```.*?^ *```)", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(?<=\]\()([^)\s]+)(?=\))")
+_PICTURES = (".png",)
 _LANGUAGES = {".yaml": "yaml", ".yml": "yaml", ".json": "json", ".py": "python", ".sh": "sh"}
 
 
@@ -40,7 +42,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         if path in seen or _in_docs(path):
             continue
         seen.add(path)
-        files.append(File.generated(config, _uri(path), content=_content(path)))
+        files.append(_file(config, path))
         if path.endswith(".md"):
             waiting += _linked(path)
         elif (REPOSITORY / path).is_dir():
@@ -72,6 +74,12 @@ def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
     return output.replace("</head>", f"{script}</head>", 1)
 
 
+def _file(config: MkDocsConfig, path: str) -> File:
+    if path.endswith(_PICTURES):
+        return File.generated(config, _uri(path), abs_src_path=str(REPOSITORY / path))
+    return File.generated(config, _uri(path), content=_content(path))
+
+
 def _in_docs(path: str) -> bool:
     return path.startswith(f"{DOCS}/")
 
@@ -80,7 +88,7 @@ def _uri(path: str) -> str:
     """The site's source of a path of the repository."""
     if _in_docs(path):
         return path.removeprefix(f"{DOCS}/")
-    return f"{BESIDE}/{path}" if path.endswith(".md") else f"{BESIDE}/{path}.md"
+    return f"{BESIDE}/{path}" if path.endswith((".md", *_PICTURES)) else f"{BESIDE}/{path}.md"
 
 
 def _source(uri: str) -> str:
