@@ -11,7 +11,7 @@ REPOSITORY = Path(__file__).parents[3]
 DOCS = REPOSITORY / "docs"
 PAGES = [REPOSITORY / "README.md", *sorted(path for path in DOCS.rglob("*.md") if path.parent.name != "adr")]
 _BLOCK = re.compile(
-    r"(?:^(?P<indent> *)<!-- (?P<mark>.*?) -->\n)?^ *```(?:sh|shell|bash|console)\b.*?\n(?P<text>.*?)^ *```$",
+    r"(?:^(?P<indent> *)<!-- (?P<mark>[^\n]*?) -->\n)?^ *```(?:sh|shell|bash|console)\b.*?\n(?P<text>.*?)^ *```$",
     re.MULTILINE | re.DOTALL,
 )
 

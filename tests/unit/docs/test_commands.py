@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,8 @@ def test_commands_that_need_files_alone_succeed(page: Path, tmp_path: Path) -> N
     tools = subprocess.run(
         [REPOSITORY / "local-cluster" / "cluster", "bin"], capture_output=True, text=True, check=True
     ).stdout.strip()
-    environment = os.environ | {"PATH": f"{tools}/tools:{os.environ['PATH']}", "HOME": str(tmp_path / "home")}
+    paths = (str(Path(sys.executable).parent), f"{tools}/tools", os.environ["PATH"])  # qwensft, helm
+    environment = os.environ | {"PATH": os.pathsep.join(paths), "HOME": str(tmp_path / "home")}
     for program in ("helm", "kubectl"):
         if f"{program} " in text and not shutil.which(program, path=environment["PATH"]):
             pytest.skip(f"{program} is missing: `make setup` builds it")
