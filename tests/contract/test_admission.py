@@ -13,7 +13,7 @@ import yaml
 from .conftest import Jobs
 
 HERE = Path(__file__).parent
-EXAMPLES = sorted((HERE.parents[1] / "examples").glob("*.yaml"))
+EXAMPLES = sorted((HERE.parents[1] / "examples").rglob("*.yaml"))
 VALID = [*sorted((HERE / "valid").glob("*.yaml")), *EXAMPLES]
 INVALID = sorted((HERE / "invalid").glob("*.yaml"))
 
@@ -22,7 +22,7 @@ def documents(path: Path) -> list[dict[str, Any]]:
     return [doc for doc in yaml.safe_load_all(path.read_text(encoding="utf-8")) if doc["kind"] == "QwenSFTJob"]
 
 
-@pytest.mark.parametrize("path", VALID, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", VALID, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_a_valid_document_is_accepted(jobs: Jobs, path: Path) -> None:
     for document in documents(path):
         assert jobs.refusal(document) is None

@@ -13,7 +13,7 @@ from qwensft.api.v1alpha1.immutability_rules import IMMUTABLE
 
 REPOSITORY = Path(__file__).parents[4]
 DOCUMENTS = REPOSITORY / "tests" / "contract"
-VALID = [*sorted((DOCUMENTS / "valid").glob("*.yaml")), *sorted((REPOSITORY / "examples").glob("*.yaml"))]
+VALID = [*sorted((DOCUMENTS / "valid").glob("*.yaml")), *sorted((REPOSITORY / "examples").rglob("*.yaml"))]
 INVALID = sorted((DOCUMENTS / "invalid").glob("*.yaml"))
 
 
@@ -29,7 +29,7 @@ def problem(path: Path) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("path", VALID, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", VALID, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_a_valid_document_is_read(path: Path) -> None:
     assert jobs(path)
     for job in jobs(path):
