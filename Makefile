@@ -11,7 +11,7 @@ CLUSTER ?= local
 BENCH_OPTIONS ?=
 CHAOS_OPTIONS ?=
 KUEUE_OPTIONS ?=
-PYTHON_CODE := client operator trainer-image tests quickstart benchmarks hack monitoring
+PYTHON_CODE := client operator trainer-image tests quickstart benchmarks hack monitoring examples/cookbook
 export CLUSTER
 
 # Commands that need kubectl, helm and a kubeconfig run behind this.
