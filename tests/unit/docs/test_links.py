@@ -12,6 +12,7 @@ PAGES = sorted(
         ".",
         "docs",
         "docs/adr",
+        "docs/cookbook",
         "docs/how-to",
         "examples",
         "local-cluster",

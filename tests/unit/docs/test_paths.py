@@ -10,6 +10,7 @@ REPOSITORY = Path(__file__).parents[3]
 PAGES = [
     *sorted((REPOSITORY / "docs").glob("*.md")),
     *sorted((REPOSITORY / "docs/how-to").glob("*.md")),
+    *sorted((REPOSITORY / "docs/cookbook").glob("*.md")),
     REPOSITORY / "CONTRIBUTING.md",
     REPOSITORY / "README.md",
 ]
