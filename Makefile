@@ -82,6 +82,11 @@ test-client: setup ## the Python client on the local cluster: rows of every kind
 	@$(CLUSTER_ENV)
 	$(BIN)/pytest tests/client
 
+.PHONY: test-cookbook
+test-cookbook: setup ## every task of the cookbook on the local cluster, with a tiny model (a minute or two each)
+	@$(CLUSTER_ENV)
+	$(BIN)/pytest tests/cookbook
+
 .PHONY: test-gitops
 test-gitops: ## what Argo CD's Lua, kstatus and Flux make of a run in every state (Go; the first build takes minutes)
 	@cd tests/gitops && CGO_ENABLED=0 go test -trimpath -vet=off ./...
