@@ -21,6 +21,7 @@ from .records import MOMENTS, NAMESPACE, RELEASES, Manifest, Release
 
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 RUNS = f"/apis/qwensft.io/v1alpha1/namespaces/{NAMESPACE}/qwensftjobs"
+PUBLISHED = "/openapi/v3/apis/qwensft.io/v1alpha1"
 _MERGE_PATCH = "application/merge-patch+json"
 _PATIENCE = 300.0  # seconds
 # Where the API server keeps the kinds of a record.
@@ -146,14 +147,21 @@ def _before(release: Release, server: Server) -> dict[str, Manifest]:
 
 
 @pytest.fixture(scope="package")
-def upgraded(server: Server, _before: dict[str, Manifest]) -> Upgraded:
+def _published_before(server: Server) -> Manifest:
+    """What the API server tells clients of the kind under the release's definition; it takes a moment to do so."""
+    document: Manifest = server.until(lambda: (found := server.get(PUBLISHED))["components"]["schemas"] and found)
+    return document
+
+
+@pytest.fixture(scope="package")
+def upgraded(server: Server, _before: dict[str, Manifest], _published_before: Manifest) -> Upgraded:
     """The same API server, with today's definition in the place of the release's."""
-    return Upgraded(server, _before)
+    return Upgraded(server, _before, _published_before)
 
 
 class Upgraded:
-    """`before` holds the runs as they were read under the definition of the release."""
+    """`before` holds the runs as they were read under the release's definition, `published` what was told of it."""
 
-    def __init__(self, server: Server, before: dict[str, Manifest]) -> None:
-        self.server, self.before = server, before
+    def __init__(self, server: Server, before: dict[str, Manifest], published: Manifest) -> None:
+        self.server, self.before, self.published = server, before, published
         self.definition = server.replace_definition(crd.custom_resource_definition())

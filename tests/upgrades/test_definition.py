@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from qwensft.api import crd
 from qwensft.api.v1alpha1 import parse_job
+from qwensft_operator.runtime.definition import lacking
 from qwensft_trainer.contract.config import unread
 
-from .conftest import RUNS, Upgraded
+from .conftest import PUBLISHED, RUNS, Upgraded
 from .records import MOMENTS, Manifest, Release
 
 
@@ -46,6 +48,18 @@ def test_the_operator_understands_all_of_a_stored_run(upgraded: Upgraded, moment
     read = {"spec": job.spec.document(), "status": job.status.model_dump(mode="json", by_alias=True)}
     # What it does not know of a status it leaves as it is, and would do again.
     assert list(unread(meaning(stored), read)) == []
+
+
+def test_an_operator_is_told_what_an_earlier_definition_lacks(release: Release, upgraded: Upgraded) -> None:
+    """By what a real API server publishes, in its own spelling of a schema."""
+    known = crd.structural_schema()
+    (stored,) = release.definition()["spec"]["versions"]
+    kind = {"x-kubernetes-group-version-kind": [{"kind": "QwenSFTJob"}]}
+    as_stored = {"components": {"schemas": {"a": stored["schema"]["openAPIV3Schema"] | kind}}}
+    assert set(lacking(upgraded.published, known)) == set(lacking(as_stored, known))
+    if release.name == "v0.2.0":
+        assert {"spec.training.reportTo", "status.trackers"} <= set(lacking(upgraded.published, known))
+    upgraded.server.until(lambda: not list(lacking(upgraded.server.get(PUBLISHED), known)))
 
 
 def test_one_version_is_stored(upgraded: Upgraded) -> None:

@@ -15,6 +15,7 @@ import signal
 import time
 from datetime import timedelta
 
+from qwensft_operator.runtime.definition import Definition
 from qwensft_operator.runtime.execute import Executor
 from qwensft_operator.runtime.explanations import Explanations
 from qwensft_operator.runtime.health import HealthServer
@@ -22,8 +23,8 @@ from qwensft_operator.runtime.kinds import KINDS, Key
 from qwensft_operator.runtime.kube import Kube
 from qwensft_operator.runtime.leader import Leader, LeaderLostError
 from qwensft_operator.runtime.metrics import Metrics
-from qwensft_operator.runtime.nodes import Nodes
 from qwensft_operator.runtime.namespace_counters import NAMESPACE
+from qwensft_operator.runtime.nodes import Nodes
 from qwensft_operator.runtime.observe import Observer
 from qwensft_operator.runtime.queue import WorkQueue
 from qwensft_operator.runtime.reader import Reader
@@ -101,6 +102,7 @@ class App:
             identity=settings.identity,
             duration=settings.lease_duration_seconds,
         )
+        self._definition = Definition(kube)
         self._stop = asyncio.Event()
         self._add_gauges()
         self.registry = self._metrics.registry  # what /metrics shows
@@ -149,7 +151,10 @@ class App:
     async def _work(self) -> None:
         """Bring runs forward until the queue is closed; a lost Lease cancels the passes under way."""
         async with asyncio.TaskGroup() as group:
-            beside = [group.create_task(self._resync(), name="resync")]
+            beside = [
+                group.create_task(self._resync(), name="resync"),
+                group.create_task(self._definition.check(), name="definition"),
+            ]
             if self._settings.leader_election:
                 beside.append(group.create_task(self._leader.hold(), name="hold"))
             await self._queue.run(self._reconciler.handle, self._settings.workers)

@@ -175,6 +175,10 @@ class Kube:
         """Read an object without its spec and status."""
         return await self._request("GET", resource.path(namespace, name), accept=METADATA)
 
+    async def published(self) -> Manifest:
+        """Read the OpenAPI document in which the API server tells clients of QwenSFTJobs. Every account may."""
+        return await self._request("GET", f"/openapi/v3/apis/{GROUP}/{VERSION}")
+
     async def list(
         self,
         resource: Resource,

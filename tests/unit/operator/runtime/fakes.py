@@ -36,6 +36,7 @@ class FakeKube(Kube):
         self.objects: dict[tuple[str, str, str], Manifest] = {}
         self.refuse: dict[tuple[str, str], Exception] = {}
         self.calls: list[tuple[str, str, str]] = []
+        self.document: Manifest = {}
         self._versions = itertools.count(1)
 
     def put(self, resource: Resource, namespace: str, manifest: Manifest) -> Manifest:
@@ -80,6 +81,10 @@ class FakeKube(Kube):
     async def get(self, resource: Resource, namespace: str, name: str, *, subresource: str = "") -> Manifest:
         self._called("get", "/".join(filter(None, (resource.plural, subresource))), name)
         return copy.deepcopy(self._stored(resource, namespace, name))
+
+    async def published(self) -> Manifest:
+        self._called("get", "openapi", "")
+        return self.document
 
     async def get_metadata(self, resource: Resource, namespace: str, name: str) -> Manifest:
         self._called("get", resource.plural, name)
