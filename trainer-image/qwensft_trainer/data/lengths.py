@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 PERCENTILES = (50, 90, 99)
+_BARS = 40
 _SHOWN_ROWS = 5
 
 
@@ -63,6 +64,25 @@ class Lengths:
             if rank <= 0:
                 return length
         return 0
+
+    def histogram(self) -> dict[str, Any]:
+        """Rows by length, as prepare.json has it: "counts" for each "width" tokens from 0 on, and the "longer" ones.
+
+        A few rows that are much longer than the others do not squeeze these together.
+        """
+        bars = min(_BARS, self.longest + 1)
+        width = -(-(self.longest + 1) // bars)
+        if self.longest > 2 * (usual := self.percentile(PERCENTILES[-1])):
+            bars = min(_BARS, usual + 1)
+            width = -(-(usual + 1) // bars)
+        counts = [0] * bars
+        longer = 0
+        for length, rows in self.full.items():
+            if length // width < bars:
+                counts[length // width] += rows
+            else:
+                longer += rows
+        return {"width": width, "counts": counts, "longer": longer}
 
     def metrics(self) -> dict[str, int]:
         """As the termination message and prepare.json call them."""

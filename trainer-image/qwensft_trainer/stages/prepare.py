@@ -141,7 +141,7 @@ def _prepared(
 def tokenise(
     context: StageContext, run: Run, train_arguments: Mapping[str, Any], template: str, libraries: Ahead
 ) -> tuple[dict[str, Any], list[str], dict[str, Any]]:
-    """Counts and lengths of the tokenised data, warnings, and what the merge will tell of the training's form."""
+    """Counts and lengths of the tokenised data, warnings, and what is recorded of it for the merge and the report."""
     lengths, warnings, system, found = libraries.call(
         tokenization.tokenise, run, train_arguments, template, scratch=context.scratch
     )
@@ -154,7 +154,7 @@ def tokenise(
             f"{train.truncated} of {train.samples} samples are longer than spec.training.cutoffLen "
             f"({train_arguments.get('cutoff_len')} tokens) and are cut; the longest has {train.longest}"
         )
-    return counts, warnings, {"system": system, "templateParity": found.document()}
+    return counts, warnings, {"system": system, "templateParity": found.document(), "lengths": train.histogram()}
 
 
 def _killed(exit_code: int) -> StageError:

@@ -115,6 +115,12 @@ def folders_of(train_directory: Path, experiment: Experiment) -> list[Path]:
     ]
 
 
+def attempts_at(train_directory: Path, experiment: Experiment) -> list[tuple[str, dict[str, Any]]]:
+    """Names and records (attempt.json) of the attempts at an experiment, in their order."""
+    attempts = sorted(_attempts(train_directory), key=lambda attempt: _order(attempt[0]))
+    return [(directory.name, record) for directory, record in attempts if experiment.owns(record)]
+
+
 def holds_others(train_directory: Path, experiment: Experiment) -> bool:
     """Whether a job has left a checkpoint of another experiment that a training could go on from.
 

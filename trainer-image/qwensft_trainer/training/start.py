@@ -8,6 +8,7 @@ ADR 0121 says why.
 
 from __future__ import annotations
 
+import datetime
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -127,7 +128,7 @@ def decide(run: Run, experiment: Experiment, *, attempt: int, pod: str, nodes: i
     files.write_json(
         output / checkpoints.ATTEMPT_FILE,
         experiment.document()
-        | {"attempt": attempt, "nodes": nodes, "pod": pod, checkpoints.SEALED: True}
+        | {"attempt": attempt, "nodes": nodes, "pod": pod, "begunAt": _now(), checkpoints.SEALED: True}
         | ({"resumeFrom": told.checkpoint, "resumeStep": told.step} if newest else {}),
     )
     if newest is None:
@@ -137,6 +138,10 @@ def decide(run: Run, experiment: Experiment, *, attempt: int, pod: str, nodes: i
         if run.tuning.pissa:
             _take_over(newest.path.parent / pissa.INITIAL, output / pissa.INITIAL)
     return replace(told, output=str(output.relative_to(run.run_directory)))
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def _of_no_use(folders: Iterable[checkpoints.PassedOver]) -> str:

@@ -54,6 +54,21 @@ def test_the_first_rows_that_lose_parts_of_images_are_remembered() -> None:
     assert len(lengths.cut_media_rows) == 5
 
 
+@given(values=st.lists(st.integers(1, 3000), max_size=60), outlier=st.integers(1, 10**7) | st.none())
+def test_the_histogram_counts_every_row_once_in_few_bars(values: list[int], outlier: int | None) -> None:
+    found = counted(*(measure(value) for value in [*values, *([outlier] if outlier else [])])).histogram()
+    assert sum(found["counts"]) + found["longer"] == len(values) + bool(outlier)
+    assert len(found["counts"]) <= 40
+    for number, rows in enumerate(found["counts"]):
+        low, high = number * found["width"], (number + 1) * found["width"]
+        assert rows == sum(low <= value < high for value in [*values, *([outlier] if outlier else [])])
+
+
+def test_one_long_row_does_not_squeeze_the_others_together() -> None:
+    found = counted(*(measure(100 + number % 50) for number in range(500)), measure(100_000)).histogram()
+    assert (found["width"], found["longer"]) == (4, 1)
+
+
 @pytest.mark.parametrize("percent", [50, 99])
 def test_nothing_has_no_length(percent: int) -> None:
     assert (Lengths().percentile(percent), Lengths().longest, Lengths().samples) == (0, 0, 0)

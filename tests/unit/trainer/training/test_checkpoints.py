@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,17 @@ def test_links_that_others_have_left_are_no_attempts_and_no_checkpoints(tmp_path
     assert sorted(path.name for path in elsewhere.iterdir()) == before
     (ours / "qwensft-checkpoint.json").unlink()
     assert newest(train) is None
+
+
+def test_attempts_are_named_in_their_order_and_those_at_something_else_left_out(tmp_path: Path) -> None:
+    for attempt in (10, 2, 1):
+        checkpoint(tmp_path, attempt, 10)
+    shutil.copytree(tmp_path / "2", tmp_path / "2.2")
+    (tmp_path / "1" / "attempt.json").write_text(json.dumps({"configDigest": "sha256:other", "ownerUid": "uid-1"}))
+    record = json.loads((tmp_path / "2" / "attempt.json").read_text())
+    found = checkpoints.attempts_at(tmp_path, Experiment.of_attempt(record))
+    assert [name for name, _ in found] == ["2", "2.2", "10"]
+    assert found[0][1] == record
 
 
 @pytest.mark.parametrize("state", ["", '{"global_step": 6', "[]", '{"global_step": 61, "max_steps": 100}', "{}"])
