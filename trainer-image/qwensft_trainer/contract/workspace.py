@@ -20,6 +20,7 @@ from qwensft_trainer.contract.config import TRACKER_DIRECTORIES, Run
 from qwensft_trainer.contract.errors import PermanentError, invalid_config
 
 MARKER = ".qwensft-owner.json"
+REPORT = "report.html"  # for a person; nothing needs it, and so nothing in its place stands in anybody's way
 _CLAIM_LEASE = ".qwensft-claim"  # the lease under which a directory changes hands
 
 _LINKED = "model"
@@ -27,7 +28,7 @@ _DIRECTORIES = ("data", _LINKED, ".model.partial", ".tokenize", "train", "merged
 _FILES = ("prepare.json", "train.json", "merge.json", "model.json", "preview.json", "preview.txt")
 # What every run writes, beside the directories of its trackers. Overwrite removes no others: the directory may hold
 # files of other people.
-_OWN_NAMES = (*_DIRECTORIES, *_FILES)
+_OWN_NAMES = (*_DIRECTORIES, *_FILES, REPORT)
 _NOT_CONTENT = {"lost+found"}
 
 
@@ -74,7 +75,7 @@ def require_within(run: Run, volume: Path) -> None:
     Others may write to a claim that jobs share: a link of theirs must not lead this job's reading and writing, and what
     Overwrite deletes, to another volume of the pod. The model may be a link into the cache, which is judged there.
     """
-    names = (MARKER, *_OWN_NAMES, *run.tracker_directories)
+    names = (MARKER, *_DIRECTORIES, *_FILES, *run.tracker_directories)
     of_the_run = [run.run_directory, *(run.run_directory / name for name in names if name != _LINKED)]
     if run.merge is not None:
         of_the_run.append(run.merge.directory)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from qwensft_trainer.merging import files as merged_files
 from qwensft_trainer.merging.engines import Made
 from qwensft_trainer.model import source as model_source
 from qwensft_trainer.model.checks import chain as model_checks
+from qwensft_trainer.reporting import file as report_file
 from qwensft_trainer.training import checkpoints
 
 _LITTLE_KEPT = 0.5
@@ -32,6 +34,7 @@ _LITTLE_KEPT = 0.5
 
 def main(context: StageContext) -> Result:
     """Returns the output "merged". A merge that is complete for the same inputs returns its recorded result."""
+    began = time.monotonic()
     run = load_run(context.config)
     export_arguments = load_arguments(context.config / "export.yaml")
     merge = run.merge
@@ -62,7 +65,8 @@ def main(context: StageContext) -> Result:
         and merged_files.output_of(merge.directory, context.workspace) == done["output"]
     ):
         log("merged already")
-        return Result(done.get("message", ""), done.get("metrics", {}), of_training | {"merged": done["output"]})
+        merged = of_training | {"merged": done["output"]} | report_file.leave(run, context.workspace)
+        return Result(done.get("message", ""), done.get("metrics", {}), merged)
     forbid_hub_access()
     reuse_memory()
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # the engine has threads of its own, and one way to sum
@@ -84,7 +88,8 @@ def main(context: StageContext) -> Result:
     files.replace_directory(partial, merge.directory)
     output = merged_files.output_of(merge.directory, context.workspace) or {}
     parity = (files.read_json_object(run.prepare_result) or {}).get("templateParity", {})
-    message, metrics = _message(made, checks, parity), figures.final(made.plan.size)
+    warnings, metrics = _warnings(made, checks, parity), figures.final(made.plan.size)
+    message = _message(warnings, parity)
     files.write_json(
         run.merge_result,
         {
@@ -93,13 +98,15 @@ def main(context: StageContext) -> Result:
             "differs": told,
             "verification": checks,
             "templateParity": parity,
+            "seconds": round(time.monotonic() - began, 1),
+            "warnings": warnings,
             "message": message,
             "metrics": metrics,
             "output": output,
         },
     )
     log(f"merged model in {merge.directory}: {output['sizeBytes']} bytes, {output['digest']}")
-    return Result(message, metrics, of_training | {"merged": output})
+    return Result(message, metrics, of_training | {"merged": output} | report_file.leave(run, context.workspace))
 
 
 def _with_digests(run: Run, recorded: Mapping[str, Any], volume: Path) -> dict[str, Any]:
@@ -179,16 +186,14 @@ def verified(*arguments: Any, **named: Any) -> dict[str, Any]:
     return verification.verify(*arguments, **named)
 
 
-def _message(made: Made, checks: Mapping[str, Any], parity: Mapping[str, int]) -> str:
-    """What the condition Merged says beside success: what a reader of the model should know."""
+def _warnings(made: Made, checks: Mapping[str, Any], parity: Mapping[str, int]) -> list[str]:
+    """What a reader of the model should know."""
     said = []
     if parity.get("differ"):
         said.append(
             f"the chat template writes {parity['differ']} of {parity['compared']} sample rows otherwise than they were "
             "trained"
         )
-    elif parity.get("compared"):
-        said.append(f"trained as the chat template writes it, in all of {parity['compared']} sample rows")
     if made.fallback:
         said.append(f"merged by LLaMA-Factory, as the streaming engine does not know {made.fallback}")
     kept = checks.get("kept")
@@ -197,4 +202,11 @@ def _message(made: Made, checks: Mapping[str, Any], parity: Mapping[str, int]) -
             f"only {kept:.0%} of what training added is left after rounding: train longer or at a higher rate, or set "
             "spec.merge.dtype to fp32"
         )
-    return "; ".join(said)
+    return said
+
+
+def _message(warnings: list[str], parity: Mapping[str, int]) -> str:
+    """What the condition Merged says beside success."""
+    alike = parity.get("compared") and not parity.get("differ")
+    said = f"trained as the chat template writes it, in all of {parity['compared']} sample rows" if alike else ""
+    return "; ".join(filter(None, [said, *warnings]))

@@ -6,7 +6,6 @@ train.json.
 
 from __future__ import annotations
 
-import datetime
 import functools
 import os
 import shutil
@@ -47,6 +46,7 @@ from qwensft_trainer.contract.termination import Outcome, Report
 from qwensft_trainer.model import source as model_source
 from qwensft_trainer.model.architecture import Architecture
 from qwensft_trainer.model.checks import chain as model_checks
+from qwensft_trainer.reporting import file as report_file
 from qwensft_trainer.trackers.process import Reporting
 from qwensft_trainer.training import (
     accelerators,
@@ -56,6 +56,7 @@ from qwensft_trainer.training import (
     figures,
     pissa,
     progress,
+    record,
     rendezvous,
     stalls,
     start,
@@ -162,9 +163,9 @@ class _Attempt:
         _require_preparation(run)
         contents = (files.read_json_object(run.prepare_result) or {}).get("contents")
         experiment = Experiment.of(run, train_arguments, contents)
-        if (recorded := _recorded(run, experiment)) is not None:
+        if (recorded := record.read(run, experiment)) is not None:
             log("training is complete already")
-            return recorded
+            return self._reported(run, recorded)
         model_checks.check_packages(train_arguments)
         model_source.require(run)
         answer = start.Answer(self.gang.nodes, run.owner.uid, self.context.attempt, lambda: self.stop.requested)
@@ -344,18 +345,24 @@ class _Attempt:
         if not run.merge_planned:
             output = outputs.with_digest(output, self.context.workspace, exclude=checkpoints.NOT_OUTPUT)
         workspace.require_ownership(run)  # another job may have been told to take the directory over meanwhile
-        files.write_json(
-            run.train_result,
-            experiment.document()
-            | {
-                "attempt": self.context.attempt,
-                "completedAt": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-                "directory": str(directory.relative_to(run.run_directory)),
-                "metrics": {key: value for key, value in metrics.items() if value is not None},
-                "outputs": {kind: output},
-            },
+        result = Result(metrics=metrics, outputs={kind: output})
+        record.write(
+            run,
+            experiment,
+            directory,
+            result,
+            attempt=self.context.attempt,
+            processes=self.gang.processes,
+            device=known.device if known else None,
+            arguments=train_arguments,
         )
-        return Result(metrics=metrics, outputs={kind: output})
+        return self._reported(run, result)
+
+    def _reported(self, run: Run, result: Result) -> Result:
+        """The recorded result, with the page that node rank 0 leaves of the run."""
+        if not self.gang.leads:
+            return result
+        return replace(result, outputs={**result.outputs, **report_file.leave(run, self.context.workspace)})
 
 
 def _selection(evaluation: Evaluation) -> dict[str, Any]:
@@ -363,22 +370,9 @@ def _selection(evaluation: Evaluation) -> dict[str, Any]:
     return evaluation.model_dump(mode="json", by_alias=True, include={"keep_best", "early_stopping"})
 
 
-def _recorded(run: Run, experiment: Experiment) -> Result | None:
-    recorded = files.read_json_object(run.train_result)
-    if recorded is None:
-        return None
-    if not experiment.owns(recorded):
-        raise PermanentError(
-            "OutputExists",
-            f"{run.run_directory} holds a finished run with other inputs. Set spec.storage.path to a new "
-            "directory, or spec.storage.onExisting to Overwrite.",
-        )
-    return Result(metrics=recorded["metrics"], outputs=recorded["outputs"])
-
-
 def _is_over(run: Run, experiment: Experiment, accelerator: accelerators.Question) -> bool:
     """Whether there is nothing left to wait for: the training is recorded. Raises AcceleratorMissing."""
-    if _recorded(run, experiment) is not None:
+    if record.read(run, experiment) is not None:
         return True
     accelerator.check()
     return False

@@ -158,6 +158,40 @@ def test_a_record_of_another_run_that_came_meanwhile_stays(
     assert record.read_text() == before
 
 
+def test_a_merge_writes_the_report_anew_beside_the_model_and_not_into_it(trained: Scene, calls: Call) -> None:
+    outputs = run(trained).outputs
+    path = trained.run_directory / "report.html"
+    content = path.read_bytes()
+    assert outputs["report"] == {
+        "path": "support-1/report.html",
+        "sizeBytes": len(content),
+        "digest": f"sha256:{hashlib.sha256(content).hexdigest()}",
+    }
+    assert outputs["merged"]["digest"] in content.decode()
+    assert path.parent == merged(trained).parent
+    trained.document["merge"]["dtype"] = "bf16"
+    again = run(trained).outputs["merged"]["digest"]
+    assert again in path.read_text()
+    assert outputs["merged"]["digest"] not in path.read_text()
+
+
+def test_a_report_that_cannot_be_written_fails_no_merge(
+    trained: Scene, calls: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (trained.run_directory / "report.html").write_text("somebody's own")
+    assert set(run(trained).outputs) == {"adapter", "merged"}
+    assert "warning: report.html is not written" in capsys.readouterr().out
+
+
+def test_what_is_left_of_the_training_stands_in_the_report_as_a_warning(
+    trained: Scene, calls: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verifies(monkeypatch, {"tensors": 3, "kept": 0.2})
+    message = run(trained).message
+    assert message.startswith("only 20% of what training added is left")
+    assert f"<li>{message}</li>" in (trained.run_directory / "report.html").read_text()
+
+
 def test_the_manifest_lists_every_file(trained: Scene, calls: Call) -> None:
     output = run(trained).outputs["merged"]
     manifest = (merged(trained) / MANIFEST).read_bytes()
@@ -201,7 +235,7 @@ def test_a_merged_model_that_was_deleted_is_made_again(trained: Scene, calls: Ca
     first = run(trained)
     for path in merged(trained).iterdir():
         path.unlink()
-    assert run(trained) == first
+    assert run(trained).outputs["merged"] == first.outputs["merged"]
     assert (merged(trained) / NAMES[0]).is_file()
 
 

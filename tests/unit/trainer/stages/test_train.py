@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -76,6 +77,43 @@ def test_a_completed_run_is_never_started_again(prepared: Scene, torchrun: Torch
     again = train.main(prepared.attempt(2))
     assert torchrun.called_with is None
     assert (again.outputs, again.metrics["loss"]) == (first.outputs, first.metrics["loss"])
+
+
+def test_a_finished_training_leaves_a_report_and_tells_where(prepared: Scene, torchrun: Torchrun) -> None:
+    told = train.main(prepared.context).outputs["report"]
+    content = (prepared.root / "workspace" / told["path"]).read_bytes()
+    assert told == {
+        "path": "support-1/report.html",
+        "sizeBytes": len(content),
+        "digest": f"sha256:{hashlib.sha256(content).hexdigest()}",
+    }
+    assert "learning_rate: 5.0e-06" in content.decode()
+    assert "report" not in json.loads((prepared.run_directory / "train.json").read_text())["outputs"]
+
+
+def test_a_report_that_was_not_written_before_its_pod_died_is_written_by_the_next(
+    prepared: Scene, torchrun: Torchrun
+) -> None:
+    first = train.main(prepared.context).outputs["report"]
+    (prepared.run_directory / "report.html").unlink()
+    assert train.main(prepared.attempt(2)).outputs["report"] == first
+    assert (prepared.run_directory / "report.html").is_file()
+
+
+def test_only_node_rank_0_writes_the_report(prepared: Scene, torchrun: Torchrun) -> None:
+    train.main(prepared.context)
+    (prepared.run_directory / "report.html").unlink()
+    os.environ["NODE_RANK"] = "1"
+    assert "report" not in train.main(prepared.attempt(2)).outputs
+    assert not (prepared.run_directory / "report.html").exists()
+
+
+def test_a_report_that_cannot_be_written_fails_no_training(
+    prepared: Scene, torchrun: Torchrun, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (prepared.run_directory / "report.html").write_text("somebody's own")
+    assert set(train.main(prepared.context).outputs) == {"adapter"}
+    assert "warning: report.html is not written" in capfd.readouterr().out
 
 
 def test_a_completed_run_of_another_configuration_is_not_ours(prepared: Scene, torchrun: Torchrun) -> None:
