@@ -36,7 +36,7 @@ def test_one_pod_ran_two_processes_in_one_group(history: History, runs: Runs) ->
 
 def test_the_outputs_are_a_trained_and_an_exported_model_and_no_adapter(history: History) -> None:
     outputs = history.last["status"]["outputs"]
-    assert set(outputs) == {"model", "merged"}
+    assert set(outputs) == {"model", "merged", "report"}
     for output in outputs.values():
         assert output["sizeBytes"] > 0
         assert output["digest"].startswith("sha256:")

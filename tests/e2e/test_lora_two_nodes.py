@@ -121,6 +121,17 @@ def test_the_merged_model_loads_with_plain_transformers_and_equals_base_plus_ada
     assert outputs["merged"]["digest"] == found["merged_digest"]
 
 
+def test_it_leaves_a_report_of_all_stages_beside_the_model(history: History, runs: Runs) -> None:
+    told = history.last["status"]["outputs"]["report"]
+    found = printed_json(runs.script("read_report.py", history.last, f"/workspace/{told['path']}"))
+    assert (found["size"], found["digest"]) == (told["sizeBytes"], told["digest"])
+    assert found["headings"] == [NAME, "Loss", "Data", "Lengths", "Model and training", "Times", "Results"]
+    assert {"handbook", "support-desk", "merged", "adapter"} <= set(found["rows"])
+    assert f"at step {STEPS}" in found["curve"]
+    assert history.last["status"]["outputs"]["merged"]["digest"] in found["text"]
+    assert "Merging and verifying" in found["text"]
+
+
 def test_deleting_the_job_removes_its_objects_and_keeps_its_volume(history: History, runs: Runs) -> None:
     runs.kubectl.delete(follow.RESOURCE, NAME, "-n", runs.namespace)
     for kind in ("jobs", "pods", "services", "configmaps"):

@@ -84,8 +84,8 @@ class Row:
 
     @property
     def outputs(self) -> set[str]:
-        """The outputs in the status: an adapter, or a model of its own, and what the merge made of it."""
-        return {"model" if self.method in {"full", "freeze"} else "adapter", "merged"}
+        """The outputs in the status: an adapter, or a model of its own, what the merge made of it, and the report."""
+        return {"model" if self.method in {"full", "freeze"} else "adapter", "merged", "report"}
 
     def spec(self, *, model_image: str) -> Job:
         """The job's spec with the name of the OCI image that holds the model."""

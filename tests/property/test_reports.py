@@ -68,7 +68,8 @@ _REPORTS = st.fixed_dictionaries(
         "message": _TEXT | _JSON,
         "rank": _JSON,
         "metrics": _METRICS | _JSON,
-        "outputs": st.fixed_dictionaries({}, optional=dict.fromkeys(("adapter", "model", "merged"), _OUTPUT)) | _JSON,
+        "outputs": st.fixed_dictionaries({}, optional=dict.fromkeys(("adapter", "model", "merged", "report"), _OUTPUT))
+        | _JSON,
     },
 )
 

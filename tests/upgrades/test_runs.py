@@ -139,7 +139,7 @@ def test_a_run_goes_on_from_where_it_was(
     (directory,) = seen.node.workspace.glob(f"{moment}-*")
     went_on_from = [place.removeprefix(f"workspace/{directory.name}/") for place in seen.node.trainings[already:]]
     assert went_on_from == trainings
-    assert set(status["outputs"]) == {"adapter", "merged"}
+    assert set(status["outputs"]) == {"adapter", "merged", "report"}
 
 
 def test_a_run_that_has_succeeded_is_left_alone(seen: Continued) -> None:

@@ -154,7 +154,7 @@ async def test_a_run_goes_on_under_another_version(world: World, first: str, rep
 
     status = world.status
     assert (status["phase"], status["restarts"]) == ("Succeeded", 1)
-    assert set(status["outputs"]) == {"adapter", "merged"}
+    assert set(status["outputs"]) == {"adapter", "merged", "report"}
     # Nothing began anew: the second attempt went on from the first one's checkpoint.
     runs = world.node.workspace / "demo-11111111"
     assert world.node.trainings == ["None", "workspace/demo-11111111/train/1/checkpoint-60"]

@@ -237,13 +237,15 @@ class Output(StatusModel):
 
     claim_name: str | None = Field(None, max_length=253, description="PersistentVolumeClaim that holds the result.")
     path: str | None = Field(
-        None, max_length=1100, description="Directory of the result, below the root of the volume."
+        None,
+        max_length=1100,
+        description="Directory of the result, or file of the report, below the root of the volume.",
     )
     size_bytes: Count | None = Field(None, description="Size of all its files, in bytes.")
     digest: str | None = Field(
         None,
         max_length=128,
-        description="sha256:<hex> over the SHA-256 of every file. Of a trained "
+        description="sha256:<hex> over the SHA-256 of every file; of the report that of its one file. Of a trained "
         "model or adapter, while a merge is to follow, only after it.",
     )
 
@@ -254,6 +256,9 @@ class Outputs(StatusModel):
     adapter: Output | None = Field(None, description="Adapter (methods lora, qlora and dora).")
     model: Output | None = Field(None, description="Trained model (methods full and freeze).")
     merged: Output | None = Field(None, description="Merged and verified model, ready to serve.")
+    report: Output | None = Field(
+        None, description="Page for people, report.html: what was trained on what, and what came of it."
+    )
 
 
 class Status(StatusModel):

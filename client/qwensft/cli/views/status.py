@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from textwrap import wrap
 
-from qwensft.api.v1alpha1 import Phase, QwenSFTJob, Stage, StageStatus
+from qwensft.api.v1alpha1 import Output, Phase, QwenSFTJob, Stage, StageStatus
 from qwensft.cli.output import Paint, safe
 from qwensft.cli.views import words
 
@@ -170,7 +170,8 @@ def _results(job: QwenSFTJob) -> Iterator[str]:
     outputs = job.status.outputs
     if outputs is None or job.status.completion_time is None:
         return
-    for what, output in (("merged", outputs.merged), ("model", outputs.model), ("adapter", outputs.adapter)):
+    for what in ("merged", "model", "adapter", "report"):
+        output: Output | None = getattr(outputs, what)
         if output is not None and output.path is not None:
             size = f", {words.size(output.size_bytes)}" if output.size_bytes is not None else ""
             yield f"{what:<8} {safe(output.path)} on claim {output.claim_name}{size}"

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 
+from qwensft.api.v1alpha1 import Output, Outputs
 from qwensft.cli.output import PLAIN, Paint
 from qwensft.cli.views import comparison, line, listing, logs, preview, status, words
 
@@ -70,6 +71,14 @@ def test_accelerator_hours_say_what_is_worth_telling() -> None:
     assert told is not None
     shown = status.text(job.replace(status=job.status.replace(usage=told.replace(**usage))), NOW, [], PLAIN)
     assert "\n  2.00 accelerator-hours, 0.10 lost to restarts, 1 restart of 3\n" in shown
+
+
+def test_the_report_is_told_beside_the_results() -> None:
+    job = recorded("succeeded")
+    report = Output(claim_name="volume", path="demo-1/report.html", size_bytes=40_960)
+    told = job.status.replace(outputs=(job.status.outputs or Outputs()).replace(report=report))
+    shown = status.text(job.replace(status=told), NOW, [], PLAIN)
+    assert shown.endswith("\n  report   demo-1/report.html on claim volume, 40.0 KiB")
 
 
 def test_a_message_cannot_steer_the_terminal() -> None:
