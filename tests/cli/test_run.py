@@ -49,10 +49,13 @@ def test_a_run_from_its_file_to_the_fetched_model(cli: Cli, runs: Runs, job_file
     pulled = cli("pull", "demo", "--to", str(target))
     assert pulled.code == 0, pulled.err
     assert "each as the run has told it" in pulled.out
-    assert {"config.json", "qwensft-manifest.json", "tokenizer.json"} <= {path.name for path in target.iterdir()}
+    fetched = {path.name for path in target.iterdir()}
+    assert {"config.json", "qwensft-manifest.json", "tokenizer.json", "report.html"} <= fetched
     (target / "config.json").unlink()
     assert "of them here already" in cli("pull", "demo", "--to", str(target)).out
     assert cli("pull", "demo", "--what", "adapter", "--to", str(tmp_path / "adapter")).code == 0
+    assert cli("pull", "demo", "--what", "report", "--to", str(tmp_path / "page")).code == 0
+    assert (tmp_path / "page" / "report.html").read_bytes() == (target / "report.html").read_bytes()
 
     asked = cli("clean", "demo")
     assert "/train/1/checkpoint-" in asked.out
@@ -61,7 +64,7 @@ def test_a_run_from_its_file_to_the_fetched_model(cli: Cli, runs: Runs, job_file
     assert cli("clean", "demo", "--yes").out == "nothing to remove\n"
 
 
-def test_a_run_that_is_held_and_let_go_on(cli: Cli, runs: Runs, job_file: JobFile) -> None:
+def test_a_run_that_is_held_and_let_go_on(cli: Cli, runs: Runs, job_file: JobFile, tmp_path: Path) -> None:
     assert cli("submit", job_file("held", {"training": {"maxSteps": 200}, "merge": {"enabled": False}})).code == 0
     runs.until("held", lambda job: job["status"].get("progress", {}).get("step", 0) >= 2, "step 2")
     running = cli("status", "held").out
@@ -79,6 +82,11 @@ def test_a_run_that_is_held_and_let_go_on(cli: Cli, runs: Runs, job_file: JobFil
     compared = json.loads(cli("compare", "held", "held", "-o", "json").out)
     assert compared["spec"] == {}
     assert cli("status", "held", "--watch").code == 0
+
+    assert cli("pull", "held", "--what", "report", "--to", str(tmp_path)).code == 0
+    page = (tmp_path / "report.html").read_text()
+    assert "Attempts at the training" in page
+    assert "Merged by" not in page
 
 
 def test_what_is_not_there(cli: Cli) -> None:

@@ -66,6 +66,12 @@ def test_the_figures_of_a_run_are_a_data_frame(trained: Run) -> None:
     assert frame["loss"].iloc[-1] == pytest.approx(progress.loss, abs=1e-3)
 
 
+def test_the_report_of_a_run_is_a_page_of_its_own(trained: Run) -> None:
+    page = trained.report()
+    assert page.startswith("<!DOCTYPE html>")
+    assert "from-a-list: training report" in page
+
+
 def test_nothing_is_left_of_the_pod_that_read_files(client: Client, trained: Run) -> None:
     assert "⟦" in trained.preview()
     left = client.connection.list("pods", labelSelector="app.kubernetes.io/name=qwensft-client")["items"]

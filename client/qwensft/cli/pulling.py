@@ -1,4 +1,4 @@
-"""`pull`: a folder of the volume onto this machine, gone on with after a break, each file compared with its digest.
+"""`pull`: a result of the volume onto this machine, gone on with after a break, each file compared with its digest.
 
 ADR 0176 says why.
 """
@@ -18,6 +18,10 @@ from qwensft.cli.volume import Volume
 
 MANIFEST: Final = "qwensft-manifest.json"
 """Lists every file of a merged model with size and SHA-256; its own digest stands in the status."""
+REPORT: Final = "report.html"
+"""The run's page, which is put beside the files of a result."""
+_REPORT: Final = "report"
+_MODELS: Final = ("merged", "model", "adapter")
 _PART: Final = ".part"
 _BESIDE: Final = ("attempt.json", "qwensft-checkpoint.json", "qwensft-unusable.json", "qwensft-unloadable.json")
 """Stand beside an adapter and are no part of it: the trainer leaves them out of the digest, too."""
@@ -35,28 +39,36 @@ class Pulled:
     size: int
     proven: bool
     """Whether each file was compared with a digest that the run has told."""
+    names: frozenset[str]
+    """The files of the result."""
 
 
 def result_of(job: QwenSFTJob, what: str) -> Output:
-    """Return which result of a run is meant: merged, model or adapter; "" is the best that there is.
+    """Return which result of a run is meant: merged, model, adapter or report; "" is the best model that there is.
 
     Raises:
         CommandError: the run has no such result.
     """
-    outputs = job.status.outputs
-    there = {} if outputs is None else {
-        name: output
-        for name, output in (("merged", outputs.merged), ("model", outputs.model), ("adapter", outputs.adapter))
-        if output is not None and output.path is not None
-    }  # fmt: skip
+    there = {name: output for name in (*_MODELS, _REPORT) if (output := _told(job, name)) is not None}
+    models = [output for name, output in there.items() if name in _MODELS]
     if what and what not in there:
         has = f"it has {', '.join(there)}" if there else f"it is {job.status.phase or 'Pending'}"
         raise CommandError(f"{job.metadata.name} has no result called {what}; {has}", FAILED)
-    if not there:
+    if not models:
         raise CommandError(
             f"{job.metadata.name} has no result yet: it is {job.status.phase or 'Pending'}; see qwensft why", FAILED
         )
-    return there[what] if what else next(iter(there.values()))
+    return there[what] if what else models[0]
+
+
+def report_of(job: QwenSFTJob) -> Output | None:
+    """Return the page that a run has left, None if it has told of none."""
+    return _told(job, _REPORT)
+
+
+def _told(job: QwenSFTJob, name: str) -> Output | None:
+    output: Output | None = getattr(job.status.outputs, name, None)
+    return output if output is not None and output.path is not None else None
 
 
 def pull(volume: Volume, output: Output, target: Path, told: Told) -> Pulled:
@@ -73,7 +85,7 @@ def pull(volume: Volume, output: Output, target: Path, told: Told) -> Pulled:
     strangers = sorted(
         str(path.relative_to(target))
         for path in target.rglob("*")
-        if path.is_file() and str(path.relative_to(target)).removesuffix(_PART) not in sizes
+        if path.is_file() and str(path.relative_to(target)).removesuffix(_PART) not in {*sizes, REPORT}
     )
     if strangers:
         raise CommandError(f"{target} holds other files, such as {strangers[0]}: choose an empty folder with --to")
@@ -90,7 +102,22 @@ def pull(volume: Volume, output: Output, target: Path, told: Told) -> Pulled:
         _fetch(volume, f"{source}/{name}", target / name, size, digests.get(name), told)
     if not digests:
         _check_whole(target, sizes, output)
-    return Pulled(len(sizes) - kept, kept, sum(sizes.values()), bool(digests) or output.digest is not None)
+    proven = bool(digests) or output.digest is not None
+    return Pulled(len(sizes) - kept, kept, sum(sizes.values()), proven, frozenset(sizes))
+
+
+def pull_report(volume: Volume, output: Output, target: Path, told: Told) -> Pulled:
+    """Fetch the page of a run into a folder, which may hold the model.
+
+    Raises:
+        CommandError: it has another digest than the run has told, twice.
+    """
+    size, digest = output.size_bytes or 0, (output.digest or "").removeprefix("sha256:") or None
+    path = target / REPORT
+    is_there = digest is not None and _is_there(path, size, digest)
+    if not is_there:
+        _fetch(volume, output.path or "", path, size, digest, told)
+    return Pulled(int(not is_there), int(is_there), size, digest is not None, frozenset({REPORT}))
 
 
 def _wanted(name: str) -> bool:

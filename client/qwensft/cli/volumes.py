@@ -7,13 +7,17 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import typer
 
 from qwensft.cli.cluster import Context, Name, Namespace, Output, connect, names
 from qwensft.cli.failures import FAILED, CommandError
 from qwensft.cli.output import dumped, is_terminal, paint_for, remark, show
+
+if TYPE_CHECKING:
+    from qwensft.api.v1alpha1 import Output as Result
+    from qwensft.cli.volume import Volume
 
 _PREVIEW: Final = "preview.json"
 _NAMES: Final = ("loss", "eval_loss")
@@ -56,12 +60,15 @@ def losses_of(records: Sequence[Mapping[str, Any]]) -> Losses:
 
 def pull(
     name: Name,
-    what: Annotated[str, typer.Option(help="merged, model or adapter. Default: the first that there is.")] = "",
+    what: Annotated[
+        str,
+        typer.Option(help="merged, model or adapter, or the report alone. Default: the first that there is."),
+    ] = "",
     to: Annotated[str, typer.Option(help="A folder. Default: the run's name.")] = "",
     namespace: Namespace = "",
     context: Context = "",
 ) -> None:
-    """Fetch what a run has trained, each file proven by its digest; a fetch that broke off is gone on with."""
+    """Fetch what a run has trained, and its report, each file proven by its digest; goes on where it broke off."""
     from qwensft.cli import pulling
     from qwensft.cli.views import words
     from qwensft.cli.volume_pod import volume_of
@@ -70,12 +77,31 @@ def pull(
     job = client.get_job(name)
     result = pulling.result_of(job, what)
     target = Path(to or name)
+    report = pulling.report_of(job)
     with volume_of(client, job) as volume:
-        pulled = pulling.pull(volume, result, target, _Progress())
+        if result is report:
+            pulled = pulling.pull_report(volume, result, target, _Progress())
+        else:
+            pulled = pulling.pull(volume, result, target, _Progress())
+            if report is not None and pulling.REPORT not in pulled.names:
+                _pull_report(volume, report, target)
     files = words.count(pulled.fetched + pulled.kept, "file")
     had = f", {pulled.kept} of them here already" if pulled.kept else ""
     proof = "each as the run has told it" if pulled.proven else "the run has told no digest to compare them with"
     show(f"{result.path} is in {target}: {files}, {words.size(pulled.size)}{had}; {proof}")
+
+
+def _pull_report(volume: Volume, report: Result, target: Path) -> None:
+    """Fetch the report beside a result, which is worth having without it."""
+    from qwensft.cli import pulling
+    from qwensft.client.errors import TransferError
+
+    try:
+        pulling.pull_report(volume, report, target, _Progress())
+    except (CommandError, TransferError) as error:
+        remark(f"without the report: {error}")
+    else:
+        remark(f"the run's report is {target / pulling.REPORT}")
 
 
 class _Progress:

@@ -58,6 +58,10 @@ class AsyncRun:
         """See `Run.preview`."""
         return await asyncio.to_thread(self._run.preview)
 
+    async def report(self) -> str:
+        """See `Run.report`."""
+        return await asyncio.to_thread(self._run.report)
+
     async def why(self) -> Explanation:
         """See `Run.why`."""
         return await asyncio.to_thread(self._run.why)

@@ -16,6 +16,7 @@ from qwensft.client.reading import end_of, has_ended
 from qwensft.explain import Explanation
 
 PREVIEW = "preview.txt"
+REPORT = "report.html"
 
 
 class Run:
@@ -104,6 +105,17 @@ class Run:
         if PREVIEW not in found:
             raise NotFoundError(f"{self.name} has no preview yet: it is written when the run is prepared; see why()")
         return str(found[PREVIEW].decode())
+
+    def report(self) -> str:
+        """Return the run's page as HTML: what was trained on what, and what came of it. It needs no other file.
+
+        Raises:
+            NotFoundError: the run has left none yet: it is written when the training is done, and anew by a merge.
+        """
+        found = self._read(lambda files: files.read(REPORT))
+        if REPORT not in found:
+            raise NotFoundError(f"{self.name} has no report yet: it is written when the training is done; see why()")
+        return str(found[REPORT].decode())
 
     def why(self) -> Explanation:
         """Return why the run stands where it stands; print it."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from qwensft.api.v1alpha1 import Output
+from qwensft.api.v1alpha1 import Output, Outputs
 from qwensft.cli import cleaning, pulling
 from qwensft.cli.failures import CommandError
 from qwensft.cli.views import plot
@@ -143,6 +143,44 @@ def test_the_best_result_is_meant_unless_another_is_named() -> None:
         pulling.result_of(job, "model")
     with pytest.raises(CommandError, match="has no result yet: it is Training"):
         pulling.result_of(recorded("training"), "")
+
+
+@pytest.fixture
+def report(merged: tuple[Folder, Output]) -> Output:
+    """The page of the run, on the volume of its model."""
+    volume, _ = merged
+    content = b"<!DOCTYPE html>" + b"." * 400
+    (volume.root / "run" / "report.html").write_bytes(content)
+    digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    return Output(claim_name="claim", path="run/report.html", size_bytes=len(content), digest=digest)
+
+
+def test_a_report_is_fetched_beside_the_model_or_alone(
+    merged: tuple[Folder, Output], report: Output, tmp_path: Path
+) -> None:
+    volume, output = merged
+    target = tmp_path / "here"
+    assert pulling.pull_report(volume, report, target, silent).fetched == 1
+    assert pulling.pull(volume, output, target, silent).fetched == 4, "it is no stranger in the model's folder"
+    assert pulling.pull_report(volume, report, target, silent).kept == 1
+    assert (target / "report.html").read_bytes() == (volume.root / "run" / "report.html").read_bytes()
+
+
+def test_a_report_that_was_changed_is_refused(merged: tuple[Folder, Output], report: Output, tmp_path: Path) -> None:
+    volume, _ = merged
+    (volume.root / "run" / "report.html").write_bytes(b"x" * int(report.size_bytes or 0))
+    with pytest.raises(CommandError, match="has another content than the run has told"):
+        pulling.pull_report(volume, report, tmp_path, silent)
+
+
+def test_a_report_is_a_result_only_when_it_is_named(report: Output) -> None:
+    job = recorded("succeeded")
+    told = job.replace(status=job.status.replace(outputs=(job.status.outputs or Outputs()).replace(report=report)))
+    assert pulling.report_of(job) is None
+    assert pulling.result_of(told, "report") is pulling.report_of(told)
+    assert pulling.result_of(told, "").path == "run/merged"
+    with pytest.raises(CommandError, match="it has merged, adapter, report"):
+        pulling.result_of(told, "model")
 
 
 def test_only_checkpoints_of_runs_that_succeeded_go() -> None:
