@@ -121,6 +121,11 @@ test-kueue: setup ## runs in queues of Kueue, built from its module, installed o
 test-monitoring: venv ## every query of dashboards and alerts on a real Prometheus (Debian's); no cluster needed
 	@PATH="$$(hack/prometheus):$$PATH" $(BIN)/pytest tests/monitoring
 
+.PHONY: test-report
+test-report: venv ## the report of a run in Debian's Chromium: phone and desktop, light and dark, axe-core (npm); no cluster needed
+	@read -r CHROMIUM AXE < <(hack/browser)
+	CHROMIUM=$$CHROMIUM AXE=$$AXE $(BIN)/pytest tests/report
+
 .PHONY: chaos
 chaos: setup ## kill, delete and upgrade things in the middle of real runs (less than an hour; a part: CHAOS_OPTIONS="-k workers")
 	@$(CLUSTER_ENV)
