@@ -48,6 +48,7 @@ _MOUNTS = st.one_of(
         {"reference": st.just("registry.example.com/qwen3:1")},
         optional={"path": _PATHS, "pullPolicy": st.sampled_from(["Always", "IfNotPresent"])},
     ).map(lambda image: {"image": image}),
+    _NAMES.map(lambda name: {"run": {"name": f"{name}-before"}}),  # none begins with its own result
 )
 _HUB_DATASETS = st.fixed_dictionaries(
     {"repo": st.just("acme/rows")},
@@ -116,7 +117,7 @@ def _models(draw: st.DrawFn, base: _Base) -> Document:
         model["enableThinking"] = base.always_thinks or draw(st.booleans())
     if draw(st.booleans()):
         model |= draw(st.one_of(_MOUNTS.map(lambda at: {"source": at}), _DOWNLOADS.map(lambda at: {"source": at})))
-    if not set(model.get("source", {})) & {"volume", "image"} and draw(st.booleans()):
+    if not set(model.get("source", {})) & {"volume", "image", "run"} and draw(st.booleans()):
         model["cache"] = draw(_CLAIM_PATHS)
     return model | draw(_block(attention=st.sampled_from(["auto", "sdpa", "eager"]), trustRemoteCode=st.booleans()))
 

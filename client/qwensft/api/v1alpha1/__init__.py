@@ -38,7 +38,7 @@ from .evaluation import Evaluation
 from .families import infer_template
 from .job import InvalidJobError, ObjectMeta, QwenSFTJob, Spec, parse_job, read_status
 from .merge import Merge
-from .model import HubSource, ImageSource, Model, ModelSource
+from .model import HubSource, ImageSource, Model, ModelSource, RunSource
 from .policy import RunPolicy
 from .quantities import parse_quantity
 from .resources import ResourceRequirements
@@ -53,6 +53,7 @@ from .status import (
     Outputs,
     Phase,
     Progress,
+    SourceRun,
     Stages,
     StageStatus,
     Startup,
@@ -135,7 +136,9 @@ __all__ = [
     "ResourceRequirements",
     "Rule",
     "RunPolicy",
+    "RunSource",
     "SecretKeyRef",
+    "SourceRun",
     "Spec",
     "Stage",
     "StageStatus",

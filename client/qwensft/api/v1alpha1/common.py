@@ -51,6 +51,9 @@ RelativePath = Annotated[
 FilePath = Annotated[RelativePath, Field(min_length=1)]
 """A relative path that names something below the root."""
 
+RUN_NAME = r"^[a-z]([-a-z0-9]{0,43}[a-z0-9])?$"
+RunName = Annotated[str, Field(min_length=1, max_length=45, pattern=RUN_NAME)]
+"""Name of a QwenSFTJob, which becomes part of host names."""
 
 QueueName = Annotated[
     str,

@@ -29,6 +29,7 @@ class Reason(StrEnum):
     STARTING = "Starting"
     WAITING_FOR_PREVIOUS_ATTEMPT = "WaitingForPreviousAttempt"
     WAITING_FOR_PREVIOUS_RUN = "WaitingForPreviousRun"
+    WAITING_FOR_SOURCE_RUN = "WaitingForSourceRun"
     PODS_STARTING = "PodsStarting"
     RUNNING = "Running"
     FIGURES_UNREACHABLE = "FiguresUnreachable"
@@ -57,6 +58,7 @@ class Reason(StrEnum):
     WAITING = "Waiting"
 
     # pods do not start
+    SOURCE_RUN_UNAVAILABLE = "SourceRunUnavailable"
     QUEUE_UNAVAILABLE = "QueueUnavailable"
     STORAGE_UNAVAILABLE = "StorageUnavailable"
     CONFIG_MAP_UNAVAILABLE = "ConfigMapUnavailable"

@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError
 
 from .base import WITHOUT_RULES, ApiModel, Rule, StatusModel, Time, problem_text
 from .combination_rules import COMBINATIONS
+from .common import RUN_NAME
 from .constants import LABEL_QUEUE
 from .immutability_rules import IMMUTABLE
 from .spec import SpecFields
@@ -40,7 +41,9 @@ class ObjectMeta(StatusModel):
     annotations: dict[str, str] = Field({}, description="Annotations.")
 
 
-_NAME = r"^[a-z]([-a-z0-9]{0,43}[a-z0-9])?$"
+def _begins_with_itself(job: QwenSFTJob) -> bool:
+    source = job.spec.model.source
+    return source is not None and source.run is not None and source.run.name == job.metadata.name
 
 
 class QwenSFTJob(ApiModel):
@@ -48,11 +51,18 @@ class QwenSFTJob(ApiModel):
 
     rules = (
         Rule(
-            cel=f"self.metadata.name.matches('{_NAME}')",
+            cel=f"self.metadata.name.matches('{RUN_NAME}')",
             message="the name becomes part of host names: at most 45 lower-case letters, digits and '-', starting "
             "with a letter; use '-' instead of '.'",
-            check=lambda job: re.fullmatch(_NAME, job.metadata.name) is not None,
+            check=lambda job: re.fullmatch(RUN_NAME, job.metadata.name) is not None,
             field=".metadata.name",
+        ),
+        Rule(
+            cel="!has(self.spec.model.source) || !has(self.spec.model.source.run)"
+            " || self.spec.model.source.run.name != self.metadata.name",
+            message="a run cannot begin with its own result: name another QwenSFTJob, or give this one another name",
+            check=lambda job: not _begins_with_itself(job),
+            field=".spec.model.source.run.name",
         ),
     )
 

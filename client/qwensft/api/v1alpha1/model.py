@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from .base import ApiModel, Rule, argument, exactly_one_of
-from .common import Endpoint, ImageReference, RelativePath, RepositoryName, Revision, SecretKeyRef, VolumePath
+from .common import Endpoint, ImageReference, RelativePath, RepositoryName, Revision, RunName, SecretKeyRef, VolumePath
 from .families import (
     FAMILIES,
     NOT_YET,
@@ -84,6 +84,15 @@ class ImageSource(ApiModel):
     )
 
 
+class RunSource(ApiModel):
+    """A run of the same namespace, whose merged model is trained on: mounted read-only from its volume, not copied."""
+
+    name: RunName = Field(
+        description="Name of the QwenSFTJob. Its merged model is used once it has succeeded, whichever of the two is "
+        "created first; status.sourceRun holds which model that was, for all attempts.",
+    )
+
+
 class ModelSource(ApiModel):
     """Where the files of the base model come from: exactly one member."""
 
@@ -93,6 +102,7 @@ class ModelSource(ApiModel):
             "model_scope",
             "volume",
             "image",
+            "run",
             example="volume: {claimName: models, path: Qwen3-8B}",
         ),
     )
@@ -104,6 +114,11 @@ class ModelSource(ApiModel):
         description="A directory on a volume, with config.json, tokenizer and weights. Mounted read-only, not copied.",
     )
     image: ImageSource | None = Field(None, description="An OCI image, mounted read-only as a volume.")
+    run: RunSource | None = Field(
+        None,
+        description="The merged model of another run, to train on. Its volume is mounted read-only in the pods of "
+        "this run, which have to reach it.",
+    )
 
 
 def _repository_is_known(model: Model) -> bool:
@@ -146,16 +161,17 @@ class Model(ApiModel):
         ),
         Rule(
             cel="!has(self.cache) || !has(self.source) || has(self.source.huggingFace) || has(self.source.modelScope)",
-            message="only downloads are cached: remove model.cache, as a volume or an image is used where it is",
+            message="only downloads are cached: remove model.cache, as a volume, an image or a run's model is used "
+            "where it is",
             check=lambda model: model.cache is None or model.hub is not None,
             field=".cache",
         ),
         Rule(
             cel="self.name.contains('/') || (has(self.source) && (has(self.source.volume) || has(self.source.image)"
-            " || (has(self.source.huggingFace) && has(self.source.huggingFace.repo))"
+            " || has(self.source.run) || (has(self.source.huggingFace) && has(self.source.huggingFace.repo))"
             " || (has(self.source.modelScope) && has(self.source.modelScope.repo))))",
             message="the name has no owner, so it is no hub repository: write owner/name, for example Qwen/Qwen3-8B, "
-            "or set model.source.huggingFace.repo, modelScope.repo, volume or image",
+            "or set model.source.huggingFace.repo, modelScope.repo, volume, image or run",
             check=_repository_is_known,
             field=".name",
         ),
@@ -229,7 +245,7 @@ class Model(ApiModel):
 
     @property
     def hub(self) -> HubSource | None:
-        """The hub repository that prepare downloads; None for a volume or an image."""
+        """The hub repository that prepare downloads; None for a volume, an image or a run."""
         return self.effective_source.hugging_face or self.effective_source.model_scope
 
     @property

@@ -261,6 +261,24 @@ class Outputs(StatusModel):
     )
 
 
+class SourceRun(StatusModel):
+    """The run whose merged model this one begins with, as it was when this one began: all attempts use the same."""
+
+    name: str = Field(min_length=1, max_length=45, description="Name of the QwenSFTJob.")
+    uid: str = Field(
+        min_length=1, max_length=128, description="Its UID: a job that is created later under that name is another one."
+    )
+    claim_name: str = Field(min_length=1, max_length=253, description="PersistentVolumeClaim that holds the model.")
+    path: str = Field(
+        min_length=1, max_length=1100, description="Directory of the model, below the root of the volume."
+    )
+    digest: str = Field(
+        min_length=1,
+        max_length=128,
+        description="Digest of the model. Every attempt compares it before it uses the model.",
+    )
+
+
 class Status(StatusModel):
     """State of the job, as last seen by the operator."""
 
@@ -286,6 +304,9 @@ class Status(StatusModel):
         None, description="Where the training has been reported to."
     )
     outputs: Outputs | None = Field(None, description="Results of the run.")
+    source_run: SourceRun | None = Field(
+        None, description="The run of spec.model.source.run; absent until that has succeeded."
+    )
     configuration: str | None = Field(
         None,
         max_length=128,
@@ -300,8 +321,8 @@ class Status(StatusModel):
     suspend_time: Time | None = Field(None, description="Since when the run is held; absent while it is not.")
     suspended_seconds: Count | None = Field(
         None,
-        description="Seconds for which the run was held before, by its user or by a queue, left out of "
-        "runPolicy.activeDeadlineSeconds.",
+        description="Seconds for which the run was held before, by its user, by a queue or by the wait for another "
+        "run's model, left out of runPolicy.activeDeadlineSeconds.",
     )
     completion_time: Time | None = Field(None, description="When the job succeeded or failed for good.")
 

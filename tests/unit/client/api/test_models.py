@@ -19,6 +19,7 @@ from qwensft.api.v1alpha1 import (
     Phase,
     Progress,
     Quantization,
+    RunSource,
     StageStatus,
     Status,
     Training,
@@ -178,6 +179,15 @@ def test_the_model_comes_from_the_hugging_face_hub_unless_said_otherwise() -> No
 def test_a_model_on_a_volume_or_in_an_image_is_not_downloaded() -> None:
     for source in ({"volume": {"claimName": "models"}}, {"image": {"reference": "registry.example.com/qwen3:1"}}):
         assert parse_job(document(model={"name": "tuned", "source": source})).spec.model.hub is None
+
+
+def test_a_model_of_another_run_is_not_downloaded_and_needs_no_repository() -> None:
+    model = parse_job(document(model={"name": "tuned", "source": {"run": {"name": "first"}}})).spec.model
+    assert model.hub is None
+    assert model.effective_source.run == RunSource(name="first")
+    itself = document(model={"name": "tuned", "source": {"run": {"name": "support"}}})
+    with pytest.raises(InvalidJobError, match=r"^spec\.model\.source\.run\.name: a run cannot begin with its own"):
+        parse_job(itself)
 
 
 def test_a_name_that_tells_no_family_leaves_the_template_to_the_prepare_stage() -> None:
