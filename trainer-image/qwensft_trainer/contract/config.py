@@ -23,7 +23,7 @@ from qwensft_trainer.contract.errors import invalid_config
 
 HubName = Literal["huggingFace", "modelScope"]
 
-RUN_VERSION = 2  # of run.yaml: the highest that this image reads
+RUN_VERSION = 3  # of run.yaml: the highest that this image reads
 
 
 class _Section(BaseModel):
@@ -49,14 +49,26 @@ class Download(_Section):
     endpoint: str | None = None
 
 
+class MergedBy(_Section):
+    """The run that has made a model: `digest` is that of the model when this run began."""
+
+    name: str
+    uid: str
+    digest: str
+
+
 class Model(_Section):
-    """`template` is None until prepare has read config.json; `cache` is a directory that jobs share."""
+    """`template` is None until prepare has read config.json; `cache` is a directory that jobs share.
+
+    With `merged_by`, `path` is the merged model of another run, and has to be the very one.
+    """
 
     name: str
     path: Path
     template: str | None = None
     download: Download | None = None
     cache: Path | None = None
+    merged_by: MergedBy | None = None
 
 
 class DatasetDownload(_Section):

@@ -13,6 +13,9 @@ from typing import Any
 
 from qwensft_trainer.base import files
 
+# SHA-256 and size of every file of a merged model. The digest in the status is this file's own SHA-256.
+MANIFEST = "qwensft-manifest.json"
+
 
 def describe(directory: Path, volume: Path, *, exclude: tuple[str, ...]) -> dict[str, Any]:
     """Path below the volume's root and bytes of the files directly inside of `directory`."""

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from qwensft_trainer.contract.outputs import MANIFEST
 from qwensft_trainer.merging import added_tokens, configs, endings, modelfile, thinking
 from qwensft_trainer.merging.documents import Document, Edit
-from qwensft_trainer.merging.files import MANIFEST
 from qwensft_trainer.model import families
 
 _SUFFIXES = frozenset({".json", ".txt", ".jinja", ".model", ".py"})

@@ -9,10 +9,8 @@ from typing import Any
 from qwensft_trainer.base import files
 from qwensft_trainer.contract.config import Run
 from qwensft_trainer.contract.errors import PermanentError, invalid_config
+from qwensft_trainer.contract.outputs import MANIFEST
 from qwensft_trainer.merging.streaming import JOURNAL
-
-# SHA-256 and size of every file of the merged model. The digest in the status is this file's own SHA-256.
-MANIFEST = "qwensft-manifest.json"
 
 _RESERVED = ("data", "train", "model")
 

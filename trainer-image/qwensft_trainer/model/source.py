@@ -18,15 +18,15 @@ from qwensft_trainer.contract.config import Download, Run
 from qwensft_trainer.contract.errors import invalid_model
 from qwensft_trainer.hubs.download import open_repository
 from qwensft_trainer.hubs.repository import Repository, is_commit
-from qwensft_trainer.model import cache, documents, safetensors_header
+from qwensft_trainer.model import cache, documents, merged, safetensors_header
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 
-# Where a volume or an image with the model is mounted.
+# Where a volume or an image with the model, or the volume of another run, is mounted.
 MOUNT = Path("/model")
 
-# In the run's directory: which commit the run began with.
+# In the run's directory: which commit, or which model of another run, this one began with.
 PIN = "model.json"
 
 _ADAPTER = "adapter_config.json"
@@ -38,11 +38,13 @@ _TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"))
 def provide(run: Run) -> None:
     """Download the model unless it is there, then check it. Raises StageError (DownloadFailed, InvalidModel, DiskFull).
 
-    A run keeps the commit it began with, also when the branch it names moves on.
+    A run keeps the commit it began with, also when the branch it names moves on. Of another run's model all is read.
     """
     if run.model.download is not None:
         _obtain(run, run.model.download)
     require(run)
+    if run.model.merged_by is not None:
+        merged.compare(run, run.model.merged_by, run.run_directory / PIN)
 
 
 def require(run: Run) -> None:
@@ -57,6 +59,8 @@ def require(run: Run) -> None:
     root = MOUNT if path.is_relative_to(MOUNT) else path.parent
     within = run.model.cache if run.model.cache and path.is_symlink() else root
     check_model(path, within=within, advice=_advice(run), merged=run.merge_planned or run.merge is not None)
+    if run.model.merged_by is not None:  # now that its files are known to be files, on its volume
+        merged.require(path, run.model.merged_by)
 
 
 def check_model(directory: Path, *, within: Path, advice: str, merged: bool) -> None:
@@ -142,6 +146,11 @@ def _advice(run: Run) -> str:
         if run.model.cache is not None:
             return "Delete that directory from the cache volume and create the job again to download it anew."
         return "Delete that directory and create the job again to download it anew."
+    if (merged_by := run.model.merged_by) is not None:
+        return (
+            f"It was the merged model of QwenSFTJob {merged_by.name} (UID {merged_by.uid}), and was changed or taken "
+            "away since. Create this QwenSFTJob anew when that one has merged again, or with another spec.model.source."
+        )
     return (
         "It must be a complete Hugging Face model directory: correct spec.model.source.volume (claimName, path) or "
         "spec.model.source.image (reference, path) so that path names the directory that holds config.json."

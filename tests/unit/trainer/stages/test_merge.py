@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,9 @@ import yaml
 from qwensft_trainer.base import files
 from qwensft_trainer.contract import workspace
 from qwensft_trainer.contract.errors import PermanentError, StageError
+from qwensft_trainer.contract.outputs import MANIFEST
 from qwensft_trainer.contract.stage import Result
 from qwensft_trainer.merging import adapter, engines, streaming, tensor_names
-from qwensft_trainer.merging.files import MANIFEST
 from qwensft_trainer.model import source
 from qwensft_trainer.stages import merge
 
@@ -123,6 +124,30 @@ def test_the_model_is_the_bases_files_with_what_was_trained(trained: Scene, call
     for name in (NAMES[1], source.INDEX, "tokenizer.json", "config.json"):
         assert (merged(trained) / name).read_bytes() == (trained.root / "model" / name).read_bytes()
     assert rests(trained) == []
+
+
+def test_a_second_run_adds_what_it_has_trained_to_the_first_ones_model_once(trained: Scene, calls: Call) -> None:
+    """Base, first and second adapter: none is applied twice, and of the first run nothing changes."""
+    output = run(trained).outputs["merged"]
+    before = {path.name: path.read_bytes() for path in merged(trained).iterdir()}
+    second = Scene(trained.root, dict(trained.document), trained.train)
+    second.document |= {
+        "owner": {"uid": "uid-2", "namespace": "team", "name": "second"},
+        "runDirectory": str(trained.root / "workspace" / "second-2"),
+        "model": {
+            "name": "Qwen/Qwen3-0.6B",
+            "path": str(merged(trained)),
+            "mergedBy": {"name": "support", "uid": "uid-1", "digest": output["digest"]},
+        },
+        "merge": {"directory": str(trained.root / "workspace" / "second-2" / "merged")},
+    }
+    workspace.claim(second.run)
+    source.provide(second.run)
+    shutil.copytree(trained.run_directory / "train", second.run_directory / "train")
+    shutil.copy(trained.run_directory / "train.json", second.run_directory)
+    assert run(second).outputs["merged"]["path"] == "second-2/merged"
+    assert np.array_equal(load(merged(second) / NAMES[0])[QUERY], np.full((4, 6), 1 + 2 + 2))
+    assert {path.name: path.read_bytes() for path in merged(trained).iterdir()} == before
 
 
 def test_the_digest_of_the_training_is_made_here_once_and_kept(trained: Scene, calls: Call) -> None:
