@@ -9,6 +9,7 @@ from typing import Any
 
 from qwensft.api.v1alpha1 import (
     API_VERSION,
+    DEFAULT_MERGE_DIRECTORY,
     KIND,
     LABEL_ATTEMPT,
     LABEL_JOB,
@@ -18,6 +19,7 @@ from qwensft.api.v1alpha1 import (
     MANAGED_BY,
     Dataset,
     QwenSFTJob,
+    SourceRun,
     Stage,
 )
 
@@ -32,6 +34,8 @@ TRACKER_SECRETS = (
 CONFIG = "/etc/qwensft"  # the attempt's ConfigMap
 CA_BUNDLE = "/etc/qwensft-ca"  # the certificates that the user's authorities sign with
 OWN_DEEPSPEED = "/etc/qwensft-deepspeed"  # the user's DeepSpeed configuration, in the prepare pod alone
+UNKNOWN_UID = "UID-OF-THE-RUN"
+UNKNOWN_DIGEST = "DIGEST-OF-ITS-MODEL"
 
 
 def child_name(job: QwenSFTJob, stage: Stage, attempt: int) -> str:
@@ -57,8 +61,26 @@ def data_directory(job: QwenSFTJob) -> str:
 def model_path(job: QwenSFTJob) -> str:
     """Return where pods find the base model: on its own volume or image, or where prepare provides it."""
     source = job.spec.model.effective_source
-    mounted = source.volume or source.image
+    mounted = source.volume or source.image or source_run(job)
     return below(MODEL, mounted.path) if mounted else f"{run_directory(job)}/model"
+
+
+def source_run(job: QwenSFTJob) -> SourceRun | None:
+    """Return where the merged model of the run lies with which this one begins; None with any other source.
+
+    Nothing is made before the status tells. Until then, as for `kubectl qwensft render`, it is where runs keep it by
+    default, with a word in capitals for what only that run knows.
+    """
+    named = job.spec.model.effective_source.run
+    if named is None or job.status.source_run is not None:
+        return job.status.source_run if named else None
+    return SourceRun(
+        name=named.name,
+        uid=UNKNOWN_UID,
+        claim_name=f"{named.name}-workspace",
+        path=f"{named.name}-{UNKNOWN_UID}/{DEFAULT_MERGE_DIRECTORY}",
+        digest=UNKNOWN_DIGEST,
+    )
 
 
 def dataset_directory(dataset: Dataset) -> str:

@@ -18,10 +18,11 @@ from qwensft_operator.render.names import (
     model_path,
     run_directory,
     secret_directory,
+    source_run,
     tracker_secrets,
 )
 
-RUN_VERSION = 2  # of run.yaml, where it says what readers of 1 would leave undone: evaluations and control tokens
+RUN_VERSION = 3  # of run.yaml. Readers of 1 would leave evaluations and control tokens undone, those of 2 a comparison
 
 # Every column and tag is written out, but for what came later and the trainer knows by itself (alpaca's tools): one
 # name more would change the digests of jobs that never use it.
@@ -105,9 +106,11 @@ def run_document(job: QwenSFTJob, stage: Stage) -> dict[str, Any]:
 
 def _version(job: QwenSFTJob) -> int:
     """The lowest whose readers do all that is written."""
+    if source_run(job) is not None:
+        return RUN_VERSION
     evaluation = job.spec.evaluation
     strict = any(dataset.control_tokens == "Refuse" or dataset.ignore for dataset in job.spec.all_datasets)
-    return RUN_VERSION if strict or (evaluation is not None and evaluation.compares) else 1
+    return 2 if strict or (evaluation is not None and evaluation.compares) else 1
 
 
 def _selection(evaluation: Evaluation) -> dict[str, Any]:
@@ -120,7 +123,7 @@ def _selection(evaluation: Evaluation) -> dict[str, Any]:
 
 def _model(job: QwenSFTJob) -> dict[str, Any]:
     model = job.spec.model
-    hub = model.hub
+    hub, begun = model.hub, source_run(job)
     download = hub and {
         "hub": "huggingFace" if model.effective_source.hugging_face else "modelScope",
         "repo": hub.repo or model.name,
@@ -134,6 +137,7 @@ def _model(job: QwenSFTJob) -> dict[str, Any]:
             "template": model.effective_template,
             "download": download and _given(download),
             "cache": model.cache and below(CACHE, model.cache.path),
+            "mergedBy": begun and {"name": begun.name, "uid": begun.uid, "digest": begun.digest},
         }
     )
 

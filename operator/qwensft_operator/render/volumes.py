@@ -21,6 +21,7 @@ from qwensft_operator.render.names import (
     child_name,
     dataset_directory,
     secret_directory,
+    source_run,
     tracker_secrets,
 )
 
@@ -77,6 +78,8 @@ def _of_every_stage(job: QwenSFTJob, stage: Stage, attempt: int) -> Iterator[Vol
         if source.image.pull_policy is not None:
             image["pullPolicy"] = source.image.pull_policy
         yield Volume("model", MODEL, {"image": image})
+    if (begun := source_run(job)) is not None:
+        yield Volume("model", MODEL, _claim(begun.claim_name))
     if cache is not None:
         # The run directory links to the model in the cache, so that every stage needs it.
         yield Volume("cache", CACHE, _claim(cache.claim_name), read_only=stage is not Stage.PREPARE)

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from qwensft.api.v1alpha1 import Stage
+from qwensft.api.v1alpha1 import QwenSFTJob, Stage, Status
 from qwensft_operator.render import config_map
 from qwensft_operator.render.run import COLUMNS, TAGS
 
-from .jobs import SPECS, job, run
+from .jobs import SPECS, job, load, pod_spec, run
 
 
 def test_the_run_knows_its_owner_directory_and_method() -> None:
@@ -33,11 +33,59 @@ def test_the_run_knows_its_owner_directory_and_method() -> None:
         ),
         ({"volume": {"claimName": "models"}}, None),
         ({"image": {"reference": "registry.example/qwen3:1"}}, None),
+        ({"run": {"name": "first"}}, None),
     ],
 )
 def test_a_model_is_downloaded_unless_it_is_mounted(source: dict[str, Any] | None, download: object) -> None:
     model = {"name": "Qwen/Qwen3-8B"} | ({"source": source} if source else {})
     assert run(model=model)["model"].get("download") == download
+
+
+BEGUN = {
+    "name": "first",
+    "uid": "9a9a9a9a-1",
+    "claimName": "runs",
+    "path": "first-9a9a9a9a/merged",
+    "digest": f"sha256:{'ab' * 32}",
+}
+
+
+def second(**spec: Any) -> QwenSFTJob:
+    """A run that has begun with the model of another."""
+    rendered = job(model={"name": "Qwen/Qwen3-8B", "source": {"run": {"name": "first"}}}, **spec)
+    return rendered.replace(status=Status.model_validate({"sourceRun": BEGUN}))
+
+
+@pytest.mark.parametrize("stage", Stage)
+def test_every_stage_compares_and_reads_the_model_with_which_the_run_has_begun(stage: Stage) -> None:
+    data = config_map(second(), stage, 3)["data"]
+    written = load(data["run.yaml"])
+    assert written["model"] == {
+        "name": "Qwen/Qwen3-8B",
+        "path": "/model/first-9a9a9a9a/merged",
+        "template": "qwen3",
+        "mergedBy": {"name": "first", "uid": "9a9a9a9a-1", "digest": BEGUN["digest"]},
+    }
+    assert written["version"] == 3, "an image that does not know mergedBy would compare nothing"
+    arguments = load(data["export.yaml" if stage is Stage.MERGE else "train.yaml"])
+    assert arguments["model_name_or_path"] == "/model/first-9a9a9a9a/merged"
+    pod = pod_spec(second(), stage)
+    assert {"name": "model", "persistentVolumeClaim": {"claimName": "runs"}} in pod["volumes"]
+    assert {"name": "model", "mountPath": "/model", "readOnly": True} in pod["containers"][0]["volumeMounts"]
+
+
+def test_two_runs_on_one_volume_have_it_mounted_twice_and_read_the_model_only() -> None:
+    pod = pod_spec(second(storage={"volume": {"claimName": "runs"}}), "train")
+    assert [v["name"] for v in pod["volumes"] if "persistentVolumeClaim" in v] == ["workspace"]
+    read_only = {m["mountPath"]: m["readOnly"] for m in pod["containers"][0]["volumeMounts"]}
+    assert (read_only["/workspace"], read_only["/model"]) == (False, True)
+
+
+def test_what_only_the_other_run_will_tell_stands_in_capitals_until_then() -> None:
+    """As `kubectl qwensft render` shows it; nothing is made of it."""
+    written = run(model={"name": "Qwen/Qwen3-8B", "source": {"run": {"name": "first"}}})["model"]
+    assert written["path"] == "/model/first-UID-OF-THE-RUN/merged"
+    assert written["mergedBy"] == {"name": "first", "uid": "UID-OF-THE-RUN", "digest": "DIGEST-OF-ITS-MODEL"}
 
 
 def test_only_the_merge_is_told_where_to_merge_to() -> None:
