@@ -16,6 +16,7 @@ from qwensft_operator.plan.needs import (
     needs_of,
 )
 from qwensft_operator.plan.raw_status import api_server_error, invalid_spec, operator_error, waiting_for_deletion
+from qwensft_operator.plan.source_run import awaited_by, source_run_view
 from qwensft_operator.plan.standing import PHASES, Standing, accelerators_held, last_move, standing, waits
 from qwensft_operator.plan.types import Observed, Plan
 from qwensft_operator.plan.views import (
@@ -37,6 +38,7 @@ __all__ = [
     "Standing",
     "accelerators_held",
     "api_server_error",
+    "awaited_by",
     "child_job",
     "claim_needs_events",
     "claim_view",
@@ -56,6 +58,7 @@ __all__ = [
     "needs_of",
     "operator_error",
     "pod_view",
+    "source_run_view",
     "standing",
     "waiting_for_deletion",
     "waits",

@@ -61,7 +61,7 @@ def _status(run: Run, step: Step, now: datetime) -> Status:
         # Only a change after the failure asks for another try, so until the end each value is taken note of.
         retry=step.status.retry if run.finished else policy.retry,
         conditions=conditions_of(run, step, now),
-        **timed(step.status, step.phase, now),
+        **timed(step.status, now, holds=step.holds),
     )
 
 
@@ -86,6 +86,6 @@ def _requeue_after(run: Run, step: Step, status: Status, now: datetime) -> float
     limit = run.job.spec.run_policy.active_deadline_seconds
     waits = [] if step.requeue_after is None else [step.requeue_after]
     # A run that is held does not get nearer to its deadline.
-    if limit is not None and status.completion_time is None and step.phase is not Phase.SUSPENDED:
+    if limit is not None and status.completion_time is None and not step.holds:
         waits.append(max(0, limit - max(0, seconds_active(status, now))))
     return min(waits, default=None)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
-from qwensft.api.v1alpha1 import ApiModel, Reason, Spec
+from qwensft.api.v1alpha1 import ApiModel, Reason
 from qwensft_operator.plan.run import Run
 from qwensft_operator.plan.step import Step, held_phase
 from qwensft_operator.plan.types import Limits
@@ -22,7 +22,7 @@ def not_allowed(run: Run, _: datetime) -> Step | None:
     """Refuse to start anything for a spec that names what is not allowed."""
     if run.current_stage is None or run.current_child is not None or run.active_children():
         return None
-    problems = tuple(_problems(run.job.spec, run.observed.limits))
+    problems = tuple(_problems(run, run.observed.limits))
     if not problems:
         return None
     message = f"this installation of the operator does not allow {'; nor '.join(problems)}"
@@ -48,14 +48,16 @@ def is_allowed(name: str, allowed: Iterable[str]) -> bool:
     )
 
 
-def _problems(spec: Spec, limits: Limits) -> Iterator[str]:
+def _problems(run: Run, limits: Limits) -> Iterator[str]:
+    spec = run.job.spec
     worker, source = spec.worker, spec.model.source
+    claims = (*_claims(spec, "spec"), *_of_source_run(run))
     images = [("spec.worker.image", worker.image)]
     if source is not None and source.image is not None:
         images.append(("spec.model.source.image.reference", source.image.reference))
     accounts = [("spec.worker.serviceAccountName", worker.service_account_name)]
     yield from _strange("image", images, limits.images, "images")
-    yield from _strange("claim", _claims(spec, "spec"), limits.claims, "claims")
+    yield from _strange("claim", claims, limits.claims, "claims")
     yield from _strange("service account", accounts, limits.service_accounts, "serviceAccounts")
     if worker.host_network and not limits.host_network:
         yield "spec.worker.hostNetwork: remove it, or have allowed.hostNetwork set in the operator's chart"
@@ -69,6 +71,17 @@ def _strange(what: str, named: Iterable[tuple[str, str | None]], allowed: tuple[
                 f"the {what} {name} ({field}): use one of {shown}, or have it added to allowed.{value} in the "
                 "operator's chart"
             )
+
+
+def _of_source_run(run: Run) -> Iterator[tuple[str, str | None]]:
+    """The claim of the run whose model this one reads, but for one that was made for that run and bears its name."""
+    source, found, begun = run.job.spec.model.source, run.observed.source_run, run.status.source_run
+    if source is None or source.run is None:
+        return
+    if found is not None and found.names_claim:
+        yield "spec.model.source.run", found.claim
+    if begun is not None and begun.claim_name != f"{begun.name}-workspace":
+        yield "spec.model.source.run", begun.claim_name
 
 
 def _claims(value: Any, field: str) -> Iterator[tuple[str, str | None]]:

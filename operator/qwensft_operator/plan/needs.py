@@ -15,6 +15,7 @@ from qwensft.api.v1alpha1 import Stage
 from qwensft_operator.plan.estimate import memory_label
 from qwensft_operator.plan.references import references
 from qwensft_operator.plan.run import Run
+from qwensft_operator.plan.source_run import awaited
 from qwensft_operator.plan.startup import PATIENCE, STARTING
 from qwensft_operator.plan.times import has_lasted, parse_time
 from qwensft_operator.plan.types import ChildJob, JobState
@@ -41,6 +42,7 @@ class Needs:
     last_words: bool = False  # it has ended, and its pods' words are recorded now or never: live
     figures: ChildJob | None = None  # the Job whose first pod is scraped
     queue: ChildJob | None = None  # the Job that a queue may hold
+    source_run: str | None = None  # name of the run whose model this one waits for
     leftovers: bool = False  # whether an attempt may start, beside which nothing else of the run's name may be alive
 
 
@@ -57,18 +59,20 @@ def needs_of(run: Run) -> Needs:
     ending = ending or (child is not None and 0 < child.succeeded < run.pods_of(stage))
     pods = None if up and not ending else _pods(run)
     named = record.job_name
+    source = awaited(run)  # as long as there is one, nothing is made that would need more
     return Needs(
         lost_job=named if child is None else None,
         starts=child is None,
         new_claim=run.job.workspace_claim if _makes_claim(run) else None,
-        claims=() if up else tuple(dict.fromkeys(mount.claim for mount in mounts(run))),
-        config_maps=_config_maps(run, stage),
+        claims=() if up or source else tuple(dict.fromkeys(mount.claim for mount in mounts(run))),
+        config_maps=() if source else _config_maps(run, stage),
         node_label=_node_label(run, stage),
         pods=pods,
         last_words=pods is not None and pods.state in _ENDED,
         figures=child if up and stage in SCRAPED else None,
         queue=child if child is not None and child.suspended and child.state is JobState.RUNNING else None,
-        leftovers=_may_start(run),
+        source_run=source,
+        leftovers=source is None and _may_start(run),
     )
 
 

@@ -26,6 +26,7 @@ from qwensft_operator.plan.past import forgotten
 from qwensft_operator.plan.queueing import going_on, queued
 from qwensft_operator.plan.retry import backing_off, retry_requested, stage_failed, stage_lost
 from qwensft_operator.plan.run import Run
+from qwensft_operator.plan.source_run import source_run_awaited
 from qwensft_operator.plan.starting import edited, outdated, stage_starting
 from qwensft_operator.plan.startup import readiness
 from qwensft_operator.plan.step import (
@@ -192,6 +193,7 @@ POLICIES: tuple[Policy, ...] = (
     edited,  # also while a queue holds what was made from the older spec
     half_done,  # what a queue lets go on would not
     queued,  # before the deadline: who waits in a queue does not get nearer to it
+    source_run_awaited,  # nor does who waits for another run; and until there is a model, nothing else is looked at
     over_deadline,
     leftovers_alive,  # before a lost Job is given up: somebody may put back what makes it ours
     claim_unusable,

@@ -27,7 +27,13 @@ class Step:
     warning: bool = False
     poll: bool = False
     requeue_after: float | None = None
+    waits: bool = False  # for another run: the deadline does not come nearer meanwhile
     stalled: bool = False  # nothing happens before somebody changes something, although the run has not ended
+
+    @property
+    def holds(self) -> bool:
+        """Whether the run's time stands still."""
+        return self.waits or self.phase is Phase.SUSPENDED
 
 
 Policy = Callable[[Run, datetime], Step | None]

@@ -63,10 +63,10 @@ def anchored(status: Status, now: datetime) -> Status:
     return status.replace(start_time=status.suspend_time or now, suspended_seconds=None)
 
 
-def timed(status: Status, phase: Phase | str, now: datetime) -> dict[str, Any]:
+def timed(status: Status, now: datetime, *, holds: bool) -> dict[str, Any]:
     """Return the changes of the status that keep count of the time held: a hold begins, goes on, or is over."""
     since = status.suspend_time
-    if phase is Phase.SUSPENDED:
+    if holds:
         return {"suspend_time": since or now}
     if since is None:
         return {}

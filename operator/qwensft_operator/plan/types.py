@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from qwensft.api.v1alpha1 import NO_DEFAULTS, QwenSFTJob, Reason, Stage, Worker
+from qwensft.api.v1alpha1 import NO_DEFAULTS, QwenSFTJob, Reason, Stage, Status, Worker
 
 LARGEST_NUMBER = 2**53  # the largest integer that JSON readers agree on, and that the API takes
 
@@ -178,6 +178,20 @@ class ClaimView:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceRunView:
+    """The run with whose merged model another is to begin."""
+
+    uid: str
+    status: Status
+    directory: str  # of its files, below the root of the volume
+    claim: str  # that holds them
+    names_claim: bool = False  # its spec does; else the operator has made it
+    retains: bool = True  # a claim that was made for it outlives it
+    merges: bool = True
+    deleting: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class NodeView:
     """A node, by its labels only."""
 
@@ -248,6 +262,7 @@ class Observed:
     obstacle: Obstacle | None = None
     queue_place: QueuePlace | None = None  # of the child that `Needs.queue` names
     leftovers: tuple[Leftover, ...] | None = None  # None = not read: this pass starts nothing
+    source_run: SourceRunView | None = None  # the one that `Needs.source_run` names; None = it does not exist
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ class Mount:
 
     claim: str
     field: str  # where the spec names it
+    of_run: str = ""  # the run whose claim it is, where the spec names that
     writes: bool = False
     by_gang: bool = True  # by all pods of the training at once
 
@@ -37,6 +38,8 @@ def mounts(run: Run) -> tuple[Mount, ...]:
     source, cache = spec.model.source, spec.model.cache
     if source is not None and source.volume is not None:
         found.append(Mount(source.volume.claim_name, "spec.model.source.volume"))
+    if (begun := run.status.source_run) is not None and source is not None and source.run is not None:
+        found.append(Mount(begun.claim_name, "spec.model.source.run", of_run=begun.name))
     if cache is not None:
         found.append(Mount(cache.claim_name, "spec.model.cache", writes=prepares))
     if not prepares:
@@ -122,6 +125,11 @@ def _problem(run: Run) -> str:
     if storage.claim not in claims and run.job.spec.storage.volume.claim_name is not None:
         return f"claim {storage.claim} does not exist; create it, or use spec.storage.volume.claimTemplate"
     for mount in others:
+        if mount.claim not in claims and mount.of_run:
+            return (
+                f"claim {mount.claim} with the model of QwenSFTJob {mount.of_run}, which this run reads "
+                f"({mount.field}), is gone; restore it, or create a new QwenSFTJob with another spec.model.source"
+            )
         if mount.claim not in claims:
             return f"claim {mount.claim} does not exist; create it, or correct {mount.field}.claimName"
     problems = (

@@ -18,6 +18,7 @@ OBSTACLE: dict[str, Any] = {"obstacle": Obstacle(Reason.FORBIDDEN, "no")}
 GONE = (ClaimView("support-workspace", "Lost"),)
 NARROW: dict[str, Any] = {"limits": Limits(images=("trainer:1",))}
 STRANGE: dict[str, Any] = {"worker": {"image": "evil:1"}}
+SECOND: dict[str, Any] = {"model": {"name": "Qwen/Qwen3-8B", "source": {"run": {"name": "first"}}}}
 SHORT: dict[str, Any] = {"runPolicy": {"activeDeadlineSeconds": 60}}  # scenes began an hour ago
 
 
@@ -32,6 +33,8 @@ SHORT: dict[str, Any] = {"runPolicy": {"activeDeadlineSeconds": 60}}  # scenes b
         (scene(TRAIN, child_fields={"suspended": True, "succeeded": 1, "ready": 0}), "Interrupted"),
         (scene(TRAIN, None, recorded=False, suspend=True, observed=NARROW, **STRANGE), "Suspended"),
         (scene(TRAIN, None, observed=NARROW, **STRANGE, **SHORT), "NotAllowed"),
+        (scene(PREPARE, None, recorded=False, observed=NARROW, **STRANGE, **SECOND), "NotAllowed"),
+        (scene(PREPARE, None, recorded=False, observed={"claims": GONE}, **SECOND, **SHORT), "WaitingForSourceRun"),
         (scene(TRAIN, None, **SHORT), "DeadlineExceeded"),
         (scene(TRAIN, None, recorded=False, observed={"claims": GONE}, **SHORT), "DeadlineExceeded"),
         (scene(TRAIN, None, observed={"claims": GONE}), "StorageUnavailable"),
@@ -47,6 +50,8 @@ SHORT: dict[str, Any] = {"runPolicy": {"activeDeadlineSeconds": 60}}  # scenes b
         "half a gang before a queue",
         "a suspension before what is not allowed",
         "what is not allowed before the deadline",
+        "what is not allowed before the wait for another run",
+        "the wait for another run before the deadline and bad storage",
         "the deadline before a lost Job",
         "the deadline before bad storage",
         "bad storage before a lost Job",
