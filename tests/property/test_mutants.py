@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from tests.faults.wire import Cut
 
 from qwensft.api.v1alpha1 import Reason
-from qwensft_operator.plan import decide, leftovers, policies, retry, starting, views
+from qwensft_operator.plan import decide, leftovers, needs, policies, retry, source_run, starting, views
 from qwensft_operator.plan.run import Run
 from qwensft_operator.plan.step import Step, adopted
 from qwensft_operator.plan.types import Event, JobState
@@ -28,7 +28,7 @@ from qwensft_operator.runtime.execute import Executor
 from qwensft_operator.runtime.kube import JOBS, QWENSFTJOBS, Kube, Manifest, Resource
 from qwensft_operator.runtime.reader import Reader
 
-from . import test_crashes, test_faults, test_plan
+from . import test_crashes, test_faults, test_plan, test_source_run
 
 Patch = pytest.MonkeyPatch
 Finder = Callable[[], None]
@@ -94,6 +94,12 @@ def old_store() -> None:
 def slow_leader() -> None:
     """Let a leader that was too slow write last."""
     asyncio.run(test_faults.meet_a_slow_leader())
+
+
+def anew() -> None:
+    """Create the run anew with whose model another has begun, between that one's attempts."""
+    for look in range(2, 20):
+        test_source_run.check(None, Cut.UNSENT, anew_at=look)
 
 
 # The mistakes.
@@ -191,6 +197,20 @@ def a_number_is_used_again(patch: Patch) -> None:
     patch.setattr(Run, "reserved", same)
 
 
+def a_model_is_chosen_for_each_attempt(patch: Patch) -> None:
+    honest = source_run.source_run_awaited
+
+    def forgetful(run: Run) -> str | None:
+        return source_run.awaited(Run(run.observed, status=run.status.replace(source_run=None)))
+
+    def choose(run: Run, now: datetime) -> Step | None:
+        step = honest(Run(run.observed, status=run.status.replace(source_run=None)), now)
+        return None if step is None or step.status.source_run == run.status.source_run else step
+
+    patch.setattr(needs, "awaited", forgetful)
+    patch.setattr(decide_module, "POLICIES", tuple(choose if p is honest else p for p in policies.POLICIES))
+
+
 def every_pass_is_told(patch: Patch) -> None:
     event = Event("Normal", Reason.RUNNING, "still here")
     patch.setattr(decide_module, "_events", lambda run, step, status: (event,))
@@ -218,6 +238,7 @@ MUTANTS: list[tuple[Callable[[Patch], None], Finder]] = [
     (a_job_has_failed_as_soon_as_a_pod_has, weather),
     (a_number_is_used_again, crashes),
     (a_number_is_used_again, core),
+    (a_model_is_chosen_for_each_attempt, anew),
     (every_pass_is_told, crashes),
 ]
 

@@ -126,7 +126,7 @@ class Observer:
 
         stage, attempt = run.current_stage, run.record(run.current_stage).attempt or 1
         needs = plan.needs_of(run)
-        (service, config_map), claims, named, nodes, (pods, failures), (scrape, leftovers, place) = await together(
+        (service, config_map), claims, named, nodes, (pods, failures), more = await together(
             self._companions(run, stage, attempt, live=live),
             self._claims(namespace, needs, live=live),
             self._named_config_maps(namespace, needs.config_maps),
@@ -136,8 +136,10 @@ class Observer:
                 self._best_effort.attempt("figures", self._scrape(job, needs.figures), None),
                 self._reader.leftovers(run, jobs) if needs.leftovers else _nothing(),
                 self._workloads.place(namespace, needs.queue) if needs.queue else _nothing(),
+                self._reader.source_run((namespace, needs.source_run), live=live) if needs.source_run else _nothing(),
             ),
         )
+        scrape, leftovers, place, source = more
         if needs.figures is not None and scrape is not None:
             self._steps.read(needs.figures.uid, scrape.step)
         own = None if claims is None else claims.get(job.workspace_claim)
@@ -166,6 +168,7 @@ class Observer:
             network_policies=self._network_policies,
             leftovers=leftovers,
             queue_place=place,
+            source_run=None if source is None else plan.source_run_view(source),
         )
         return Observation(manifest, observed)
 

@@ -52,6 +52,12 @@ class Reader:
                 await self._recall(key)
         return manifest
 
+    async def source_run(self, key: Key, *, live: bool) -> Manifest | None:
+        """Return a QwenSFTJob for which another waits; None when it does not exist."""
+        if not live and self._hears(QWENSFTJOBS, key[0]) and not self._store.is_over(key):
+            return self._store.get(QWENSFTJOBS, *key)
+        return await self.find(QWENSFTJOBS, *key)  # of one that is over only a key is kept
+
     async def confirm(self, manifest: Manifest) -> None:
         """Return if the QwenSFTJob still is as it was: asked before what cannot be taken back.
 

@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 from qwensft_operator import plan
 from qwensft_operator.runtime.kinds import KINDS, RUNS, Key, Kind
 from qwensft_operator.runtime.kube import JOBS, Manifest, Resource
+from qwensft_operator.runtime.waiting import Waiting, is_news
 
 _MOST_DELETIONS = 2000  # remembered, so that a late answer does not bring back what is gone
 
@@ -49,6 +50,7 @@ class Store:
         self._children: dict[Key, set[tuple[Resource, Name]]] = {}
         self._over: dict[Key, _Over] = {}  # runs that need no more looks
         self._counts: Counter[tuple[str, plan.Standing]] = Counter()  # of these, by namespace
+        self._waiting = Waiting()
         self._incomplete: set[Key] = set()  # runs that go on, and of whose name children were forgotten at an end
         self._deleted: OrderedDict[tuple[Resource, Name], int] = OrderedDict()
         self._listed: dict[tuple[Resource, str], int] = {}  # resourceVersion of the last list of a kind in a namespace
@@ -128,7 +130,7 @@ class Store:
             return
         if any(plan.is_active(job) for job in self.children(JOBS, key)):
             return
-        del self._objects[RUNS.resource][key]
+        self._waiting.changed(key, self._objects[RUNS.resource].pop(key), None)
         self._set_over(key, manifest)
         self._incomplete.discard(key)
         for resource, name in self._children.pop(key, ()):
@@ -156,20 +158,27 @@ class Store:
         return True
 
     def _put_run(self, key: Key, manifest: Manifest, version: int) -> bool:
-        was_over = key in self._over
-        ended = plan.is_over(manifest)
+        was_over, before = key in self._over, self._objects[RUNS.resource].get(key)
+        ended, is_new = plan.is_over(manifest), before is None
+        if is_news(before, manifest):
+            self._wake_waiting(key, version)
         if was_over:
             self._forget_over(key)
         if was_over and ended:
             self._set_over(key, manifest)
             return False
-        is_new = key not in self._objects[RUNS.resource]
         if is_new and (was_over or (RUNS.resource, key) in self._deleted):  # children of an earlier run may be left
             self._incomplete.add(key)
         self._objects[RUNS.resource][key] = RUNS.kept(manifest)
+        self._waiting.changed(key, before, manifest)
         if ended:
             self.finish(manifest)
         return key not in self._over
+
+    def _wake_waiting(self, source: Key, version: int) -> None:
+        """Whatever has told of it, a watch or the answer to our own write: to those who wait it is news."""
+        for key in self._waiting.on(source):
+            self._listener.changed(key, RUNS, version)
 
     def _remove(self, kind: Kind, name: Name, version: int) -> None:
         if self._held(kind, name) > version:
@@ -181,8 +190,10 @@ class Store:
         if kind is RUNS:
             self._forget_over(name)
             self._incomplete.discard(name)
-            if self._objects[RUNS.resource].pop(name, None) is not None:
+            if (run := self._objects[RUNS.resource].pop(name, None)) is not None:
+                self._waiting.changed(name, run, None)
                 self._listener.changed(name, kind, version)
+            self._wake_waiting(name, version)
         elif (gone := self._drop(kind, name)) is not None:
             self._listener.changed(kind.run_of(gone), kind, version)
 
