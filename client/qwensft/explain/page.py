@@ -127,6 +127,9 @@ def _while_under_way(job: QwenSFTJob, reason: str) -> str:
         )
     if job.spec.run_policy.suspend:
         return "set spec.runPolicy.suspend to false to let it go on"
+    source = job.spec.model.effective_source.run
+    if reason == "WaitingForSourceRun" and source is not None:
+        return f"wait for run {source.name} (kubectl get qsft {source.name}); this one goes on by itself"
     if reason == "Queued":
         return f"wait for LocalQueue {job.queue} to admit it; it goes on by itself"
     if _retry_time(job):

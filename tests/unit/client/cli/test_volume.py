@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from qwensft.api.v1alpha1 import Output, Outputs
+from qwensft.api.v1alpha1 import Output, Outputs, SourceRun
 from qwensft.cli import cleaning, pulling
 from qwensft.cli.failures import CommandError
 from qwensft.cli.views import plot
@@ -209,9 +209,12 @@ def test_only_claims_that_the_operator_made_and_nobody_uses_go() -> None:
             "spec": {"resources": {"requests": {"storage": "20Gi"}}},
         }
 
-    claims = [claim("gone"), claim("succeeded"), claim("mounted"), claim("other", ours=False)]
+    second = recorded("succeeded")
+    begun = SourceRun(name="first", uid="u", claim_name="first-workspace", path="first-u/merged", digest="sha256:a")
+    second = second.replace(status=second.status.replace(source_run=begun))
+    claims = [claim("gone"), claim("succeeded"), claim("mounted"), claim("other", ours=False), claim("first")]
     pods = [{"spec": {"volumes": [{"persistentVolumeClaim": {"claimName": "mounted-workspace"}}, {"emptyDir": {}}]}}]
-    found = cleaning.claims(claims, [recorded("succeeded")], pods)
+    found = cleaning.claims(claims, [second], pods)
     assert [(one.name, one.size) for one in found] == [("gone-workspace", 20 * 2**30)]
 
 

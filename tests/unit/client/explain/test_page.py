@@ -17,7 +17,7 @@ UID, POD_UID = "0f1e2d3c-4b5a-6978-8796-a5b4c3d2e1f0", "pod-uid"
 def job(status: dict[str, Any] | None = None, **changes: Any) -> QwenSFTJob:
     metadata = {"name": "demo", "namespace": "team", "uid": UID, "generation": 1, **changes.get("metadata", {})}
     spec = {
-        "model": {"name": "Qwen/Qwen3-8B"},
+        "model": changes.get("model", {"name": "Qwen/Qwen3-8B"}),
         "datasets": [{"name": "a", "format": "alpaca", "source": {"configMap": {"name": "a", "key": "a.json"}}}],
         "storage": {"volume": {"claimTemplate": {"size": "10Gi"}}},
         "runPolicy": changes.get("policy", {}),
@@ -105,6 +105,18 @@ def test_a_queue_is_named() -> None:
     }
     page = explain(job(status, policy={"queueName": "gpus"}), now=NOW)
     assert page.next_step == "wait for LocalQueue gpus to admit it; it goes on by itself"
+
+
+def test_the_run_that_is_waited_for_is_named() -> None:
+    status = {
+        "observedGeneration": 1,
+        "phase": "Pending",
+        "conditions": [condition("Succeeded", "Unknown", "WaitingForSourceRun", "waiting until QwenSFTJob first has")],
+    }
+    waiting = job(status, model={"name": "Qwen/Qwen3-8B", "source": {"run": {"name": "first"}}})
+    assert explain(waiting, now=NOW).next_step == (
+        "wait for run first (kubectl get qsft first); this one goes on by itself"
+    )
 
 
 def test_a_back_off_says_until_when() -> None:
