@@ -139,9 +139,9 @@ class Runs:
     def log(self, pod: Job) -> str:
         return self.kubectl("logs", pod["metadata"]["name"], "-n", self.namespace, "-c", "trainer")
 
-    def script(self, name: str, job: Job, *arguments: str) -> str:
+    def script(self, name: str, job: Job, *arguments: str, models: str = inputs.MODEL_CLAIM) -> str:
         """Run a script from scripts/ in the trainer image beside the job's volume and the base models; its output."""
-        claims = {"/model": inputs.MODEL_CLAIM, "/workspace": f"{job['metadata']['name']}-workspace"}
+        claims = {"/model": models, "/workspace": f"{job['metadata']['name']}-workspace"}
         return run_script(
             self.kubectl, self.namespace, SCRIPTS / name, list(arguments), image=self._trainer_image, claims=claims
         )

@@ -1,4 +1,7 @@
-"""LoRA on two nodes with one process each, then the merge: what a user of the seed's command would expect to see."""
+"""LoRA on two nodes with one process each, then the merge: what a user of the seed's command would expect to see.
+
+A second run, created before it, waits for the merged model and trains on from that.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,9 @@ import pytest
 from quickstart import follow
 from quickstart.pods import printed_json
 
-from .runs import History, Runs
+from .runs import History, Job, Runs
 
-NAME = "lora"
+NAME, SECOND = "lora", "lora-on"
 # Many: its progress must be seen at several of them, and the operator looks every two seconds.
 STEPS = 80
 # Relative error of the logits. The tiny model is float32: merging changes nothing but the order of sums.
@@ -16,7 +19,18 @@ TOLERANCE = 1e-4
 
 
 @pytest.fixture(scope="module")
-def history(runs: Runs) -> History:
+def waiting(runs: Runs) -> Job:
+    """The second run, of which nothing is there but its wait."""
+    source = {"volume": None, "run": {"name": NAME}}
+    spec = {"model": {"source": source}, "distribution": {"nodes": 1}, "training": {"maxSteps": 10}}
+    runs.create(SECOND, spec)
+    return runs.until(
+        SECOND, lambda job: follow.condition(job, "Succeeded").get("reason") == "WaitingForSourceRun", "its wait"
+    )
+
+
+@pytest.fixture(scope="module")
+def history(runs: Runs, waiting: Job) -> History:
     runs.create(NAME, {"training": {"maxSteps": STEPS}})
     history = runs.to_the_end(NAME)
     assert follow.condition(history.last, "Succeeded")["status"] == "True", follow.explain(runs.kubectl, history.last)
@@ -130,6 +144,47 @@ def test_it_leaves_a_report_of_all_stages_beside_the_model(history: History, run
     assert f"at step {STEPS}" in found["curve"]
     assert history.last["status"]["outputs"]["merged"]["digest"] in found["text"]
     assert "Merging and verifying" in found["text"]
+
+
+def test_a_run_that_waits_for_another_has_nothing_but_its_status(waiting: Job) -> None:
+    assert waiting["status"]["phase"] == "Pending"
+    assert "stages" not in waiting["status"] or waiting["status"]["stages"] == {}
+    assert f"QwenSFTJob {NAME}" in follow.condition(waiting, "Succeeded")["message"]
+
+
+@pytest.fixture(scope="module")
+def second(history: History, runs: Runs) -> History:
+    followed = runs.to_the_end(SECOND)
+    assert follow.condition(followed.last, "Succeeded")["status"] == "True", follow.explain(runs.kubectl, followed.last)
+    return followed
+
+
+def test_the_second_run_begins_with_the_firsts_model_and_where_its_loss_ended(
+    history: History, second: History
+) -> None:
+    first, merged = history.last["status"]["progress"], history.last["status"]["outputs"]["merged"]
+    assert second.last["status"]["sourceRun"] == {
+        "name": NAME,
+        "uid": history.last["metadata"]["uid"],
+        **{name: merged[name] for name in ("claimName", "path", "digest")},
+    }
+    assert second.last["status"]["progress"]["initialLoss"] < first["initialLoss"] / 2
+
+
+def test_the_seconds_model_is_the_firsts_plus_the_new_adapter(history: History, second: History, runs: Runs) -> None:
+    first, outputs = history.last["status"]["outputs"]["merged"], second.last["status"]["outputs"]
+    found = printed_json(
+        runs.script(
+            "compare_models.py",
+            second.last,
+            f"--base=/model/{first['path']}",
+            f"--adapter=/workspace/{outputs['adapter']['path']}",
+            f"--merged=/workspace/{outputs['merged']['path']}",
+            models=first["claimName"],
+        )
+    )
+    assert found["adapter_to_merged"] <= TOLERANCE
+    assert found["base_to_merged"] > 100 * TOLERANCE
 
 
 def test_deleting_the_job_removes_its_objects_and_keeps_its_volume(history: History, runs: Runs) -> None:
