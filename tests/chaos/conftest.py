@@ -13,25 +13,21 @@ import pytest
 import yaml
 from quickstart import inputs
 from quickstart.setup import Ready
+from tests.e2e.fixtures import fresh_namespace, ready
 from tests.e2e.reporting import pytest_runtest_makereport
-from tests.e2e.runs import Runs, installed
+from tests.e2e.runs import Runs
 
 from .breaking import operator_ready
 from .figures import Figures
 from .witness import Witness
 
-__all__ = ["pytest_runtest_makereport"]
+__all__ = ["pytest_runtest_makereport", "ready"]
 NAMESPACE = "qwensft-chaos"
 SEED = int(os.environ.get("CHAOS_SEED") or random.randrange(10_000))  # noqa: S311 - moments, no secrets
 
 
 def pytest_report_header() -> str:
     return f"chaos: CHAOS_SEED={SEED}"
-
-
-@pytest.fixture(scope="session")
-def ready() -> Ready:
-    return installed()
 
 
 @pytest.fixture(scope="session")
@@ -49,10 +45,8 @@ def chance(request: pytest.FixtureRequest) -> random.Random:
 @pytest.fixture(scope="session")
 def runs(ready: Ready) -> Iterator[Runs]:
     """A namespace with model and rows; the quickstart's job is the base of all runs in it."""
-    ready.kubectl.delete("namespace", NAMESPACE)
-    inputs.provide(ready, NAMESPACE)
-    yield Runs(ready, NAMESPACE, yaml.safe_load((inputs.EXAMPLES / "quickstart.yaml").read_text()))
-    ready.kubectl.delete("namespace", NAMESPACE)
+    with fresh_namespace(ready, NAMESPACE) as name:
+        yield Runs(ready, name, yaml.safe_load((inputs.EXAMPLES / "quickstart.yaml").read_text()))
 
 
 @pytest.fixture

@@ -13,26 +13,20 @@ import pytest
 import yaml
 from quickstart import inputs
 from quickstart.setup import Ready
+from tests.e2e.fixtures import fresh_namespace, ready
 from tests.e2e.reporting import pytest_runtest_makereport
-from tests.e2e.runs import Runs, installed, merged_with
+from tests.e2e.runs import Runs, merged_with
 
 from qwensft.cli.main import run
 
-__all__ = ["pytest_runtest_makereport"]
+__all__ = ["pytest_runtest_makereport", "ready"]
 NAMESPACE = "qwensft-cli"
 
 
 @pytest.fixture(scope="session")
-def ready() -> Ready:
-    return installed()
-
-
-@pytest.fixture(scope="session")
 def namespace(ready: Ready) -> Iterator[str]:
-    ready.kubectl.delete("namespace", NAMESPACE)
-    inputs.provide(ready, NAMESPACE)
-    yield NAMESPACE
-    ready.kubectl.delete("namespace", NAMESPACE)
+    with fresh_namespace(ready, NAMESPACE) as name:
+        yield name
 
 
 @pytest.fixture(scope="session")

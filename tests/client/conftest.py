@@ -12,27 +12,19 @@ from typing import Any
 import pytest
 import yaml
 from quickstart import inputs
-from quickstart.cluster import choose
-from quickstart.setup import STATE, Ready, existing
+from quickstart.setup import Ready
+from tests.e2e.fixtures import fresh_namespace, ready
 
 from qwensft import Client
 
+__all__ = ["ready"]
 NAMESPACE = "qwensft-client"
 
 
 @pytest.fixture(scope="session")
-def ready() -> Ready:
-    if not STATE.exists():
-        pytest.fail("no operator to test: run `make setup` first", pytrace=False)
-    return existing(choose())
-
-
-@pytest.fixture(scope="session")
 def namespace(ready: Ready) -> Iterator[str]:
-    ready.kubectl.delete("namespace", NAMESPACE)
-    inputs.provide(ready, NAMESPACE)
-    yield NAMESPACE
-    ready.kubectl.delete("namespace", NAMESPACE)
+    with fresh_namespace(ready, NAMESPACE) as name:
+        yield name
 
 
 @pytest.fixture(scope="session")

@@ -12,24 +12,18 @@ import yaml
 from quickstart import inputs
 from quickstart.setup import Ready
 
+from .fixtures import fresh_namespace, ready
 from .reporting import pytest_runtest_makereport
-from .runs import Runs, installed
+from .runs import Runs
 
-__all__ = ["pytest_runtest_makereport"]
+__all__ = ["pytest_runtest_makereport", "ready"]
 NAMESPACE = "qwensft-e2e"
 
 
 @pytest.fixture(scope="session")
-def ready() -> Ready:
-    return installed()
-
-
-@pytest.fixture(scope="session")
 def namespace(ready: Ready) -> Iterator[str]:
-    ready.kubectl.delete("namespace", NAMESPACE)
-    inputs.provide(ready, NAMESPACE)
-    yield NAMESPACE
-    ready.kubectl.delete("namespace", NAMESPACE)
+    with fresh_namespace(ready, NAMESPACE) as name:
+        yield name
 
 
 @pytest.fixture(scope="session")

@@ -13,19 +13,15 @@ from quickstart import follow, inputs
 from quickstart.cluster import LocalCluster, choose
 from quickstart.setup import Ready
 from quickstart.shell import Kubectl
+from tests.e2e.fixtures import ready
 from tests.e2e.reporting import pytest_runtest_makereport
-from tests.e2e.runs import Job, Runs, installed
+from tests.e2e.runs import Job, Runs
 
 from .installation import BINARY, UNMANAGED, eventually, kueue
 from .queues import CLUSTER_QUEUE, Competitor, cluster_objects, local_queue, workloads
 
-__all__ = ["pytest_runtest_makereport"]
+__all__ = ["pytest_runtest_makereport", "ready"]
 NAMESPACE = "qwensft-kueue"
-
-
-@pytest.fixture(scope="session")
-def ready() -> Ready:
-    return installed()
 
 
 @pytest.fixture(scope="session")

@@ -7,18 +7,14 @@ from collections.abc import Iterator
 import pytest
 from quickstart.cluster import choose
 from quickstart.setup import Ready
+from tests.e2e.fixtures import ready
 from tests.e2e.reporting import pytest_runtest_makereport
-from tests.e2e.runs import Runs, installed
+from tests.e2e.runs import Runs
 from tests.matrix import setting
 from tests.matrix.rows import Row
 from tests.matrix.runner import Matrix, Result
 
-__all__ = ["pytest_runtest_makereport"]
-
-
-@pytest.fixture(scope="session")
-def ready() -> Ready:
-    return installed()
+__all__ = ["pytest_runtest_makereport", "ready"]
 
 
 @pytest.fixture(scope="session")
