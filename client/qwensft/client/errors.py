@@ -12,6 +12,7 @@ ClientError
 ├── ConflictError             the object was changed by someone else meanwhile
 ├── RefusedError              a rule of the API, a policy or a webhook refuses the object
 ├── ServerError               the API server failed otherwise
+│   └── ExpiredError          it has forgotten the state that was asked for: ask anew
 ├── RunFailedError            the run has failed; what was asked for presumes that it has not
 ├── WaitTimeoutError          what was waited for has not happened in time
 ├── RowsError                 these rows cannot be sent
@@ -35,6 +36,9 @@ _DENIED: Final = re.compile(
 )
 # A rule's message follows "Invalid value", and in older servers the kind of value: 'Invalid value: "object": words'.
 _OF_A_RULE: Final = re.compile(r'^Invalid value: (?:"(?:object|array|string|integer|number|boolean|null)": )?')
+# conflict with "kubectl-edit" using qwensft.io/v1alpha1
+_MANAGER: Final = re.compile(r'conflict with "(?P<name>[^"]+)"')
+_NOBODY: Final = "system:anonymous"  # whose request has no credentials, where the API server lets such in
 _UNCHECKED: Final = "some validation rules were not checked"
 
 
@@ -88,6 +92,10 @@ class RefusedError(ClientError):
 
 class ServerError(ClientError):
     """The API server failed in another way."""
+
+
+class ExpiredError(ServerError):
+    """The API server has forgotten the state that was asked for."""
 
 
 class RunFailedError(ClientError):
@@ -156,7 +164,27 @@ def _unknown(document: dict[str, Any], message: str, doing: str) -> ClientError:
 def _taken(document: dict[str, Any], message: str, doing: str) -> ClientError:
     if document.get("reason") == "AlreadyExists":
         return NameExistsError(f"cannot {doing}: the name is taken; choose another name, or delete what has it")
+    if held := _held(document):
+        return ConflictError(
+            f"cannot {doing}: {held}; leave these fields out, write the values that they have, or take them over: "
+            "qwensft submit --force, apply_job(force=True)"
+        )
     return ConflictError(f"cannot {doing}: {message}; read it again, then try again")
+
+
+def _held(document: dict[str, Any]) -> str:
+    """Who has set which fields that an apply would change: 'kubectl-edit has set spec.runPolicy.suspend'."""
+    causes = (document.get("details") or {}).get("causes") or []
+    fields: dict[str, list[str]] = {}
+    for cause in causes:
+        who = _MANAGER.match(cause.get("message", ""))
+        if cause.get("reason") == "FieldManagerConflict" and who:
+            fields.setdefault(who["name"], []).append(cause.get("field", "").lstrip("."))
+    return "; ".join(f"{name} has set {', '.join(held)}" for name, held in fields.items())
+
+
+def _expired(document: dict[str, Any], message: str, doing: str) -> ClientError:
+    return ExpiredError(f"cannot {doing}: {message} (HTTP 410); try again")
 
 
 def _invalid(document: dict[str, Any], message: str, doing: str) -> ClientError:
@@ -171,6 +199,8 @@ def _forbidden(document: dict[str, Any], message: str, doing: str) -> ClientErro
     if "exceeded quota" in message or "violates PodSecurity" in message:
         return RefusedError(_subject(doing), [message])
     who = re.search(r'User "(?P<name>[^"]+)"', message)
+    if who and who["name"] == _NOBODY:
+        return _unknown(document, message, doing)
     kind = (document.get("details") or {}).get("kind", "")
     role = "edit" if kind.startswith("qwensftjobs") else "edit, or one with the rights that docs/client.md lists,"
     return NotPermittedError(
@@ -213,5 +243,6 @@ _BY_STATUS: Final[dict[int, Callable[[dict[str, Any], str, str], ClientError]]] 
     403: _forbidden,
     404: _missing,
     409: _taken,
+    410: _expired,
     422: _invalid,
 }

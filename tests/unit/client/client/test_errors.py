@@ -28,7 +28,12 @@ def error(name: str, doing: str = DOING) -> errors.ClientError:
         ("name taken", errors.NameExistsError, "the name is taken; choose another name"),
         ("not logged in", errors.NotLoggedInError, "log in again"),
         ("not permitted", errors.NotPermittedError, "ana may not; ask for the ClusterRole edit in this namespace"),
-        ("applied by another", errors.ConflictError, 'conflict with "ana": .spec.runPolicy.suspend'),
+        ("applied by another", errors.ConflictError, "ana has set spec.runPolicy.suspend; leave these fields out"),
+        ("applied by two others", errors.ConflictError, "kubectl-patch has set spec.runPolicy.maxRestarts"),
+        ("a precondition that fails", errors.ConflictError, "the UID in the precondition"),
+        ("a version that has changed", errors.ConflictError, "The object might have been modified"),
+        ("a page that is too old", errors.ExpiredError, "try again"),
+        ("not permitted to nobody", errors.NotLoggedInError, "log in again"),
     ],
 )
 def test_an_answer_says_what_to_do(answer: str, kind: type[errors.ClientError], words: str) -> None:
