@@ -15,7 +15,7 @@ from quickstart.setup import Ready
 
 from qwensft import Client
 from qwensft.api.v1alpha1 import ANNOTATION_ROWS
-from qwensft.client import pods, transfer
+from qwensft.client import commands, pods, transfer
 
 MEGABYTE = 10**6
 ROW = {"instruction": "How long is the warranty on the frame?", "output": "The frame has a ten-year warranty."}
@@ -74,9 +74,10 @@ def test_a_gigabyte_of_rows_arrives_although_it_is_broken_off(
     digest = hashlib.file_digest(rows.open("rb"), "sha256").hexdigest()
     look = pods.manifest(there, "gigabyte-look", "rows-gigabyte", client.image_for(there), writable=False)
     pods.start(client.connection, look)
-    said = pods.run(client.connection, "gigabyte-look", pods.CONTAINER, ["sha256sum", f"{pods.MOUNT}/rows.jsonl"])
+    said = commands.run(client.connection, "gigabyte-look", pods.CONTAINER, ["sha256sum", f"{pods.MOUNT}/rows.jsonl"])
     assert said.decode().split()[0] == digest
-    assert pods.run(client.connection, "gigabyte-look", pods.CONTAINER, ["ls", pods.MOUNT]).split() == [b"rows.jsonl"]
+    listed = commands.run(client.connection, "gigabyte-look", pods.CONTAINER, ["ls", pods.MOUNT])
+    assert listed.split() == [b"rows.jsonl"]
 
     client.delete_job("gigabyte")
     deadline = time.monotonic() + 120

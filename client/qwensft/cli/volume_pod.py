@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Final, NoReturn
 from uuid import uuid4
 
 from qwensft.api.v1alpha1 import QwenSFTJob
-from qwensft.client import pods
+from qwensft.client import commands, pods, transfer
 from qwensft.client.errors import TransferError
 from qwensft.client.files import open_files
 
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from qwensft.client import Client
     from qwensft.client.connection import Connection
 
-_SECONDS: Final = 300  # for which a file may give nothing
+_RANGE: Final = 2**28  # bytes that one connection carries
+_SIZE: Final = 8  # bytes of the number of those that follow
 _LIST: Final = """
 import json, os, sys
 root, found = sys.argv[1], {}
@@ -28,18 +29,22 @@ for folder, _, names in os.walk(root):
             found[os.path.relpath(path, root)] = os.path.getsize(path)
 print(json.dumps(found))
 """
-# A pod that is made for files ends when nobody has touched this file for a while.
-_READ: Final = f"""
-import os, sys, time
-path, offset = sys.argv[1], int(sys.argv[2])
-touched = 0
+# It says first how much will come, and ends when it is told that all is there: what is on its way when a command ends
+# may be lost, though Kubernetes says that all went well.
+_READ: Final = """
+import os, sys
+path, offset, left = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+out = sys.stdout.buffer
 with open(path, "rb") as file:
+    left = min(left, max(0, os.fstat(file.fileno()).st_size - offset))
+    out.write(left.to_bytes(8, "big"))
     file.seek(offset)
-    while piece := file.read(1 << 20):
-        sys.stdout.buffer.write(piece)
-        if time.monotonic() - touched > 60 and os.path.exists({pods.ALIVE!r}):
-            os.utime({pods.ALIVE!r})
-            touched = time.monotonic()
+    while left:
+        piece = file.read(min(left, 1 << 18)) or sys.exit("it has become shorter while it was read")
+        out.write(piece)
+        left -= len(piece)
+out.flush()
+sys.stdin.buffer.read(1)
 """
 _REMOVE: Final = """
 import shutil, sys
@@ -55,8 +60,15 @@ class PodVolume:
         self._connection, self._pod, self._container = connection, pod, container
 
     def sizes(self, folder: str) -> dict[str, int]:
-        """Return the bytes of all files below a folder, by paths relative to it."""
-        found: dict[str, int] = json.loads(self._run(_LIST, f"{pods.MOUNT}/{folder}"))
+        """Return the bytes of all files below a folder, by paths relative to it.
+
+        Raises:
+            TransferError: they could not be listed.
+        """
+        try:
+            found: dict[str, int] = json.loads(self._run(_LIST, f"{pods.MOUNT}/{folder}"))
+        except ValueError as error:
+            raise TransferError(f"the connection to Pod {self._pod} has lost bytes; try again") from error
         return dict(sorted(found.items()))
 
     def remove(self, folders: list[str]) -> None:
@@ -64,47 +76,51 @@ class PodVolume:
         self._run(_REMOVE, *(f"{pods.MOUNT}/{folder}" for folder in folders))
 
     def read(self, path: str, offset: int = 0) -> Iterator[bytes]:
-        """Yield a file's bytes from an offset on, as they come.
+        """Yield a file's bytes from an offset on, as they come; a connection that breaks is opened anew.
 
         Raises:
-            TransferError: the connection broke, or there is no such file.
+            TransferError: nothing came in several tries, or there is no such file.
         """
-        from websocket import WebSocketException
-
-        command = ["python3", "-c", _READ, f"{pods.MOUNT}/{path}", str(offset)]
-        socket = self._connection.exec(self._pod, self._container, command)
-        waited = 0
-        told = b""
-        try:
-            while socket.is_open() and waited < _SECONDS:
-                socket.update(timeout=1)
-                if piece := socket.read_channel(1):
-                    waited = 0
+        failures = 0
+        while True:
+            begin = offset
+            try:
+                for piece in self._range(path, offset):
+                    offset += len(piece)
                     yield piece
-                else:
-                    waited += 1
-                told += socket.read_channel(2) or b""
-            if piece := socket.read_channel(1):
+            except TransferError as error:
+                failures = 1 if offset > begin else failures + 1
+                if failures == transfer.TRIES or isinstance(error, commands.CommandFailedError):
+                    raise TransferError(f"{path} cannot be read: {error}; try again: it goes on") from error
+                transfer.pause(failures)
+            else:
+                if offset - begin < _RANGE:
+                    return
+
+    def _range(self, path: str, offset: int) -> Iterator[bytes]:
+        command = ["python3", "-c", _READ, f"{pods.MOUNT}/{path}", str(offset), str(_RANGE)]
+        with closing(commands.start(self._connection, self._pod, self._container, command, stdin=True)) as reading:
+            output = reading.output()
+            head = b""
+            while len(head) < _SIZE:
+                head += next(output, b"") or _lost(self._pod)
+            left, piece = int.from_bytes(head[:_SIZE], "big"), head[_SIZE:]
+            while left > len(piece):
+                left -= len(piece)
                 yield piece
-            verdict = _verdict(socket.read_channel(3))
-        except (WebSocketException, OSError) as error:
-            raise TransferError(f"the connection to Pod {self._pod} broke: {error}; try again: it goes on") from error
-        finally:
-            socket.close()
-        if verdict != "Success":
-            last = told.decode(errors="replace").strip().rpartition("\n")[2]
-            raise TransferError(f"{path} cannot be read: {last or 'the connection broke'}; try again: it goes on")
+                piece = next(output, b"") or _lost(self._pod)
+            reading.write(b"\n")
+            yield piece
+            for _ in output:
+                pass
 
     def _run(self, script: str, *arguments: str) -> bytes:
-        return pods.run(self._connection, self._pod, self._container, ["python3", "-c", script, *arguments])
+        command = ["python3", "-c", script, *arguments]
+        return commands.run(self._connection, self._pod, self._container, command)
 
 
-def _verdict(channel: Any) -> str:
-    """What Kubernetes says of a command at its end; "" where the connection broke before."""
-    try:
-        return str(json.loads(channel or b"{}").get("status", ""))
-    except ValueError:
-        return ""
+def _lost(pod: str) -> NoReturn:
+    raise TransferError(f"the connection to Pod {pod} has lost bytes")
 
 
 @contextmanager
@@ -121,8 +137,6 @@ def volume_of(client: Client, job: QwenSFTJob, *, writable: bool = False) -> Ite
             yield PodVolume(connection, files.pod, files.container)
         return
     name = f"{job.metadata.name}-files-{uuid4().hex[:5]}"
-    try:
-        pods.start(connection, pods.manifest(job, name, job.workspace_claim, client.image_for(job), writable=True))
+    manifest = pods.manifest(job, name, job.workspace_claim, client.image_for(job), writable=True)
+    with pods.held(connection, manifest):
         yield PodVolume(connection, name, pods.CONTAINER)
-    finally:
-        pods.stop(connection, name)

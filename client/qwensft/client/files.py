@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import uuid
 from collections.abc import Callable, Iterator
@@ -11,21 +10,27 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from qwensft.api.v1alpha1 import QwenSFTJob
-from qwensft.client import logs, pods
+from qwensft.client import commands, logs, pods
 from qwensft.client.connection import Connection
-from qwensft.client.errors import NotFoundError
+from qwensft.client.errors import NotFoundError, TransferError
 
 Document = dict[str, Any]
 
+# It has little in memory: that of a training pod is the training's. Each file is its name and size, and then itself.
 _READ: Final = """
-import base64, glob, json, os, sys
+import glob, json, os, sys
 root, pattern = sys.argv[1:]
-found = {}
+out = sys.stdout.buffer
 for path in glob.glob(os.path.join(glob.escape(root), pattern)):
     if os.path.isfile(path):
         with open(path, "rb") as file:
-            found[os.path.relpath(path, root)] = base64.b64encode(file.read()).decode()
-print(json.dumps(found))
+            left = os.fstat(file.fileno()).st_size
+            out.write(json.dumps([os.path.relpath(path, root), left]).encode() + b"\\n")
+            while left and (block := file.read(min(left, 1 << 18))):
+                out.write(block)
+                left -= len(block)
+            out.write(bytes(left))
+out.write(b"[]\\n")
 """
 
 
@@ -46,8 +51,15 @@ class RunFiles:
             TransferError: they could not be read.
         """
         command = ["python3", "-c", _READ, self.directory, pattern]
-        found = json.loads(pods.run(self.connection, self.pod, self.container, command))
-        return {path: base64.b64decode(text) for path, text in found.items()}
+        rest = commands.run(self.connection, self.pod, self.container, command)
+        found: dict[str, bytes] = {}
+        while rest != b"[]\n":
+            head, end, rest = rest.partition(b"\n")
+            if not end:
+                raise TransferError(f"the connection to Pod {self.pod} has lost bytes; try again")
+            path, size = json.loads(head)
+            found[path], rest = rest[:size], rest[size:]
+        return found
 
 
 @contextmanager
@@ -73,11 +85,9 @@ def open_files(connection: Connection, job: QwenSFTJob, image: Callable[[], str]
         raise NotFoundError(f"{job.metadata.name} has no files yet: it has not begun; why() tells what it waits for")
     connection.get("persistentvolumeclaims", job.workspace_claim)
     name = f"{job.metadata.name}-files-{uuid.uuid4().hex[:5]}"
-    try:
-        pods.start(connection, pods.manifest(job, name, job.workspace_claim, image(), writable=False))
+    manifest = pods.manifest(job, name, job.workspace_claim, image(), writable=False)
+    with pods.held(connection, manifest):
         yield RunFiles(connection, name, pods.CONTAINER, directory)
-    finally:
-        pods.stop(connection, name)
 
 
 def _running(connection: Connection, job: QwenSFTJob) -> str | None:

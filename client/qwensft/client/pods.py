@@ -1,4 +1,4 @@
-"""A pod that does nothing but hold a claim, for what is sent to it and read from it; and how to run something in a pod.
+"""A pod that does nothing but hold a claim, for what is sent to it and read from it.
 
 It fits the Pod Security Standard `restricted`, belongs to the run, and ends by itself once nobody has used it for a
 while: what a client that was killed leaves behind holds nothing, and goes with the run (ADR 0173).
@@ -6,14 +6,16 @@ while: what a client that was killed leaves behind holds nothing, and goes with 
 
 from __future__ import annotations
 
-import json
+import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from qwensft.api.v1alpha1 import API_VERSION, KIND, QwenSFTJob
+from qwensft.client import commands
 from qwensft.client.connection import Connection
-from qwensft.client.errors import NameExistsError, NotFoundError, ServerError, TransferError
+from qwensft.client.errors import ClientError, NameExistsError, NotFoundError, TransferError
 
 Document = dict[str, Any]
 
@@ -24,8 +26,7 @@ ALIVE: Final = "/tmp/alive"  # noqa: S108 - in the pod
 IDLE_MINUTES: Final = 10
 _USER: Final = 65532
 _PATIENCE: Final = 300.0  # seconds for a pod to start: an image may have to be pulled
-_SILENCE: Final = 300.0  # seconds for which a command may neither read nor write
-_BLOCK: Final = 2**15  # bytes of a websocket's message, as kubectl has it
+_TOUCHED_EVERY: Final = IDLE_MINUTES * 60 / 3  # seconds
 _PLACED: Final = ("affinity", "imagePullSecrets", "nodeSelector", "schedulerName", "tolerations")
 _IDLE: Final = (
     f"touch {ALIVE}; trap 'exit 0' TERM; "
@@ -90,6 +91,33 @@ def manifest(job: QwenSFTJob, name: str, claim: str, image: str, *, writable: bo
     }
 
 
+@contextmanager
+def held(connection: Connection, pod: Document) -> Iterator[str]:
+    """Start a pod, give its name, and delete it in the end, also after Ctrl-C.
+
+    It does not end by itself meanwhile: who hashes files here, or thinks about a question, uses it, too.
+
+    Raises:
+        TransferError: it does not start.
+        RefusedError: a policy refuses it.
+    """
+    name, over = pod["metadata"]["name"], threading.Event()
+
+    def touch() -> None:
+        while not over.wait(_TOUCHED_EVERY):
+            with suppress(ClientError):  # whoever uses it next is told
+                commands.run(connection, name, CONTAINER, ["touch", ALIVE])
+
+    try:
+        start(connection, pod)
+        threading.Thread(target=touch, daemon=True, name=f"keeps {name}").start()
+        yield name
+    finally:
+        over.set()
+        with suppress(ClientError):  # what went wrong before says more, and the pod ends by itself
+            stop(connection, name)
+
+
 def start(connection: Connection, pod: Document) -> None:
     """Create a pod and wait until it runs; one of this name that has ended, or is another run's, is deleted first.
 
@@ -129,79 +157,6 @@ def stop(connection: Connection, name: str) -> None:
         connection.delete("pods", name, gracePeriodSeconds=1)
     except NotFoundError:
         return
-
-
-def run(
-    connection: Connection,
-    pod: str,
-    container: str,
-    command: list[str],
-    *,
-    stdin: Iterable[bytes] = (),
-    sent: Callable[[int], None] = lambda _: None,
-) -> bytes:
-    """Run a command in a container and return what it prints.
-
-    Args:
-        connection: Where the pod is.
-        pod: Its name.
-        container: Name of the container.
-        command: Program and arguments.
-        stdin: What is written to it; its end is not told: the command must know how much it reads.
-        sent: Is told the bytes of each message that was sent.
-
-    Raises:
-        TransferError: the connection broke, or the command failed; the text has the end of what it said.
-    """
-    from websocket import WebSocketException  # noqa: PLC0415 - kubernetes' own
-
-    try:
-        socket = connection.exec(pod, container, command)
-    except ServerError as error:
-        raise TransferError(str(error)) from error
-    channels: dict[int, bytes] = {1: b"", 2: b"", 3: b""}
-    try:
-        for block in stdin:
-            socket.update(timeout=0)
-            if not socket.is_open():
-                break  # the command has ended before it had read all: its words say why
-            for begin in range(0, len(block), _BLOCK):
-                message = block[begin : begin + _BLOCK]
-                socket.write_stdin(message)
-                sent(len(message))
-        heard = time.monotonic()
-        while socket.is_open():
-            socket.update(timeout=1)
-            if _take(socket, channels):
-                heard = time.monotonic()
-            elif time.monotonic() - heard > _SILENCE:
-                raise TransferError(f"a command in Pod {pod} has said nothing for {_SILENCE:.0f} s")
-        _take(socket, channels)
-    except (WebSocketException, OSError) as error:
-        raise TransferError(f"the connection to Pod {pod} broke: {error}") from error
-    finally:
-        socket.close()
-    _judge(pod, channels)
-    return channels[1]
-
-
-def _take(socket: Any, channels: dict[int, bytes]) -> bool:
-    took = False
-    for channel in channels:
-        if data := socket.read_channel(channel):
-            channels[channel] += data
-            took = True
-    return took
-
-
-def _judge(pod: str, channels: dict[int, bytes]) -> None:
-    try:
-        verdict = json.loads(channels[3])
-    except ValueError:
-        raise TransferError(f"the connection to Pod {pod} broke before the command had ended") from None
-    if verdict.get("status") != "Success":
-        last = channels[2].decode(errors="replace").strip().rpartition("\n")[2]
-        raise TransferError(f"a command in Pod {pod} failed: {last or verdict.get('message')}")
 
 
 def _found(connection: Connection, name: str) -> Document | None:

@@ -13,13 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from qwensft.client import pods
+from qwensft.client import commands, pods
 from qwensft.client.connection import Connection
 from qwensft.client.errors import RowsError, TransferError
 
 PART: Final = 64 * 2**20  # bytes: what is sent again when a connection breaks
-_TRIES: Final = 6  # in a row, without a part that arrived
+TRIES: Final = 6  # in a row, without a byte that got through
 _PAUSE: Final = 1.0  # seconds before the second try; doubled with each
+
+_OTHER: Final = "what has arrived is not what was sent"
 
 _STATE: Final = f"""
 import os, sys
@@ -48,15 +50,21 @@ with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+b") as file:
     os.fsync(file.fileno())
 print(digest.hexdigest())
 """
+# What takes minutes says now and then that it goes on: a command that is silent for long is taken for dead.
 _FINISH: Final = f"""
-import hashlib, os, sys
-open({pods.ALIVE!r}, "w").close()
+import hashlib, os, sys, time
 part, path, wanted = sys.argv[1:]
+digest, told = hashlib.sha256(), 0.0
 with open(part, "rb") as file:
-    found = hashlib.file_digest(file, "sha256").hexdigest()
-if found != wanted:
+    while block := file.read(1 << 20):
+        digest.update(block)
+        if time.monotonic() - told > 20:
+            told = time.monotonic()
+            open({pods.ALIVE!r}, "w").close()
+            print(file=sys.stderr, flush=True)
+if digest.hexdigest() != wanted:
     os.unlink(part)
-    sys.exit("what has arrived is not what was sent")
+    sys.exit("{_OTHER}")
 os.rename(part, path)
 directory = os.open(os.path.dirname(path), os.O_RDONLY)
 os.fsync(directory)
@@ -86,6 +94,7 @@ def send(
 
     Raises:
         TransferError: it did not arrive after several tries; another call goes on with what did.
+        RowsError: it is no longer what its digest says.
     """
     partial = f"{target.rpartition('/')[0]}/{sha256}.part"
     sending = _Sending(connection, pod, source, source.stat().st_size, partial, target, sha256, tell, part)
@@ -94,13 +103,18 @@ def send(
         reached = sending.arrived
         try:
             sending.go_on()
-        except TransferError as error:
-            failures = failures + 1 if sending.arrived == reached else 1
-            if failures == _TRIES:
-                raise TransferError(f"{source.name} was not sent: {error}; call again to go on with it") from error
-            time.sleep(_PAUSE * 2 ** (failures - 1))
+        except TransferError:
+            failures = 1 if sending.arrived > reached else failures + 1
+            if failures == TRIES:
+                raise
+            pause(failures)
         else:
             return
+
+
+def pause(failures: int) -> None:
+    """Wait before another try, the longer the more of them have failed in a row."""
+    time.sleep(_PAUSE * 2 ** (failures - 1))
 
 
 @dataclass(slots=True)
@@ -126,7 +140,13 @@ class _Sending:
         self.tell(self.arrived, self.size)
         while self.arrived < self.size:
             self._send_part(min(self.part, self.size - self.arrived))
-        self._python(_FINISH, self.partial, self.target, self.sha256)
+        try:
+            self._python(_FINISH, self.partial, self.target, self.sha256)
+        except commands.CommandFailedError as error:
+            self.arrived = 0
+            if _OTHER in str(error) and _sha256(self.source) != self.sha256:
+                raise RowsError(f"{self.source} was changed while it was sent: call again") from error
+            raise
 
     def _send_part(self, length: int) -> None:
         digest = hashlib.sha256()
@@ -156,4 +176,9 @@ class _Sending:
 
     def _python(self, script: str, *arguments: str, **options: Any) -> str:
         command = ["python3", "-c", script, *arguments]
-        return pods.run(self.connection, self.pod, pods.CONTAINER, command, **options).decode()
+        return commands.run(self.connection, self.pod, pods.CONTAINER, command, **options).decode()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
