@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Collection, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from qwensft.api.v1alpha1 import KIND, PLURAL, Phase, QwenSFTJob, Stage
-from qwensft.client import logs
+from qwensft.client import following, logs
 from qwensft.client.connection import Connection
 from qwensft.client.errors import (
     ConflictError,
@@ -100,12 +99,13 @@ class Jobs:
         """
         return read_job(self.connection.create(PLURAL, written(job, self.namespace), dry_run=dry_run))
 
-    def apply_job(self, job: QwenSFTJob | Document, *, force: bool = False) -> QwenSFTJob:
+    def apply_job(self, job: QwenSFTJob | Document, *, force: bool = False, dry_run: bool = False) -> QwenSFTJob:
         """Create a job, or edit one so that it is as given: server-side apply, as kubectl apply --server-side.
 
         Args:
             job: A QwenSFTJob, or a document as it stands in YAML.
             force: Take fields over that someone else has set, in place of a ConflictError.
+            dry_run: Let the server judge it, and change nothing.
 
         Raises:
             InvalidJobError: it breaks a rule; nothing was sent.
@@ -113,7 +113,8 @@ class Jobs:
             RefusedError: the server refuses it, such as an edit of what cannot change.
         """
         document = written(job, self.namespace)
-        return read_job(self.connection.apply(PLURAL, document, manager=FIELD_MANAGER, force=force))
+        stored = self.connection.apply(PLURAL, document, manager=FIELD_MANAGER, force=force, dry_run=dry_run)
+        return read_job(stored)
 
     def suspend_job(self, name: str) -> QwenSFTJob:
         """Hold a run: its training saves a checkpoint, and accelerators become free."""
@@ -144,24 +145,24 @@ class Jobs:
 
         Raises:
             NotFoundError: there is none of that name, or it was deleted.
+            UnreachableError: the API server does not answer at the beginning. Later it is waited for.
         """
         deadline = time.monotonic() + timeout if timeout is not None else None
         selector = f"metadata.name={name}"
         seen = ""
+        found = self.connection.list(PLURAL, fieldSelector=selector)
         while True:
-            found = self._listed(selector, deadline)
             if not found["items"]:
                 raise NotFoundError(f"{KIND} {name} in namespace {self.namespace} does not exist, or was deleted")
-            if found["items"][0]["metadata"]["resourceVersion"] != seen:
+            if (version := found["items"][0]["metadata"]["resourceVersion"]) != seen:
+                seen = version
                 yield read_job(found["items"][0])
             left = _WATCH if deadline is None else min(_WATCH, deadline - time.monotonic())
             if left <= 0:
                 return
-            version = found["metadata"]["resourceVersion"]
+            query = {"fieldSelector": selector, "resourceVersion": found["metadata"]["resourceVersion"]}
             try:
-                for kind, item in self.connection.watch(
-                    PLURAL, seconds=left, fieldSelector=selector, resourceVersion=version
-                ):
+                for kind, item in self.connection.watch(PLURAL, seconds=left, **query):
                     if kind == "DELETED":
                         raise NotFoundError(f"{KIND} {name} in namespace {self.namespace} was deleted")
                     if kind in ("ADDED", "MODIFIED"):
@@ -171,6 +172,7 @@ class Jobs:
                         return
             except (ServerError, UnreachableError, ConflictError):
                 time.sleep(_PAUSE)  # the next list says what has come of it
+            found = self._listed(selector, deadline)
 
     def _listed(self, selector: str, deadline: float | None) -> Document:
         while True:
@@ -243,7 +245,7 @@ class Jobs:
         if follow:
             if attempt is not None:
                 raise ValueError("attempt: the lines of later attempts are followed, too; leave it out, or follow")
-            return logs.follow(self.connection, lambda: self.get_job(name), stage=wanted, rank=rank, tail=tail)
+            return following.follow(self.connection, lambda: self.get_job(name), stage=wanted, rank=rank, tail=tail)
         return logs.read(self.connection, self.get_job(name), stage=wanted, attempt=attempt, rank=rank, tail=tail)
 
     def explain_job(self, name: str) -> Explanation:
@@ -255,7 +257,7 @@ class Jobs:
         pods = self._visible("pods", labelSelector=logs.of_run(job))
         events = self._visible("events", fieldSelector="involvedObject.kind=QwenSFTJob")
         events += self._visible("events", fieldSelector="involvedObject.kind=Pod") if pods else []
-        return explain(job, pods=pods, events=events, now=datetime.now(UTC))
+        return explain(job, pods=pods, events=events, now=self.connection.now())
 
     def image_for(self, job: QwenSFTJob) -> str:
         """Return the image that a pod for files of a run has.
