@@ -17,7 +17,7 @@ from qwensft.client.errors import (
     RefusedError,
 )
 from qwensft.client.jobs import Jobs
-from qwensft.client.progress import Display, Nowhere, display, uploaded
+from qwensft.client.progress import Display, Nowhere, display, transferred
 from qwensft.client.reading import Document, job_of, written
 from qwensft.client.rows import RowsFile, rows_file
 from qwensft.client.run import Run
@@ -28,6 +28,7 @@ class Client(Jobs):
 
     def train(
         self,
+        /,
         name: str | None = None,
         *,
         model: Model | Document | str,
@@ -103,11 +104,14 @@ class Client(Jobs):
                 held,
                 file,
                 image=lambda: self.image_for(held),
-                tell=lambda done, size: shown.show(uploaded(done, size)),
+                tell=lambda done, size: shown.show(transferred("Sending", done, size)),
             )
         except (RefusedError, NotPermittedError, ImageUnknownError, NameExistsError):
             if not begun_before:  # nothing was sent; of an earlier call much may have been
                 self.delete_job(held.metadata.name)
+            raise
+        except KeyboardInterrupt as interrupt:
+            interrupt.add_note(f"run {held.metadata.name} is held: call again with this name to go on, or delete it")
             raise
         finally:
             shown.close()

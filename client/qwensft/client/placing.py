@@ -14,7 +14,7 @@ from typing import Any, Final
 from qwensft.api.v1alpha1 import ANNOTATION_ROWS, PLURAL, QwenSFTJob
 from qwensft.client import pods, transfer
 from qwensft.client.connection import Connection
-from qwensft.client.errors import NameExistsError
+from qwensft.client.errors import NameExistsError, TransferError
 from qwensft.client.reading import Document, read_job
 from qwensft.client.rows import RowsFile
 
@@ -82,12 +82,17 @@ def place(
         _create(connection, "configmaps", _config_map(job, rows))
         return
     _create(connection, "persistentvolumeclaims", _claim(job, rows))
-    name = name_of(job.metadata.name)
-    pods.start(connection, pods.manifest(job, name, name, image(), writable=True))
-    target = f"{pods.MOUNT}/{rows.name}"
-    transfer.send(connection, name, rows.path, target, sha256=rows.sha256, tell=tell)
-    # Before the run goes on: a ReadWriteOncePod claim is free once the pod is gone.
-    pods.stop(connection, name)
+    run = job.metadata.name
+    name, target = name_of(run), f"{pods.MOUNT}/{rows.name}"
+    try:
+        # The pod goes before the run goes on: a ReadWriteOncePod claim is free once it is gone.
+        with pods.held(connection, pods.manifest(job, name, name, image(), writable=True)):
+            transfer.send(connection, name, rows.path, target, sha256=rows.sha256, tell=tell)
+    except TransferError as error:
+        raise TransferError(
+            f"the rows of run {run} in namespace {connection.namespace} have not arrived: {error}; the run is held: "
+            f"call again with the name {run}, which goes on with what has arrived, or delete it"
+        ) from error
 
 
 def release(connection: Connection, job: QwenSFTJob, *, suspend: bool) -> QwenSFTJob:
