@@ -1,92 +1,74 @@
-"""`AsyncClient` and `AsyncRun`: the same methods to await. Each call runs in a thread (ADR 0171)."""
+"""`AsyncClient` and `AsyncRun`: the same methods to await, with the same arguments (ADR 0171)."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Iterator
-from contextlib import suppress
+import functools
+from collections import deque
+from collections.abc import Callable, Collection, Coroutine
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from qwensft.api.v1alpha1 import Phase, QwenSFTJob, Stage, Status
+from qwensft.api.v1alpha1 import Phase, QwenSFTJob, Status
 from qwensft.client.client import Client
-from qwensft.client.logs import LogLine
-from qwensft.client.reading import Document
 from qwensft.client.run import Run
-from qwensft.explain import Explanation
+from qwensft.client.threads import Awaited, awaited, iterated
 
-T = TypeVar("T")
+P = ParamSpec("P")
+B = TypeVar("B")
 
 
-class AsyncRun:
+def _handle(
+    method: Callable[Concatenate[B, P], Run],
+) -> Callable[Concatenate[Awaited[B], P], Coroutine[Any, Any, AsyncRun]]:
+    """Return a method that returns a run as one to await."""
+    call = awaited(method)
+
+    @functools.wraps(method)
+    async def handle(self: Awaited[B], /, *args: P.args, **kwargs: P.kwargs) -> AsyncRun:
+        return AsyncRun(await call(self, *args, **kwargs))
+
+    return handle
+
+
+def _job(run: Run) -> QwenSFTJob:
+    """Return the QwenSFTJob as it is now."""
+    return run.job
+
+
+def _status(run: Run) -> Status:
+    """Return its status as it is now."""
+    return run.status
+
+
+class AsyncRun(Awaited[Run]):
     """One run; see `Run`."""
 
-    def __init__(self, run: Run) -> None:
-        self._run, self.name = run, run.name
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self._blocking.name
 
-    async def job(self) -> QwenSFTJob:
-        """Return the QwenSFTJob as it is now."""
-        return await asyncio.to_thread(lambda: self._run.job)
-
-    async def status(self) -> Status:
-        """Return its status as it is now."""
-        return await asyncio.to_thread(lambda: self._run.status)
+    job = awaited(_job)
+    status = awaited(_status)
+    waiting = iterated(Run.waiting)
+    logs = iterated(Run.logs)
+    metrics = awaited(Run.metrics)
+    preview = awaited(Run.preview)
+    report = awaited(Run.report)
+    why = awaited(Run.why)
+    suspend = _handle(Run.suspend)
+    resume = _handle(Run.resume)
+    retry = _handle(Run.retry)
+    delete = awaited(Run.delete)
 
     async def wait(self, *, progress: bool = False, timeout: float | None = None) -> AsyncRun:  # noqa: ASYNC109
         """See `Run.wait`. Who cancels it stops waiting at once; its thread ends with the next change of the run."""
-        async for _ in _each(lambda: self._run.waiting(progress=progress, timeout=timeout)):
+        async for _ in self.waiting(progress=progress, timeout=timeout):
             pass
         return self
 
-    def logs(
-        self,
-        *,
-        stage: Stage | str | None = None,
-        rank: int | None = None,
-        attempt: int | None = None,
-        follow: bool = False,
-        tail: int | None = None,
-    ) -> AsyncIterator[LogLine]:
-        """See `Run.logs`."""
-        return _each(lambda: self._run.logs(stage=stage, rank=rank, attempt=attempt, follow=follow, tail=tail))
 
-    async def metrics(self) -> Any:
-        """See `Run.metrics`."""
-        return await asyncio.to_thread(self._run.metrics)
-
-    async def preview(self) -> str:
-        """See `Run.preview`."""
-        return await asyncio.to_thread(self._run.preview)
-
-    async def report(self) -> str:
-        """See `Run.report`."""
-        return await asyncio.to_thread(self._run.report)
-
-    async def why(self) -> Explanation:
-        """See `Run.why`."""
-        return await asyncio.to_thread(self._run.why)
-
-    async def suspend(self) -> AsyncRun:
-        """See `Run.suspend`."""
-        await asyncio.to_thread(self._run.suspend)
-        return self
-
-    async def resume(self) -> AsyncRun:
-        """See `Run.resume`."""
-        await asyncio.to_thread(self._run.resume)
-        return self
-
-    async def retry(self) -> AsyncRun:
-        """See `Run.retry`."""
-        await asyncio.to_thread(self._run.retry)
-        return self
-
-    async def delete(self) -> None:
-        """See `Run.delete`."""
-        await asyncio.to_thread(self._run.delete)
-
-
-class AsyncClient:
+class AsyncClient(Awaited[Client]):
     """Runs of one namespace; see `Client`, whose methods and arguments these are."""
 
     def __init__(
@@ -98,58 +80,28 @@ class AsyncClient:
         image: str | None = None,
     ) -> None:
         """See `Client`."""
-        self._client = Client(namespace=namespace, context=context, kubeconfig=kubeconfig, image=image)
+        super().__init__(Client(namespace=namespace, context=context, kubeconfig=kubeconfig, image=image))
 
     @property
     def namespace(self) -> str:
         """The namespace that all methods are about."""
-        return self._client.namespace
+        return self._blocking.namespace
 
-    async def train(self, name: str | None = None, **arguments: Any) -> AsyncRun:
-        """See `Client.train`."""
-        return AsyncRun(await asyncio.to_thread(self._client.train, name, **arguments))
-
-    async def run(self, name: str) -> AsyncRun:
-        """See `Client.run`."""
-        return AsyncRun(await asyncio.to_thread(self._client.run, name))
-
-    async def get_job(self, name: str) -> QwenSFTJob:
-        """See `Client.get_job`."""
-        return await asyncio.to_thread(self._client.get_job, name)
-
-    async def list_jobs(self, *, label_selector: str = "", all_namespaces: bool = False) -> list[QwenSFTJob]:
-        """See `Client.list_jobs`."""
-        return await asyncio.to_thread(
-            self._client.list_jobs, label_selector=label_selector, all_namespaces=all_namespaces
-        )
-
-    async def create_job(self, job: QwenSFTJob | Document, *, dry_run: bool = False) -> QwenSFTJob:
-        """See `Client.create_job`."""
-        return await asyncio.to_thread(self._client.create_job, job, dry_run=dry_run)
-
-    async def apply_job(self, job: QwenSFTJob | Document, *, force: bool = False) -> QwenSFTJob:
-        """See `Client.apply_job`."""
-        return await asyncio.to_thread(self._client.apply_job, job, force=force)
-
-    async def suspend_job(self, name: str) -> QwenSFTJob:
-        """See `Client.suspend_job`."""
-        return await asyncio.to_thread(self._client.suspend_job, name)
-
-    async def resume_job(self, name: str) -> QwenSFTJob:
-        """See `Client.resume_job`."""
-        return await asyncio.to_thread(self._client.resume_job, name)
-
-    async def retry_job(self, name: str) -> QwenSFTJob:
-        """See `Client.retry_job`."""
-        return await asyncio.to_thread(self._client.retry_job, name)
-
-    async def delete_job(self, name: str) -> None:
-        """See `Client.delete_job`."""
-        await asyncio.to_thread(self._client.delete_job, name)
-
-    def watch_job(self, name: str, *, timeout: float | None = None) -> AsyncIterator[QwenSFTJob]:
-        """See `Client.watch_job`."""
-        return _each(lambda: self._client.watch_job(name, timeout=timeout))
+    train = _handle(Client.train)
+    run = _handle(Client.run)
+    get_job = awaited(Client.get_job)
+    list_jobs = awaited(Client.list_jobs)
+    create_job = awaited(Client.create_job)
+    apply_job = awaited(Client.apply_job)
+    suspend_job = awaited(Client.suspend_job)
+    resume_job = awaited(Client.resume_job)
+    retry_job = awaited(Client.retry_job)
+    delete_job = awaited(Client.delete_job)
+    watch_job = iterated(Client.watch_job)
+    waiting = iterated(Client.waiting)
+    get_job_logs = iterated(Client.get_job_logs)
+    explain_job = awaited(Client.explain_job)
+    image_for = awaited(Client.image_for)
 
     async def wait_for_job_status(
         self,
@@ -159,36 +111,7 @@ class AsyncClient:
         timeout: float | None = None,  # noqa: ASYNC109 - what is waited for goes on without the client
     ) -> QwenSFTJob:
         """See `Client.wait_for_job_status`."""
-        return [job async for job in _each(lambda: self._client.waiting(name, status, timeout=timeout))][-1]
-
-    def get_job_logs(
-        self,
-        name: str,
-        *,
-        stage: Stage | str | None = None,
-        rank: int | None = None,
-        attempt: int | None = None,
-        follow: bool = False,
-        tail: int | None = None,
-    ) -> AsyncIterator[LogLine]:
-        """See `Client.get_job_logs`."""
-        return _each(
-            lambda: self._client.get_job_logs(name, stage=stage, rank=rank, attempt=attempt, follow=follow, tail=tail)
-        )
-
-    async def explain_job(self, name: str) -> Explanation:
-        """See `Client.explain_job`."""
-        return await asyncio.to_thread(self._client.explain_job, name)
-
-
-async def _each(start: Callable[[], Iterator[T]]) -> AsyncIterator[T]:
-    """Yield what an iterator yields, each item waited for in a thread."""
-    end = object()
-    iterator = await asyncio.to_thread(start)
-    try:
-        while (item := await asyncio.to_thread(next, iterator, end)) is not end:
-            yield cast("T", item)
-    finally:
-        # While a thread waits within it, it cannot be closed: it is when that has its item, and nothing refers to it.
-        with suppress(ValueError):
-            getattr(iterator, "close", lambda: None)()
+        jobs: deque[QwenSFTJob] = deque(maxlen=1)
+        async for job in self.waiting(name, status, timeout=timeout):
+            jobs.append(job)
+        return jobs.pop()
