@@ -12,10 +12,10 @@ from pydantic import ValidationError
 from qwensft.api.v1alpha1 import InvalidJobError, QwenSFTJob, parse_job
 from qwensft.api.v1alpha1.base import problem_text
 from qwensft.cli import halves, local_rows
-from qwensft.cli.documents import Document, Manifests
+from qwensft.cli.documents import Document, Manifests, metadata_of
 from qwensft.cli.estimating import estimated, verdict
 from qwensft.cli.output import Paint, safe
-from qwensft.cli.views import words
+from qwensft.client import words
 
 _LABEL = 8  # characters
 _NO_TRAINER = "rows are judged by the trainer's code: pip install 'qwensft[offline]'"
@@ -63,9 +63,7 @@ def check(
         model: A folder with the model's config.json and tokenizer, where there is one.
         gpu: Bytes of one accelerator, where the job does not say it.
     """
-    metadata = raw.get("metadata")
-    name = metadata.get("name") if isinstance(metadata, dict) else None
-    found = Checked(str(name or "(no name)"))
+    found = Checked(str(metadata_of(raw).get("name") or "(no name)"))
     try:
         job = parse_job(raw)
     except InvalidJobError as error:

@@ -60,10 +60,17 @@ class Manifests:
     def config_map(self, name: str, key: str) -> str | None:
         """Return a text out of a ConfigMap in the same file; None when there is none."""
         for document in self.others:
-            if document.get("kind") == "ConfigMap" and document.get("metadata", {}).get("name") == name:
-                text = (document.get("data") or {}).get(key)
+            if document.get("kind") == "ConfigMap" and metadata_of(document).get("name") == name:
+                data = document.get("data")
+                text = data.get(key) if isinstance(data, dict) else None
                 return text if isinstance(text, str) else None
         return None
+
+
+def metadata_of(document: Document) -> Document:
+    """Return the metadata of an object as it stands in a file, where it may be anything."""
+    metadata = document.get("metadata")
+    return metadata if isinstance(metadata, dict) else {}
 
 
 def read(path: str) -> Manifests:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
 from qwensft.api.v1alpha1 import QwenSFTJob
 from qwensft.cli.output import Paint, show
-from qwensft.cli.views import line, status, words
+from qwensft.cli.views import status
+from qwensft.client import progress, words
 from qwensft.client.reading import has_ended
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Lines:
         if state == self._last and (now - self._printed < _SECONDS_BETWEEN_LINES and not has_ended(job)):
             return
         self._last, self._printed = state, now
-        show(f"{words.duration(now - self._began):>7}  {line.text(job)}")
+        show(f"{words.duration(now - self._began):>7}  {progress.line(job)}")
 
 
 def follow(client: Client, name: str, screen: Screen) -> QwenSFTJob:
@@ -69,8 +70,8 @@ def follow(client: Client, name: str, screen: Screen) -> QwenSFTJob:
 
 
 @contextmanager
-def screen_for(paint: Paint, *, live: bool) -> Iterator[Screen]:
-    """Give the screen for this output; a live one keeps what it showed last."""
+def screen_for(paint: Paint, now: Callable[[], datetime], *, live: bool) -> Iterator[Screen]:
+    """Give the screen for this output; a live one keeps what it showed last. `now` is the cluster's time."""
     if not live:
         yield Lines()
         return
@@ -91,8 +92,7 @@ def screen_for(paint: Paint, *, live: bool) -> Iterator[Screen]:
         def __rich__(self) -> Text:
             if self.job is None:
                 return Text("")
-            now = datetime.now(UTC)
-            return Text.from_ansi(status.text(self.job, now, self.losses, paint, console.width), no_wrap=False)
+            return Text.from_ansi(status.text(self.job, now(), self.losses, paint, console.width), no_wrap=False)
 
     drawn = Drawn()
     with Live(drawn, console=console, refresh_per_second=2) as shown:

@@ -2,48 +2,58 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from typing import Any, Final, Protocol
 
-from qwensft.api.v1alpha1 import ConditionType, Phase, QwenSFTJob
+from qwensft.api.v1alpha1 import ConditionType, Phase, Progress, QwenSFTJob
+from qwensft.client import words
 
 _BAR: Final = 20  # characters
+_PHASE: Final = 11
 _BETWEEN_LINES: Final = 30.0  # seconds between two lines in a log
 _DOING: Final = {
     Phase.PREPARING: "checking and tokenising the rows",
     Phase.TRAINING: "starting the training pods",
     Phase.MERGING: "merging and verifying the result",
 }
-_ROUTINE: Final = ("Starting", "PodsStarting", "Running")
+_ROUTINE: Final = ("Starting", "PodsStarting", "Running", "Completed")
 
 
 def line(job: QwenSFTJob) -> str:
-    """Return one line on what a run is at."""
-    status = job.status
-    phase, progress = status.phase or Phase.PENDING, status.progress
+    """Return one line on what a run is at: phase, progress, and the reason where it does not simply go on."""
+    phase = str(job.status.phase or Phase.PENDING)
+    progress = job.status.progress
     if phase == Phase.TRAINING and progress and progress.total_steps and progress.step is not None:
-        share = min(1.0, progress.step / progress.total_steps)
-        filled = round(_BAR * share)
-        parts = [f"{'█' * filled}{'░' * (_BAR - filled)} {int(share * 100):3d} %"]
-        parts.append(f"step {progress.step}/{progress.total_steps}")
-        if progress.loss is not None:
-            parts.append(f"loss {progress.loss:.4g}")
-        if progress.eta:
-            parts.append(f"{progress.eta} left")
-        return f"{phase:<11} {'  '.join(parts)}"
-    succeeded = status.condition(ConditionType.SUCCEEDED)
+        return f"{phase:<{_PHASE}} {_steps(progress)}"
+    succeeded = job.status.condition(ConditionType.SUCCEEDED)
     if succeeded is None:
-        return f"{phase:<11} the operator has not seen the run yet"
-    doing = _DOING.get(phase) if isinstance(phase, Phase) and succeeded.reason in _ROUTINE else None
-    return f"{phase:<11} {doing or succeeded.message}".rstrip()
+        said = "the operator has not looked at it yet"
+    elif succeeded.reason in _ROUTINE:
+        said = _DOING.get(Phase(phase) if phase in {*Phase} else Phase.PENDING, succeeded.message)
+    else:
+        said = f"{succeeded.reason}: {succeeded.message}"
+    return f"{phase:<{_PHASE}} {words.plain(said)}".rstrip()
 
 
-def uploaded(done: int, size: int) -> str:
-    """Return one line on rows that are on their way; bytes."""
-    share = done / size if size else 1.0
-    filled = round(_BAR * share)
-    return f"{'Sending':<11} {'█' * filled}{'░' * (_BAR - filled)} {int(share * 100):3d} %  {size / 1e6:.0f} MB of rows"
+def _steps(progress: Progress) -> str:
+    step, total = progress.step or 0, progress.total_steps or 1
+    share = min(100, 100 * step // total)
+    parts = [f"{words.bar(share, _BAR)} {share:3d} %", f"step {step}/{total}"]
+    if progress.loss is not None:
+        parts.append(f"loss {words.number(progress.loss)}")
+    if progress.eval_loss is not None:
+        parts.append(f"evaluation {words.number(progress.eval_loss)}")
+    if progress.eta:
+        parts.append(f"{progress.eta} left")
+    return "  ".join(parts)
+
+
+def transferred(what: str, done: int, size: int) -> str:
+    """Return one line on bytes that are on their way; `what` is one word, and says which."""
+    share = min(100, 100 * done // size) if size else 100
+    return f"{what:<{_PHASE}} {words.bar(share, _BAR)} {share:3d} %  {words.size(done)} of {words.size(size)}"
 
 
 class Display(Protocol):
@@ -139,4 +149,5 @@ def display() -> Display:
         from IPython.display import display as show  # noqa: PLC0415
 
         return Notebook(show)
-    return Terminal(sys.stderr) if sys.stderr.isatty() else Log(sys.stderr)
+    moves = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    return Terminal(sys.stderr) if moves else Log(sys.stderr)

@@ -8,8 +8,8 @@ from typing import Any
 
 from qwensft.api.v1alpha1 import QwenSFTJob
 from qwensft.cli.output import Paint, columns, safe
-from qwensft.cli.views import words
 from qwensft.cli.views.status import phase_of, reason_of
+from qwensft.client import words
 
 _WIDEST = 60
 _NONE = "-"

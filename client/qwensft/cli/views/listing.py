@@ -7,8 +7,8 @@ from datetime import datetime
 
 from qwensft.api.v1alpha1 import QwenSFTJob
 from qwensft.cli.output import Paint, columns, safe
-from qwensft.cli.views import words
 from qwensft.cli.views.status import painted_phase, phase_of, reason_of
+from qwensft.client import words
 
 _HEAD = ["NAME", "PHASE", "REASON", "STEP", "LOSS", "LEFT", "MODEL", "AGE"]
 

@@ -8,7 +8,7 @@ from textwrap import wrap
 
 from qwensft.api.v1alpha1 import Output, Phase, QwenSFTJob, Stage, StageStatus
 from qwensft.cli.output import Paint, safe
-from qwensft.cli.views import words
+from qwensft.client import words
 
 _BAR = 20
 _SPARKS = 24

@@ -9,7 +9,8 @@ import pytest
 
 from qwensft.api.v1alpha1 import Output, Outputs
 from qwensft.cli.output import PLAIN, Paint
-from qwensft.cli.views import comparison, line, listing, logs, preview, status, words
+from qwensft.cli.views import comparison, listing, logs, preview, status
+from qwensft.client import progress, words
 
 from .conftest import GOLDEN, NOW, STATES, check_golden, recorded
 
@@ -22,7 +23,7 @@ def test_the_status_of_a_run(state: str) -> None:
 
 
 def test_the_lines_of_runs_where_nothing_can_be_drawn_anew() -> None:
-    check_golden("lines.txt", "\n".join(line.text(recorded(state)) for state in STATES))
+    check_golden("lines.txt", "\n".join(progress.line(recorded(state)) for state in STATES))
 
 
 def test_the_list_of_runs() -> None:
@@ -87,6 +88,13 @@ def test_a_message_cannot_steer_the_terminal() -> None:
     shown = status.text(job.replace(status=job.status.replace(conditions=conditions)), NOW, [], PLAIN)
     assert "\x1b" not in shown
     assert "\x07" not in shown
+
+
+def test_a_message_is_one_line_that_cannot_steer_the_terminal() -> None:
+    job = recorded("failed")
+    conditions = tuple(one.replace(message="row 7:\n\x1b[2J\r\u202eno\toutput") for one in job.status.conditions)
+    shown = progress.line(job.replace(status=job.status.replace(conditions=conditions)))
+    assert shown == "Failed      InvalidDataset: row 7: �[2J �no output"
 
 
 def test_preview_marks_what_is_learnt() -> None:

@@ -1,4 +1,4 @@
-"""Durations, sizes, shares and bars in a few characters."""
+"""Durations, sizes, shares and bars in a few characters. Pure; the command line's views are made of them, too."""
 
 from __future__ import annotations
 
@@ -71,3 +71,8 @@ def sparkline(values: Sequence[float], width: int) -> str:
 def shorten(text: str, width: int) -> str:
     """Return a text of at most so many characters."""
     return text if len(text) <= width else text[: max(0, width - 1)] + "…"
+
+
+def plain(text: str) -> str:
+    """Return a text from elsewhere on one line, without what a terminal would act upon."""
+    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in " ".join(text.split()))
