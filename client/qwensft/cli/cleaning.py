@@ -13,7 +13,7 @@ from typing import Any
 from qwensft.api.v1alpha1 import LABEL_JOB, LABEL_MANAGED_BY, MANAGED_BY, Phase, QwenSFTJob, parse_quantity
 from qwensft.cli.failures import FAILED, CommandError
 from qwensft.cli.output import columns
-from qwensft.cli.views import words
+from qwensft.client import words
 
 _CHECKPOINT = re.compile(r"(?P<folder>[^/]+/checkpoint-\d+)/.+")
 
@@ -25,6 +25,16 @@ class Removable:
     name: str
     size: int
     why: str
+    uid: str = ""
+    version: str = ""
+    """Of a claim, its resourceVersion: what is deleted is what was looked at."""
+
+
+def still(shown: Iterable[Removable], now: Iterable[Removable]) -> tuple[list[Removable], list[Removable]]:
+    """Return those of what was shown that may still go, as they are now, and those that may not."""
+    there = {(one.name, one.uid): one for one in now}
+    kept = [one for one in shown if (one.name, one.uid) not in there]
+    return [there[one.name, one.uid] for one in shown if one not in kept], kept
 
 
 def require_succeeded(job: QwenSFTJob) -> None:
@@ -68,11 +78,16 @@ def claims(
         used |= {dataset.source.volume.claim_name for dataset in job.spec.all_datasets if dataset.source.volume}
     return [
         Removable(
-            claim["metadata"]["name"], _capacity(claim), f"run {claim['metadata']['labels'].get(LABEL_JOB)} is no more"
+            claim["metadata"]["name"],
+            _capacity(claim),
+            f"run {claim['metadata']['labels'].get(LABEL_JOB)} is no more",
+            claim["metadata"]["uid"],
+            claim["metadata"]["resourceVersion"],
         )
         for claim in found
         if (claim["metadata"].get("labels") or {}).get(LABEL_MANAGED_BY) == MANAGED_BY
         and claim["metadata"]["name"] not in used
+        and "deletionTimestamp" not in claim["metadata"]
     ]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sys
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final, Optional
 
 import typer
@@ -38,7 +37,8 @@ Output = Annotated[
 def submit(
     file: Annotated[str, typer.Argument(metavar="FILE", help="Jobs and ConfigMaps with rows; - reads them.")],
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Follow the run to its end.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Let the cluster judge it, and create nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Let the cluster judge it, and change nothing.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Take over fields that someone else has set.")] = False,
     rows: Annotated[str, typer.Option(metavar="DATASET=FILE", help="Bring the rows of the job's one dataset.")] = "",
     namespace: Namespace = "",
     context: Context = "",
@@ -51,9 +51,14 @@ def submit(
         raise CommandError("--watch follows one run: leave it out with --dry-run, or where the file has several jobs")
     client = connect(namespace or submitting.namespace_of(manifests), context)
     if rows and not dry_run:
-        show(submitting.bring(client, manifests, local_rows.named([rows])))
+        try:
+            show(submitting.bring(client, manifests, local_rows.named([rows])))
+        except KeyboardInterrupt as interrupt:
+            for note in getattr(interrupt, "__notes__", ()):
+                remark(note)
+            raise typer.Exit(INTERRUPTED) from None
     else:
-        for said in submitting.submit(client, manifests, dry_run=dry_run):
+        for said in submitting.submit(client, manifests, dry_run=dry_run, force=force):
             show(said)
     if watch:
         _follow(client, manifests.jobs[0]["metadata"]["name"])
@@ -75,7 +80,8 @@ def status(
     else:
         from qwensft.cli.views import status as view
 
-        show(view.text(client.get_job(name), _now(), [], _paint(), _width()))
+        job = client.get_job(name)
+        show(view.text(job, client.connection.now(), [], _paint(), _width()))
 
 
 def list_(
@@ -98,7 +104,7 @@ def list_(
     if not jobs:
         remark(f"no runs in {'any namespace' if all_namespaces else f'namespace {client.namespace}'}")
         return
-    show(listing.text(jobs, _now(), _paint(), namespaces=all_namespaces))
+    show(listing.text(jobs, client.connection.now(), _paint(), namespaces=all_namespaces))
 
 
 def logs(
@@ -195,7 +201,7 @@ def _follow(client: Client, name: str) -> None:
     from qwensft.cli.following import follow, screen_for
 
     try:
-        with screen_for(_paint(), live=is_terminal(sys.stdout)) as screen:
+        with screen_for(_paint(), client.connection.now, live=is_terminal(sys.stdout)) as screen:
             job = follow(client, name, screen)
     except KeyboardInterrupt:
         remark(f"the run goes on; qwensft status {name} --watch follows it again")
@@ -215,10 +221,6 @@ def _tidy(document: dict[str, Any]) -> dict[str, Any]:
     """The object as it is stored, without what says who has written which field."""
     metadata = {key: value for key, value in document["metadata"].items() if key != "managedFields"}
     return {**document, "metadata": metadata}
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 def _paint() -> Any:

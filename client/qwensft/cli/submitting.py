@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qwensft.api.v1alpha1 import parse_job
-from qwensft.cli.documents import Manifests
+from qwensft.cli.documents import Manifests, metadata_of
 from qwensft.cli.failures import CommandError
+from qwensft.client.errors import NotFoundError
+from qwensft.client.jobs import FIELD_MANAGER
 
 if TYPE_CHECKING:
     from qwensft.client import Client
 
-_MANAGER = "qwensft-client"
+_WOULD = "the cluster would take it"
 _ROWS = "rows"  # what the client calls a dataset that it brings
 
 
@@ -23,7 +25,7 @@ def namespace_of(manifests: Manifests) -> str:
     Raises:
         CommandError: they name several.
     """
-    names = {str(job.get("metadata", {}).get("namespace") or "") for job in manifests.jobs}
+    names = {str(metadata_of(job).get("namespace") or "") for job in manifests.jobs}
     if len(names) > 1:
         raise CommandError(f"{manifests.path} has jobs for several namespaces: submit them one by one")
     return names.pop()
@@ -64,12 +66,19 @@ def bring(client: Client, manifests: Manifests, rows: Mapping[str, Path]) -> str
     return f"{metadata['name']}: submitted in namespace {client.namespace}, with the rows of {path.name}"
 
 
-def submit(client: Client, manifests: Manifests, *, dry_run: bool) -> Iterator[str]:
+def submit(client: Client, manifests: Manifests, *, dry_run: bool, force: bool = False) -> Iterator[str]:
     """Send the objects of a file, and yield a line for each.
+
+    Args:
+        client: Where to.
+        manifests: The file.
+        dry_run: Ask the cluster alone whether it would take them: to create what is not there, to edit what is.
+        force: Take over fields that someone else has set.
 
     Raises:
         CommandError: the file has other objects.
         InvalidJobError: a job breaks a rule; nothing was sent.
+        ConflictError: someone else has set fields to other values.
     """
     for document in manifests.others:
         if document.get("kind") != "ConfigMap":
@@ -77,17 +86,27 @@ def submit(client: Client, manifests: Manifests, *, dry_run: bool) -> Iterator[s
                 f"{manifests.path} has a {document.get('kind') or 'document without a kind'}: submit sends QwenSFTJobs "
                 "and ConfigMaps; send the rest with kubectl apply"
             )
+        if not metadata_of(document).get("name"):
+            raise CommandError(f"{manifests.path} has a ConfigMap without metadata.name: give it one")
     for raw in manifests.jobs:
         parse_job(raw)
-    if dry_run:
-        for raw in manifests.jobs:
-            client.create_job(raw, dry_run=True)
-            yield f"{raw['metadata']['name']}: the cluster would take it"
-        return
     for document in manifests.others:
-        stored = client.connection.apply("configmaps", document, manager=_MANAGER)
-        yield f"ConfigMap {stored['metadata']['name']}: sent"
+        stored = client.connection.apply("configmaps", document, manager=FIELD_MANAGER, force=force, dry_run=dry_run)
+        yield f"ConfigMap {stored['metadata']['name']}: {_WOULD if dry_run else 'sent'}"
     for raw in manifests.jobs:
-        job = client.apply_job(raw)
-        edited = job.metadata.generation > 1
-        yield f"{job.metadata.name}: {'edited' if edited else 'submitted'} in namespace {job.metadata.namespace}"
+        before = _generation(client, raw["metadata"]["name"])
+        job = client.apply_job(raw, force=force, dry_run=dry_run)
+        change = {0: "", job.metadata.generation: "its spec as it was"}.get(before, "an edit")
+        if dry_run:
+            yield f"{job.metadata.name}: {_WOULD}" + (f", {change}" if change else "")
+        else:
+            done = {"": "submitted", "an edit": "edited"}.get(change, change)
+            yield f"{job.metadata.name}: {done} in namespace {job.metadata.namespace}"
+
+
+def _generation(client: Client, name: str) -> int:
+    """Of the job that is there: it grows with every edit of the spec; 0 where there is none."""
+    try:
+        return client.get_job(name).metadata.generation
+    except NotFoundError:
+        return 0

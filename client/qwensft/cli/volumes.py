@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
@@ -17,7 +18,10 @@ from qwensft.cli.output import dumped, is_terminal, paint_for, remark, show
 
 if TYPE_CHECKING:
     from qwensft.api.v1alpha1 import Output as Result
+    from qwensft.api.v1alpha1 import QwenSFTJob
+    from qwensft.cli.pulling import Told
     from qwensft.cli.volume import Volume
+    from qwensft.client import Client
 
 _PREVIEW: Final = "preview.json"
 _NAMES: Final = ("loss", "eval_loss")
@@ -70,58 +74,43 @@ def pull(
 ) -> None:
     """Fetch what a run has trained, and its report, each file proven by its digest; goes on where it broke off."""
     from qwensft.cli import pulling
-    from qwensft.cli.views import words
     from qwensft.cli.volume_pod import volume_of
+    from qwensft.client import progress, words
 
     client = connect(namespace, context)
     job = client.get_job(name)
     result = pulling.result_of(job, what)
     target = Path(to or name)
     report = pulling.report_of(job)
-    with volume_of(client, job) as volume:
+    shown = progress.display()
+
+    def tell(name: str, done: int, size: int) -> None:
+        shown.show(progress.transferred(name, done, size))
+
+    with closing(shown), volume_of(client, job) as volume:
         if result is report:
-            pulled = pulling.pull_report(volume, result, target, _Progress())
+            pulled = pulling.pull_report(volume, result, target, tell)
         else:
-            pulled = pulling.pull(volume, result, target, _Progress())
+            pulled = pulling.pull(volume, result, target, tell)
             if report is not None and pulling.REPORT not in pulled.names:
-                _pull_report(volume, report, target)
+                _pull_report(volume, report, target, tell)
     files = words.count(pulled.fetched + pulled.kept, "file")
     had = f", {pulled.kept} of them here already" if pulled.kept else ""
     proof = "each as the run has told it" if pulled.proven else "the run has told no digest to compare them with"
     show(f"{result.path} is in {target}: {files}, {words.size(pulled.size)}{had}; {proof}")
 
 
-def _pull_report(volume: Volume, report: Result, target: Path) -> None:
+def _pull_report(volume: Volume, report: Result, target: Path, tell: Told) -> None:
     """Fetch the report beside a result, which is worth having without it."""
     from qwensft.cli import pulling
     from qwensft.client.errors import TransferError
 
     try:
-        pulling.pull_report(volume, report, target, _Progress())
+        pulling.pull_report(volume, report, target, tell)
     except (CommandError, TransferError) as error:
         remark(f"without the report: {error}")
     else:
         remark(f"the run's report is {target / pulling.REPORT}")
-
-
-class _Progress:
-    """Tells on a terminal how much of a file is here."""
-
-    def __init__(self) -> None:
-        self._live = is_terminal(sys.stderr)
-        self._name = ""
-
-    def __call__(self, name: str, done: int, size: int) -> None:
-        from qwensft.cli.views import words
-
-        if self._live:
-            sys.stderr.write(
-                f"\r\x1b[K{name}: {words.size(done)} of {words.size(size)}" + ("\n" if done == size else "")
-            )
-            sys.stderr.flush()
-        elif name != self._name:
-            remark(f"{name}: {words.size(size)}")
-        self._name = name
 
 
 def clean(
@@ -134,30 +123,61 @@ def clean(
     context: Context = "",
 ) -> None:
     """Remove checkpoints that a run needs no more, or claims of runs that are no more; shows them first."""
-    from qwensft.cli import cleaning
-    from qwensft.cli.volume_pod import volume_of
-
     if bool(name) == claims:
         raise CommandError("name a run whose checkpoints are to go, or say --claims")
     client = connect(namespace, context)
     if claims:
-        found = cleaning.claims(
-            client.connection.list("persistentvolumeclaims")["items"],
-            client.list_jobs(),
-            client.connection.list("pods")["items"],
-        )
-        if _agreed(found, yes):
-            for one in found:
-                client.connection.delete("persistentvolumeclaims", one.name)
-            show("removed")
+        _clean_claims(client, yes)
+    else:
+        _clean_checkpoints(client, name, yes)
+
+
+def _clean_claims(client: Client, yes: bool) -> None:
+    from qwensft.cli import cleaning
+    from qwensft.client.errors import ConflictError, NotFoundError
+
+    def look() -> list[cleaning.Removable]:
+        # Claims first: that of a run that begins meanwhile is then among those of runs, or not there yet.
+        items = client.connection.list("persistentvolumeclaims")["items"]
+        return cleaning.claims(items, client.list_jobs(), client.connection.list("pods")["items"])
+
+    shown = look()
+    if not _agreed(shown, yes):
         return
-    job = client.get_job(name)
-    cleaning.require_succeeded(job)
+    removable, kept = cleaning.still(shown, look())
+    removed: list[cleaning.Removable] = []
+    for one in removable:
+        conditions = {"uid": one.uid, "resourceVersion": one.version}
+        try:
+            client.connection.delete("persistentvolumeclaims", one.name, preconditions=conditions)
+            removed.append(one)
+        except (ConflictError, NotFoundError):
+            kept.append(one)
+    for one in kept:
+        remark(f"{one.name} was changed, or came into use, since it was shown: it is left alone")
+    show("removed" if removed else "nothing was removed")
+    if kept:
+        raise typer.Exit(FAILED)
+
+
+def _clean_checkpoints(client: Client, name: str, yes: bool) -> None:
+    from qwensft.cli import cleaning
+    from qwensft.cli.volume_pod import volume_of
+
+    def look() -> QwenSFTJob:
+        job = client.get_job(name)
+        cleaning.require_succeeded(job)
+        return job
+
+    job = look()
     with volume_of(client, job, writable=True) as volume:
         found = cleaning.checkpoints(job, volume.sizes(f"{job.run_path}/train"))
-        if _agreed(found, yes):
-            volume.remove([one.name for one in found])
-            show("removed")
+        if not _agreed(found, yes):
+            return
+        if look().metadata.uid != job.metadata.uid:
+            raise CommandError(f"{name} is another run by now: nothing was removed; call again", FAILED)
+        volume.remove([one.name for one in found])
+        show("removed")
 
 
 def _agreed(found: list[Any], yes: bool) -> bool:
