@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
+from urllib.request import getproxies
 
 import yaml
 
@@ -59,6 +60,7 @@ def access(context: str | None, kubeconfig: str | Path | None) -> Access:
     paths = list(_paths(kubeconfig))
     if not paths and _OWN_NAMESPACE.exists() and not (context or kubeconfig or os.environ.get("KUBECONFIG")):
         config.load_incluster_config(client_configuration=configuration)
+        _choose_proxy(configuration, None)
         return Access(configuration, _OWN_NAMESPACE.read_text().strip())
     if not paths:
         raise ConfigurationError(
@@ -75,6 +77,9 @@ def access(context: str | None, kubeconfig: str | Path | None) -> Access:
             f"no usable kubeconfig: {_CONTENT.sub('...', str(error))}; set KUBECONFIG, or give Client(kubeconfig=...) "
             "and Client(context=...)"
         ) from error
+    _choose_proxy(
+        configuration, merged.clusters.get(str(merged.contexts[name].get("cluster") or ""), {}).get("proxy-url")
+    )
     user = merged.users.get(str(merged.contexts[name].get("user") or ""), {})
     plugin = user.get("exec")
     if plugin and not (configuration.api_key or configuration.cert_file):
@@ -103,6 +108,7 @@ class _Merged:
 
     contexts: dict[str, Document] = field(default_factory=dict)
     users: dict[str, Document] = field(default_factory=dict)
+    clusters: dict[str, Document] = field(default_factory=dict)
     current: str = ""
 
     def chosen(self, context: str | None) -> str:
@@ -132,14 +138,24 @@ def _merged(paths: list[Path]) -> _Merged:
     for path in paths:
         try:
             document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-            for kind, into in (("contexts", merged.contexts), ("users", merged.users)):
+            for kind in ("contexts", "users", "clusters"):
                 for entry in document.get(kind) or []:
-                    into.setdefault(str(entry["name"]), entry.get(kind[:-1]) or {})
+                    getattr(merged, kind).setdefault(str(entry["name"]), entry.get(kind[:-1]) or {})
             merged.current = merged.current or str(document.get("current-context") or "")
         except (yaml.YAMLError, UnicodeDecodeError, AttributeError, KeyError, TypeError) as error:
             problem = getattr(error, "problem", None) or "it has another form"
             raise ConfigurationError(f"{path} is no kubeconfig: {problem}; correct it, or write it anew") from error
     return merged
+
+
+def _choose_proxy(configuration: Any, of_cluster: str | None) -> None:
+    """That of the cluster, else that of the environment for its scheme, from which NO_PROXY spares hosts.
+
+    Versions of kubernetes differ in each of these.
+    """
+    of_environment = getproxies()
+    configuration.proxy = of_cluster or of_environment.get(urlsplit(configuration.host).scheme)
+    configuration.no_proxy = None if of_cluster else of_environment.get("no")
 
 
 def _impersonation(user: Mapping[str, Any]) -> Headers:
