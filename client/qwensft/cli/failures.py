@@ -8,7 +8,7 @@ DONE: Final = 0
 FAILED: Final = 1
 """The answer is no: the run has failed, the job or its rows are not right, the training does not fit."""
 USAGE: Final = 2
-"""The command was not understood, or a file that it names cannot be read."""
+"""The command was not understood, or a file cannot be read or written on this machine."""
 CLUSTER: Final = 3
 """The cluster could not be asked, refuses, or has no such run."""
 MISSING: Final = 4

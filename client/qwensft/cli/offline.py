@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Final, Optional
 
@@ -53,7 +54,7 @@ def init(
     if file == "-":
         show(text.rstrip("\n"))
         return
-    Path(file).write_text(text, encoding="utf-8")
+    _write(Path(file), text)
     show(f"wrote {file}: {choices.name}, {choices.model}, {choices.format} rows of {choices.file}")
     brought = "" if choices.rows_text is not None else f" --rows {choices.dataset}={rows}"
     remark(f"next: qwensft check {file}{brought}")
@@ -202,6 +203,18 @@ def _samples_of_file(file: str, rows: list[str], model: Path | None, count: int)
         raise CommandError(answer["message"], FAILED)
     samples: list[dict[str, Any]] = answer["samples"]
     return samples
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file, or leave none: half of a job is none."""
+    was_there = path.exists()
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError:
+        if not was_there:
+            with suppress(OSError):
+                path.unlink()
+        raise
 
 
 def _one_or_all(documents: list[dict[str, Any]]) -> Any:

@@ -52,10 +52,21 @@ def safe(text: str) -> str:
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))
 
 
+class OutputClosedError(Exception):
+    """Whoever reads the output has seen enough: a pager, or head. No OSError: typer would end with 1."""
+
+
 def show(text: str) -> None:
-    """Print a text and end its line."""
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+    """Print a text and end its line.
+
+    Raises:
+        OutputClosedError: nobody reads it.
+    """
+    try:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise OutputClosedError from None
 
 
 def remark(text: str) -> None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -94,16 +95,19 @@ def pull(volume: Volume, output: Output, target: Path, told: Told) -> Pulled:
         if missing := sorted(digests.keys() - sizes.keys()):
             raise CommandError(f"{source} lacks {missing[0]}, which its {MANIFEST} lists: was it deleted?", FAILED)
         sizes = {name: size for name, size in sizes.items() if name in digests}
-    kept = 0
+    fetched: dict[Path, Path] = {}
     for name, size in sizes.items():
-        if _is_there(target / name, size, digests.get(name)):
-            kept += 1
-            continue
-        _fetch(volume, f"{source}/{name}", target / name, size, digests.get(name), told)
+        path = target / name
+        if not _is_there(path, size, digests.get(name)):
+            fetched[path] = _fetch(volume, f"{source}/{name}", path, size, digests.get(name), told)
+            if digests:
+                fetched[path].replace(path)
     if not digests:
-        _check_whole(target, sizes, output)
+        _check_whole(target, {name: fetched.get(target / name, target / name) for name in sizes}, output)
+        for path, partial in fetched.items():
+            partial.replace(path)
     proven = bool(digests) or output.digest is not None
-    return Pulled(len(sizes) - kept, kept, sum(sizes.values()), proven, frozenset(sizes))
+    return Pulled(len(fetched), len(sizes) - len(fetched), sum(sizes.values()), proven, frozenset(sizes))
 
 
 def pull_report(volume: Volume, output: Output, target: Path, told: Told) -> Pulled:
@@ -116,7 +120,7 @@ def pull_report(volume: Volume, output: Output, target: Path, told: Told) -> Pul
     path = target / REPORT
     is_there = digest is not None and _is_there(path, size, digest)
     if not is_there:
-        _fetch(volume, output.path or "", path, size, digest, told)
+        _fetch(volume, output.path or "", path, size, digest, told).replace(path)
     return Pulled(int(not is_there), int(is_there), size, digest is not None, frozenset({REPORT}))
 
 
@@ -145,32 +149,47 @@ def _is_there(path: Path, size: int, digest: str | None) -> bool:
     return path.is_file() and path.stat().st_size == size and (digest is None or _sha256(path) == digest)
 
 
-def _fetch(volume: Volume, source: str, path: Path, size: int, digest: str | None, told: Told) -> None:
+def _fetch(volume: Volume, source: str, path: Path, size: int, digest: str | None, told: Told) -> Path:
+    """Return the whole of a file, which does not have its name yet."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + _PART)
     for _ in range(2):  # what is here in part may be of another file: then it is fetched once more, from its beginning
         offset = partial.stat().st_size if partial.is_file() and partial.stat().st_size <= size else 0
-        with partial.open("ab" if offset else "wb") as file:
+        with _named(partial), partial.open("ab" if offset else "wb") as file:
             for piece in volume.read(source, offset):
                 file.write(piece)
                 offset += len(piece)
                 told(path.name, offset, size)
         if partial.stat().st_size == size and (digest is None or _sha256(partial) == digest):
-            partial.replace(path)
-            return
+            return partial
         partial.unlink()
     raise CommandError(f"{source} has another content than the run has told: it was changed on the volume", FAILED)
 
 
-def _check_whole(target: Path, sizes: dict[str, int], output: Output) -> None:
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Have an error of the file system name its file: that of a full disk does not."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
+def _check_whole(target: Path, files: dict[str, Path], output: Output) -> None:
     """An adapter has one digest, over the lines that sha256sum prints for its files."""
-    lines = "".join(f"{_sha256(target / name)}  {name}\n" for name in sorted(sizes))
+    lines = "".join(f"{_sha256(files[name])}  {name}\n" for name in sorted(files))
     found = f"sha256:{hashlib.sha256(lines.encode()).hexdigest()}"
-    if output.digest is not None and found != output.digest:
-        raise CommandError(
-            f"{target} is not what the run told ({found[:19]}…, not {output.digest[:19]}…): delete it and pull again",
-            FAILED,
-        )
+    if output.digest is None or found == output.digest:
+        return
+    for name, path in files.items():
+        if path != target / name:
+            path.unlink()  # nobody knows which of them is wrong
+    raise CommandError(
+        f"{target} is not what the run told ({found[:19]}…, not {output.digest[:19]}…): pull it again, into another "
+        "folder if this one held files before",
+        FAILED,
+    )
 
 
 def _sha256(path: Path) -> str:

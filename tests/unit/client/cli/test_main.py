@@ -71,6 +71,24 @@ def test_a_fault_is_one_sentence_too(cli: Cli, monkeypatch: pytest.MonkeyPatch) 
     assert ended.err.startswith("error: ZeroDivisionError: division by zero; this is a fault of qwensft")
 
 
+def test_a_failure_is_one_line_that_steers_no_terminal(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_: object) -> None:
+        raise CommandError("denied by a webhook:\n  \x1b[2Jlook\r\nthere", 3)
+
+    monkeypatch.setattr("qwensft.cli.documents.read", refused)
+    assert cli("check", "job.yaml").err == "error: denied by a webhook: �[2Jlook there\n"
+
+
+def test_debugging_changes_no_exit_code(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: object) -> None:
+        raise PermissionError(13, "Permission denied", "job.yaml")
+
+    monkeypatch.setattr("qwensft.cli.documents.read", broken)
+    assert cli("check", "job.yaml").code == 2
+    monkeypatch.setenv("QWENSFT_DEBUG", "1")
+    assert main.run(["check", "job.yaml"]) == 2
+
+
 def test_ctrl_c_is_no_failure(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(_: object) -> None:
         raise KeyboardInterrupt

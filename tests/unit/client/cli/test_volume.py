@@ -133,6 +133,17 @@ def test_an_adapter_is_proven_by_one_digest(tmp_path: Path) -> None:
     assert (pulled.fetched, pulled.proven) == (3, True)
     with pytest.raises(CommandError, match="is not what the run told"):
         pulling.pull(volume, output.replace(digest="sha256:0"), tmp_path / "here", silent)
+    assert len(list((tmp_path / "here").iterdir())) == 3, "what was here before is not deleted"
+
+
+def test_an_adapter_that_is_not_proven_has_no_file_with_its_name(tmp_path: Path) -> None:
+    volume = Folder(tmp_path / "volume")
+    (volume.root / "run").mkdir(parents=True)
+    (volume.root / "run" / "adapter_model.safetensors").write_bytes(b"a" * 250)
+    output = Output(claim_name="claim", path="run", digest="sha256:0")
+    with pytest.raises(CommandError, match="is not what the run told"):
+        pulling.pull(volume, output, tmp_path / "here", silent)
+    assert list((tmp_path / "here").iterdir()) == []
 
 
 def test_the_best_result_is_meant_unless_another_is_named() -> None:
@@ -205,7 +216,7 @@ def test_only_claims_that_the_operator_made_and_nobody_uses_go() -> None:
     def claim(name: str, *, ours: bool = True) -> dict[str, object]:
         labels = {"app.kubernetes.io/managed-by": "qwen-sft-operator", "qwensft.io/job": name} if ours else {}
         return {
-            "metadata": {"name": f"{name}-workspace", "labels": labels},
+            "metadata": {"name": f"{name}-workspace", "labels": labels, "uid": name, "resourceVersion": "1"},
             "spec": {"resources": {"requests": {"storage": "20Gi"}}},
         }
 
