@@ -71,8 +71,10 @@ def test_why_a_run_does_not_go_on(cli: Cli, failing: Runs, name: str) -> None:
     expected = FAILURES[name]
 
     def is_told(job: dict[str, Any]) -> bool:
-        conditions = job.get("status", {}).get("conditions", [])
-        return any(one["type"] == "Succeeded" and one["reason"] == expected.reason for one in conditions)
+        told = job.get("status", {})
+        reasons = [one["reason"] for one in told.get("conditions", []) if one["type"] == "Succeeded"]
+        # The reason is told as soon as it is seen, the end once Kubernetes has drawn the conclusion.
+        return reasons == [expected.reason] and told.get("phase") in expected.phases
 
     failing.until_told(name, is_told, expected.reason)
     page = cli("why", name)
