@@ -27,7 +27,7 @@ def ready() -> Ready:
 @pytest.fixture(scope="session")
 def namespace(ready: Ready) -> Iterator[str]:
     ready.kubectl.delete("namespace", NAMESPACE)
-    ready.kubectl.apply(*inputs.documents(inputs.MANIFESTS / "namespace.yaml", NAMESPACE))
+    inputs.make_namespace(ready.kubectl, NAMESPACE)
     yield NAMESPACE
     ready.kubectl.delete("namespace", NAMESPACE)
 

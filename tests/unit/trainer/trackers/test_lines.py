@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,8 +38,13 @@ def test_each_line_that_waits_is_looked_at_once(path: Path, monkeypatch: pytest.
     """However long a tracker is away, and however often it is asked how much waits for it."""
     reader, looked = Lines(path), []
     read = lines._read
+
+    def look(line: bytes) -> Any:
+        looked.append(line)
+        return read(line)
+
     monkeypatch.setattr(lines, "_MOST_BYTES", 300)
-    monkeypatch.setattr(lines, "_read", lambda line: looked.append(line) or read(line))
+    monkeypatch.setattr(lines, "_read", look)
     for step in range(1, 101):
         lines.append(path, step, {"loss": 1.0})
         assert reader.undelivered() == step
