@@ -57,6 +57,11 @@ def has_failed(pod: PodView) -> bool:
     return bool(pod.exit_code) or pod.phase == "Failed"
 
 
+def is_over(pod: PodView) -> bool:
+    """Whether no container of the pod runs any more, be it the trainer's or a sidecar's."""
+    return pod.phase in ("Succeeded", "Failed")
+
+
 def wanted_now(child: ChildJob, pods: Pods) -> Pods:
     """Return the pods but those that a hold of the Job has stopped, and that still stop after its release.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from qwensft.api.v1alpha1 import Reason
-from qwensft_operator.plan.causes import Cause, Pods, has_failed, pod_title
+from qwensft_operator.plan.causes import Cause, Pods, is_over, pod_title
 from qwensft_operator.plan.times import timestamp
 from qwensft_operator.plan.types import ChildJob, PodView
 
@@ -25,8 +25,8 @@ def lost_node(child: ChildJob | None, pods: Pods, now: datetime) -> Cause | None
     Deleting such a pod by force does not help: the Job controller's finalizer keeps it until its phase is Failed.
     """
     for pod in pods:
-        over = has_failed(pod) or pod.phase == "Succeeded"
-        if over or not (pod.unreachable or is_overdue(pod, now)):
+        # Not by how the trainer has ended: a sidecar may still run beside it.
+        if is_over(pod) or not (pod.unreachable or is_overdue(pod, now)):
             continue
         where = f"{pod_title(child, pod)} on node {pod.node}"
         late = f" was told to stop by {timestamp(pod.deleted_at)} and has not" if pod.deleted_at else ""

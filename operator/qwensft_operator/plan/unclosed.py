@@ -12,7 +12,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from qwensft.api.v1alpha1 import Reason
-from qwensft_operator.plan.causes import Cause, Pods, has_failed, pod_title
+from qwensft_operator.plan.causes import Cause, Pods, has_failed, is_over, pod_title
 from qwensft_operator.plan.lost_nodes import is_overdue, lost_node
 from qwensft_operator.plan.run import Run
 from qwensft_operator.plan.step import LOOK_AGAIN, Step, adopted, stage_phase
@@ -123,16 +123,12 @@ def stuck(child: ChildJob, pods: Pods, now: datetime) -> Cause | None:
 
 def all_over(pods: Pods) -> bool:
     """Whether no container of the pods runs any more."""
-    return all(_is_over(pod) for pod in pods)
-
-
-def _is_over(pod: PodView) -> bool:
-    return pod.phase in ("Succeeded", "Failed")
+    return all(is_over(pod) for pod in pods)
 
 
 def _is_kept(pod: PodView) -> bool:
     """Whether the trainer has ended, and other containers have not, although nobody has told the pod to stop."""
-    return pod.exit_code is not None and not _is_over(pod) and bool(pod.sidecars) and pod.deleted_at is None
+    return pod.exit_code is not None and not is_over(pod) and bool(pod.sidecars) and pod.deleted_at is None
 
 
 def _all_done(run: Run, child: ChildJob) -> bool:

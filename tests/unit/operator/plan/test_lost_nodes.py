@@ -1,5 +1,6 @@
 """When a node no longer answers, and for which pods that matters."""
 
+from dataclasses import replace
 from datetime import datetime
 
 import pytest
@@ -38,6 +39,17 @@ def test_what_the_node_controller_says_counts_whatever_the_time(moment: datetime
 @pytest.mark.parametrize("ended", [failed(unreachable=True), pod(phase="Succeeded", deleted_at=later(hours=-1))])
 def test_a_pod_that_has_ended_is_not_lost(ended: PodView) -> None:
     assert lost_node(child(), (ended,), NOW) is None
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_pod_whose_trainer_has_ended_and_whose_sidecar_has_not_is_lost_with_its_node(code: int) -> None:
+    half = pod(exit_code=code, finished_at=NOW, sidecars=("istio-proxy",), deleted_at=NOW)
+    lost = lost_node(child(), (replace(half, unreachable=True),), NOW)
+    assert lost is not None
+    assert lost.reason == "NodeLost"
+    late = lost_node(child(), (half,), later(seconds=31))
+    assert late is not None
+    assert late.reason == "PodNotStopping"
 
 
 def test_a_pod_that_never_had_a_node_is_not_lost() -> None:

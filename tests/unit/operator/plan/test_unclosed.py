@@ -138,6 +138,14 @@ def test_a_job_that_cannot_be_deleted_names_the_finalizers(*, suspend: bool) -> 
     assert "pod pod-0 is held by its finalizers (acme.io/audit)" in seen.message
 
 
+def test_a_sidecar_of_a_trainer_that_has_failed_is_told_when_its_node_is_lost() -> None:
+    reserved = scene(TRAIN, None, attempt=2, recorded=False)
+    pods = (kept(0, 1, deleted_at=NOW),)
+    left = replace(reserved, children=(child(TRAIN, deleting=True, ready=0),), pods=pods)
+    assert look(left, later(seconds=29)).headline == ("Restarting", "WaitingForPreviousAttempt")
+    assert look(left, later(seconds=31)).headline == ("Restarting", "PodNotStopping")
+
+
 def test_a_pod_that_has_ended_and_whose_node_does_not_confirm_its_deletion_is_told() -> None:
     """The kubelet has written how the pod ended, and was gone before it let go of it (kubernetes-sigs/kueue#10847)."""
     reserved = scene(TRAIN, None, attempt=2, recorded=False)
