@@ -78,7 +78,7 @@ def job_going(run: Run, now: datetime) -> Step | None:
         return None
     held = f", held by its finalizers ({', '.join(child.held_by)})" if child.held_by else ""
     cause = Cause(Reason.JOB_DELETED, f"Job {child.name} is being deleted{held}")
-    lost = hold_up(child, run.observed.pods, now)
+    lost = hold_up(run, child, now)
     if lost is not None:
         cause = replace(lost, message=f"{cause.message}; {lost.message}")
     status = adopted(run, stage, child)
@@ -90,7 +90,7 @@ def previous_attempt_stopping(run: Run, now: datetime) -> Step | None:
     stage, leftover = run.current_stage, run.active_children()
     if stage is None or run.current_child is not None or not leftover:
         return None
-    cause = hold_up(leftover[0], run.observed.pods, now)
+    cause = hold_up(run, leftover[0], now)
     held = "".join(f"; Job {c.name} is held by its finalizers ({', '.join(c.held_by)})" for c in leftover if c.held_by)
     message = f"waiting for the pods of {', '.join(c.name for c in leftover)} to stop{held}"
     return Step(
@@ -142,7 +142,7 @@ def stage_failing(run: Run, now: datetime) -> Step | None:
     )
     status = status.replace(progress=progress.stopped(status.progress, step_of(run, stage), now))
     # Kubernetes declares a Job failed only once none of its pods is terminating; a lost node holds that up.
-    lost = hold_up(child, pods, now)
+    lost = hold_up(run, child, now)
     if lost is not None:
         cause = replace(lost, message=f"{cause.message}; {lost.message}")
     elif run.pods_of(stage) > 1 and (len(pods) < run.pods_of(stage) or not all_over(pods)):

@@ -29,7 +29,7 @@ def suspended(run: Run, now: datetime) -> Step | None:
         status = run.reserved(stage, **UNTROUBLED)
         return Step(Phase.SUSPENDED, Reason.SUSPENDING, message, status, requeue_after=0)
     if stopping:
-        cause = hold_up(child or stopping[0], run.observed.pods, now)
+        cause = hold_up(run, child or stopping[0], now)
         # A failing Job stops by itself, and then tells why.
         return Step(
             Phase.SUSPENDED,

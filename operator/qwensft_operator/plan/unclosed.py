@@ -75,20 +75,21 @@ def job_stuck(run: Run, now: datetime) -> Step | None:
     stage, child = run.current_stage, run.current_child
     if stage is None or child is None or len(run.observed.pods) < run.pods_of(stage):
         return None
-    cause = stuck(child, run.observed.pods, now)
+    cause = stuck(run, child, now)
     if cause is None:
         return None
     status = adopted(run, stage, child)
     return Step(stage_phase(run, stage), cause.reason, cause.message, status, warning=True, requeue_after=LOOK_AGAIN)
 
 
-def hold_up(child: ChildJob, pods: Pods, now: datetime) -> Cause | None:
+def hold_up(run: Run, child: ChildJob, now: datetime) -> Cause | None:
     """Return what keeps a Job that is to end from ending; None while that may still be a matter of moments."""
-    return lost_node(child, pods, now) or stuck(child, pods, now)
+    return lost_node(child, run.observed.pods, now) or stuck(run, child, now)
 
 
-def stuck(child: ChildJob, pods: Pods, now: datetime) -> Cause | None:
+def stuck(run: Run, child: ChildJob, now: datetime) -> Cause | None:
     """Return what holds a Job of which all pods have ended a while ago."""
+    pods = run.observed.pods
     ended = _ended_at(pods) if all_over(pods) else None
     if ended is None or not has_lasted(max(ended, child.finished_at or ended), PATIENCE, now):
         return None
@@ -111,7 +112,7 @@ def stuck(child: ChildJob, pods: Pods, now: datetime) -> Cause | None:
         why = (
             f"node {node} does not confirm that pod {name}, which has ended, is gone (kubectl get node {node} tells "
             "whether it answers). Nothing of the pod runs any more, so that "
-            f"kubectl delete pod {name} --grace-period=0 --force is safe"
+            f"kubectl delete pod {name} -n {run.job.metadata.namespace} --grace-period=0 --force is safe"
         )
     else:
         why = "its controller does not say so: see whether kube-controller-manager runs"

@@ -112,7 +112,7 @@ def kept_claim_warning(run: Run) -> Event | None:
     message = (
         f"claim {name} was there before the run, and is used as it is: {'; '.join(lacks)}. To get a new one, give the "
         "job another name, or delete job and claim with all that is on it. Only its size may be changed, if its class "
-        f"allows that: kubectl edit pvc {name}"
+        f"allows that: kubectl edit pvc {name} -n {run.job.metadata.namespace}"
     )
     return Event("Warning", Reason.CLAIM_DIFFERS, message)
 

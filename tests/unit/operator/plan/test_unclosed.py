@@ -154,7 +154,7 @@ def test_a_pod_that_has_ended_and_whose_node_does_not_confirm_its_deletion_is_to
     seen = look(left, later(minutes=1))
     assert seen.headline == ("Restarting", "JobStuck")
     assert "does not confirm that pod pod-0, which has ended, is gone" in seen.message
-    assert "kubectl delete pod pod-0 --grace-period=0 --force" in seen.message
+    assert "kubectl delete pod pod-0 -n team --grace-period=0 --force" in seen.message
 
 
 def test_a_job_that_others_hold_while_it_is_being_deleted_says_so() -> None:

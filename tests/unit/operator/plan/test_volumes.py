@@ -195,7 +195,7 @@ def test_a_kept_claim_that_has_less_than_is_asked_for_is_told_once_and_used(fiel
     assert seen.actions == ["EnsureConfigMap prepare-1", "CreateJob prepare-1"]
     (told,) = [event.message for event in seen.plan.events if event.reason == "ClaimDiffers"]
     assert told.startswith(f"claim support-workspace was there before the run, and is used as it is: {words}. ")
-    assert "kubectl edit pvc support-workspace" in told
+    assert "kubectl edit pvc support-workspace -n team" in told
     assert ("Warning", "ClaimDiffers") not in look(seen.then()).events
 
 
