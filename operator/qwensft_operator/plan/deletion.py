@@ -12,7 +12,7 @@ from typing import Any
 
 from qwensft.api.v1alpha1 import PLURAL, Reason
 from qwensft_operator.plan.causes import Pods, pod_title
-from qwensft_operator.plan.lost_nodes import lost_node
+from qwensft_operator.plan.lost_nodes import lost_node, may_be_stopping, unconfirmed_end
 from qwensft_operator.plan.raw_status import condition_plan
 from qwensft_operator.plan.times import has_lasted, parse_time, timestamp
 from qwensft_operator.plan.types import Event, Plan
@@ -90,8 +90,9 @@ def _held_below(manifest: Manifest, dependents: tuple[Dependent, ...], pods: Pod
             )
     if (lost := lost_node(None, pods, now)) is not None:
         return f"the deletion waits for a pod that does not end: {lost.message}"
-    stopping = [pod for pod in pods if pod.deleted_at is not None and pod.deleted_at > now]
-    if stopping:
+    if unconfirmed := unconfirmed_end(pods, namespace, now):
+        return f"the deletion waits for a pod that has ended: {unconfirmed}"
+    if any(may_be_stopping(pod, now) for pod in pods):
         return None
     tracked = next((pod for pod in pods if pod.deleted_at is not None and _JOB_TRACKING in pod.finalizers), None)
     if tracked is not None:

@@ -26,7 +26,7 @@ def lost_node(child: ChildJob | None, pods: Pods, now: datetime) -> Cause | None
     """
     for pod in pods:
         # Not by how the trainer has ended: a sidecar may still run beside it.
-        if is_over(pod) or not (pod.unreachable or is_overdue(pod, now)):
+        if is_over(pod) or not (pod.unreachable or _is_overdue(pod, now)):
             continue
         where = f"{pod_title(child, pod)} on node {pod.node}"
         late = f" was told to stop by {timestamp(pod.deleted_at)} and has not" if pod.deleted_at else ""
@@ -42,7 +42,28 @@ def lost_node(child: ChildJob | None, pods: Pods, now: datetime) -> Cause | None
     return None
 
 
-def is_overdue(pod: PodView, now: datetime) -> bool:
-    """Whether a pod's grace period has been over for a while, and its node has not confirmed that it is gone."""
+def unconfirmed_end(pods: Pods, namespace: str, now: datetime) -> str:
+    """Return that a node does not confirm that a pod which has ended is gone, and the way out; "" if there is none.
+
+    What has a finalizer is held by that also after a deletion by force.
+    """
+    left = (pod for pod in pods if is_over(pod) and not pod.finalizers and _is_overdue(pod, now))
+    pod = next(left, None)
+    if pod is None:
+        return ""
+    return (
+        f"node {pod.node} does not confirm that pod {pod.name}, which has ended, is gone (kubectl get node {pod.node} "
+        "tells whether it answers). Nothing of the pod runs any more, so that "
+        f"kubectl delete pod {pod.name} -n {namespace} --grace-period=0 --force is safe"
+    )
+
+
+def may_be_stopping(pod: PodView, now: datetime) -> bool:
+    """Whether a pod that was deleted is in its grace period, or so little past it that this says nothing yet."""
     # A pod's deletionTimestamp is the end of its grace period.
-    return pod.deleted_at is not None and bool(pod.node) and now - pod.deleted_at > OVERDUE
+    return pod.deleted_at is not None and now - pod.deleted_at <= OVERDUE
+
+
+def _is_overdue(pod: PodView, now: datetime) -> bool:
+    """Whether a pod's grace period has been over for a while, and its node has not confirmed that it is gone."""
+    return pod.deleted_at is not None and bool(pod.node) and not may_be_stopping(pod, now)

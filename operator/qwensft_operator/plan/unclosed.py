@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from qwensft.api.v1alpha1 import Reason
 from qwensft_operator.plan.causes import Cause, Pods, has_failed, is_over, pod_title
-from qwensft_operator.plan.lost_nodes import is_overdue, lost_node
+from qwensft_operator.plan.lost_nodes import lost_node, unconfirmed_end
 from qwensft_operator.plan.run import Run
 from qwensft_operator.plan.step import LOOK_AGAIN, Step, adopted, stage_phase
 from qwensft_operator.plan.times import has_lasted
@@ -95,7 +95,7 @@ def stuck(run: Run, child: ChildJob, now: datetime) -> Cause | None:
         return None
     tracked = next((pod for pod in pods if _JOB_TRACKING in pod.finalizers), None)
     others = next((pod for pod in pods if pod.finalizers and pod is not tracked), None)
-    unconfirmed = next((pod for pod in pods if is_overdue(pod, now)), None)
+    unconfirmed = unconfirmed_end(pods, run.job.metadata.namespace, now)
     if tracked is not None:
         why = (
             f"its controller cannot take the finalizer {_JOB_TRACKING} off pod {tracked.name}. Mostly an admission "
@@ -107,13 +107,8 @@ def stuck(run: Run, child: ChildJob, now: datetime) -> Cause | None:
             f"pod {others.name} is held by its finalizers ({', '.join(others.finalizers)}): mend the controller that "
             "they belong to"
         )
-    elif unconfirmed is not None and child.deleting:
-        name, node = unconfirmed.name, unconfirmed.node
-        why = (
-            f"node {node} does not confirm that pod {name}, which has ended, is gone (kubectl get node {node} tells "
-            "whether it answers). Nothing of the pod runs any more, so that "
-            f"kubectl delete pod {name} -n {run.job.metadata.namespace} --grace-period=0 --force is safe"
-        )
+    elif unconfirmed and child.deleting:
+        why = unconfirmed
     else:
         why = "its controller does not say so: see whether kube-controller-manager runs"
     message = (

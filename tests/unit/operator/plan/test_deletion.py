@@ -83,6 +83,22 @@ def test_pods_that_stop_in_the_time_that_they_were_given_are_waited_for() -> Non
     assert (waits.status, waits.events, waits.requeue_after) == (None, (), 60)
 
 
+@pytest.mark.parametrize("phase", ["Running", "Succeeded", "Failed"])
+@pytest.mark.parametrize("ago", [1, 30])
+def test_a_pod_whose_grace_period_has_just_ended_says_nothing_yet(phase: str, ago: int) -> None:
+    waits = seen(deleted(), JOB, pods=(pod(0, phase=phase, finalizers=TRACKED, deleted_at=later(seconds=-ago)),))
+    assert (waits.status, waits.events, waits.requeue_after) == (None, (), 60)
+
+
+@pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
+def test_a_pod_that_has_ended_and_whose_node_does_not_confirm_its_deletion_is_told(phase: str) -> None:
+    pods = (pod(0, deleted_at=later(minutes=9)), pod(1, phase=phase, deleted_at=later(seconds=-31)))
+    words = told(seen(deleted(), JOB, pods=pods))
+    assert "node node-1 does not confirm that pod pod-1, which has ended, is gone" in words
+    assert "kubectl delete pod pod-1 -n team --grace-period=0 --force is safe" in words
+    assert "foregroundDeletion" not in words, "its other pods may still write"
+
+
 def test_a_pod_on_a_lost_node_is_told_also_while_others_stop() -> None:
     pods = (pod(0, deleted_at=later(minutes=9)), pod(1, unreachable=True, deleted_at=later(seconds=-5)))
     words = told(seen(deleted(), JOB, pods=pods))
@@ -94,7 +110,7 @@ def test_a_pod_that_does_not_stop_is_told() -> None:
 
 
 def test_a_pod_that_nobody_counts_is_told() -> None:
-    ended = pod(0, phase="Succeeded", finalizers=TRACKED, deleted_at=later(seconds=-5))
+    ended = pod(0, phase="Succeeded", finalizers=TRACKED, deleted_at=later(seconds=-31))
     words = told(seen(deleted(), JOB, pods=(ended,)))
     assert "finalizer batch.kubernetes.io/job-tracking of pod pod-0" in words
     assert "kube-controller-manager" in words
