@@ -161,8 +161,9 @@ class Executor:
     async def _ensure_network_policy(self, job: QwenSFTJob, wanted: Manifest) -> None:
         stored = await self._ensure(job, NETWORK_POLICIES, wanted)
         if stored["spec"] != wanted["spec"]:
-            namespace, name = job.metadata.namespace, wanted["metadata"]["name"]
-            await self._kube.merge(NETWORK_POLICIES, namespace, name, {"spec": wanted["spec"]})
+            meta = {"resourceVersion": stored["metadata"]["resourceVersion"]}
+            patch = {"metadata": meta, "spec": wanted["spec"]}
+            await self._kube.merge(NETWORK_POLICIES, job.metadata.namespace, stored["metadata"]["name"], patch)
 
     async def _ensure(self, job: QwenSFTJob, resource: Resource, manifest: Manifest) -> Manifest:
         """Create an object unless it exists and is the run's; return it as stored."""

@@ -22,6 +22,7 @@ from qwensft_operator.runtime.kube import (
     NETWORK_POLICIES,
     QWENSFTJOBS,
     SERVICES,
+    ConflictError,
     ForbiddenError,
     InvalidError,
     Manifest,
@@ -263,6 +264,24 @@ async def test_network_policies_say_what_the_installation_says_now(world: World)
         world.job, EnsureNetworkPolicies()
     )
     assert world.kube.objects["networkpolicies", "team", "demo-prepare"]["spec"]["egress"] == []
+
+
+class BusyKube(FakeKube):
+    """Somebody else writes a NetworkPolicy right after it was read."""
+
+    async def get(self, resource: Resource, namespace: str, name: str, *, subresource: str = "") -> Manifest:
+        found = await super().get(resource, namespace, name, subresource=subresource)
+        if resource is NETWORK_POLICIES:
+            self.put(resource, namespace, found | {"spec": {"podSelector": {}}})
+        return found
+
+
+async def test_a_network_policy_that_changed_since_it_was_read_is_not_written_over(world: World) -> None:
+    kube = BusyKube()
+    await Executor(kube, Defaults("trainer:1"), network=RULES).execute(world.job, EnsureNetworkPolicies())
+    with pytest.raises(ConflictError):
+        await Executor(kube, Defaults("trainer:1")).execute(world.job, EnsureNetworkPolicies())
+    assert {"podSelector": {}} in [one["spec"] for (kind, *_), one in kube.objects.items() if kind == "networkpolicies"]
 
 
 async def test_a_network_policy_of_somebody_else_keeps_the_run_from_starting(world: World) -> None:
