@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 
 from prometheus_client import CollectorRegistry, Counter
 
@@ -17,24 +16,27 @@ from qwensft.api.v1alpha1 import Phase
 from qwensft_operator import plan
 
 NAMESPACE = "run_namespace"  # `namespace` would be taken for the operator's own, which scrapes add to each series
-_AT_ZERO = timedelta(minutes=2)
-"""For so long a new series stays at zero: two scrapes of every usual interval see it so."""
-_FORGOTTEN_AFTER = timedelta(hours=1)
-"""Without a run in it a namespace has its series for so long, by when every increase has been scraped."""
+_AT_ZERO = 120.0
+"""For so many seconds a new series stays at zero: two scrapes of every usual interval see it so."""
+_FORGOTTEN_AFTER = 3600.0
+"""Without a run in it a namespace has its series for so many seconds, by when every increase has been scraped."""
 _ENDS = (Phase.SUCCEEDED, Phase.FAILED)
 
 
 @dataclass
 class _Series:
-    since: datetime  # when they came to be
-    used: datetime  # when the namespace had a run
+    since: float  # when they came to be
+    used: float  # when the namespace had a run
     held_back: list[plan.Happenings] = field(default_factory=list)
 
 
 class NamespaceCounters:
-    """`kept` are namespaces that the operator was told to serve: they have their series always."""
+    """`kept` are namespaces that the operator was told to serve: they have their series always.
 
-    def __init__(self, registry: CollectorRegistry, kept: Iterable[str], now: Callable[[], datetime]) -> None:
+    `now` tells seconds of a monotonic clock: one that is set would hold counts back, or drop series, for hours.
+    """
+
+    def __init__(self, registry: CollectorRegistry, kept: Iterable[str], now: Callable[[], float]) -> None:
         self._now, self._kept = now, tuple(kept)
         self._ended = Counter(
             "qwensft_runs_ended", "Runs that have ended, by phase.", [NAMESPACE, "phase"], registry=registry

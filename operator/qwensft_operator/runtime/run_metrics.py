@@ -8,6 +8,7 @@ ADR 0156 says why.
 
 from __future__ import annotations
 
+import time
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
@@ -57,9 +58,10 @@ class RunMetrics(Collector):
         namespaces: Iterable[str],
         is_leading: Callable[[], bool],
         now: Callable[[], datetime],
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store, self._is_leading, self._now = store, is_leading, now
-        self._of_namespaces = NamespaceCounters(registry, namespaces, now)
+        self._of_namespaces = NamespaceCounters(registry, namespaces, monotonic)
         self._restarts = Counter(
             "qwensft_restarts",
             "Attempts that followed a failed one, by stage and cause, whether they count against a limit or not.",

@@ -25,15 +25,23 @@ class Operator:
         self.registry, self.store = CollectorRegistry(), make_store(FakeKube())
         for run in runs:
             self.store.observed(RUNS, run)
-        self.leads, self.now = leads, NOW
+        self.leads, self.age, self.set_by = leads, timedelta(), timedelta()
         self.metrics = RunMetrics(
-            self.registry, self.store, namespaces=namespaces, is_leading=lambda: self.leads, now=lambda: self.now
+            self.registry,
+            self.store,
+            namespaces=namespaces,
+            is_leading=lambda: self.leads,
+            now=lambda: NOW + self.age + self.set_by,
+            monotonic=self.age_in_seconds,
         )
+
+    def age_in_seconds(self) -> float:
+        return self.age.total_seconds()
 
     def scraped_later(self) -> dict[tuple[str, ...], float]:
         """As Prometheus sees it once series that are new have been there for a while."""
         self.scrape()
-        self.now += timedelta(minutes=2)
+        self.age += timedelta(minutes=2)
         self.scrape()
         return self.scrape()
 
@@ -104,15 +112,15 @@ def gone(run: Manifest) -> Manifest:
 def test_a_namespace_without_runs_loses_its_series_after_an_hour(run: Manifest, leads: bool) -> None:
     operator = Operator(run, namespaces=("kept",))
     assert namespaces_of(operator.scrape()) == {"team", "kept"}
-    operator.now += timedelta(hours=5)
+    operator.age += timedelta(hours=5)
     operator.metrics.told(run, {"phase": "Failed", "completionTime": at(8)})
     assert namespaces_of(operator.scrape()) == {"team", "kept"}, "it has a run"
     operator.store.deleted(RUNS, gone(run))
     operator.leads = leads
-    operator.now += timedelta(minutes=59)
+    operator.age += timedelta(minutes=59)
     counted = operator.scrape()["qwensft_runs_ended_total", "Failed", "team"]
     assert counted == 1 - (run["status"]["phase"] == "Failed"), "what has happened at the end can still be scraped"
-    operator.now += timedelta(minutes=2)
+    operator.age += timedelta(minutes=2)
     operator.scrape()  # which forgets it, after its counters were read
     assert namespaces_of(operator.scrape()) == {"kept"}
 
@@ -123,7 +131,7 @@ def test_a_namespace_that_has_a_run_again_begins_at_zero() -> None:
     operator.scrape()
     operator.metrics.told(run, {"phase": "Failed", "completionTime": at(8)})
     operator.store.deleted(RUNS, gone(run))
-    operator.now += timedelta(hours=2)
+    operator.age += timedelta(hours=2)
     operator.scrape()
     assert namespaces_of(operator.scrape()) == set()
     again = a_run("a", "Training")
@@ -151,17 +159,32 @@ def test_a_run_that_fails_at_once_is_an_increase(state: str, interval: int) -> N
         operator.metrics.told(run, {"phase": "Failed", "completionTime": at(8)})
         operator.store.deleted(RUNS, gone(run))
         for _ in range(24):
-            operator.now += timedelta(hours=1)
+            operator.age += timedelta(hours=1)
             operator.scrape()
         assert namespaces_of(operator.scrape()) == set()
     operator.metrics.told(run, {"phase": "Failed", "completionTime": at(8), "usage": {"acceleratorSeconds": 8}})
     samples = []
     for _ in range(5 * 60 // interval):
-        operator.now += timedelta(seconds=interval)
+        operator.age += timedelta(seconds=interval)
         samples.append(operator.scrape())
     assert increase(samples, ("qwensft_runs_ended_total", "Failed", "team")) == 1
     assert increase(samples, ("qwensft_accelerator_seconds_total", "team")) == 8
     assert sum(sample.get(("qwensft_runs_ended_total", "Failed", "team")) == 0 for sample in samples) >= 2
+
+
+@pytest.mark.parametrize("hours", [-5, 5])
+def test_a_clock_that_is_set_holds_nothing_back_and_drops_nothing(hours: int) -> None:
+    run = a_run("a", "Training")
+    operator = Operator(run)
+    operator.scrape()
+    operator.metrics.told(run, {"phase": "Failed", "completionTime": at(8)})
+    operator.store.deleted(RUNS, gone(run))
+    operator.set_by = timedelta(hours=hours)
+    assert operator.scrape()["qwensft_runs_ended_total", "Failed", "team"] == 0, "it must be seen at zero first"
+    assert operator.scraped_later()["qwensft_runs_ended_total", "Failed", "team"] == 1
+    operator.age += timedelta(hours=1)
+    operator.scrape()
+    assert namespaces_of(operator.scrape()) == set()
 
 
 def test_every_series_is_there_before_anything_has_happened() -> None:
