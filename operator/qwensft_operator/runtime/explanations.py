@@ -6,16 +6,17 @@ ADR 0049 says why. ADR 0096 says why.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from qwensft_operator.runtime.answers import Answers
 from qwensft_operator.runtime.best_effort import BestEffort
 from qwensft_operator.runtime.kube import EVENTS, Kube, Manifest
 
 _JOB_SECONDS = 14.0  # shorter than the time until a run that does not come up is looked at again
 _OBJECT_SECONDS = 29.0
+_KEPT_SECONDS = 10 * _OBJECT_SECONDS  # a namespace of which nobody asks any more is forgotten
 _PODS_ASKED = 2  # of a gang at once; the others have their turn later
 _MOST_ANSWERS = 1000
 
@@ -24,15 +25,6 @@ _MOST_ANSWERS = 1000
 class _Answer:
     asked_at: float
     events: list[Manifest]
-
-
-@dataclass(slots=True)
-class _Kind:
-    """What was said of all objects of a kind in a namespace, by their UIDs."""
-
-    asked_at: float = float("-inf")
-    events: dict[str, list[Manifest]] = field(default_factory=dict)
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)  # one asks, and the others have the answer
 
 
 class Explanations:
@@ -45,7 +37,8 @@ class Explanations:
     def __init__(self, kube: Kube, now: Callable[[], float] = time.monotonic) -> None:
         self._kube, self._now = kube, now
         self._answers: dict[str, _Answer] = {}  # by the UIDs of pods
-        self._kinds: dict[tuple[str, str], _Kind] = {}
+        # Of all objects of a kind in a namespace, by their UIDs.
+        self._kinds: Answers[tuple[str, str], dict[str, list[Manifest]]] = Answers(dict, _KEPT_SECONDS, now)
         self._best_effort = BestEffort()
 
     async def of_job(self, namespace: str, uid: str) -> list[Manifest]:
@@ -77,12 +70,12 @@ class Explanations:
         self._answers[uid] = _Answer(self._now(), events)
 
     async def _of_kind(self, namespace: str, selector: str, uid: str, what: str, fresh: float) -> list[Manifest]:
-        kind = self._kinds.setdefault((namespace, selector), _Kind())
+        kind = self._kinds.about((namespace, selector))
         async with kind.turn:
-            if self._now() - kind.asked_at > fresh:
+            if self._now() >= kind.stale_at:
                 listing = self._kube.list(EVENTS, namespace, field_selector=selector)
                 found: dict[str, list[Manifest]] = {}
                 for event in await self._best_effort.attempt(what, listing, []):
                     found.setdefault((event.get("involvedObject") or {}).get("uid", ""), []).append(event)
-                kind.events, kind.asked_at = found, self._now()
-        return kind.events.get(uid, [])
+                kind.value, kind.stale_at = found, self._now() + fresh
+        return kind.value.get(uid, [])

@@ -6,33 +6,25 @@ ADR 0160 says why.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from qwensft_operator.plan.types import ChildJob, QueuePlace
 from qwensft_operator.plan.views import queue_place
+from qwensft_operator.runtime.answers import Answer, Answers
 from qwensft_operator.runtime.best_effort import BestEffort
 from qwensft_operator.runtime.kube import LOCAL_QUEUES, WORKLOADS, Kube, NotFoundError, Resource
 
 _LABEL_OF_JOB = "kueue.x-k8s.io/job-uid"
 
 _SECONDS = 29.0  # for which an answer is good
+_KEPT_SECONDS = 10 * _SECONDS  # a namespace or a queue in which nothing waits any more is forgotten
 
 T = TypeVar("T")
-
-
-@dataclass(slots=True)
-class _Answer(Generic[T]):
-    """What was last said about everything in a namespace or a queue."""
-
-    value: T
-    asked_at: float = float("-inf")
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)  # one asks, and the others have the answer
 
 
 class Workloads:
@@ -40,29 +32,30 @@ class Workloads:
 
     def __init__(self, kube: Kube, now: Callable[[], float] = time.monotonic) -> None:
         self._kube, self._now = kube, now
-        self._workloads: dict[str, _Answer[dict[str, QueuePlace]]] = {}  # by namespaces, then by the Jobs' UIDs
-        self._positions: dict[tuple[str, str], _Answer[dict[str, int]]] = {}  # then by the Workloads' names, from 1
+        # By namespaces, then by the Jobs' UIDs; and by queues, then by the Workloads' names, from 1.
+        self._workloads: Answers[str, dict[str, QueuePlace]] = Answers(dict, _KEPT_SECONDS, now)
+        self._positions: Answers[tuple[str, str], dict[str, int]] = Answers(dict, _KEPT_SECONDS, now)
         self._best_effort = BestEffort()
 
     async def place(self, namespace: str, child: ChildJob) -> QueuePlace | None:
         """Return what Kueue says of a Job; None when it says nothing."""
-        known = self._workloads.setdefault(namespace, _Answer({}))
+        known = self._workloads.about(namespace)
         workloads = await self._recent(known, "Workloads of Kueue", partial(self._list, namespace))
         workload = workloads.get(child.uid)
         if workload is None or not child.queue:
             return workload
-        queue = self._positions.setdefault((namespace, child.queue), _Answer({}))
+        queue = self._positions.about((namespace, child.queue))
         waiting = partial(self._pending, namespace, child.queue)
         positions = await self._recent(queue, "places in the queues of Kueue", waiting)
         return replace(workload, position=positions.get(workload.workload))
 
     async def _recent(
-        self, answer: _Answer[dict[str, T]], what: str, ask: Callable[[], Awaitable[dict[str, T]]]
+        self, answer: Answer[dict[str, T]], what: str, ask: Callable[[], Awaitable[dict[str, T]]]
     ) -> dict[str, T]:
         async with answer.turn:
-            if self._now() - answer.asked_at > _SECONDS:
+            if self._now() >= answer.stale_at:
                 answer.value = await self._best_effort.attempt(what, ask(), answer.value)
-                answer.asked_at = self._now()
+                answer.stale_at = self._now() + _SECONDS
         return answer.value
 
     async def _list(self, namespace: str) -> dict[str, QueuePlace]:
