@@ -30,11 +30,12 @@ class Definition:
         self._kube, self._best_effort = kube, BestEffort()
 
     async def check(self) -> None:
-        """Log what it lacks, if it can be read."""
+        """Log what it lacks, if it can be read and understood."""
         what = "the definition of QwenSFTJobs, so nobody looks whether it is of this version or a later one"
-        document = await self._best_effort.attempt(what, self._kube.published(), None)
-        if document is None:
-            return
+        await self._best_effort.attempt(what, self._check(), None)
+
+    async def _check(self) -> None:
+        document = await self._kube.published()
         known = await asyncio.to_thread(structural_schema)
         if lacks := sorted(lacking(document, known)):
             more = len(lacks) - _MOST_NAMED

@@ -80,3 +80,12 @@ async def test_what_may_not_be_read_stops_nothing(caplog: pytest.LogCaptureFixtu
     with caplog.at_level(logging.WARNING):
         await Definition(kube).check()
     assert "going on without the definition of QwenSFTJobs" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "document",
+    [{"components": ["a"]}, published({"properties": {"spec": None}}), published({"properties": {"spec": ["a"]}})],
+    ids=["of another shape", "a part without a schema", "a part that is a list"],
+)
+async def test_what_makes_no_sense_stops_nothing(document: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+    assert "going on without the definition of QwenSFTJobs" in await told(document, caplog)
