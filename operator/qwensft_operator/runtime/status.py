@@ -31,11 +31,13 @@ from qwensft_operator.runtime.kube import (
     NamespaceTerminatingError,
 )
 
-_MEASURED = frozenset({"progress", "estimate", "dataset"})  # a run can go on without them
-_INFORMATION = _MEASURED | {
-    "outputs"
-}  # where the model is: told once, when its stage is done, so the last to leave out
-_TOP = re.compile(r"status\.(\w+)")
+# What a run can go on without. All else it goes by: `sourceRun`, say, is the model that every attempt begins with.
+_REPORT = "outputs.report"  # a page for people, which stands beside the model
+_MEASURED = frozenset({"progress", "estimate", "dataset", "usage", "trackers", _REPORT})
+# Where the model is: told once, when its stage is done, so the last to leave out.
+_OUTPUTS = "outputs"
+_INFORMATION = _MEASURED | {_OUTPUTS}
+_PART = re.compile(r"status\.(outputs\.report\b|\w+)")
 _EVENT_MESSAGE_LIMIT = 1024  # bytes; the API server rejects longer ones
 
 logger = logging.getLogger(__name__)
@@ -71,7 +73,7 @@ class Reporter:
                     raise
                 parts = ", ".join(sorted(dispensable))
                 logger.warning("the API server refuses the status, which is written without %s: %s", parts, error)
-                patch = {key: value for key, value in patch.items() if key not in dispensable}
+                patch = _without(patch, dispensable)
                 refusals.append(error)
             else:
                 await self.emit(manifest, map(_told, refusals))
@@ -136,9 +138,17 @@ def _dispensable(patch: Manifest, error: InvalidError) -> frozenset[str]:
 
     Those that the API server names; where it names nothing, first all figures and then the rest.
     """
-    named = {top[1] for field in error.fields if (top := _TOP.match(field))}
-    parts = _INFORMATION & patch.keys()
+    named = {part[1] for field in error.fields if (part := _PART.match(field))}
+    parts = _INFORMATION & (patch.keys() | ({_REPORT} if "report" in (patch.get(_OUTPUTS) or ()) else set()))
     return parts & named if named else parts & _MEASURED or parts
+
+
+def _without(patch: Manifest, parts: frozenset[str]) -> Manifest:
+    kept = {key: value for key, value in patch.items() if key not in parts}
+    if _REPORT in parts and _OUTPUTS in kept:
+        outputs = {name: value for name, value in kept.pop(_OUTPUTS).items() if name != "report"}
+        kept |= {_OUTPUTS: outputs} if outputs else {}
+    return kept
 
 
 def _told(refusal: InvalidError) -> Event:

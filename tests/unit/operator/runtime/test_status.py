@@ -170,13 +170,21 @@ class SchemaKube(FakeKube):
     async def merge(
         self, resource: Resource, namespace: str, name: str, patch: Manifest, *, subresource: str = ""
     ) -> Manifest:
-        if self.refused in patch.get("status", {}):
-            fields = (f"status.{self.refused}.adapter",) if self.names else ()
+        status = patch.get("status", {})
+        if self.refused in status.keys() | {f"outputs.{name}" for name in status.get("outputs", ())}:
+            fields = (f"status.{self.refused}.path",) if self.names else ()
             raise InvalidError(422, "Invalid", "Invalid value", fields)
         return await super().merge(resource, namespace, name, patch, subresource=subresource)
 
 
-PARTS: dict[str, Any] = {"progress": {"step": 1}, "dataset": {"samples": 1}, "outputs": {"adapter": {"path": "/a"}}}
+PARTS: dict[str, Any] = {
+    "progress": {"step": 1},
+    "dataset": {"samples": 1},
+    "usage": {"acceleratorSeconds": 1},
+    "trackers": [{"name": "mlflow"}],
+    "outputs": {"adapter": {"path": "/a"}, "report": {"path": "/r"}},
+}
+WITHOUT_REPORT = {"adapter": {"path": "/a"}}
 
 
 @pytest.mark.parametrize("refused", PARTS)
@@ -193,7 +201,24 @@ async def test_where_the_model_is_told_though_the_api_server_names_nothing_that_
     stored = kube.put(QWENSFTJOBS, "team", job_manifest())
     assert await Reporter(kube, "me").write_status(stored, {"phase": "Merging", **PARTS})
     written = kube.objects["qwensftjobs", "team", "demo"]["status"]
-    assert written == {"phase": "Merging", "outputs": PARTS["outputs"]}
+    assert written == {"phase": "Merging", "outputs": WITHOUT_REPORT}
+
+
+@pytest.mark.parametrize("names", [True, False])
+async def test_the_report_is_left_out_without_the_place_of_the_model(*, names: bool) -> None:
+    kube = SchemaKube("outputs.report", names=names)
+    stored = kube.put(QWENSFTJOBS, "team", job_manifest())
+    assert await Reporter(kube, "me").write_status(stored, {"phase": "Merging", "outputs": PARTS["outputs"]})
+    written = kube.objects["qwensftjobs", "team", "demo"]["status"]
+    assert written == {"phase": "Merging", "outputs": WITHOUT_REPORT}
+
+
+async def test_outputs_of_which_nothing_is_left_are_not_written() -> None:
+    kube = SchemaKube("outputs.report")
+    stored = kube.put(QWENSFTJOBS, "team", job_manifest())
+    outputs = {"report": PARTS["outputs"]["report"]}
+    assert await Reporter(kube, "me").write_status(stored, {"phase": "Merging", "outputs": outputs})
+    assert kube.objects["qwensftjobs", "team", "demo"]["status"] == {"phase": "Merging"}
 
 
 async def test_outputs_that_are_refused_are_the_last_to_be_left_out() -> None:
@@ -203,11 +228,12 @@ async def test_outputs_that_are_refused_are_the_last_to_be_left_out() -> None:
     assert kube.objects["qwensftjobs", "team", "demo"]["status"] == {"phase": "Merging"}
 
 
-async def test_a_part_that_the_run_needs_is_refused_at_once() -> None:
-    kube = SchemaKube("stages")
+@pytest.mark.parametrize("needed", ["stages", "sourceRun", "retry", "configuration"])
+async def test_a_part_that_the_run_needs_is_refused_at_once(needed: str) -> None:
+    kube = SchemaKube(needed)
     stored = kube.put(QWENSFTJOBS, "team", job_manifest())
     with pytest.raises(InvalidError):
-        await Reporter(kube, "me").write_status(stored, {"stages": {}, **PARTS})
+        await Reporter(kube, "me").write_status(stored, {needed: PARTS["outputs"], **PARTS})
     assert "status" not in kube.objects["qwensftjobs", "team", "demo"]
 
 
