@@ -1,4 +1,4 @@
-"""Two operators: the one that waits takes over, soon and alone."""
+"""Two operators: the one that waits takes over, soon and alone, and a run that goes on meanwhile does not notice."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ from tests.e2e.runs import Runs
 
 from qwensft_operator.runtime.kube import Manifest
 
-from .acts import seconds_to_a_decision
+from .acts import TRAINING, attempts, in_the_middle, seconds_taken, seconds_to_a_decision, succeeded
 from .breaking import kill_container, operator_ready, operators
 from .figures import Figures
-from .witness import wait_until
+from .reigns import Reigns
+from .witness import Witness, wait_until
+
+LIMITS = {"SIGTERM": 3.0, "SIGKILL": 20.0}  # seconds until the other leads
 
 
 @pytest.fixture
@@ -41,33 +44,51 @@ def _leader(kubectl: Kubectl) -> str:
 
 
 @pytest.mark.usefixtures("_two")
-@pytest.mark.parametrize(("signal", "limit"), [("SIGTERM", 3.0), ("SIGKILL", 20.0)])
-def test_the_other_replica_takes_over(
-    signal: str, limit: float, runs: Runs, figures: Figures, chance: random.Random
+@pytest.mark.parametrize("signal", LIMITS)
+def test_the_other_replica_takes_over_a_run_in_each_stage(
+    signal: str, runs: Runs, witness: Witness, figures: Figures, chance: random.Random
 ) -> None:
-    kubectl, taken, decided = runs.kubectl, [], []
-    for _ in range(3):
-        wait_until(
-            "somebody leads", lambda: _leader(kubectl) in {pod["metadata"]["name"] for pod in operators(kubectl)}
-        )
-        wait_until("both are there", lambda: len(operators(kubectl)) == 2)
-        operator_ready(kubectl)
-        time.sleep(chance.uniform(0, 3))
-        old = _leader(kubectl)
-        (pod,) = [pod for pod in operators(kubectl) if pod["metadata"]["name"] == old]
-        if signal == "SIGKILL":
-            kill_container(kubectl, pod)
-            # Its name must not come back: a container that is started again is the same candidate.
-            kubectl("delete", "pod", old, "-n", SYSTEM_NAMESPACE, "--force", "--grace-period=0", "--wait=false")
-        else:
-            kubectl("delete", "pod", old, "-n", SYSTEM_NAMESPACE, "--wait=false")
-        killed, now = datetime.now(UTC), time.monotonic()
-        decided.append(seconds_to_a_decision(runs, now)[0])
-        lease = _lease(kubectl)
-        assert lease["holderIdentity"] != old
-        taken.append((datetime.fromisoformat(lease["acquireTime"]) - killed).total_seconds())
+    kubectl, name, taken, decided = runs.kubectl, f"two-{signal.lower()}", [], []
+    with Reigns(kubectl, runs.namespace) as throne:
+        runs.create(name, {"training": TRAINING})
+        for stage in ("prepare", "train", "merge"):
+            _both_are_there(kubectl)
+            in_the_middle(runs, name, stage, chance)
+            old, killed, now = _leader(kubectl), datetime.now(UTC), time.monotonic()
+            _end(kubectl, old, signal)
+            if signal == "SIGKILL":
+                throne.died(old)
+            decided.append(seconds_to_a_decision(runs, now)[0])
+            lease = _lease(kubectl)
+            assert lease["holderIdentity"] != old
+            taken.append((datetime.fromisoformat(lease["acquireTime"]) - killed).total_seconds())
+        job = succeeded(runs, name)
+        leaders = [reign.leader for reign in throne.check()]
+    assert len(set(leaders)) == len(leaders) == 4, leaders
+    assert attempts(job) == {"prepare": 1, "train": 1, "merge": 1}, "pods do not depend on who leads"
+    assert not job["status"].get("restarts")
+    assert {made for made in witness.uids if made.startswith(name)} == {
+        f"{name}-{stage}-1" for stage in ("prepare", "train", "merge")
+    }
+    witness.check()
     figures.add(
-        "replicas", fault=f"{signal} leader", stage="two replicas",
-        decision_s=max(decided), taken_over_s=max(taken), all=taken,
+        "replicas", fault=f"{signal} leader", stage="prepare, train, merge", decision_s=max(decided),
+        steps_lost=0, restarts=0, run_s=seconds_taken(job), taken_over_s=max(taken), all=taken,
     )  # fmt: skip
-    assert max(taken) <= limit
+    assert max(taken) <= LIMITS[signal]
+
+
+def _both_are_there(kubectl: Kubectl) -> None:
+    wait_until("two replicas", lambda: len(operators(kubectl)) == 2)
+    operator_ready(kubectl)
+    wait_until("one of them leads", lambda: _leader(kubectl) in {pod["metadata"]["name"] for pod in operators(kubectl)})
+
+
+def _end(kubectl: Kubectl, leader: str, signal: str) -> None:
+    if signal == "SIGTERM":
+        kubectl("delete", "pod", leader, "-n", SYSTEM_NAMESPACE, "--wait=false")
+        return
+    (pod,) = [pod for pod in operators(kubectl) if pod["metadata"]["name"] == leader]
+    kill_container(kubectl, pod)
+    # Its name must not come back: a container that is started again is the same candidate.
+    kubectl("delete", "pod", leader, "-n", SYSTEM_NAMESPACE, "--force", "--grace-period=0", "--wait=false")
