@@ -115,7 +115,7 @@ def test_a_run_whose_jobs_kueue_refuses_while_it_is_away_goes_on_when_it_is_back
     try:
         runs.create("refused", SHORT | WAITS)
         job = runs.until("refused", lambda job: headline(job)["reason"] == "WebhookUnavailable", "who refuses its Job")
-        assert "kueue" in headline(job)["message"]
+        assert "Mend service kueue-webhook-service in namespace kueue-system" in headline(job)["message"]
     finally:
         scale(runs, 1)
     job = runs.to_the_end("refused").last
@@ -137,12 +137,15 @@ def test_where_a_queue_takes_all_jobs_prepare_waits_too_and_says_so(runs: Runs, 
         runs.kubectl.delete("localqueue", "default", "-n", runs.namespace)
 
 
-def test_a_namespace_that_kueue_leaves_out_is_asked_after_when_its_jobs_are_held(unmanaged: Runs) -> None:
-    """Kueue's webhook labels and holds Jobs there for a LocalQueue default, and its controller never lets them go."""
-    unmanaged.create("forgotten", SHORT)
+def test_in_a_namespace_that_kueue_leaves_out_a_run_is_held_by_its_own_queue_name_alone(unmanaged: Runs) -> None:
+    """Kueue's webhook leaves Jobs there alone, a LocalQueue default or not; nobody lets go what names a queue."""
+    unmanaged.create("forgotten", SHORT | {"runPolicy": {"queueName": "default"}})
     said = queued(unmanaged.until("forgotten", queued, "who holds its Job"))
-    assert "Job forgotten-prepare-1 is held for the queue default, and Kueue has not taken it up yet" in said
+    assert "Job forgotten-train-1 is held for the queue default, and Kueue has not taken it up yet" in said
     assert "does Kueue's configuration include this namespace" in said
+    unmanaged.create("free", SHORT)
+    job = unmanaged.to_the_end("free").last
+    assert follow.condition(job, "Succeeded")["status"] == "True", follow.explain(unmanaged.kubectl, job)
 
 
 def headline(job: Job) -> Job:

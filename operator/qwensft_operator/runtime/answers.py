@@ -1,6 +1,7 @@
 """What was last said about each of some things: one asks, and all that want to know meanwhile have the answer.
 
-What nobody has asked for in a while is let go, with whatever it was about: namespaces, queues and resources come and go.
+What nobody has asked for in a while is let go, with whatever it was about: namespaces, queues and resources come and
+go.
 """
 
 from __future__ import annotations

@@ -61,6 +61,7 @@ from qwensft_operator.runtime.kube import (
 logger = logging.getLogger(__name__)
 
 _WEBHOOK_FAILURE = re.compile(r'failed calling webhook "(?P<name>[^"]*)"(?P<cause>.*)', re.DOTALL)
+_SERVICE = re.compile(r'Post "https://(?P<name>[a-z0-9.-]+)\.(?P<namespace>[a-z0-9-]+)\.svc:')
 
 
 class ObstacleError(Exception):
@@ -235,9 +236,11 @@ class Executor:
 def _webhook_obstacle(name: str, cause: str) -> Obstacle:
     # Of the error's chain only the last link says what is wrong; the others hold ports, which are new ones each time.
     words = cause.rpartition(": ")[2].strip() or "no reason given"
+    called = _SERVICE.search(cause)
+    service = f"service {called['name']} in namespace {called['namespace']}" if called else "the webhook's service"
     message = (
         f"the API server cannot call the admission webhook {name}, and refuses what the run needs next: {words}. Mend "
-        "the webhook's service, or have its configuration leave this namespace out; the run goes on within a minute"
+        f"{service}, or have the webhook's configuration leave this namespace out; the run goes on within a minute"
     )
     return Obstacle(Reason.WEBHOOK_UNAVAILABLE, message)
 

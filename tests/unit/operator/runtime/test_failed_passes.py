@@ -125,7 +125,7 @@ async def test_a_webhook_that_does_not_answer_is_named_at_once_and_the_run_goes_
         assert reasons(world) == {"WebhookUnavailable"}
     told = world.run["status"]["conditions"][0]["message"]
     assert "admission webhook check.policy.example" in told
-    assert "connection refused" in told
+    assert "connection refused. Mend service policy in namespace team, or" in told
     assert "10.96.7.1" not in told, "addresses and ports differ from try to try, and each would be a write"
     assert world.writes().count(("patch/status", "qwensftjobs")) == 1
     assert max(world.timers.waits) <= 30
