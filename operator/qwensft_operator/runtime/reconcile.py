@@ -68,7 +68,7 @@ class Reconciler:
         self._observer, self._executor, self._reporter = observer, executor, reporter
         self._metrics, self._scrape_interval, self._told = metrics, scrape_interval, told
         self._now, self._monotonic = now, monotonic
-        self._best_effort, self._overlap = BestEffort(), Overlap(installation)
+        self._best_effort, self._overlap = BestEffort(), Overlap(installation, monotonic)
         self._deletions: dict[Key, str] = {}  # what was told of runs that are being deleted
         self._failing_since: dict[Key, float] = {}  # the first of the passes that failed in a row
 
@@ -120,7 +120,7 @@ class Reconciler:
 
         now = self._now()
         decision = plan.decide(observation.observed, now)
-        if not live and any(isinstance(action, _FINAL) for action in decision.actions):
+        if any(isinstance(action, _FINAL) for action in decision.actions):
             await self._observer.confirm(observation)
         try:
             begun = await self._execute(observation, decision)
@@ -133,7 +133,7 @@ class Reconciler:
             return None
         if begun is not None:  # tell it with the rest: a status of its own would be another write
             decision = plan.decide(replace(observation.observed, configuration=begun), now)
-        overlaps = self._overlap.events(observation.observed.children)
+        overlaps = self._overlap.events(observation.observed.children, now)
         told = await self._report(manifest, replace(decision, events=(*decision.events, *overlaps)))
         self._queue.forget(key)
         wait = self._next_look(decision, told=told)

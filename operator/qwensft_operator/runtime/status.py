@@ -10,7 +10,7 @@ import hashlib
 import logging
 import re
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel
@@ -89,7 +89,7 @@ class Reporter:
         """Tell people what happened. Events are a courtesy: one that is refused is logged and forgotten."""
         namespace = manifest["metadata"]["namespace"]
         for event in events:
-            body = event_manifest(manifest, event, self._identity, datetime.now(UTC))
+            body = event_manifest(manifest, event, self._identity, self._kube.clock.now())
             name = body["metadata"]["name"]
             try:
                 try:

@@ -1,5 +1,7 @@
 """Passes over a run that fail or are refused: they are made again, and what lasts is told."""
 
+from typing import Any
+
 import pytest
 
 from qwensft_operator.runtime.execute import NotYetError
@@ -192,3 +194,25 @@ async def test_a_status_that_is_refused_is_told_by_conditions_alone() -> None:
     assert reasons(world) == {"OperatorError"}
     assert "status.stages: Invalid value" in world.run["status"]["conditions"][0]["message"]
     assert [write for write in world.writes() if write[0] == "patch/status"] == [("patch/status", "qwensftjobs")]
+
+
+class SlowKube(FakeKube):
+    """The list of Jobs takes so long that somebody suspends the run meanwhile."""
+
+    async def _request(self, *args: Any, **named: Any) -> Manifest:
+        answer = await super()._request(*args, **named)
+        run = self.objects["qwensftjobs", "team", "demo"]
+        if args[1].endswith("/jobs") and "runPolicy" not in run["spec"]:
+            self.put(QWENSFTJOBS, "team", run | {"spec": run["spec"] | {"runPolicy": {"suspend": True}}})
+        return answer
+
+
+async def test_after_a_failed_pass_too_a_run_that_was_edited_since_it_was_read_starts_nothing() -> None:
+    world = World(SlowKube())
+    world.kube.put(QWENSFTJOBS, "team", job_manifest())
+    world.queue.add_rate_limited(KEY)
+    await world.reconciler.handle(KEY)
+    assert world.writes() == []
+    await world.reconciler.handle(KEY)
+    assert world.run["status"]["phase"] == "Suspended"
+    assert world.kube.named(JOBS) == set()

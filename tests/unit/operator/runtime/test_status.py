@@ -107,6 +107,14 @@ async def test_the_same_words_make_one_event_with_a_newer_time() -> None:
     assert kube.objects["events", "team", name]["lastTimestamp"] > "2026"
 
 
+async def test_an_event_has_the_time_of_the_api_server() -> None:
+    kube = FakeKube()
+    kube.clock.heard("Fri, 02 Jan 2099 12:00:00 GMT")
+    await Reporter(kube, "me").emit(job_manifest(), [Event("Normal", "Trained", "500 steps")])
+    (name,) = kube.named(EVENTS)
+    assert kube.objects["events", "team", name]["lastTimestamp"].startswith("2099-01-02T12:00:0")
+
+
 def test_other_words_or_another_run_make_another_event() -> None:
     def name(about: dict[str, Any], event: Event) -> str:
         return str(event_manifest(about, event, "me", NOW)["metadata"]["name"])
