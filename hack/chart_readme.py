@@ -27,7 +27,7 @@ HEAD = """\
 {description}
 
     helm upgrade --install qwen-sft-operator charts/qwen-sft-operator --namespace qwen-sft-system --create-namespace \\
-      --set image.repository=REGISTRY/operator --set image.tag=TAG --set trainerImage=REGISTRY/trainer:TAG
+      --set image.repository=REGISTRY/operator --set-string image.tag=TAG --set trainerImage=REGISTRY/trainer:TAG
 
 Needs Kubernetes {kubernetes}. How to upgrade, roll back, serve some namespaces only and uninstall stands in
 [operations](../../docs/operations.md), who gets which right in [security](../../docs/security.md).

@@ -46,7 +46,7 @@ class Answers(Generic[K, V]):
     def about(self, thing: K) -> Answer[V]:
         """Return the answer about a thing, for who has it to ask again when it is stale."""
         now = self._now()
-        _, answer = self._answers.pop(thing, None) or (now, Answer(self._nothing()))
+        answer = self._answers.pop(thing)[1] if thing in self._answers else Answer(self._nothing())
         self._answers[thing] = now, answer
         while now - self._answers[oldest := next(iter(self._answers))][0] > self._kept:
             del self._answers[oldest]

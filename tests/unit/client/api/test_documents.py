@@ -13,7 +13,8 @@ from qwensft.api.v1alpha1.immutability_rules import IMMUTABLE
 
 REPOSITORY = Path(__file__).parents[4]
 DOCUMENTS = REPOSITORY / "tests" / "contract"
-VALID = [*sorted((DOCUMENTS / "valid").glob("*.yaml")), *sorted((REPOSITORY / "examples").rglob("*.yaml"))]
+EXAMPLES = (path for path in (REPOSITORY / "examples").rglob("*.yaml") if "kind: QwenSFTJob" in path.read_text("utf-8"))
+VALID = [*sorted((DOCUMENTS / "valid").glob("*.yaml")), *sorted(EXAMPLES)]
 INVALID = sorted((DOCUMENTS / "invalid").glob("*.yaml"))
 
 
