@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol
 
+from qwensft_operator.runtime.clock import ServerClock
 from qwensft_operator.runtime.kube import Kube, KubeError, Manifest, TransientError
 
 
@@ -73,6 +74,7 @@ class Wire(Kube):
     def __init__(self, carry: Carrier, line: Line) -> None:
         self._carry, self._line = carry, line
         self.on_write = lambda resource, manifest: None
+        self.clock = ServerClock()
 
     async def close(self) -> None:
         """The connections belong to the carrier."""
