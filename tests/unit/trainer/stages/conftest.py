@@ -1,4 +1,4 @@
-"""A prepared run, and a torchrun that behaves as a test says."""
+"""A prepared run, a torchrun that behaves as a test says, and a training for merges."""
 
 from __future__ import annotations
 
@@ -9,13 +9,18 @@ import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from qwensft_trainer.contract import workspace
 from qwensft_trainer.contract.digest import Experiment
+from qwensft_trainer.merging import adapter, engines, tensor_names
+from qwensft_trainer.model import source
 from qwensft_trainer.training import manifests, rendezvous
 
 from ..conftest import Scene, safetensors
+from ..merging.safetensors import save
+from .merges import BASE, QUERY, Call, learns, verifies
 
 TRAINED = """
     os.makedirs(output + "/checkpoint-100")
@@ -95,3 +100,32 @@ def leave_checkpoint(scene: Scene, attempt: int, step: int) -> Path:
     (folder / "adapter_model.safetensors").write_bytes(safetensors({"lora": (2, 2)}))
     manifests.seal(folder)
     return folder
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Call:
+    fake = Call()
+    monkeypatch.setattr(engines, "call", fake)
+    monkeypatch.setattr(tensor_names, "module_names", lambda *_, **__: str)
+    verifies(monkeypatch, {"tensors": 3, "kept": 0.9})
+    return fake
+
+
+@pytest.fixture
+def trained(scene: Scene) -> Scene:
+    workspace.claim(scene.run)
+    model = scene.root / "model"
+    (model / source.SINGLE).unlink()
+    for name, tensors in BASE.items():
+        save(model / name, tensors)
+    places = {tensor: name for name, tensors in BASE.items() for tensor in tensors}
+    (model / source.INDEX).write_text(json.dumps({"metadata": {"total_size": 216}, "weight_map": places}))
+    directory = scene.run_directory / "train" / "1"
+    module = f"base_model.model.{QUERY.removesuffix('.weight')}"
+    matrices = {f"{module}.lora_A.weight": np.ones((1, 6)), f"{module}.lora_B.weight": np.ones((4, 1))}
+    save(directory / adapter.WEIGHTS, matrices)
+    learns(scene)
+    outputs = {"adapter": {"path": "support-1/train/1", "digest": "sha256:1", "sizeBytes": 1}}
+    (scene.run_directory / "train.json").write_text(json.dumps({"directory": "train/1", "outputs": outputs}))
+    scene.document["merge"] = {"directory": str(scene.run_directory / "merged")}
+    return scene

@@ -9,113 +9,23 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 
 from qwensft_trainer.base import files
 from qwensft_trainer.contract import workspace
-from qwensft_trainer.contract.errors import PermanentError, StageError
+from qwensft_trainer.contract.errors import PermanentError
 from qwensft_trainer.contract.outputs import MANIFEST
-from qwensft_trainer.contract.stage import Result
-from qwensft_trainer.merging import adapter, engines, streaming, tensor_names
+from qwensft_trainer.merging import streaming
 from qwensft_trainer.model import source
-from qwensft_trainer.stages import merge
 
 from ..conftest import Scene
 from ..merging.safetensors import load, save
-
-QUERY, KEY, NORM = (f"model.layers.0.{name}.weight" for name in ("q_proj", "k_proj", "norm"))
-NAMES = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
-BASE: dict[str, dict[str, Any]] = {
-    NAMES[0]: {QUERY: np.ones((4, 6)), NORM: np.ones(6)},
-    NAMES[1]: {KEY: np.ones((4, 6))},
-}
-
-
-class Call:
-    """Calls in this process; `asked` holds the function and the arguments by name of every call."""
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[str, Mapping[str, Any]]] = []
-
-    def __call__(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-        self.asked.append((function.__name__, named))
-        return function(*arguments, **named)
-
-
-@pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> Call:
-    fake = Call()
-    monkeypatch.setattr(engines, "call", fake)
-    monkeypatch.setattr(tensor_names, "module_names", lambda *_, **__: str)
-    verifies(monkeypatch, {"tensors": 3, "kept": 0.9})
-    return fake
-
-
-@pytest.fixture
-def trained(scene: Scene) -> Scene:
-    workspace.claim(scene.run)
-    model = scene.root / "model"
-    (model / source.SINGLE).unlink()
-    for name, tensors in BASE.items():
-        save(model / name, tensors)
-    places = {tensor: name for name, tensors in BASE.items() for tensor in tensors}
-    (model / source.INDEX).write_text(json.dumps({"metadata": {"total_size": 216}, "weight_map": places}))
-    directory = scene.run_directory / "train" / "1"
-    module = f"base_model.model.{QUERY.removesuffix('.weight')}"
-    matrices = {f"{module}.lora_A.weight": np.ones((1, 6)), f"{module}.lora_B.weight": np.ones((4, 1))}
-    save(directory / adapter.WEIGHTS, matrices)
-    learns(scene)
-    outputs = {"adapter": {"path": "support-1/train/1", "digest": "sha256:1", "sizeBytes": 1}}
-    (scene.run_directory / "train.json").write_text(json.dumps({"directory": "train/1", "outputs": outputs}))
-    scene.document["merge"] = {"directory": str(scene.run_directory / "merged")}
-    return scene
-
-
-def learns(scene: Scene, **config: Any) -> None:
-    plain = {"peft_type": "LORA", "r": 1, "lora_alpha": 2}
-    (scene.run_directory / "train" / "1" / adapter.CONFIG).write_text(json.dumps(plain | config))
-
-
-def verifies(monkeypatch: pytest.MonkeyPatch, checks: Mapping[str, Any] | Exception) -> None:
-    def verify(*_: Any, **__: Any) -> Mapping[str, Any]:
-        if isinstance(checks, Exception):
-            raise checks
-        return checks
-
-    monkeypatch.setattr(merge, "_verify", verify)
-
-
-def exports(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """LLaMA-Factory's export writes a model of its own layout; returns the dtypes that it is asked for."""
-    dtypes: list[str] = []
-
-    def export(completed: Mapping[str, Any]) -> None:
-        dtypes.append(completed["infer_dtype"])
-        tensors = {name: values + 1 for part in BASE.values() for name, values in part.items()}
-        save(Path(completed["export_dir"]) / source.SINGLE, tensors)
-
-    monkeypatch.setattr("qwensft_trainer.merging.export.export", export)
-    return dtypes
-
-
-def run(scene: Scene, **export_arguments: Any) -> Result:
-    context = scene.context
-    (context.config / "export.yaml").write_text(yaml.safe_dump({"template": "qwen3"} | export_arguments))
-    return merge.main(context)
-
-
-def rests(scene: Scene) -> list[str]:
-    return sorted(path.name for path in scene.run_directory.iterdir() if path.name.startswith(".merged"))
-
-
-def merged(scene: Scene) -> Path:
-    return scene.run_directory / "merged"
+from .merges import BASE, KEY, NAMES, NORM, QUERY, Call, exports, learns, merged, rests, run, verifies
 
 
 def test_the_model_is_the_bases_files_with_what_was_trained(trained: Scene, calls: Call) -> None:
@@ -343,101 +253,3 @@ def test_llamafactory_gets_the_base_in_a_dtype_in_which_none_of_its_weights_lose
 def test_little_that_is_left_of_training_is_told(trained: Scene, calls: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     verifies(monkeypatch, {"tensors": 3, "kept": 0.25})
     assert run(trained).message.startswith("only 25% of what training added is left after rounding")
-
-
-def test_a_refused_merge_leaves_the_old_model_and_no_rest(
-    trained: Scene, calls: Call, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run(trained)
-    before = (merged(trained) / NAMES[0]).read_bytes()
-    verifies(monkeypatch, PermanentError("MergeVerificationFailed", "no"))
-    learns(trained, lora_alpha=4)
-    trained.document["merge"]["shard_size"] = 1
-    with pytest.raises(PermanentError):
-        run(trained)
-    assert (merged(trained) / NAMES[0]).read_bytes() == before
-    assert rests(trained) == []
-
-
-def test_numbers_that_cannot_be_written_leave_no_rest(trained: Scene, calls: Call) -> None:
-    module = f"base_model.model.{QUERY.removesuffix('.weight')}"
-    matrices = {f"{module}.lora_A.weight": np.full((1, 6), np.nan), f"{module}.lora_B.weight": np.ones((4, 1))}
-    save(trained.run_directory / "train" / "1" / adapter.WEIGHTS, matrices)
-    with pytest.raises(PermanentError, match="training diverged"):
-        run(trained)
-    assert rests(trained) == []
-    assert not merged(trained).exists()
-
-
-def interrupted(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The verification is killed, when the weights are written."""
-    verifies(monkeypatch, StageError("OutOfMemory", "killed"))
-    with pytest.raises(StageError):
-        run(scene)
-    assert rests(scene) == [".merged.partial"]
-    assert not merged(scene).exists()
-    verifies(monkeypatch, {"tensors": 3})
-
-
-def test_an_interrupted_merge_goes_on(trained: Scene, calls: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    interrupted(trained, monkeypatch)
-    partial = trained.run_directory / ".merged.partial"
-    written = {name: (partial / name).stat().st_mtime_ns for name in NAMES}
-    run(trained)
-    assert {name: (merged(trained) / name).stat().st_mtime_ns for name in NAMES} == written
-    assert rests(trained) == []
-
-
-def test_a_merge_of_other_inputs_begins_anew(trained: Scene, calls: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    interrupted(trained, monkeypatch)
-    (trained.run_directory / ".merged.partial-export").mkdir()
-    trained.document["merge"]["shard_size"] = 1
-    run(trained)
-    assert [path.name for path in merged(trained).glob("*.safetensors")] == [source.SINGLE]
-    assert not (merged(trained) / source.INDEX).exists()
-    assert rests(trained) == []
-
-
-def test_a_model_whose_files_another_pod_took_away_is_not_published(
-    trained: Scene, calls: Call, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def verify(_run: Any, _merge: Any, _trained: Any, merged: Path, *_: Any, **__: Any) -> dict[str, Any]:
-        (merged / "config.json").unlink()
-        return {"tensors": 1}
-
-    monkeypatch.setattr(merge, "_verify", verify)
-    with pytest.raises(StageError, match=r"config\.json vanished from .*: another pod writes there"):
-        run(trained)
-    assert not (trained.run_directory / "merged").exists()
-
-
-def test_a_directory_of_other_files_is_never_replaced(trained: Scene, calls: Call) -> None:
-    merged(trained).mkdir()
-    (merged(trained) / "thesis.docx").touch()
-    with pytest.raises(PermanentError) as caught:
-        run(trained)
-    assert caught.value.reason == "OutputExists"
-    assert not calls.asked
-
-
-@pytest.mark.parametrize("name", ["", "data", "train"])
-def test_the_runs_own_directories_are_never_replaced(trained: Scene, calls: Call, name: str) -> None:
-    trained.document["merge"]["directory"] = str(trained.run_directory / name)
-    with pytest.raises(PermanentError, match="choose another directory"):
-        run(trained)
-
-
-def test_merging_before_training_is_refused(trained: Scene, calls: Call) -> None:
-    (trained.run_directory / "train.json").unlink()
-    with pytest.raises(PermanentError) as caught:
-        run(trained)
-    assert caught.value.reason == "TrainingMissing"
-
-
-def test_a_quantised_base_is_refused_before_the_merge(trained: Scene, calls: Call) -> None:
-    config = {"model_type": "qwen3", "quantization_config": {"quant_method": "gptq", "bits": 4}}
-    (trained.root / "model" / "config.json").write_text(json.dumps(config))
-    with pytest.raises(PermanentError) as caught:
-        run(trained)
-    assert caught.value.reason == "InvalidModel"
-    assert not calls.asked
