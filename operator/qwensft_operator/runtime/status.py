@@ -32,8 +32,8 @@ from qwensft_operator.runtime.kube import (
 )
 
 # What a run can go on without. All else it goes by: `sourceRun`, say, is the model that every attempt begins with.
-_REPORT = "outputs.report"  # a page for people, which stands beside the model
-_MEASURED = frozenset({"progress", "estimate", "dataset", "usage", "trackers", _REPORT})
+_REPORT_FIELD = "outputs.report"  # a page for people, which stands beside the model
+_MEASURED = frozenset({"progress", "estimate", "dataset", "usage", "trackers", _REPORT_FIELD})
 # Where the model is: told once, when its stage is done, so the last to leave out.
 _OUTPUTS = "outputs"
 _INFORMATION = _MEASURED | {_OUTPUTS}
@@ -139,13 +139,13 @@ def _dispensable(patch: Manifest, error: InvalidError) -> frozenset[str]:
     Those that the API server names; where it names nothing, first all figures and then the rest.
     """
     named = {part[1] for field in error.fields if (part := _PART.match(field))}
-    parts = _INFORMATION & (patch.keys() | ({_REPORT} if "report" in (patch.get(_OUTPUTS) or ()) else set()))
+    parts = _INFORMATION & (patch.keys() | ({_REPORT_FIELD} if "report" in (patch.get(_OUTPUTS) or ()) else set()))
     return parts & named if named else parts & _MEASURED or parts
 
 
 def _without(patch: Manifest, parts: frozenset[str]) -> Manifest:
     kept = {key: value for key, value in patch.items() if key not in parts}
-    if _REPORT in parts and _OUTPUTS in kept:
+    if _REPORT_FIELD in parts and _OUTPUTS in kept:
         outputs = {name: value for name, value in kept.pop(_OUTPUTS).items() if name != "report"}
         kept |= {_OUTPUTS: outputs} if outputs else {}
     return kept
