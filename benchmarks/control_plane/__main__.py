@@ -48,7 +48,7 @@ def main() -> None:
     finally:  # an hour's figures are worth having without the last one
         found["machine"] = _machine(before)
         options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps(found, indent=1))
+        options.output.write_text(json.dumps(found, indent=1) + "\n")
         print(f"{figures.report(found)}\n\nwritten to {options.output}")
 
 

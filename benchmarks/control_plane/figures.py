@@ -57,6 +57,16 @@ def of_load(
     }
 
 
+def best_loads(found: Mapping[str, Any], *, rate: float | None) -> dict[tuple[int, str], Mapping[str, Any]]:
+    """The best round of each burst, or of each rate: whatever else the machine did can only have slowed it down."""
+    best: dict[tuple[int, str], Mapping[str, Any]] = {}
+    for load in found.get("loads", ()):
+        key = (load["count"], load["name"])
+        if load["rate"] == rate and (key not in best or load["runsPerSecond"] > best[key]["runsPerSecond"]):
+            best[key] = load
+    return best
+
+
 def hour(
     *, begun: Mapping[str, int], steady: Mapping[str, int], ended: Mapping[str, int], minutes: float
 ) -> dict[str, int]:
@@ -95,7 +105,7 @@ class Goal:
 
 def goals(found: Mapping[str, Any]) -> list[Goal]:
     """The goals of the operator's control path. `found`: what __main__ measured; whatever is missing is not judged."""
-    bursts = _loads(found, rate=None)
+    bursts = best_loads(found, rate=None)
     largest = max((count for count, _ in bursts), default=0)
     smallest = min((count for count, _ in bursts), default=0)
 
@@ -158,7 +168,7 @@ def report(found: Mapping[str, Any]) -> str:
     blocks = [
         f"commit {machine['commit']}, {machine['cpus']} CPUs ({machine['model']}), "
         f"load average before and after {machine['loadBefore']:.1f} and {machine['loadAfter']:.1f}",
-        _load_table(found),
+        load_table(found),
     ]
     if found.get("ends"):
         blocks.append(_ends_table(found["ends"]))
@@ -167,24 +177,15 @@ def report(found: Mapping[str, Any]) -> str:
     return "\n\n".join(blocks)
 
 
-def _loads(found: Mapping[str, Any], *, rate: float | None) -> dict[tuple[int, str], Mapping[str, Any]]:
-    """The best round of each burst, or of each rate: whatever else the machine did can only have slowed it down."""
-    best: dict[tuple[int, str], Mapping[str, Any]] = {}
-    for load in found.get("loads", ()):
-        key = (load["count"], load["name"])
-        if load["rate"] == rate and (key not in best or load["runsPerSecond"] > best[key]["runsPerSecond"]):
-            best[key] = load
-    return best
-
-
-def _load_table(found: Mapping[str, Any]) -> str:
+def load_table(found: Mapping[str, Any]) -> str:
+    """The table of all loads, in Markdown."""
     lines = [
         "| load | | runs/s | of floor B | p50 / p99 until told, s | reads, writes a run | CPU s: own, API server, etcd "
         "| CPU ms a run | MB at rest, peak |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for rate in [None, *sorted({load["rate"] for load in found["loads"] if load["rate"]})]:
-        loads = _loads(found, rate=rate)
+        loads = best_loads(found, rate=rate)
         for (count, name), load in sorted(loads.items(), key=lambda item: item[0][0]):
             floor = loads.get((count, FLOOR_B))
             missing = f" ({count - load['told']} never told)" if load["told"] < count else ""
