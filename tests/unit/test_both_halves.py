@@ -14,14 +14,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
-from qwensft.api.v1alpha1 import Reason, Startup
+from qwensft.api.v1alpha1 import Reason, Startup, merge
 from qwensft.api.v1alpha1.common import RESERVED_ENVIRONMENT
 from qwensft_operator.plan import text, usage
 from qwensft_operator.plan.causes import _NO_FAILURE
 from qwensft_operator.plan.progress import snake
 from qwensft_trainer import cli
 from qwensft_trainer.base import redaction
-from qwensft_trainer.contract import credentials, termination
+from qwensft_trainer.contract import credentials, termination, workspace
 from qwensft_trainer.training import failures, progress, startup
 
 from .operator.render.jobs import SPECS, STAGES, environment, files, job
@@ -44,8 +44,9 @@ UNRELATED = {
 }
 # Constants of one meaning and different names: the operator's, the trainer's.
 OF_ONE_VALUE = {
+    ("DEFAULT_MERGE_DIRECTORY", "_MERGED"),
     ("FILE", "FILE"),
-    ("_TAKEN", "_RESERVED"),
+    ("_OF_RUNS", "_OF_RUNS"),
     ("_EMBEDDINGS", "_EMBEDDINGS"),
     ("VISION", "VISION"),
     ("REASONING", "REASONING"),
@@ -118,6 +119,11 @@ def test_texts_and_collections_that_stand_in_both_halves_are_known() -> None:
         if value == same and not isinstance(value, int | float)
     }
     assert pairs == OF_ONE_VALUE
+
+
+def test_a_merged_model_can_have_no_name_that_a_run_uses_itself() -> None:
+    assert set(merge._TAKEN) == set(workspace._TAKEN)
+    assert workspace.MARKER.startswith(workspace._OF_RUNS)
 
 
 def test_who_pulls_a_model_knows_the_name_of_its_manifest() -> None:

@@ -21,14 +21,18 @@ from qwensft_trainer.contract.errors import PermanentError, invalid_config
 
 MARKER = ".qwensft-owner.json"
 REPORT = "report.html"  # for a person; nothing needs it, and so nothing in its place stands in anybody's way
+_OF_RUNS = ".qwensft-"  # how names begin that no one else has
 _CLAIM_LEASE = ".qwensft-claim"  # the lease under which a directory changes hands
 
 _LINKED = "model"
-_DIRECTORIES = ("data", _LINKED, ".model.partial", ".tokenize", "train", "merged", ".merged.partial", ".merged.old")
+_MERGED = "merged"  # unless spec.merge.path names another
+_DIRECTORIES = ("data", _LINKED, ".model.partial", ".tokenize", "train", _MERGED, ".merged.partial", ".merged.old")
 _FILES = ("prepare.json", "train.json", "merge.json", "model.json", "preview.json", "preview.txt")
 # What every run writes, beside the directories of its trackers. Overwrite removes no others: the directory may hold
 # files of other people.
 _OWN_NAMES = (*_DIRECTORIES, *_FILES, REPORT)
+# What a merged model cannot be called: it would replace them, or they would stand in its way after the training.
+_TAKEN = tuple(name for name in _OWN_NAMES if name != _MERGED)
 _NOT_CONTENT = {"lost+found"}
 
 
@@ -96,11 +100,18 @@ def _require_kinds(run: Run) -> None:
     directories = [directory / name for name in names if name != _LINKED or not (directory / name).is_symlink()]
     if run.merge is not None:
         merged = run.merge.directory
+        _require_free(merged, run)
         beside = (merged.with_name(f".{merged.name}.{ending}") for ending in ("partial", "old"))
         places.require_names(merged, directory, "spec.merge.path", more=len("..partial"))
         places.require_directory(merged, directory)
         directories += [merged, *beside]
     places.require_kinds(directories, [directory / name for name in _FILES])
+
+
+def _require_free(merged: Path, run: Run) -> None:
+    name = next(iter(merged.relative_to(run.run_directory).parts), "")
+    if name in ("", *_TAKEN, *run.tracker_directories) or name.startswith(_OF_RUNS):
+        raise invalid_config(f"spec.merge.path {merged} is where the run keeps other files: choose another directory.")
 
 
 def require_ownership(run: Run) -> None:

@@ -7,12 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from qwensft_trainer.base import files
-from qwensft_trainer.contract.config import Run
-from qwensft_trainer.contract.errors import PermanentError, invalid_config
+from qwensft_trainer.contract.errors import PermanentError
 from qwensft_trainer.contract.outputs import MANIFEST
 from qwensft_trainer.merging.streaming import JOURNAL
-
-_RESERVED = ("data", "train", "model")
 
 
 def write_manifest(merged: Path, known: Mapping[str, dict[str, Any]]) -> None:
@@ -37,11 +34,8 @@ def output_of(directory: Path, workspace: Path) -> dict[str, Any] | None:
     }
 
 
-def check_target(run: Run, target: Path) -> None:
+def check_target(target: Path) -> None:
     """Replacing a directory deletes what was there: it must be one of ours, or nothing."""
-    reserved = [run.run_directory, *(run.run_directory / name for name in (*_RESERVED, *run.tracker_directories))]
-    if any(target == path or target in path.parents for path in reserved):
-        raise invalid_config(f"spec.merge.path {target} is where the run keeps other files: choose another directory.")
     if target.is_dir() and any(target.iterdir()) and not (target / MANIFEST).is_file():
         raise PermanentError(
             "OutputExists",

@@ -49,7 +49,7 @@ def main(context: StageContext) -> Result:
     model_checks.require_mergeable(run)
     trained = run.run_directory / recorded["directory"]
     of_training = _with_digests(run, recorded, context.workspace)
-    merged_files.check_target(run, merge.directory)
+    merged_files.check_target(merge.directory)
     inputs = files.sha256_of_json(
         {
             "trained": of_training,

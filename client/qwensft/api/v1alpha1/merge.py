@@ -11,7 +11,16 @@ from .common import FilePath
 from .constants import DEFAULT_MERGE_DIRECTORY
 from .resources import ResourceRequirements
 
-_TAKEN = ("data", "model", "train")
+_TAKEN = (
+    *("data", "model", "train"),
+    *("merge.json", "model.json", "prepare.json", "preview.json", "preview.txt", "report.html", "train.json"),
+    *(".merged.old", ".merged.partial", ".model.partial", ".tokenize"),
+)
+_OF_RUNS = ".qwensft-"  # how other names of theirs begin
+
+
+def _is_free(path: str) -> bool:
+    return path.split("/", maxsplit=1)[0] not in _TAKEN and not path.startswith(_OF_RUNS)
 
 
 class Merge(ApiModel):
@@ -19,10 +28,11 @@ class Merge(ApiModel):
 
     rules = (
         Rule(
-            cel=f"!has(self.path) || !(self.path.split('/')[0] in {list(_TAKEN)})",
-            message="data, model and train are directories of the run itself: choose another merge.path, for example "
-            "merged",
-            check=lambda merge: merge.path is None or merge.path.split("/")[0] not in _TAKEN,
+            cel=f"!has(self.path) || (!(self.path.split('/')[0] in {list(_TAKEN)})"
+            f" && !self.path.startsWith('{_OF_RUNS}'))",
+            message="a name that the run itself uses, such as data, model, train, report.html or train.json: choose "
+            "another merge.path, for example merged",
+            check=lambda merge: merge.path is None or _is_free(merge.path),
             field=".path",
         ),
         Rule(

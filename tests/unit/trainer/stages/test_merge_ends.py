@@ -94,10 +94,10 @@ def test_a_directory_of_other_files_is_never_replaced(trained: Scene, calls: Cal
     assert not calls.asked
 
 
-@pytest.mark.parametrize("name", ["", "data", "train"])
-def test_the_runs_own_directories_are_never_replaced(trained: Scene, calls: Call, name: str) -> None:
+@pytest.mark.parametrize("name", ["", "data", "train/merged", "report.html", "train.json", ".qwensft-owner.json"])
+def test_what_the_run_itself_keeps_is_never_replaced(trained: Scene, calls: Call, name: str) -> None:
     trained.document["merge"]["directory"] = str(trained.run_directory / name)
-    with pytest.raises(PermanentError, match="choose another directory"):
+    with pytest.raises(PermanentError, match=r"spec\.merge\.path .* choose another directory"):
         run(trained)
 
 
