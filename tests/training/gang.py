@@ -57,6 +57,7 @@ class Training:
     root: Path
     uid: str = "uid-1"
     zero: bool = False  # all parameters trained, with ZeRO-3, in place of LoRA
+    arguments: dict[str, Any] = field(default_factory=dict)  # of LLaMA-Factory, beside those of all
     # Where a node finds its configuration, if not where all do.
     configurations: dict[int, Path] = field(default_factory=dict)
 
@@ -80,7 +81,7 @@ class Training:
             document |= {"tuning": {"method": "full"}, "deepspeed": {"stage": 3, "ranks": NODES}}
             (self.root / "etc" / "deepspeed.json").write_text(json.dumps(ZERO))
         completed = (ARGUMENTS | {"finetuning_type": "full", "deepspeed": str(self.root / "etc" / "deepspeed.json")}
-                     if self.zero else ARGUMENTS) | {
+                     if self.zero else ARGUMENTS) | self.arguments | {
             "model_name_or_path": str(model),
             "dataset_dir": str(self.directory / "data"),
             "tokenized_path": str(self.directory / "data" / "tokenized"),
@@ -118,6 +119,11 @@ class Training:
             return []
         lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
         return [int(json.loads(line)["current_steps"]) for line in lines if '"loss"' in line]
+
+    def tokens(self, attempt: int | str) -> int:
+        """Tokens that have been trained when an attempt ends, those before it included."""
+        last = (self.directory / "train" / str(attempt) / "trainer_log.jsonl").read_text().splitlines()[-1]
+        return int(json.loads(last)["total_tokens"])
 
     def weights(self) -> bytes:
         """The file of the trained adapter, or model."""

@@ -19,6 +19,8 @@ def mend(*, deepspeed: bool = False, collective_timeout: timedelta | None = None
 
     `collective_timeout` is what a collective operation may wait for the slowest rank; None: what libraries choose.
     """
+    from qwensft_trainer.base import sampling
+
     load_no_code(deepspeed=deepspeed)
     if collective_timeout:
         _wait_in_all_groups(collective_timeout)
@@ -27,6 +29,7 @@ def mend(*, deepspeed: bool = False, collective_timeout: timedelta | None = None
     _restore_optimizers_on_cpu()
     _allow_dora_on_bitsandbytes()
     _save_processors_first()
+    sampling.order_by_seed()
     load_tokenizers_once()
     compute_experts_without_cuda()
 
