@@ -62,7 +62,8 @@ class ResultRow:
 def subtitle(run: Run, records: Records) -> str:
     """One line: model, method, when."""
     ended = records.trained.get("completedAt")
-    return ", ".join([run.model.name, method(run), *([f"trained until {_moment(ended)}"] if ended else [])])
+    begun = f" as the run {run.model.merged_by.name} left it" if run.model.merged_by else ""
+    return ", ".join([run.model.name + begun, method(run), *([f"trained until {_moment(ended)}"] if ended else [])])
 
 
 def method(run: Run) -> str:
@@ -159,6 +160,9 @@ def model(run: Run, records: Records) -> list[Fact]:
     found = [Fact("Base model", run.model.name)]
     if (download := run.model.download) is not None:
         found.append(Fact("From", f"{_HUBS[download.hub]}: {download.repo}"))
+    if (source := run.model.merged_by) is not None:
+        found.append(Fact("From", f"the merged model of the run {source.name} (UID {source.uid})"))
+        found.append(Fact("Digest of that model", source.digest))
     if records.commit:
         found.append(Fact("Commit", records.commit))
     if template := records.prepared.get("template"):

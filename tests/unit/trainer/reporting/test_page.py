@@ -95,6 +95,17 @@ def test_what_was_trained_on_what_and_what_came_of_it_can_be_read() -> None:
     assert "X-Signature" not in text
 
 
+def test_a_run_that_begins_with_the_model_of_another_says_whose_and_which() -> None:
+    source = {"name": "first", "uid": "uid-0", "digest": "sha256:d0"}
+    text = Page(page(run(model={"name": "Qwen/Qwen3-8B", "path": "/model", "mergedBy": source}))).text
+    for wanted in (
+        "Qwen/Qwen3-8B as the run first left it, LoRA, trained until",
+        "the merged model of the run first (UID uid-0)",
+        "sha256:d0",
+    ):
+        assert wanted in text, wanted
+
+
 def test_a_page_before_the_merge_says_that_digests_come_with_it() -> None:
     trained = {**records().trained, "outputs": {"adapter": {"path": "support-1/train/2", "sizeBytes": 7}}}
     text = Page(page(records_=replace(records(), trained=trained, merged={}))).text
