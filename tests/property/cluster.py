@@ -28,6 +28,7 @@ from qwensft_operator.plan.types import (
     ForgetAttempt,
     JobState,
     Leftover,
+    Look,
     Obstacle,
     PodView,
 )
@@ -123,22 +124,27 @@ class Cluster(Moves):
             config_map_from=self.made_from.get(own, "") if own in self.config_maps else "",
             claim_exists=self.claim,
             claims=claims if needs.claims else None,
-            named_config_maps=self._named_config_maps(needs.config_maps),
-            leftovers=self._leftovers(run) if needs.leftovers else None,
+            known_leftovers=self._leftovers(run, watched=True) if needs.leftovers else (),
         )
 
-    def _leftovers(self, run: Run) -> tuple[Leftover, ...]:
+    def look(self, observed: Observed, what: Look) -> Observed:
+        """Read more, as the runtime does."""
+        if what.config_maps:
+            observed = replace(observed, named_config_maps=self._named_config_maps(what.config_maps))
+        return replace(observed, leftovers=self._leftovers(Run(observed))) if what.leftovers else observed
+
+    def _leftovers(self, run: Run, *, watched: bool = False) -> tuple[Leftover, ...]:
         names = job_names(run)
-        alive = [p for p in self.alive() if p.bare_of != "qwensft.io/job" or p.job in names]
+        alive = [p for p in self.alive() if p.bare_of != "qwensft.io/job" or (p.job in names and not watched)]
         pods = [pod.manifest() for pod in alive]
         jobs = [job.manifest() for job in self.jobs.values() if job.labelled]
         jobs += [self.jobs[name].manifest() for name in unread_jobs(run, pods, jobs) if name in self.jobs]
         lost = {p.name: PodView(p.name, phase="Running", node="gone", unreachable=True) for p in alive if p.lost}
         return leftovers(run, pods, jobs, lost)
 
-    def _named_config_maps(self, names: tuple[str, ...]) -> dict[str, frozenset[str]] | None:
+    def _named_config_maps(self, names: tuple[str, ...]) -> dict[str, frozenset[str]]:
         keys = frozenset(dataset["source"]["configMap"]["key"] for dataset in self.spec["datasets"] if self.rows)
-        return dict.fromkeys(names, keys) if names else None
+        return dict.fromkeys(names, keys)
 
     def reconcile(self, *, crash_before: int | None = None, meanwhile: Callable[[], None] | None = None) -> Pass:
         """Make one pass.
@@ -148,7 +154,11 @@ class Cluster(Moves):
             meanwhile: what happens after reading.
         """
         version, observed = self.version, self.observe()
-        done = Pass(observed, _decided(observed, self.now))
+        plan = _decided(observed, self.now)
+        while plan.look is not None:
+            observed = self.look(observed, plan.look)
+            plan = _decided(observed, self.now)
+        done = Pass(observed, plan)
         self.passes.append(done)
         if meanwhile is not None:
             meanwhile()

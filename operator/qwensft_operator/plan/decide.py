@@ -28,6 +28,8 @@ def decide(observed: Observed, now: datetime) -> Plan:
     run = Run(observed, status=anchored(observed.job.status, now))
     run = harvest(without_proof(without_sidecars(run, now)), now)
     step = next(step for policy in POLICIES if (step := policy(run, now)) is not None)
+    if step.look is not None:
+        return Plan(look=step.look)
     status = _status(run, step, now)
     ours = tuple(condition for condition in observed.job.status.conditions if condition.type in OURS)
     stored = observed.job.status.replace(conditions=ours)

@@ -1,8 +1,9 @@
 """What is left of other attempts, or of an earlier run of this name, and has not ended: nothing starts beside it.
 
 Recognised by owner, never by name or label alone: somebody may have deleted a Job without its pods, a run without its
-Jobs, or taken off labels and owners. Reading all this is the runtime's work; `needs` says when.
-ADR 0098 says why.
+Jobs, or taken off labels and owners. Reading all this is the runtime's work, when a policy asks for it: right before an
+attempt starts or is given up. A wait that has been told goes on by what watches tell.
+ADR 0098 says why. ADR 0190 says why.
 """
 
 from __future__ import annotations
@@ -11,10 +12,20 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from qwensft.api.v1alpha1 import KIND, LABEL_ATTEMPT, LABEL_JOB, LABEL_JOB_UID, LABEL_STAGE, Reason, Stage
+from qwensft.api.v1alpha1 import (
+    KIND,
+    LABEL_ATTEMPT,
+    LABEL_JOB,
+    LABEL_JOB_UID,
+    LABEL_STAGE,
+    ConditionType,
+    Reason,
+    Stage,
+)
 from qwensft_operator.plan.lost_nodes import lost_node
 from qwensft_operator.plan.run import Run
 from qwensft_operator.plan.step import LOOK_AGAIN, Step, deletions, held_phase
+from qwensft_operator.plan.text import clean
 from qwensft_operator.plan.types import JobState, Leftover, PodView
 from qwensft_operator.plan.views import child_job, is_owned, job_state
 
@@ -70,11 +81,19 @@ def leftovers(
 
 def leftovers_alive(run: Run, now: datetime) -> Step | None:
     """Wait until nothing of another attempt, or of an earlier run of this name, can write to the volume any more."""
-    found = run.observed.leftovers
-    if run.current_stage is None or run.current_child is not None or found == ():
+    if run.current_stage is None or run.current_child is not None:
         return None
-    if found is None:  # a pass that was not expected to start anything starts nothing: the next one reads them
-        return Step(held_phase(run), Reason.STARTING, "looking for pods that are left", run.status, requeue_after=0)
+    if run.observed.leftovers is not None:
+        return _waiting(run, run.observed.leftovers, now)
+    # Watches may be late, and do not tell of all: what is said for the first time, or in other words, is read live.
+    step, said = _waiting(run, run.observed.known_leftovers, now), run.status.condition(ConditionType.SUCCEEDED)
+    told = step is not None and said is not None and (said.reason, said.message) == (step.reason, clean(step.message))
+    return step if told else None
+
+
+def _waiting(run: Run, found: tuple[Leftover, ...], now: datetime) -> Step | None:
+    if not found:
+        return None
     reason, message, stuck = _told(run, found)
     lost = lost_node(None, tuple(leftover.view for leftover in found if leftover.view is not None), now)
     return Step(

@@ -1,8 +1,9 @@
 """The facts that a decision about a run needs, beyond the run itself and its child Jobs.
 
 Stated here in one place, so that the runtime looks at these and no more: which runs need no look at all, what the store
-may answer, what must be read live because it cannot be taken back, and when events can tell something.
-ADR 0049 says why. ADR 0095 says why.
+may answer, what must be read live because it cannot be taken back, and when events can tell something. What only a
+start needs is asked for by the policies that come to it (`Plan.look`), so that a run that waits costs no such read.
+ADR 0049 says why. ADR 0095 says why. ADR 0190 says why.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from typing import Any
 
 from qwensft.api.v1alpha1 import Stage
 from qwensft_operator.plan.estimate import memory_label
-from qwensft_operator.plan.references import references
 from qwensft_operator.plan.run import Run
 from qwensft_operator.plan.source_run import awaited
 from qwensft_operator.plan.startup import PATIENCE, STARTING
@@ -36,14 +36,13 @@ class Needs:
     claims: tuple[str, ...] = ()  # names, in the order of the spec
     new_claim: str | None = None  # of them the one that the run makes at its beginning
     starts: bool = False  # a Job may be made: live, of what no watch tells
-    config_maps: tuple[str, ...] = ()  # names of those that the spec names, with their keys
     node_label: str | None = None  # of the nodes whose labels hold their accelerators' memory
     pods: ChildJob | None = None  # the child Job whose pods
     last_words: bool = False  # it has ended, and its pods' words are recorded now or never: live
     figures: ChildJob | None = None  # the Job whose first pod is scraped
     queue: ChildJob | None = None  # the Job that a queue may hold
     source_run: str | None = None  # name of the run whose model this one waits for
-    leftovers: bool = False  # whether an attempt may start, beside which nothing else of the run's name may be alive
+    leftovers: bool = False  # what watches tell of others under the run's name: an attempt may start, or wait for them
 
 
 def needs_of(run: Run) -> Needs:
@@ -60,17 +59,18 @@ def needs_of(run: Run) -> Needs:
     pods = None if up and not ending else _pods(run)
     named = record.job_name
     source = awaited(run)  # as long as there is one, nothing is made that would need more
+    held = child is not None and child.suspended and child.state is JobState.RUNNING
+    idle = child is None and run.job.spec.run_policy.suspend
     return Needs(
         lost_job=named if child is None else None,
         starts=child is None,
         new_claim=run.job.workspace_claim if _makes_claim(run) else None,
-        claims=() if up or source else tuple(dict.fromkeys(mount.claim for mount in mounts(run))),
-        config_maps=() if source else _config_maps(run, stage),
+        claims=() if up or held or idle or source else tuple(dict.fromkeys(mount.claim for mount in mounts(run))),
         node_label=_node_label(run, stage),
         pods=pods,
         last_words=pods is not None and pods.state in _ENDED,
         figures=child if up and stage in SCRAPED else None,
-        queue=child if child is not None and child.suspended and child.state is JobState.RUNNING else None,
+        queue=child if held else None,
         source_run=source,
         leftovers=source is None and _may_start(run),
     )
@@ -114,20 +114,13 @@ def claim_needs_events(manifest: dict[str, Any], now: datetime) -> bool:
 
 def job_needs_events(run: Run, child: ChildJob, pods: int, now: datetime) -> bool:
     """Whether only a Job's events can tell why it lacks pods: a quota or Pod Security denial stands nowhere else."""
-    runs = child.state is JobState.RUNNING and not child.deleting
+    runs = child.state is JobState.RUNNING and not child.deleting and not child.suspended
     return runs and pods < run.pods_of(child.stage) and has_lasted(child.created_at, _FIRST_PODS, now)
 
 
 def _lasts(manifest: dict[str, Any], now: datetime) -> bool:
     created = parse_time(manifest["metadata"].get("creationTimestamp"))
     return created is None or has_lasted(created, PATIENCE, now)
-
-
-def _config_maps(run: Run, stage: Stage) -> tuple[str, ...]:
-    """Those that the next Job's pods need: only a pass that may start a Job reads them, as each may hold a MiB."""
-    if run.current_child is not None or run.job.spec.run_policy.suspend:
-        return ()
-    return tuple(dict.fromkeys(r.name for r in references(run.job, stage) if r.kind == "ConfigMap"))
 
 
 def _makes_claim(run: Run) -> bool:

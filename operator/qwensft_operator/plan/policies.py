@@ -39,6 +39,7 @@ from qwensft_operator.plan.step import (
     held_phase,
     repairs,
     stage_phase,
+    unlooked,
 )
 from qwensft_operator.plan.suspension import suspended
 from qwensft_operator.plan.text import clean
@@ -109,6 +110,8 @@ def stage_unstarted(run: Run, now: datetime) -> Step | None:
     stage = run.current_stage
     if stage is None or run.current_child is not None:
         return None
+    if (look := unlooked(run)) is not None:
+        return look
     record, attempt = run.record(stage), run.record(stage).attempt or 1
     actions: list[Action] = []
     if run.job.spec.storage.volume.claim_template is not None and not run.observed.claim_exists:
@@ -203,7 +206,7 @@ POLICIES: tuple[Policy, ...] = (
     merge_unrecorded,
     backing_off,
     outdated,
-    config_map_unusable,  # the last hurdle: what was read is as new as the Job
+    config_map_unusable,  # the last hurdle but what is left of others: what was read is as new as the Job
     stage_unstarted,
     half_scheduled,
     stage_failing,

@@ -15,7 +15,7 @@ from qwensft_operator.plan.causes import Cause, classify
 from qwensft_operator.plan.costs import failures_in_a_row, memory_of, remembered, weighed
 from qwensft_operator.plan.ending import succeeded
 from qwensft_operator.plan.run import CLEAN_SLATE, Run
-from qwensft_operator.plan.step import Step, fail, reopened, stage_phase
+from qwensft_operator.plan.step import Step, fail, reopened, stage_phase, unlooked
 from qwensft_operator.plan.times import timestamp
 from qwensft_operator.plan.types import ChildJob, JobState
 
@@ -39,6 +39,8 @@ def stage_lost(run: Run, now: datetime) -> Step | None:
     stage, child = run.current_stage, run.current_child
     if stage is None or child is not None or run.record(stage).job_name is None:
         return None
+    if (look := unlooked(run)) is not None:
+        return look
     cause = Cause(Reason.JOB_DELETED, f"Job {run.record(stage).job_name} was deleted while it ran")
     return retry_or_fail(run, stage, cause, None, now)
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from qwensft.api.v1alpha1 import Phase, Reason, Stage, Status
 from qwensft_operator.plan.causes import Cause
 from qwensft_operator.plan.run import Run
-from qwensft_operator.plan.types import Action, ChildJob, DeleteJob, EnsureConfigMap, EnsureService
+from qwensft_operator.plan.types import Action, ChildJob, DeleteJob, EnsureConfigMap, EnsureService, Look
 
 PHASE_OF = {Stage.PREPARE: Phase.PREPARING, Stage.TRAIN: Phase.TRAINING, Stage.MERGE: Phase.MERGING}
 LOOK_AGAIN = 15.0  # seconds until what no watch tells (events, claims, a grace period that is over) is looked at again
@@ -29,6 +29,7 @@ class Step:
     requeue_after: float | None = None
     waits: bool = False  # for another run: the deadline does not come nearer meanwhile
     stalled: bool = False  # nothing happens before somebody changes something, although the run has not ended
+    look: Look | None = None  # all else is for nothing: more has to be read first
 
     @property
     def holds(self) -> bool:
@@ -37,6 +38,16 @@ class Step:
 
 
 Policy = Callable[[Run, datetime], Step | None]
+
+
+def look_first(run: Run, look: Look) -> Step:
+    """Decide nothing before more is read."""
+    return Step(held_phase(run), Reason.STARTING, "", run.status, look=look)
+
+
+def unlooked(run: Run) -> Step | None:
+    """Have it read live what is left of other attempts, unless it has been: before an attempt starts or is given up."""
+    return look_first(run, Look(leftovers=True)) if run.observed.leftovers is None else None
 
 
 def fail(run: Run, cause: Cause) -> Step:

@@ -236,6 +236,14 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Look:
+    """What has to be read live before more can be decided: no watch tells of it, or what follows is for good."""
+
+    config_maps: tuple[str, ...] = ()  # names of those that the spec names, for their keys
+    leftovers: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Observed:
     """Everything that a decision may depend on."""
 
@@ -250,7 +258,7 @@ class Observed:
     configuration: str | None = None  # digest of what the run has begun with, as the attempt's ConfigMap tells it
     claim_exists: bool = False  # the storage claim, and it is the run's own
     claims: tuple[ClaimView, ...] | None = None  # those of `Needs.claims` that exist; None = nothing was read
-    # Keys of the ConfigMaps of `Needs.config_maps` that exist, by name; None = nothing was read.
+    # Keys of the ConfigMaps of `Look.config_maps` that exist, by name; None = nothing was read.
     named_config_maps: Mapping[str, frozenset[str]] | None = None
     nodes: tuple[NodeView, ...] = ()  # those that label the memory of the accelerator that the run asks for
     scrape: Scrape | None = None
@@ -261,7 +269,8 @@ class Observed:
     network_policies: bool = False  # whether the installation wants them
     obstacle: Obstacle | None = None
     queue_place: QueuePlace | None = None  # of the child that `Needs.queue` names
-    leftovers: tuple[Leftover, ...] | None = None  # None = not read: this pass starts nothing
+    leftovers: tuple[Leftover, ...] | None = None  # None = not read live, without which nothing starts
+    known_leftovers: tuple[Leftover, ...] = ()  # those of which watches tell, where `Needs.leftovers`
     source_run: SourceRunView | None = None  # the one that `Needs.source_run` names; None = it does not exist
 
 
@@ -339,3 +348,4 @@ class Plan:
     events: tuple[Event, ...] = ()
     requeue_after: float | None = None  # seconds
     poll: bool = False  # a stage with figures runs: come back after the scrape interval
+    look: Look | None = None  # nothing is decided yet: read this, and decide again

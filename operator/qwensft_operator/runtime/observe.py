@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
@@ -30,7 +30,7 @@ from qwensft.api.v1alpha1 import (
 )
 from qwensft_operator import plan, render
 from qwensft_operator.plan.run import Run
-from qwensft_operator.plan.types import ChildJob, ClaimView, Limits, NodeView, Observed, PodView, Scrape
+from qwensft_operator.plan.types import ChildJob, ClaimView, Limits, Look, NodeView, Observed, PodView, Scrape
 from qwensft_operator.plan.views import is_owned
 from qwensft_operator.render.names import service_name
 from qwensft_operator.runtime.begun import BegunWorkers, configuration_of
@@ -59,6 +59,7 @@ class Observation:
 
     manifest: Manifest
     observed: Observed
+    jobs: tuple[Manifest, ...] = ()  # with the run's name on their label
 
 
 class Observer:
@@ -126,15 +127,14 @@ class Observer:
 
         stage, attempt = run.current_stage, run.record(run.current_stage).attempt or 1
         needs = plan.needs_of(run)
-        (service, config_map), claims, named, nodes, (pods, failures), more = await together(
+        (service, config_map), claims, nodes, (pods, failures), more = await together(
             self._companions(run, stage, attempt, live=live),
             self._claims(namespace, needs, live=live),
-            self._named_config_maps(namespace, needs.config_maps),
             self._labelled_nodes(needs.node_label),
             self._pods(run, needs.pods, now, live=live or needs.last_words),
             together(
                 self._best_effort.attempt("figures", self._scrape(job, needs.figures), None),
-                self._reader.leftovers(run, jobs) if needs.leftovers else _nothing(),
+                self._reader.known_leftovers(run, jobs) if needs.leftovers and not live else _nothing(),
                 self._workloads.place(namespace, needs.queue) if needs.queue else _nothing(),
                 self._reader.source_run((namespace, needs.source_run), live=live) if needs.source_run else _nothing(),
             ),
@@ -158,7 +158,6 @@ class Observer:
             configuration=configuration_of(config_map),
             claim_exists=own is not None and _is_usable(job, own),
             claims=None if claims is None else await self._claim_views(namespace, claims, now),
-            named_config_maps=named,
             nodes=nodes,
             scrape=scrape,
             last_step=self._steps.of(run.current_child.uid) if run.current_child else None,
@@ -166,11 +165,29 @@ class Observer:
             limits=self._limits,
             worker_defaults=await self._begun_worker(config_map) if nodes and config_map else self._worker_defaults,
             network_policies=self._network_policies,
-            leftovers=leftovers,
+            known_leftovers=leftovers or (),
             queue_place=place,
             source_run=None if source is None else plan.source_run_view(source),
         )
-        return Observation(manifest, observed)
+        return Observation(manifest, observed, tuple(jobs))
+
+    async def look(self, observation: Observation, what: Look) -> Observation:
+        """Read live what the decision on an observation has asked for.
+
+        Raises:
+            KubeError: A read failed.
+        """
+        seen = observation.observed
+        named, leftovers = await together(
+            self._named_config_maps(seen.job.metadata.namespace, what.config_maps) if what.config_maps else _nothing(),
+            self._reader.leftovers(Run(seen), observation.jobs) if what.leftovers else _nothing(),
+        )
+        seen = replace(
+            seen,
+            named_config_maps=seen.named_config_maps if named is None else named,
+            leftovers=seen.leftovers if leftovers is None else leftovers,
+        )
+        return replace(observation, observed=seen)
 
     async def confirm(self, observation: Observation) -> None:
         """Return if the run still is what was observed: asked before a Job is made or deleted.
@@ -217,14 +234,14 @@ class Observer:
         asked = (self._reader.claim(namespace, name, live=live, ours=name == needs.new_claim) for name in needs.claims)
         return {claim["metadata"]["name"]: claim for claim in await together(*asked) if claim is not None}
 
-    async def _named_config_maps(self, namespace: str, names: tuple[str, ...]) -> dict[str, frozenset[str]] | None:
-        """Read the keys of ConfigMaps; those that do not exist are left out. None when there was nothing to read."""
+    async def _named_config_maps(self, namespace: str, names: tuple[str, ...]) -> dict[str, frozenset[str]]:
+        """Read the keys of ConfigMaps; those that do not exist are left out."""
         found: dict[str, frozenset[str]] = {}
         for name in names:  # one after the other: each may be a MiB
             config_map = await self._reader.find(CONFIG_MAPS, namespace, name)
             if config_map is not None:
                 found[name] = plan.config_map_keys(config_map)
-        return found if names else None
+        return found
 
     async def _claim_views(self, namespace: str, claims: dict[str, Manifest], now: datetime) -> tuple[ClaimView, ...]:
         views = []

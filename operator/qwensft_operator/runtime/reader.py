@@ -7,7 +7,7 @@ ADR 0095 says why.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 from qwensft.api.v1alpha1 import LABEL_JOB
 from qwensft_operator.plan.run import Run
@@ -24,7 +24,7 @@ from qwensft_operator.runtime.kube import (
     NotFoundError,
     Resource,
 )
-from qwensft_operator.runtime.leftovers import read_leftovers
+from qwensft_operator.runtime.leftovers import known_leftovers, read_leftovers
 from qwensft_operator.runtime.store import Store
 
 LABEL_CONTROLLER_UID = "batch.kubernetes.io/controller-uid"
@@ -132,9 +132,14 @@ class Reader:
         except NotFoundError:
             return None
 
-    async def leftovers(self, run: Run, jobs: list[Manifest]) -> tuple[Leftover, ...]:
-        """Return what is left of other attempts and earlier runs, live: an attempt may be about to start."""
+    async def leftovers(self, run: Run, jobs: Iterable[Manifest]) -> tuple[Leftover, ...]:
+        """Return what is left of other attempts and earlier runs, live: an attempt is about to start."""
         return await read_leftovers(self._kube, run, jobs)
+
+    async def known_leftovers(self, run: Run, jobs: Iterable[Manifest]) -> tuple[Leftover, ...]:
+        """Return what watches tell of these."""
+        key = run.job.metadata.namespace, run.job.metadata.name
+        return await known_leftovers(self._kube, run, jobs, self.known(PODS, key))
 
     async def _listed(self, resource: Resource, namespace: str, selector: str) -> list[Manifest]:
         found = await self._kube.list(resource, namespace, label_selector=selector)

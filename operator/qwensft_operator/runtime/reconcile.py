@@ -71,6 +71,7 @@ class Reconciler:
         self._best_effort, self._overlap = BestEffort(), Overlap(installation, monotonic)
         self._deletions: dict[Key, str] = {}  # what was told of runs that are being deleted
         self._failing_since: dict[Key, float] = {}  # the first of the passes that failed in a row
+        self._refused: set[Key] = set()  # what the API server has refused last, which makes nothing known less true
 
     async def handle(self, key: Key) -> None:
         """Reconcile a run. Never raises but on cancellation: an error means a later try."""
@@ -103,7 +104,8 @@ class Reconciler:
 
     async def _reconcile(self, key: Key) -> float | None:
         """Make one pass; return the seconds until the next one, None for not before something happens."""
-        live = self._queue.failures(key) > 0  # what was known has not helped
+        live = self._queue.failures(key) > 0 and key not in self._refused  # what was known has not helped
+        self._refused.discard(key)
         manifest = None if self._store.is_over(key) else await self._observer.manifest(key, live=live)
         if manifest is None:
             self._queue.forget(key)
@@ -120,6 +122,9 @@ class Reconciler:
 
         now = self._now()
         decision = plan.decide(observation.observed, now)
+        while decision.look is not None:
+            observation = await self._observer.look(observation, decision.look)
+            decision = plan.decide(observation.observed, now)
         if any(isinstance(action, _FINAL) for action in decision.actions):
             await self._observer.confirm(observation)
         try:
@@ -128,6 +133,7 @@ class Reconciler:
             # Nothing of the plan's status has come true: say what stands in the way instead.
             blocked = plan.decide(replace(observation.observed, obstacle=error.obstacle), self._now())
             await self._report(manifest, blocked)
+            self._refused.add(key)
             delay = self._retry(key, "obstacle")
             logger.info("trying again in %.1f s: %s", delay, error)
             return None

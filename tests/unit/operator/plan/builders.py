@@ -11,6 +11,7 @@ from typing import Any
 
 from qwensft.api.v1alpha1 import Condition, QwenSFTJob, Stage, StageStatus, Status, parse_job
 from qwensft_operator.plan import Observed, Plan, decide
+from qwensft_operator.plan.references import references
 from qwensft_operator.plan.run import DONE_CONDITION, Run
 from qwensft_operator.plan.types import ChildJob, JobState, PodView, Report
 
@@ -116,6 +117,7 @@ def scene(
         "claim_exists": True,
         "config_maps": frozenset(c.name for c in children),
         "leftovers": (),
+        "named_config_maps": _complete(built, stage),
         **(observed or {}),
     }
     built = built.replace(status=built_status)
@@ -124,7 +126,14 @@ def scene(
 
 def new_run(**spec: Any) -> Observed:
     """A QwenSFTJob that the operator sees for the first time."""
-    return Observed(job=job(**spec), leftovers=())
+    built = job(**spec)
+    return Observed(job=built, leftovers=(), named_config_maps=_complete(built, PREPARE))
+
+
+def _complete(job: QwenSFTJob, stage: Stage) -> dict[str, frozenset[str]]:
+    """All ConfigMaps that the stage's pods read, with all keys."""
+    wanted = [r for r in references(job, stage) if r.kind == "ConfigMap"]
+    return {name: frozenset(r.key for r in wanted if r.name == name and r.key) for name in {r.name for r in wanted}}
 
 
 @dataclass(frozen=True)

@@ -136,7 +136,7 @@ def test_what_goes_wrong_is_a_warning() -> None:
 
 def test_what_another_version_has_more_of_is_no_fault_of_the_spec() -> None:
     newer = job({"phase": "Archiving", "conditions": None, "stages": {"train": None}, "elsewhere": {"a": 1}})
-    assert look(Observed(job=newer, leftovers=())).headline == ("Preparing", "PodsStarting")
+    assert look(replace(new_run(), job=newer)).headline == ("Preparing", "PodsStarting")
 
 
 def test_a_condition_of_somebody_else_is_none_of_the_operators_business() -> None:

@@ -7,12 +7,11 @@ from typing import Any
 import pytest
 
 from qwensft.api.v1alpha1 import Stage
-from qwensft_operator.plan import config_map_keys, needs_of
+from qwensft_operator.plan import Plan, config_map_keys
 from qwensft_operator.plan.references import references
-from qwensft_operator.plan.run import Run
-from qwensft_operator.plan.types import Observed, Trouble
+from qwensft_operator.plan.types import ClaimView, Look, Observed, Trouble
 
-from .builders import FAILED, PREPARE, TRAIN, child, failed, later, look, pod, scene
+from .builders import COMPLETE, FAILED, MERGE, NOW, PREPARE, TRAIN, child, failed, later, look, pod, scene
 from .specs import FROM_MAPS
 
 ALL: dict[str, frozenset[str]] = {
@@ -86,8 +85,31 @@ def test_the_cause_of_a_failure_stays_in_view_while_the_next_attempt_waits() -> 
 def test_a_run_without_config_maps_has_nothing_to_wait_for() -> None:
     volume = {"volume": {"claimName": "data", "path": "a.json"}}
     observed = scene(PREPARE, None, recorded=False, datasets=[{"name": "a", "format": "alpaca", "source": volume}])
-    assert needs_of(Run(observed)).config_maps == ()
-    assert look(observed).actions == STARTED
+    assert look(replace(observed, named_config_maps=None)).actions == STARTED
+
+
+def test_config_maps_are_asked_for_when_nothing_else_keeps_the_job_from_being_made() -> None:
+    unread: dict[str, Any] = {"named_config_maps": None, "leftovers": None}
+    new = scene(PREPARE, None, recorded=False, observed=unread, **FROM_MAPS)
+    assert look(new).plan == Plan(look=Look(("rows-a", "rows-held", "zero", "site"), leftovers=True))
+    merge = scene(MERGE, None, recorded=False, observed=unread, **FROM_MAPS)
+    assert look(merge).plan == Plan(look=Look(("site",), leftovers=True))
+    missed = look(with_maps({})).then(**unread)
+    assert look(missed).plan == Plan(look=Look(("rows-a", "rows-held", "zero", "site"))), "mostly nothing starts"
+    assert look(replace(missed, named_config_maps=ALL)).plan == Plan(look=Look(leftovers=True))
+    lost = (ClaimView("support-workspace", "Lost"),)
+    for waits in (
+        scene(PREPARE, None, recorded=False, observed=unread | {"claims": lost}, **FROM_MAPS),
+        scene(PREPARE, None, recorded=False, suspend=True, observed=unread, **FROM_MAPS),
+        scene(PREPARE, child_fields={"ready": 0}, observed=unread, **FROM_MAPS),
+        scene(TRAIN, None, status={"completion_time": NOW, "phase": "Failed"}, observed=unread, **FROM_MAPS),
+    ):
+        assert look(waits).plan.look is None
+
+
+def test_they_are_asked_for_before_the_next_stage_too() -> None:
+    done = scene(PREPARE, COMPLETE, observed={"named_config_maps": None}, **FROM_MAPS)
+    assert look(done).plan.look == Look(config_maps=("site",))
 
 
 def test_the_keys_of_a_config_map_are_those_of_its_texts_and_of_its_bytes() -> None:

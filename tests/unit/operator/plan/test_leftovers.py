@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 
-from qwensft_operator.plan import Observed
+from qwensft.api.v1alpha1 import StageStatus
+from qwensft.api.v1alpha1.status import Stages
+from qwensft_operator.plan import Observed, Plan
 from qwensft_operator.plan.leftovers import job_names, leftovers, unread_jobs
 from qwensft_operator.plan.run import Run
-from qwensft_operator.plan.types import JobState, Leftover, PodView
+from qwensft_operator.plan.types import ClaimView, JobState, Leftover, Look, PodView
 
 from .builders import NOW, PREPARE, RUNNING, TRAIN, UID, child, later, look, new_run, pod, scene
 
@@ -16,6 +18,8 @@ Manifest = dict[str, Any]
 OLD = "99999999-old"
 FAILED = {"conditions": [{"type": "Failed", "status": "True"}]}
 LOST = scene(TRAIN, None)  # the Job that the status names is not there
+DONE = StageStatus(attempt=1, completion_time=NOW)
+BACKING_OFF = Stages(prepare=DONE, train=StageStatus(attempt=2, retry_time=later(seconds=9), consecutive_failures=1))
 
 
 def owner(kind: str, name: str, uid: str) -> list[Manifest]:
@@ -153,9 +157,41 @@ def test_an_earlier_attempt_is_stopped_also_while_something_else_is_waited_for()
     assert seen.actions == ["DeleteJob support-train-1"]
 
 
-def test_a_pass_that_has_not_looked_for_them_starts_nothing() -> None:
-    seen = look(replace(scene(TRAIN, None, recorded=False), leftovers=None))
-    assert (seen.actions, seen.plan.requeue_after) == ([], 0)
+def test_before_an_attempt_starts_or_is_given_up_it_is_looked_for_them() -> None:
+    asked = Plan(look=Look(leftovers=True))
+    assert look(replace(scene(TRAIN, None, recorded=False), leftovers=None)).plan == asked
+    assert look(replace(LOST, leftovers=None)).plan == asked
+    assert look(replace(scene(PREPARE, JobState.COMPLETE), leftovers=None)).plan == asked
+
+
+@pytest.mark.parametrize(
+    "waits",
+    [
+        scene(TRAIN, None, recorded=False, observed={"claims": (ClaimView("support-workspace", "Lost"),)}),
+        scene(PREPARE, None, recorded=False, observed={"named_config_maps": {}}),
+        scene(TRAIN, None, attempt=2, recorded=False, status={"stages": BACKING_OFF}),
+        scene(TRAIN, None, recorded=False, suspend=True),
+        scene(TRAIN, child_fields={"suspended": True, "ready": 0}),
+    ],
+    ids=["for a claim", "for a ConfigMap", "for the next attempt", "for its user", "in a queue"],
+)
+def test_a_run_that_waits_for_something_else_looks_for_none(waits: Observed) -> None:
+    seen = look(replace(waits, leftovers=None))
+    assert seen.plan.look is None
+    assert seen.headline[1] != "PodsStarting"
+
+
+def test_a_wait_for_them_goes_on_by_what_watches_tell() -> None:
+    pods = (a_pod(label=OLD, deletionTimestamp="2026-01-02T12:05:00Z"),)
+    known = found(new_run(), pods).leftovers or ()
+    unread: dict[str, Any] = {"leftovers": None, "known_leftovers": known}
+    assert look(replace(new_run(), **unread)).plan.look == Look(leftovers=True), "what is new is read live"
+    waiting = look(found(new_run(), pods)).then(**unread)
+    again = look(waiting)
+    assert (again.plan.look, again.plan.status, again.plan.requeue_after) == (None, None, 15)
+    assert look(replace(waiting, known_leftovers=())).plan.look == Look(leftovers=True)
+    other = found(new_run(), (a_pod(label=OLD, of=None),)).leftovers or ()
+    assert look(replace(waiting, known_leftovers=other)).plan.look == Look(leftovers=True), "other words"
 
 
 def test_a_pod_that_cannot_end_is_told_with_its_lost_node() -> None:

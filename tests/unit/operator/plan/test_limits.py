@@ -1,5 +1,6 @@
 """A run that names what its installation does not allow is refused before anything is made for it."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ ROWS = {"name": "rows", "format": "alpaca"}
 def refused(**spec: Any) -> Seen:
     observed = new_run(**spec)
     assert look(observed).starts, "nobody refuses it without limits"
-    return look(observed.__class__(job=observed.job, leftovers=(), limits=LIMITS))
+    return look(replace(observed, limits=LIMITS))
 
 
 @pytest.mark.parametrize(
@@ -87,7 +88,7 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
 )
 def test_what_is_allowed_begins_as_without_limits(spec: dict[str, Any]) -> None:
     observed = new_run(**spec)
-    limited = look(observed.__class__(job=observed.job, leftovers=(), limits=LIMITS))
+    limited = look(replace(observed, limits=LIMITS))
     assert limited.plan == look(observed).plan
 
 

@@ -20,7 +20,7 @@ from qwensft_operator.plan.run import Run
 from qwensft_operator.plan.types import ChildJob, JobState
 
 from .builders import COMPLETE, FAILED, FAILING, MERGE, NOW, PREPARE, RUNNING, TRAIN, child, job, later, new_run, scene
-from .specs import FROM_CLAIMS, FROM_MAPS
+from .specs import FROM_CLAIMS
 
 
 def needs(job: QwenSFTJob, children: tuple[ChildJob, ...]) -> Needs:
@@ -53,15 +53,10 @@ def test_a_claim_that_serves_several_purposes_is_read_once() -> None:
     assert needs(scene(TRAIN, None, recorded=False, **shared).job, ()).claims == ("models",)
 
 
-def test_the_config_maps_of_the_stage_are_read_only_when_its_job_may_be_made() -> None:
-    job = scene(PREPARE, None, recorded=False, **FROM_MAPS).job
-    assert needs(job, ()).config_maps == ("rows-a", "rows-held", "zero", "site")
-    assert needs(job, (child(PREPARE, ready=0),)).config_maps == ()
-    assert needs(job, (child(PREPARE, COMPLETE),)).config_maps == ()
-    assert needs(scene(MERGE, None, recorded=False, **FROM_MAPS).job, ()).config_maps == ("site",)
-    assert needs(scene(PREPARE, None, recorded=False, suspend=True, **FROM_MAPS).job, ()).config_maps == ()
-    over = scene(TRAIN, None, status={"completion_time": NOW}, **FROM_MAPS).job
-    assert needs(over, ()).config_maps == ()
+def test_while_a_job_is_held_by_whomever_nobody_asks_for_what_it_needs_to_start() -> None:
+    held = child(TRAIN, suspended=True, ready=0, active=0)
+    assert needs(scene(TRAIN, **FROM_CLAIMS).job, (held,)) == Needs(pods=held, queue=held)
+    assert needs(scene(TRAIN, None, recorded=False, suspend=True, **FROM_CLAIMS).job, ()) == Needs(starts=True)
 
 
 def test_nodes_are_read_while_prepare_runs_and_only_if_they_can_tell_something() -> None:
@@ -130,9 +125,10 @@ def test_of_what_is_young_no_events_are_read(seconds: int, *, needed: bool) -> N
         ({}, 1, 9, False),
         ({}, 2, 10, False),
         ({"deleting": True}, 1, 10, False),
+        ({"suspended": True}, 0, 10, False),
         ({"state": FAILED}, 1, 10, False),
     ],
-    ids=["lacks pods", "is new", "has its pods", "goes", "has ended"],
+    ids=["lacks pods", "is new", "has its pods", "goes", "is held", "has ended"],
 )
 def test_the_events_of_a_job_are_read_when_it_lacks_pods_for_long(
     fields: dict[str, Any], pods: int, seconds: int, *, needed: bool

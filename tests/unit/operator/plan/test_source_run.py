@@ -184,7 +184,7 @@ def test_suspension_comes_first() -> None:
 def test_who_waits_needs_nothing_but_the_other_run() -> None:
     needs = needs_of(Run(new_run(model=MODEL)))
     assert needs.source_run == "first"
-    assert (needs.claims, needs.config_maps, needs.leftovers) == ((), (), False)
+    assert (needs.claims, needs.leftovers) == ((), False)
 
 
 def test_who_knows_its_model_looks_at_the_other_run_no_more() -> None:
@@ -192,7 +192,6 @@ def test_who_knows_its_model_looks_at_the_other_run_no_more() -> None:
     needs = needs_of(Run(decided.then(source_run=None)))
     assert needs.source_run is None
     assert needs.claims == ("support-workspace", "first-workspace")
-    assert needs.config_maps == ("rows",)
     assert needs.leftovers
 
 

@@ -1,5 +1,6 @@
 """What a run's pods may reach and be reached by, as their NetworkPolicies say it."""
 
+from dataclasses import replace
 from typing import Any
 
 from qwensft_operator.plan.types import CreateJob, EnsureNetworkPolicies
@@ -68,7 +69,7 @@ def test_they_go_with_the_run() -> None:
 def test_they_are_there_before_the_first_pod_and_only_where_the_installation_wants_them() -> None:
     observed = new_run()
     assert not any(isinstance(action, EnsureNetworkPolicies) for action in look(observed).plan.actions)
-    wanted = look(observed.__class__(job=observed.job, leftovers=(), network_policies=True)).plan.actions
+    wanted = look(replace(observed, network_policies=True)).plan.actions
     kinds = [type(action) for action in wanted]
     assert kinds.index(EnsureNetworkPolicies) < kinds.index(CreateJob)
 

@@ -4,7 +4,7 @@ import itertools
 from datetime import UTC, datetime
 from typing import Any
 
-from qwensft_operator.plan.types import Scrape
+from qwensft_operator.plan.types import Look, Observed, Scrape
 from qwensft_operator.runtime.kube import Manifest
 from qwensft_operator.runtime.observe import Observation
 from qwensft_operator.runtime.scrape import Scraper
@@ -41,6 +41,11 @@ class World:
         manifest = await self.observer.manifest(KEY, live=live)
         assert manifest is not None
         return await self.observer.observe(manifest, now, live=live)
+
+    async def look(self, *config_maps: str, leftovers: bool = False) -> Observed:
+        """Observe, and read what a decision may ask for."""
+        look = Look(config_maps=config_maps, leftovers=leftovers)
+        return (await self.observer.look(await self.observe(), look)).observed
 
     def reads(self) -> set[tuple[str, str]]:
         return {(verb, plural) for verb, plural, _ in self.kube.calls}

@@ -65,14 +65,14 @@ async def test_a_pod_that_has_not_ended_is_found_by_any_label_that_it_has(
     world: World, pod: Manifest, *, named: bool
 ) -> None:
     world.kube.put(PODS, "team", pod)
-    found = (await world.observe()).observed.leftovers
+    found = (await world.look(leftovers=True)).leftovers
     assert found is not None
     assert [leftover.name for leftover in found] == [pod["metadata"]["name"]] * named
 
 
 async def test_where_nothing_is_left_two_lists_of_metadata_are_all(world: World) -> None:
     world.kube.put(QWENSFTJOBS, "team", job_manifest())
-    await world.observe()
+    await world.look(leftovers=True)
     asked = [name for verb, plural, name in world.kube.calls if (verb, plural) == ("list", "pods")]
     assert len(asked) == 2
     assert asked[0] == "qwensft.io/job=demo"
@@ -83,17 +83,24 @@ async def test_where_nothing_is_left_two_lists_of_metadata_are_all(world: World)
 async def test_under_a_running_attempt_and_a_suspended_run_nothing_is_looked_for(world: World) -> None:
     world.kube.put(JOBS, "team", child("train", 1, active=1, ready=1))
     world.kube.put(PODS, "team", a_pod("demo-prepare-1", "other"))
-    assert (await world.observe()).observed.leftovers is None
+    assert (await world.observe()).observed.known_leftovers == ()
     held = job_manifest(runPolicy={"suspend": True}) | training()
     world.kube.put(QWENSFTJOBS, "team", held)
-    assert (await world.observe()).observed.leftovers is None
+    assert (await world.observe()).observed.known_leftovers == ()
 
 
-async def test_before_the_next_stage_follows_what_is_left_is_read_too(world: World) -> None:
-    world.kube.put(QWENSFTJOBS, "team", job_manifest())
-    over = {"type": "Complete", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}
-    world.kube.put(JOBS, "team", child("prepare", 1, conditions=[over]))
-    assert (await world.observe()).observed.leftovers == ()
+async def test_watches_tell_of_pods_that_have_both_labels_and_have_not_ended(world: World) -> None:
+    for number, pod in enumerate((a_pod(), a_pod(phase="Failed"), a_pod(**{"qwensft.io/job": ""}))):
+        pod["metadata"]["name"] = f"pod-{number}"
+        world.kube.put(PODS, "team", pod)
+    observed = (await world.observe()).observed
+    assert [(leftover.name, leftover.stopping) for leftover in observed.known_leftovers] == [("pod-0", True)]
+    assert observed.known_leftovers[0].view is not None
+    assert world.reads() == {("get", "jobs"), ("get", "persistentvolumeclaims")}, (
+        "what the status names and nobody knows"
+    )
+    assert [leftover.name for leftover in (await world.look(leftovers=True)).leftovers or ()] == ["pod-0", "pod-2"]
+    assert (await world.observe(live=True)).observed.known_leftovers == (), "after a failed pass they are read live"
 
 
 async def test_a_job_without_our_labels_is_recognised_by_its_owner(world: World) -> None:
@@ -101,7 +108,7 @@ async def test_a_job_without_our_labels_is_recognised_by_its_owner(world: World)
     bare["metadata"]["labels"] = OTHERS
     world.kube.put(JOBS, "team", bare)
     world.kube.put(PODS, "team", a_pod())
-    found = (await world.observe()).observed.leftovers or ()
+    found = (await world.look(leftovers=True)).leftovers or ()
     assert [(leftover.kind, leftover.hidden) for leftover in found] == [("Job", True), ("pod", True)]
 
 
@@ -112,7 +119,7 @@ async def test_a_few_pods_are_read_whole_those_first_that_should_be_gone(world: 
             {"deletionTimestamp": "2026-01-01T00:00:00Z"} if number > 6 else {}
         )
         world.kube.put(PODS, "team", pod)
-    found = (await world.observe()).observed.leftovers or ()
+    found = (await world.look(leftovers=True)).leftovers or ()
     assert len(found) == 9
     assert [leftover.name for leftover in found if leftover.view] == ["pod-0", "pod-1", "pod-7", "pod-8"]
 
@@ -120,7 +127,7 @@ async def test_a_few_pods_are_read_whole_those_first_that_should_be_gone(world: 
 async def test_what_is_left_must_be_read(world: World) -> None:
     world.kube.refuse["list", "pods"] = ForbiddenError(403, "Forbidden", "no")
     with pytest.raises(ForbiddenError):
-        await world.observe()
+        await world.look(leftovers=True)
 
 
 async def test_a_run_starts_by_itself_when_the_last_pod_of_an_earlier_run_has_ended() -> None:

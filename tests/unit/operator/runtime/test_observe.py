@@ -270,16 +270,12 @@ async def test_every_claim_of_the_stage_is_read_and_a_missing_one_is_left_out(wo
     assert ("list", "events") not in world.reads()
 
 
-async def test_the_config_maps_that_a_spec_names_are_read_with_their_keys_before_a_job_is_made(world: World) -> None:
+async def test_the_config_maps_that_a_spec_names_are_read_with_their_keys_when_they_are_asked_for(world: World) -> None:
     world.kube.put(QWENSFTJOBS, "team", job_manifest())
-    assert (await world.observe()).observed.named_config_maps == {}
-    world.kube.put(CONFIG_MAPS, "team", {"metadata": {"name": "facts"}, "data": {"a.json": "[]"}})
-    assert (await world.observe()).observed.named_config_maps == {"facts": frozenset({"a.json"})}
-
-    world.kube.put(JOBS, "team", child("prepare", 1, active=1))
-    world.kube.calls.clear()
     assert (await world.observe()).observed.named_config_maps is None
-    assert ("get", "configmaps", "facts") not in world.kube.calls
+    assert (await world.look("facts")).named_config_maps == {}
+    world.kube.put(CONFIG_MAPS, "team", {"metadata": {"name": "facts"}, "data": {"a.json": "[]"}})
+    assert (await world.look("facts")).named_config_maps == {"facts": frozenset({"a.json"})}
 
 
 async def test_nodes_are_read_while_they_can_tell_whether_the_training_fits(world: World) -> None:
