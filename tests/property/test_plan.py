@@ -113,7 +113,20 @@ def meet_a_hold_that_nobody_sees() -> None:
     survive({"maxRestarts": 2}, script, merge=True, head_start=1)
 
 
-@pytest.mark.parametrize("meeting", [meet_a_clock_that_is_set_back, meet_a_hold_that_nobody_sees])
+def meet_a_failure_that_came_while_nobody_looked() -> None:
+    """Let a pass die that has made the training's Job, and a node refuse its pods before the next one."""
+    script = [("complete", 0), ("crash", 3), ("reject", 0), ("pods_stop", 0), ("reconcile", 0), ("reconcile", 0)]
+    survive({"maxRestarts": 2}, script, merge=True, head_start=1)
+
+
+@pytest.mark.parametrize(
+    "meeting",
+    [
+        meet_a_clock_that_is_set_back,
+        meet_a_hold_that_nobody_sees,
+        meet_a_failure_that_came_while_nobody_looked,
+    ],
+)
 def test_a_run_survives(meeting: Callable[[], None]) -> None:
     meeting()
 

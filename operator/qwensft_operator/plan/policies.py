@@ -72,6 +72,15 @@ def obstructed(run: Run, _: datetime) -> Step | None:
     return Step(held_phase(run), obstacle.reason, clean(obstacle.message), run.status, warning=not going)
 
 
+def next_stage_met(run: Run, _: datetime) -> Step | None:
+    """Take over the next stage's Job, of a pass that did not live to tell: this one has not looked at its pods."""
+    stage, child = run.current_stage, run.current_child
+    if stage is None or child is None or not run.just_done:
+        return None
+    message, status = readiness(child.name, child.ready, run.pods_of(stage)), adopted(run, stage, child)
+    return Step(stage_phase(run, stage), Reason.PODS_STARTING, message, status, requeue_after=0)
+
+
 def job_going(run: Run, now: datetime) -> Step | None:
     """Wait for a Job that somebody deletes: only when it is gone, the attempt is lost."""
     stage, child = run.current_stage, run.current_child
@@ -189,6 +198,7 @@ POLICIES: tuple[Policy, ...] = (
     retry_requested,  # after an edit of spec.merge, which gives a failed merge all its retries, too
     finished,
     succeeded,  # before suspended: a run with nothing left to do cannot be held
+    next_stage_met,  # before everything that judges an attempt by its pods
     stage_failed,  # before suspended: what has failed is counted, and only reserves the next attempt
     sidecar_left,  # before everything that stops Jobs: what the attempt has achieved is written first
     suspended,  # before everything that could start or restart a pod

@@ -8,7 +8,22 @@ import pytest
 from qwensft.api.v1alpha1 import Progress, Reason, Stage
 from qwensft_operator.plan.types import ClaimView, EnsureService, Obstacle, Report, Scrape
 
-from .builders import COMPLETE, MERGE, NOW, PREPARE, RUNNING, TRAIN, child, failed, later, look, new_run, pod, scene
+from .builders import (
+    COMPLETE,
+    FAILED,
+    MERGE,
+    NOW,
+    PREPARE,
+    RUNNING,
+    TRAIN,
+    child,
+    failed,
+    later,
+    look,
+    new_run,
+    pod,
+    scene,
+)
 
 
 def test_a_new_run_begins_with_its_claim_and_prepare() -> None:
@@ -29,6 +44,16 @@ def test_training_starts_in_the_pass_that_sees_prepare_complete() -> None:
     assert seen.actions == ["EnsureService", "EnsureConfigMap train-1", "CreateJob train-1"]
     assert seen.condition("Prepared").status == "True"
     assert seen.headline == ("Training", "PodsStarting")
+
+
+def test_a_job_of_the_next_stage_that_nobody_has_told_of_is_judged_when_its_pods_are_seen() -> None:
+    prepared = pod(report=Report("Succeeded", metrics={"samples": 200}))
+    both = (child(PREPARE, COMPLETE), child(TRAIN, FAILED))
+    seen = look(replace(scene(PREPARE, COMPLETE, pods=(prepared,)), children=both))
+    assert (seen.actions, seen.headline, seen.plan.requeue_after) == ([], ("Training", "PodsStarting"), 0)
+    assert (seen.stage(TRAIN).job_name, seen.stage(TRAIN).restarts) == ("support-train-1", None)
+    evicted = look(seen.then(pods=(failed(code=137, disrupted="EvictionByEvictionAPI"),)))
+    assert (evicted.headline[1], evicted.stage(TRAIN).restarts) == ("Preempted", None)
 
 
 def test_the_time_of_completion_is_what_says_that_a_stage_is_done() -> None:
