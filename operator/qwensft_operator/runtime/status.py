@@ -96,7 +96,8 @@ class Reporter:
                     await self._kube.create(EVENTS, namespace, body)
                 except AlreadyExistsError:
                     # Said before about the same object: say it again now instead of twice.
-                    await self._kube.merge(EVENTS, namespace, name, {"lastTimestamp": body["lastTimestamp"]})
+                    again = {key: body[key] for key in ("lastTimestamp", "reportingInstance")}
+                    await self._kube.merge(EVENTS, namespace, name, again)
             except NamespaceTerminatingError:
                 return
             except KubeError as error:

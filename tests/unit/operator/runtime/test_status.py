@@ -96,15 +96,16 @@ async def test_a_status_never_lands_on_a_run_that_has_moved_on() -> None:
         await Reporter(kube, "me").write_status(seen, {"phase": "Training"})
 
 
-async def test_the_same_words_make_one_event_with_a_newer_time() -> None:
+async def test_the_same_words_make_one_event_with_a_newer_time_and_who_said_them_last() -> None:
     kube, event = FakeKube(), Event("Warning", "OutOfMemory", "pod demo-train-1-0 was killed")
-    reporter = Reporter(kube, "me")
-    await reporter.emit(job_manifest(), [event])
+    await Reporter(kube, "me").emit(job_manifest(), [event])
     (name,) = kube.named(EVENTS)
     kube.objects["events", "team", name]["lastTimestamp"] = "2020-01-01T00:00:00Z"
-    await reporter.emit(job_manifest(), [event])
+    await Reporter(kube, "my successor").emit(job_manifest(), [event])
     assert kube.named(EVENTS) == {name}
-    assert kube.objects["events", "team", name]["lastTimestamp"] > "2026"
+    told = kube.objects["events", "team", name]
+    assert told["lastTimestamp"] > "2026"
+    assert told["reportingInstance"] == "my successor"
 
 
 async def test_an_event_has_the_time_of_the_api_server() -> None:
