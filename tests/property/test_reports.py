@@ -103,7 +103,7 @@ def test_no_report_stops_a_run(stage: Stage, state: JobState, report: dict[str, 
             "containerStatuses": [{"name": "trainer", "state": {"terminated": ended}}],
         },
     }
-    plan = decide(replace(cluster.observe(), pods=(pod_view(manifest),)), NOW)
+    plan = decide(replace(cluster.observe(), pods=(pod_view(manifest),), leftovers=()), NOW)
     assert plan.status is not None
     assert Status.model_validate(plan.status).document() == plan.status
     json.dumps(plan.status, allow_nan=False).encode()
