@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Any, Protocol
 
 from qwensft_operator.runtime.clock import ServerClock
-from qwensft_operator.runtime.kube import Kube, KubeError, Manifest, TransientError
+from qwensft_operator.runtime.kube import Kube, KubeError, Manifest, Patch, TransientError
 
 
 class Cut(Enum):
@@ -41,7 +41,7 @@ class Carrier(Protocol):
     """Brings a request to an API server; the signature of `Kube._request`."""
 
     def __call__(
-        self, method: str, path: str, *, query: Mapping[str, str] | None, body: Manifest | None,
+        self, method: str, path: str, *, query: Mapping[str, str] | None, body: Manifest | Patch | None,
         content_type: str, accept: str,
     ) -> Awaitable[Manifest]: ...  # fmt: skip
 
@@ -85,7 +85,7 @@ class Wire(Kube):
         path: str,
         *,
         query: Mapping[str, str] | None = None,
-        body: Manifest | None = None,
+        body: Manifest | Patch | None = None,
         content_type: str = "application/json",
         accept: str = "application/json",
     ) -> Manifest:

@@ -7,8 +7,8 @@ import pytest
 
 from qwensft.api.v1alpha1 import parse_job
 from qwensft_operator import plan
-from qwensft_operator.plan.types import Plan
-from qwensft_operator.runtime.kube import QWENSFTJOBS, InvalidError
+from qwensft_operator.plan.types import Event, Plan
+from qwensft_operator.runtime.kube import EVENTS, QWENSFTJOBS, InvalidError
 from qwensft_operator.runtime.status import Reporter
 
 from .cluster import Cluster, condition
@@ -25,6 +25,23 @@ async def test_figures_that_are_refused_do_not_keep_the_rest_of_a_status_from_be
     status = await lone_cluster.reaches(phase="Training", restarts=2)
     assert "progress" not in status
     assert await lone_cluster.events() == [("Warning", "OperatorError")]
+
+
+async def test_an_event_is_said_again_only_if_it_is_about_the_run(lone_cluster: Cluster) -> None:
+    kube, reporter = lone_cluster.kube, Reporter(lone_cluster.kube, "test")
+    run = await lone_cluster.apply()
+    event = Event("Normal", "Trained", "500 steps")
+    for _ in range(2):
+        await reporter.emit(run, [event])
+        (said,) = await kube.list(EVENTS, lone_cluster.namespace, field_selector="involvedObject.name=demo")
+        old = [{"op": "add", "path": "/lastTimestamp", "value": "2020-01-01T00:00:00Z"}]
+        await kube.patch(EVENTS, lone_cluster.namespace, said["metadata"]["name"], old)
+    await reporter.emit(run, [event])
+    (said,) = await kube.list(EVENTS, lone_cluster.namespace, field_selector="involvedObject.name=demo")
+    assert said["lastTimestamp"] > "2026"
+    elsewhere = [{"op": "test", "path": "/involvedObject/uid", "value": "somebody-else"}, *old]
+    with pytest.raises(InvalidError):
+        await kube.patch(EVENTS, lone_cluster.namespace, said["metadata"]["name"], elsewhere)
 
 
 @pytest.mark.parametrize("refused", [{"restarts": -1}, {"stages": {"prepare": {"attempt": "first"}}}], ids=str)

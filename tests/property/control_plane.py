@@ -15,7 +15,9 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from qwensft_operator.runtime.kube import JOBS, PODS, QWENSFTJOBS, Manifest, classify
+from tests.faults.json_patch import patched
+
+from qwensft_operator.runtime.kube import JOBS, PODS, QWENSFTJOBS, Manifest, Patch, classify
 
 Key = tuple[str, str, str]  # plural, namespace, name
 
@@ -39,7 +41,7 @@ class ControlPlane:
         path: str,
         *,
         query: Mapping[str, str] | None = None,
-        body: Manifest | None = None,
+        body: Manifest | Patch | None = None,
         content_type: str = "",
         accept: str = "",
     ) -> Manifest:
@@ -50,6 +52,8 @@ class ControlPlane:
         """
         plural, namespace, name, subresource = _parsed(path)
         body = copy.deepcopy(body or {})
+        if isinstance(body, list):
+            body = patched(self._stored(plural, namespace, name), body)
         match method:
             case "GET" if name:
                 answer = self._stored(plural, namespace, name)

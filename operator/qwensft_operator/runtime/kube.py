@@ -27,6 +27,8 @@ from qwensft_operator.runtime.clock import ServerClock
 
 Manifest = dict[str, Any]
 Page = list[Manifest]
+Patch = list[Manifest]
+"""Operations of a JSON patch (RFC 6902)."""
 OnRequest = Callable[[str, str, int, float | None], None]
 """Told of a request: verb, resource, HTTP status (0: no answer), seconds (None: a watch)."""
 
@@ -273,6 +275,16 @@ class Kube:
         answer = await self._request("PATCH", path, query=query, body=patch, content_type=merge_patch)
         return self._written(resource, answer)
 
+    async def patch(self, resource: Resource, namespace: str, name: str, operations: Patch) -> Manifest:
+        """Apply a JSON patch, all of it or nothing; return the object as stored.
+
+        Raises:
+            InvalidError: A `test` among the operations does not hold.
+        """
+        path, query = resource.path(namespace, name), {"fieldManager": FIELD_MANAGER}
+        answer = await self._request("PATCH", path, query=query, body=operations, content_type=f"{JSON}-patch+json")
+        return self._written(resource, answer)
+
     async def delete(
         self, resource: Resource, namespace: str, name: str, *, uid: str, propagation: Literal["Foreground"]
     ) -> None:
@@ -307,7 +319,7 @@ class Kube:
         path: str,
         *,
         query: Mapping[str, str] | None = None,
-        body: Manifest | None = None,
+        body: Manifest | Patch | None = None,
         content_type: str = JSON,
         accept: str = JSON,
     ) -> Manifest:

@@ -29,6 +29,7 @@ from qwensft_operator.runtime.kube import (
     KubeError,
     Manifest,
     NamespaceTerminatingError,
+    Patch,
 )
 
 # What a run can go on without. All else it goes by: `sourceRun`, say, is the model that every attempt begins with.
@@ -96,8 +97,7 @@ class Reporter:
                     await self._kube.create(EVENTS, namespace, body)
                 except AlreadyExistsError:
                     # Said before about the same object: say it again now instead of twice.
-                    again = {key: body[key] for key in ("lastTimestamp", "reportingInstance")}
-                    await self._kube.merge(EVENTS, namespace, name, again)
+                    await self._kube.patch(EVENTS, namespace, name, _again(body))
             except NamespaceTerminatingError:
                 return
             except KubeError as error:
@@ -190,6 +190,14 @@ def event_manifest(about: Manifest, event: Event, identity: str, now: datetime) 
         "lastTimestamp": timestamp,
         "count": 1,
     }
+
+
+def _again(event: Manifest) -> Patch:
+    """Return the JSON patch by which an Event is said again, if it is about the same object."""
+    return [
+        {"op": "test", "path": "/involvedObject/uid", "value": event["involvedObject"]["uid"]},
+        *({"op": "add", "path": f"/{key}", "value": event[key]} for key in ("lastTimestamp", "reportingInstance")),
+    ]
 
 
 def _shortened(message: str) -> str:

@@ -9,10 +9,20 @@ import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Literal
 
+from tests.faults.json_patch import patched
+
 from qwensft_operator.runtime.clock import ServerClock
 from qwensft_operator.runtime.explanations import Explanations
 from qwensft_operator.runtime.kinds import KINDS, Key, Kind
-from qwensft_operator.runtime.kube import AlreadyExistsError, ConflictError, Kube, Manifest, NotFoundError, Resource
+from qwensft_operator.runtime.kube import (
+    AlreadyExistsError,
+    ConflictError,
+    Kube,
+    Manifest,
+    NotFoundError,
+    Patch,
+    Resource,
+)
 from qwensft_operator.runtime.nodes import Nodes
 from qwensft_operator.runtime.observe import Observer
 from qwensft_operator.runtime.reader import Reader
@@ -96,7 +106,7 @@ class FakeKube(Kube):
         path: str,
         *,
         query: Mapping[str, str] | None = None,
-        body: Manifest | None = None,
+        body: Manifest | Patch | None = None,
         content_type: str = "",
         accept: str = "",
     ) -> Manifest:
@@ -137,6 +147,11 @@ class FakeKube(Kube):
         stored = self._stored(resource, namespace, name)
         self._same_version(stored, patch.get("metadata", {}))
         return self._answered(resource, self.put(resource, namespace, apply_merge_patch(stored, patch)))
+
+    async def patch(self, resource: Resource, namespace: str, name: str, operations: Patch) -> Manifest:
+        self._called("patch", resource.plural, name)
+        changed = patched(self._stored(resource, namespace, name), operations)
+        return self._answered(resource, self.put(resource, namespace, changed))
 
     async def delete(
         self, resource: Resource, namespace: str, name: str, *, uid: str, propagation: Literal["Foreground"]

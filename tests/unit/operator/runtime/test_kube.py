@@ -14,6 +14,7 @@ from aiohttp.test_utils import TestServer
 from kubernetes.aio.client.configuration import Configuration
 
 from qwensft_operator.runtime.kube import (
+    EVENTS,
     JOBS,
     LEASES,
     NODES,
@@ -180,6 +181,15 @@ async def test_a_status_is_a_merge_patch_on_the_subresource(server: tuple[Server
     assert request.path == "/apis/qwensft.io/v1alpha1/namespaces/team/qwensftjobs/demo/status"
     assert request.content_type == "application/merge-patch+json"
     assert body == {"status": {"phase": None}}
+
+
+async def test_a_patch_with_a_condition_is_a_json_patch(server: tuple[Server, Kube]) -> None:
+    behaviour, kube = server
+    operations = [{"op": "test", "path": "/a", "value": 1}, {"op": "add", "path": "/b", "value": 2}]
+    await kube.patch(EVENTS, "team", "demo.1", operations)
+    request, body = behaviour.requests[0]
+    assert (request.method, request.path) == ("PATCH", "/api/v1/namespaces/team/events/demo.1")
+    assert (request.content_type, body) == ("application/json-patch+json", operations)
 
 
 async def test_metadata_alone_can_be_read(server: tuple[Server, Kube]) -> None:

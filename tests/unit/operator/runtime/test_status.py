@@ -108,6 +108,16 @@ async def test_the_same_words_make_one_event_with_a_newer_time_and_who_said_them
     assert told["reportingInstance"] == "my successor"
 
 
+async def test_an_event_about_something_else_is_not_changed_whatever_its_name() -> None:
+    kube, event = FakeKube(), Event("Warning", "OutOfMemory", "pod demo-train-1-0 was killed")
+    theirs = event_manifest(job_manifest(), event, "me", NOW)
+    theirs["involvedObject"]["uid"] = "somebody-else"
+    kube.put(EVENTS, "team", theirs)
+    await Reporter(kube, "me").emit(job_manifest(), [event])
+    (stored,) = (kube.objects[key] for key in kube.objects if key[0] == "events")
+    assert stored["lastTimestamp"] == theirs["lastTimestamp"]
+
+
 async def test_an_event_has_the_time_of_the_api_server() -> None:
     kube = FakeKube()
     kube.clock.heard("Fri, 02 Jan 2099 12:00:00 GMT")
