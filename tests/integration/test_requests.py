@@ -82,12 +82,19 @@ async def test_a_gang(lone_cluster: Cluster, requests: Requests) -> None:
 
 
 async def test_what_somebody_deletes_is_back_within_five_seconds(lone_cluster: Cluster, requests: Requests) -> None:
+    """A watch tells of it; nothing is read but the ConfigMap of which the deleted one is a copy."""
     await lone_cluster.apply()
     await lone_cluster.end_pods("demo-prepare-1")
-    for resource, name in ((CONFIG_MAPS, "demo-train-1"), (SERVICES, "demo-train")):
+    await lone_cluster.run_pods("demo-train-1", 2)
+    await lone_cluster.reaches(phase="Training", reason="Running")
+    copied = {("GET", "configmaps"): 1}
+    for resource, name, read in ((CONFIG_MAPS, "demo-train-1", copied), (SERVICES, "demo-train", {})):
         before = await lone_cluster.exists(resource, name)
         requests.begin()
         await lone_cluster.delete(resource, name)
         async with asyncio.timeout(5):
             await lone_cluster.replaced(resource, before)
         assert requests.counts()["POST", resource.plural] == 1, requests.counts()
+        until_then = requests.until(("POST", resource.plural))
+        reads = {request: count for request, count in until_then.items() if request[0] == "GET"}
+        assert reads == read, until_then
