@@ -33,6 +33,7 @@ class ControlPlane:
         self.created: Counter[str] = Counter()  # Jobs that were ever created, by name
         self.on_create: Callable[[Manifest], None] = lambda manifest: None
         """Called with each Job before it exists; for what must hold at that moment."""
+        self.refused: frozenset[str] = frozenset()  # parts of a run's status that its definition does not take
         self._numbers = itertools.count(1)
 
     async def request(
@@ -203,6 +204,9 @@ class ControlPlane:
             raise classify(409, {"reason": "Conflict", "message": "the object has been modified"})
         if subresource == "status":
             patch = {"status": patch["status"]}
+            if plural == QWENSFTJOBS.plural and (refused := self.refused & patch["status"].keys()):
+                message = f"QwenSFTJob is invalid: {sorted(refused)}"
+                raise classify(422, {"reason": "Invalid", "message": message})
         elif plural in _HAVE_STATUS:
             patch = {key: value for key, value in patch.items() if key != "status"}
         changed: Manifest = _merged(stored, patch)

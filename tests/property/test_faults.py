@@ -14,7 +14,7 @@ from tests.faults.wire import Cut
 
 from qwensft.api.v1alpha1 import Stage, StageStatus
 from qwensft_operator.runtime.kinds import KINDS
-from qwensft_operator.runtime.kube import CONFIG_MAPS, JOBS, classify
+from qwensft_operator.runtime.kube import CONFIG_MAPS, JOBS, PODS, classify
 
 from .world import KEY, World
 
@@ -280,6 +280,58 @@ async def meet_a_stranger() -> None:
     condition = next(c for c in world.run["status"]["conditions"] if c["type"] == "Succeeded")
     assert condition["reason"] == "NameConflict"
     assert world.plane.of(JOBS.plural) == [], "its pods would work by somebody else's file"
+
+
+async def meet_pods_of_which_no_watch_tells() -> None:
+    """A pod of an earlier run of the name still writes, and somebody has taken its labels off but one."""
+    world = World()
+    old = {"batch.kubernetes.io/job-name": "demo-train-1", "batch.kubernetes.io/controller-uid": "old"}
+    left = world.plane.put(PODS.plural, "team", {"metadata": {"name": "demo-train-1-0-old", "labels": old}, "spec": {}})
+    for _ in range(3):
+        await world.look()
+    assert world.plane.of(JOBS.plural) == [], "two pods write to one volume"
+    left["status"]["phase"] = "Failed"
+    await world.come_to_rest()
+    assert world.run["status"]["phase"] == "Succeeded"
+
+
+async def meet_a_definition_that_refuses(*parts: str) -> World:
+    """The API server refuses parts of a run's status, and does not say which."""
+    world = World()
+    world.plane.refused = frozenset(parts)
+    for _ in range(20):
+        await world.operator.look(KEY)
+        world.deliver(world.operator, KINDS)
+        await world.move_on()
+    return world
+
+
+async def meet_a_definition_that_refuses_figures() -> None:
+    """Without them, the run goes on."""
+    world = await meet_a_definition_that_refuses("dataset", "usage")
+    assert world.run["status"]["phase"] == "Succeeded"
+    assert not {"dataset", "usage"} & world.run["status"].keys()
+
+
+async def meet_a_definition_that_refuses_what_the_run_goes_by() -> None:
+    """Nobody can bring the run forward, which its conditions tell."""
+    world = await meet_a_definition_that_refuses("stages")
+    condition = next((c for c in world.run["status"].get("conditions", ()) if c["type"] == "Succeeded"), None)
+    assert condition is not None, "nobody learns of it"
+    assert condition["reason"] == "OperatorError"
+    assert set(world.plane.created.values()) == {1}
+
+
+async def test_nothing_starts_beside_pods_of_which_no_watch_tells() -> None:
+    await meet_pods_of_which_no_watch_tells()
+
+
+async def test_a_status_that_is_refused_is_written_without_figures() -> None:
+    await meet_a_definition_that_refuses_figures()
+
+
+async def test_a_status_that_is_refused_altogether_is_reduced_to_its_conditions() -> None:
+    await meet_a_definition_that_refuses_what_the_run_goes_by()
 
 
 async def test_what_belongs_to_somebody_else_is_neither_used_nor_changed() -> None:

@@ -17,18 +17,25 @@ from typing import Any
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import run_state_machine_as_test
 from tests.faults.wire import Cut
+from tests.unit.operator.runtime import test_leader
 
 from qwensft.api.v1alpha1 import Reason
-from qwensft_operator.plan import decide, leftovers, needs, policies, retry, source_run, starting, views
+from qwensft_operator.plan import decide, leftovers, needs, policies, queueing, retry, source_run, starting, views
+from qwensft_operator.plan.causes import Cause
 from qwensft_operator.plan.run import Run
-from qwensft_operator.plan.step import Step, adopted
-from qwensft_operator.plan.types import Event, JobState
+from qwensft_operator.plan.step import LOOK_AGAIN, Step, adopted
+from qwensft_operator.plan.types import Event, JobState, Leftover
+from qwensft_operator.runtime import status
 from qwensft_operator.runtime.execute import Executor
 from qwensft_operator.runtime.kube import JOBS, QWENSFTJOBS, Kube, Manifest, Resource
+from qwensft_operator.runtime.leader import Leader
 from qwensft_operator.runtime.reader import Reader
+from qwensft_operator.runtime.reconcile import Reconciler
+from qwensft_operator.runtime.store import Store
 
-from . import test_crashes, test_faults, test_plan, test_source_run
+from . import test_crashes, test_faults, test_plan, test_source_run, test_store
 
 Patch = pytest.MonkeyPatch
 Finder = Callable[[], None]
@@ -94,6 +101,31 @@ def old_store() -> None:
 def slow_leader() -> None:
     """Let a leader that was too slow write last."""
     asyncio.run(test_faults.meet_a_slow_leader())
+
+
+def unheard() -> None:
+    """Leave a pod of an earlier run of which no watch tells."""
+    asyncio.run(test_faults.meet_pods_of_which_no_watch_tells())
+
+
+def refused_figures() -> None:
+    """Refuse figures in the status."""
+    asyncio.run(test_faults.meet_a_definition_that_refuses_figures())
+
+
+def refused_status() -> None:
+    """Refuse the status, whatever its figures."""
+    asyncio.run(test_faults.meet_a_definition_that_refuses_what_the_run_goes_by())
+
+
+def news_in_any_order() -> None:
+    """Deliver events, lists and answers to the store, late and in any order."""
+    run_state_machine_as_test(test_store.StoreMachine, settings=_FEW)
+
+
+def late_answer() -> None:
+    """Answer who takes the Lease when it has expired."""
+    test_leader.test_a_lease_whose_answer_comes_when_it_has_expired_makes_no_leader()
 
 
 def anew() -> None:
@@ -168,7 +200,7 @@ def a_clock_that_was_set_back_is_waited_for(patch: Patch) -> None:
         return replace(step, status=run.status, requeue_after=(until - now).total_seconds())
 
     honest = retry.backing_off
-    patch.setattr(decide_module, "POLICIES", tuple(wait if p is honest else p for p in policies.POLICIES))
+    _instead(patch, honest, wait)
 
 
 def an_end_that_was_a_hold_is_remembered(patch: Patch) -> None:
@@ -208,7 +240,69 @@ def a_model_is_chosen_for_each_attempt(patch: Patch) -> None:
         return None if step is None or step.status.source_run == run.status.source_run else step
 
     patch.setattr(needs, "awaited", forgetful)
-    patch.setattr(decide_module, "POLICIES", tuple(choose if p is honest else p for p in policies.POLICIES))
+    _instead(patch, honest, choose)
+
+
+def what_a_complete_list_lacks_is_still_there(patch: Patch) -> None:
+    def trust(self: Store, *_: Any) -> None:
+        """Somebody will tell of deletions."""
+
+    patch.setattr(Store, "listed", trust)
+
+
+def an_attempt_starts_without_a_look_at_what_is_left(patch: Patch) -> None:
+    for module in (policies, retry):
+        patch.setattr(module, "unlooked", lambda run: None)
+
+
+def what_watches_tell_of_pods_is_all_there_is(patch: Patch) -> None:
+    async def trust(self: Reader, run: Run, jobs: Any) -> tuple[Leftover, ...]:
+        return await self.known_leftovers(run, jobs)
+
+    patch.setattr(Reader, "leftovers", trust)
+
+
+def who_was_queued_stays_so(patch: Patch) -> None:
+    def wait(run: Run, now: datetime) -> Step | None:
+        said, child = run.status.condition("Succeeded"), run.current_child
+        if child is None or said is None or said.reason != Reason.QUEUED:
+            return queueing.queued(run, now)
+        return Step("Suspended", said.reason, said.message, run.status, requeue_after=LOOK_AGAIN)
+
+    _instead(patch, queueing.queued, wait)
+
+
+def a_hold_is_a_failure(patch: Patch) -> None:
+    def give_up(run: Run, now: datetime) -> Step | None:
+        stage, child = run.current_stage, run.current_child
+        if stage is None or child is None or not child.suspended:
+            return None
+        return retry.retry_or_fail(run, stage, Cause(Reason.PREEMPTED, "a queue holds it"), child, now)
+
+    _instead(patch, queueing.queued, give_up)
+
+
+def who_waits_for_the_lease_has_all_the_time_in_the_world(patch: Patch) -> None:
+    async def patient(self: Leader) -> bool:
+        deadline, self._deadline = self._deadline, 1e6
+        try:
+            return await honest(self)
+        finally:
+            self._deadline = deadline
+
+    honest = Leader._try
+    patch.setattr(Leader, "_try", patient)
+
+
+def a_refused_status_is_not_tried_without_figures(patch: Patch) -> None:
+    patch.setattr(status, "_dispensable", lambda patch, error: frozenset())
+
+
+def a_refused_status_is_told_to_nobody(patch: Patch) -> None:
+    async def keep_quiet(self: Reconciler, *_: Any) -> None:
+        """The log has it."""
+
+    patch.setattr(Reconciler, "_report_error", keep_quiet)
 
 
 def every_pass_is_told(patch: Patch) -> None:
@@ -218,6 +312,10 @@ def every_pass_is_told(patch: Patch) -> None:
 
 def _without(patch: Patch, *out: Any) -> None:
     patch.setattr(decide_module, "POLICIES", tuple(p for p in policies.POLICIES if p not in out))
+
+
+def _instead(patch: Patch, honest: Any, mistaken: Any) -> None:
+    patch.setattr(decide_module, "POLICIES", tuple(mistaken if p is honest else p for p in policies.POLICIES))
 
 
 decide_module = sys.modules[decide.__module__]  # the package has a function of the same name
@@ -239,6 +337,15 @@ MUTANTS: list[tuple[Callable[[Patch], None], Finder]] = [
     (a_number_is_used_again, crashes),
     (a_number_is_used_again, core),
     (a_model_is_chosen_for_each_attempt, anew),
+    (what_a_complete_list_lacks_is_still_there, news_in_any_order),
+    (what_a_complete_list_lacks_is_still_there, weather),
+    (an_attempt_starts_without_a_look_at_what_is_left, core),
+    (what_watches_tell_of_pods_is_all_there_is, unheard),
+    (who_was_queued_stays_so, test_plan.meet_a_queue),
+    (a_hold_is_a_failure, test_plan.meet_a_queue),
+    (who_waits_for_the_lease_has_all_the_time_in_the_world, late_answer),
+    (a_refused_status_is_not_tried_without_figures, refused_figures),
+    (a_refused_status_is_told_to_nobody, refused_status),
     (every_pass_is_told, crashes),
 ]
 

@@ -119,12 +119,19 @@ def meet_a_failure_that_came_while_nobody_looked() -> None:
     survive({"maxRestarts": 2}, script, merge=True, head_start=1)
 
 
+def meet_a_queue() -> None:
+    """Let a queue hold an attempt for a while, and another one later."""
+    held = [("hold", 0), ("reconcile", 0), ("time_passes", 5), ("reconcile", 0), ("release", 0), ("reconcile", 0)]
+    survive({"maxRestarts": 2}, [*held, *[("go_well", 0)] * 3, *held], merge=True, head_start=1)
+
+
 @pytest.mark.parametrize(
     "meeting",
     [
         meet_a_clock_that_is_set_back,
         meet_a_hold_that_nobody_sees,
         meet_a_failure_that_came_while_nobody_looked,
+        meet_a_queue,
     ],
 )
 def test_a_run_survives(meeting: Callable[[], None]) -> None:

@@ -154,8 +154,8 @@ class Trial(Happenings):
             self.restarts[undone] = 0
             return
         stands_still = done.plan.requeue_after != 0 and headline.reason in _STANDSTILLS
-        left = (leftover.view for leftover in done.observed.leftovers or () if leftover.view is not None)
-        seen = (*done.observed.pods, *left)
+        found = done.observed.known_leftovers if done.observed.leftovers is None else done.observed.leftovers
+        seen = (*done.observed.pods, *(leftover.view for leftover in found if leftover.view is not None))
         assert not (stands_still and any(pod.unreachable for pod in seen)), "nobody tells of the lost node"
         if after.phase in OVER:
             return  # an edited merge that is given up here takes the next number, and nothing counts any more

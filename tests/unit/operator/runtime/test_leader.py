@@ -200,14 +200,17 @@ async def test_a_lease_whose_answer_comes_when_it_has_expired_makes_no_leader() 
     kube.seconds = {"create": DURATION + 4}
     first, second = candidate(kube, "first"), candidate(kube, "second")
 
-    async def lead(leader: Leader) -> None:
+    async def lead(leader: Leader, other: Leader) -> None:
         await leader.acquire()
+        assert not other.leading, "two leaders, if only for a moment"
         await leader.hold()
 
-    leading = [asyncio.create_task(lead(leader)) for leader in (first, second)]
+    leading = [asyncio.create_task(lead(*both)) for both in ((first, second), (second, first))]
     for _ in range(int(4 * DURATION / 0.1)):
         await asyncio.sleep(0.1)
         assert not (first.leading and second.leading)
+        for task in leading:
+            assert not task.done(), task.exception()
     assert first.leading or second.leading
     for task in leading:
         task.cancel()
