@@ -87,6 +87,11 @@ test-cookbook: setup ## every task of the cookbook on the local cluster, with a 
 	@$(CLUSTER_ENV)
 	$(BIN)/pytest tests/cookbook
 
+.PHONY: test-trackers
+test-trackers: setup ## a run that reports to a real MLflow server beside the local cluster (installed into build/mlflow once: 0.6 GB)
+	@$(CLUSTER_ENV)
+	QWENSFT_MLFLOW="$$(hack/mlflow)" $(BIN)/pytest tests/e2e/test_trackers.py
+
 .PHONY: test-gitops
 test-gitops: ## what Argo CD's Lua, kstatus and Flux make of a run in every state (Go; the first build takes minutes)
 	@cd tests/gitops && CGO_ENABLED=0 go test -trimpath -vet=off ./...

@@ -1,7 +1,7 @@
 """A run reports to a real MLflow server and to TensorBoard's files, and goes on in the same run after a restart.
 
-The server is a process on this machine, which pods reach by the address of the local cluster's bridge:
-QWENSFT_MLFLOW=http://ADDRESS:PORT names it; docs/development.md says how to start one.
+QWENSFT_MLFLOW is MLflow's command, with which a server is started on this machine (`make test-trackers`), or the
+address of one that is there. Pods of a cluster on this machine reach it where the API server is.
 """
 
 from __future__ import annotations
@@ -9,33 +9,49 @@ from __future__ import annotations
 import json
 import os
 import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+import yaml
 from quickstart import follow
 
+from .mlflow_server import serving
 from .runs import Runs
 
 NAME = "tracked"
-SERVER = os.environ.get("QWENSFT_MLFLOW", "")
-pytestmark = pytest.mark.skipif(not SERVER, reason="QWENSFT_MLFLOW names no server: see docs/development.md")
+MLFLOW = os.environ.get("QWENSFT_MLFLOW", "")
+pytestmark = pytest.mark.skipif(not MLFLOW, reason="QWENSFT_MLFLOW names no MLflow: make test-trackers has one")
 
 
-def asked(path: str, **body: Any) -> Any:
+@pytest.fixture(scope="module")
+def server(kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of MLflow."""
+    if "://" in MLFLOW:
+        yield MLFLOW.rstrip("/")
+        return
+    cluster = yaml.safe_load(kubeconfig.read_text())["clusters"][0]["cluster"]
+    with serving(Path(MLFLOW), str(urlsplit(cluster["server"]).hostname), tmp_path_factory.mktemp("mlflow")) as url:
+        yield url
+
+
+def asked(server: str, path: str, **body: Any) -> Any:
     """The answer of MLflow's own API, past every client of ours."""
-    url, data = f"{SERVER}/api/2.0/mlflow/{path}", json.dumps(body).encode() if body else None
+    url, data = f"{server}/api/2.0/mlflow/{path}", json.dumps(body).encode() if body else None
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})  # noqa: S310
     with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
         return json.load(answer)
 
 
 @pytest.fixture(scope="module")
-def job(runs: Runs) -> dict[str, Any]:
+def job(runs: Runs, server: str) -> dict[str, Any]:
     """A run whose training pod is taken away on the way."""
     report_to = {
         "tags": {"team": "support"},
         "tensorboard": {},
-        "mlflow": {"endpoint": SERVER},
+        "mlflow": {"endpoint": server},
         "wandb": {"mode": "offline"},
     }
     training = {"maxSteps": 120, "saveSteps": 20, "loggingSteps": 1, "reportTo": report_to}
@@ -50,11 +66,13 @@ def job(runs: Runs) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def run(job: dict[str, Any], runs: Runs) -> dict[str, Any]:
+def run(job: dict[str, Any], runs: Runs, server: str) -> dict[str, Any]:
     """What MLflow holds of it: one run, over both attempts."""
-    experiment = asked(f"experiments/get-by-name?experiment_name={runs.namespace}")["experiment"]["experiment_id"]
+    experiment = asked(server, f"experiments/get-by-name?experiment_name={runs.namespace}")["experiment"][
+        "experiment_id"
+    ]
     same = f"tags.`qwensft.io/uid` = '{job['metadata']['uid']}'"
-    found: list[dict[str, Any]] = asked("runs/search", experiment_ids=[experiment], filter=same)["runs"]
+    found: list[dict[str, Any]] = asked(server, "runs/search", experiment_ids=[experiment], filter=same)["runs"]
     assert len(found) == 1
     return found[0]
 
@@ -72,9 +90,11 @@ def test_mlflow_has_parameters_tags_and_the_end(run: dict[str, Any], job: dict[s
     assert parameters["max_steps"] == "120"
 
 
-def test_mlflow_has_every_step_of_both_attempts_and_the_losses_of_the_status(run: dict[str, Any], job: Any) -> None:
+def test_mlflow_has_every_step_of_both_attempts_and_the_losses_of_the_status(
+    run: dict[str, Any], job: dict[str, Any], server: str
+) -> None:
     run_id = run["info"]["run_id"]
-    told = asked(f"metrics/get-history?run_id={run_id}&metric_key=loss&max_results=1000")["metrics"]
+    told = asked(server, f"metrics/get-history?run_id={run_id}&metric_key=loss&max_results=1000")["metrics"]
     losses = {int(metric["step"]): metric["value"] for metric in sorted(told, key=lambda one: one["timestamp"])}
     assert sorted(losses) == list(range(1, 121))
     progress = job["status"]["progress"]
@@ -94,9 +114,9 @@ def test_event_files_and_offline_runs_lie_on_the_volume(job: dict[str, Any], run
     assert left["wandb"] == 2
 
 
-def test_the_status_says_where_to_look(run: dict[str, Any], job: dict[str, Any]) -> None:
+def test_the_status_says_where_to_look(run: dict[str, Any], job: dict[str, Any], server: str) -> None:
     trackers = {tracker["name"]: tracker for tracker in job["status"]["trackers"]}
     assert trackers["mlflow"]["runId"] == run["info"]["run_id"]
-    assert trackers["mlflow"]["url"].startswith(f"{SERVER}/#/experiments/")
+    assert trackers["mlflow"]["url"].startswith(f"{server}/#/experiments/")
     assert trackers["tensorboard"]["url"].endswith("/tensorboard")
     assert all("undelivered" not in tracker for tracker in trackers.values())
