@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from quickstart.cluster import choose
 from quickstart.shell import REPOSITORY
-from tests.unit.docs.test_decisions import tracked
+from tests.unit.docs.shell_blocks import copy_of_repository
 
 PAGE = REPOSITORY / "docs" / "tutorial-python.md"
 PROGRAM = "tutorial.py"
@@ -45,13 +45,7 @@ def test_every_block_of_the_page_is_run() -> None:
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """What of the repository the page uses: building the wheel leaves files beside the client's sources."""
-    for path in tracked():
-        relative = path.relative_to(REPOSITORY)
-        if relative.parts[0] in {"client", "examples"}:
-            copy = tmp_path / relative
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, copy)
-    return tmp_path
+    return copy_of_repository(tmp_path, {"client", "examples"})
 
 
 @pytest.fixture

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+import shutil
 import textwrap
+from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.unit.docs.test_decisions import tracked
 
 REPOSITORY = Path(__file__).parents[3]
 DOCS = REPOSITORY / "docs"
@@ -43,3 +47,14 @@ def script(page: Path, mark: str) -> str:
         if block.mark == mark
     ]
     return "set -euo pipefail\n" + "".join(parts) if parts else ""
+
+
+def copy_of_repository(target: Path, folders: Set[str]) -> Path:
+    """Copy the tracked files of some folders, for commands that leave files beside them; returns the target."""
+    for path in tracked():
+        relative = path.relative_to(REPOSITORY)
+        if relative.parts[0] in folders:
+            copy = target / relative
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, copy)
+    return target

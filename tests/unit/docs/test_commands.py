@@ -8,8 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.unit.docs.shell_blocks import PAGES, REPOSITORY, Block, blocks, script
-from tests.unit.docs.test_decisions import tracked
+from tests.unit.docs.shell_blocks import PAGES, REPOSITORY, Block, blocks, copy_of_repository, script
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 WITH_FILES = [page for page in PAGES if script(page, "run: files")]
@@ -56,13 +55,9 @@ def test_commands_that_need_files_alone_succeed(page: Path, tmp_path: Path) -> N
     for program in ("helm", "kubectl"):
         if f"{program} " in text and not shutil.which(program, path=environment["PATH"]):
             pytest.skip(f"{program} is missing: `make setup` builds it")
-    for path in tracked():
-        copy = tmp_path / "repository" / path.relative_to(REPOSITORY)
-        if copy.relative_to(tmp_path).parts[1] in {"charts", "examples", "crds", "deploy", "gitops"}:
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, copy)
+    repository = copy_of_repository(tmp_path / "repository", {"charts", "examples", "crds", "deploy", "gitops"})
     done = subprocess.run(
-        ["bash", "-c", text], cwd=tmp_path / "repository", env=environment, capture_output=True, text=True, timeout=300,
+        ["bash", "-c", text], cwd=repository, env=environment, capture_output=True, text=True, timeout=300,
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
