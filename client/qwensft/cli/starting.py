@@ -92,7 +92,8 @@ def _spec(choices: Choices) -> tuple[Document, str]:
         first = first or spec
         fits = estimated(job.spec).fits
         if fits is not False:
-            known_fit = "fits by the estimate" if fits else "nobody has told the GPU's memory"
+            untold = "nobody has told the GPU's memory" if choices.gpus else "there is no GPU that it has to fit"
+            known_fit = "fits by the estimate" if fits else untold
             return spec, known_fit if way is ways[0] or fits is None else "what costs less memory, so that it fits"
     if first is None and refused is not None:
         raise CommandError(problems_of(refused)[0]) from refused

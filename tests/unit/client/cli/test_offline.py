@@ -53,6 +53,7 @@ def test_init_leaves_many_rows_where_they_are(cli: Cli, tmp_path: Path) -> None:
     assert source is not None
     assert (source.claim_name, source.path) == ("rows-many", "many.jsonl")
     assert (job.spec.worker.accelerator.count, job.spec.training.precision) == (0, "fp32")
+    assert "# there is no GPU that it has to fit" in ended.out
     assert job.spec.training.warmup_steps == 75  # a tenth of 3 epochs of 250 steps
 
 
