@@ -18,7 +18,8 @@ from qwensft_trainer.model import source as model_source
 # LoRA and bitsandbytes. The router is no linear layer there either.
 _EXPERTS = ".experts."
 _ROUTER = ".mlp.gate"
-_EMBEDDINGS = "embed_tokens"
+_EMBEDDINGS = ("embed_tokens", "pos_embed")  # pos_embed: of Qwen3-VL's pictures
+_NOT_LOADED = "mtp."  # layers for speculative decoding, which transformers leaves in the files
 _HEAD = "lm_head"
 _VISION = "visual."
 
@@ -103,7 +104,8 @@ class Architecture:
             if self._is_matrix(name)
             and _EXPERTS not in name
             and not (self.experts and name.endswith(_ROUTER))
-            and not _is_named(name, _EMBEDDINGS)
+            and not name.startswith(_NOT_LOADED)
+            and not any(_is_named(name, embeddings) for embeddings in _EMBEDDINGS)
             and not (self.tied and _is_named(name, _HEAD))
         )
 

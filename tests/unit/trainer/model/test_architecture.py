@@ -115,6 +115,13 @@ def test_lora_reaches_linear_layers_but_neither_experts_nor_their_router(directo
     assert leaves == {"q_proj", "k_proj", "v_proj", "o_proj", "lm_head"}
 
 
+def test_lora_reaches_no_embeddings_and_nothing_that_is_not_loaded() -> None:
+    names = ("model.embed_tokens", "visual.pos_embed", "mtp.fc", "mtp.layers.0.mlp.up_proj")
+    tensors = {f"{name}.weight": {"dtype": "BF16", "shape": [8, 8]} for name in names}
+    up = {"model.layers.0.mlp.up_proj.weight": {"dtype": "BF16", "shape": [16, 8]}}
+    assert Architecture({"model_type": "qwen3_5"}, tensors | up).linear_modules == {"model.layers.0.mlp.up_proj"}
+
+
 def test_stretched_positions_count(directory: Path) -> None:
     stretching = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 4096}
     models.write(directory, "qwen3")
