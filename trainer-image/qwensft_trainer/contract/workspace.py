@@ -158,7 +158,9 @@ def _output_exists(run: Run) -> PermanentError:
         "OutputExists",
         f"{run.run_directory} belongs to {marker.get('namespace')}/{marker.get('name')} (UID {marker.get('uid')}), not "
         f"to this job (UID {run.owner.uid}). Set spec.storage.path to a new directory, or spec.storage.onExisting to "
-        "Resume (go on from its checkpoints) or Overwrite (delete its files).",
+        "Resume (go on from its checkpoints, with the same rows and fields) or Overwrite (delete its files, a trained "
+        "model among them). To train on what it has learnt with other rows, take a new directory and name its "
+        "QwenSFTJob in spec.model.adapter.run or spec.model.source.run.",
     )
 
 

@@ -178,8 +178,9 @@ def _refuse_other_results(run: Run, experiment: Experiment) -> None:
         raise PermanentError(
             "OutputExists",
             f"{run.run_directory} holds a run with other inputs (the spec, or the content of its data files), so there "
-            "is nothing to resume. Set spec.storage.path to a new directory, or spec.storage.onExisting to Overwrite "
-            "(delete its files).",
+            "is nothing to resume. Set spec.storage.path to a new directory. To train on what that run has learnt, "
+            "name its QwenSFTJob in spec.model.adapter.run or spec.model.source.run, too. spec.storage.onExisting: "
+            "Overwrite deletes its files, the trained model among them.",
         )
 
 

@@ -47,7 +47,7 @@ def with_records(
             "its data files, and their size or time of change is not what it was (in a ConfigMap it never is). If they "
             f"hold the same rows as then, create an empty file {SAME_ROWS} in that directory and raise "
             "spec.runPolicy.retry: the training goes on from its checkpoints. If not, set spec.storage.path to a new "
-            "directory, or spec.storage.onExisting to Overwrite (delete its files).",
+            "directory, or spec.storage.onExisting to Overwrite (delete its files, a trained model among them).",
         )
     return known
 
