@@ -30,6 +30,7 @@ def mend(*, deepspeed: bool = False, collective_timeout: timedelta | None = None
     _allow_dora_on_bitsandbytes()
     _save_processors_first()
     sampling.order_by_seed()
+    _tell_adapters_their_base()
     load_tokenizers_once()
     compute_experts_without_cuda()
 
@@ -110,6 +111,25 @@ def _save_processors_first() -> None:
         self.callback_handler.callbacks.sort(key=lambda callback: not isinstance(callback, SaveProcessorCallback))
 
     CustomSeq2SeqTrainer.__init__ = ordered
+
+
+def _tell_adapters_their_base() -> None:
+    """LLaMA-Factory 0.9.5 leaves an adapter that is trained on with the path of the base that another pod has seen.
+
+    peft 0.18.1 looks there for whether the embeddings have grown, and writes it into the result.
+    """
+    from llamafactory.model import adapter
+    from peft import PeftModel
+
+    class Adapters:
+        @staticmethod
+        def from_pretrained(model: Any, path: str, **named: Any) -> Any:
+            made = PeftModel.from_pretrained(model, path, **named)
+            for config in made.peft_config.values():
+                config.base_model_name_or_path = model.name_or_path
+            return made
+
+    adapter.PeftModel = Adapters
 
 
 def compute_experts_without_cuda() -> None:

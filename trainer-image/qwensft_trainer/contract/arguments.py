@@ -49,7 +49,8 @@ def tokenising_arguments(
     arguments: Mapping[str, Any], run: Run, *, output: Path, cache: Path, tokenized: Path
 ) -> Arguments:
     """train.yaml as the preparation pod uses it: the same data arguments, on a CPU, written to `tokenized`."""
-    completed = {key: value for key, value in _common(arguments, run, output).items() if key not in _ACCELERATOR_ONLY}
+    left_out = (*_ACCELERATOR_ONLY, "adapter_name_or_path")  # rows are tokenised alike whatever is trained on
+    completed = {key: value for key, value in _common(arguments, run, output).items() if key not in left_out}
     return completed | {
         "use_cpu": True,
         "cache_dir": str(cache),

@@ -23,7 +23,7 @@ from qwensft_trainer.contract.errors import invalid_config
 
 HubName = Literal["huggingFace", "modelScope"]
 
-RUN_VERSION = 3  # of run.yaml: the highest that this image reads
+RUN_VERSION = 4  # of run.yaml: the highest that this image reads
 
 
 class _Section(BaseModel):
@@ -57,10 +57,19 @@ class MergedBy(_Section):
     digest: str
 
 
+class Adapter(_Section):
+    """The adapter of another run, which is trained on: `digest` is what it had when this run began."""
+
+    name: str
+    uid: str
+    digest: str
+    path: Path
+
+
 class Model(_Section):
     """`template` is None until prepare has read config.json; `cache` is a directory that jobs share.
 
-    With `merged_by`, `path` is the merged model of another run, and has to be the very one.
+    With `merged_by`, `path` is the merged model of another run, and has to be the very one. `adapter` is trained on.
     """
 
     name: str
@@ -69,6 +78,7 @@ class Model(_Section):
     download: Download | None = None
     cache: Path | None = None
     merged_by: MergedBy | None = None
+    adapter: Adapter | None = None
 
 
 class DatasetDownload(_Section):
@@ -260,6 +270,11 @@ class Run(_Section):
     def tokenized_directory(self) -> Path:
         """What LLaMA-Factory calls tokenized_path."""
         return self.data_directory / "tokenized"
+
+    @property
+    def adapter_directory(self) -> Path:
+        """Where the adapter is that is trained on: a copy, named in LLaMA-Factory's adapter_name_or_path."""
+        return self.data_directory / "adapter"
 
     @property
     def tracker_directories(self) -> tuple[str, ...]:

@@ -163,6 +163,9 @@ def model(run: Run, records: Records) -> list[Fact]:
     if (source := run.model.merged_by) is not None:
         found.append(Fact("From", f"the merged model of the run {source.name} (UID {source.uid})"))
         found.append(Fact("Digest of that model", source.digest))
+    if (adapter := run.model.adapter) is not None:
+        found.append(Fact("Begun with", f"the adapter of the run {adapter.name} (UID {adapter.uid})"))
+        found.append(Fact("Digest of that adapter", adapter.digest))
     if records.commit:
         found.append(Fact("Commit", records.commit))
     if template := records.prepared.get("template"):

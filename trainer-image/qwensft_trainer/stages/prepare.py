@@ -22,13 +22,13 @@ from qwensft_trainer.data import normalise as datasets
 from qwensft_trainer.data import source as dataset_source
 from qwensft_trainer.data import tokenization
 from qwensft_trainer.data.thinking import Thinking
-from qwensft_trainer.model import families
+from qwensft_trainer.model import families, fingerprint
 from qwensft_trainer.model import source as model_source
 from qwensft_trainer.model.checks import chain as model_checks
 from qwensft_trainer.model.checks import deepspeed as deepspeed_config
 from qwensft_trainer.model.checks import learning_rate
 from qwensft_trainer.trackers import secrets as tracker_secrets
-from qwensft_trainer.training import checkpoints, earlier
+from qwensft_trainer.training import checkpoints, continued, earlier
 
 SHOWN_WARNINGS = 5
 WARNING_CHARACTERS = 300
@@ -63,6 +63,7 @@ def main(context: StageContext) -> Result:
     recorded = files.read_json_object(run.prepare_result)
     if recorded and recorded.get("inputs") == inputs and run.tokenized_directory.is_dir():
         model_source.provide(run)
+        continued.provide(run)
         log(f"already prepared: {recorded['metrics']['samples']} samples, {recorded['metrics']['tokens']} tokens")
         return Result(metrics=recorded["metrics"])
     # From here on the tokenised data may be of other inputs than those recorded.
@@ -93,6 +94,7 @@ def _prepared(
     """Prepare, and record it with what is known of the inputs, whose files were in these states before."""
     # Data first: it is small beside a model and more often what is wrong.
     sources = dataset_source.provide(run)
+    continued.provide(run)
     clock.lap("the data files are there")
     model_source.provide(run)
     clock.lap(f"model {run.model.name} is complete in {run.model.path}")
@@ -128,6 +130,7 @@ def _prepared(
         {
             **known,
             "template": template,
+            **_begins_with(run),
             **trained,
             "rows": normalised.rows,
             "warnings": warnings,
@@ -136,6 +139,15 @@ def _prepared(
         },
     )
     return Result(metrics=metrics)
+
+
+def _begins_with(run: Run) -> dict[str, Any]:
+    """What is trained: whoever trains on the adapter compares the base, and the adapter may be another run's."""
+    adapter = run.model.adapter
+    return {
+        "base": fingerprint.of(run.model.path),
+        **({} if adapter is None else {"adapter": adapter.model_dump(mode="json", exclude={"path"})}),
+    }
 
 
 def tokenise(

@@ -22,7 +22,7 @@ from qwensft_trainer.base.environment import forbid_hub_access, training_environ
 from qwensft_trainer.base.log import log
 from qwensft_trainer.contract import arguments, outputs, space, termination, workspace
 from qwensft_trainer.contract.access import denied_later
-from qwensft_trainer.contract.config import Evaluation, Run, load_arguments, load_run
+from qwensft_trainer.contract.config import Run, load_arguments, load_run
 from qwensft_trainer.contract.digest import Experiment
 from qwensft_trainer.contract.errors import Interrupted, PermanentError, StageError
 from qwensft_trainer.contract.stage import (
@@ -51,6 +51,7 @@ from qwensft_trainer.trackers.process import Reporting
 from qwensft_trainer.training import (
     accelerators,
     checkpoints,
+    continued,
     efficiency,
     failures,
     figures,
@@ -166,8 +167,7 @@ class _Attempt:
         if (recorded := record.read(run, experiment)) is not None:
             log("training is complete already")
             return self._reported(run, recorded)
-        model_checks.check_packages(train_arguments)
-        model_source.require(run)
+        _require_inputs(run, train_arguments)
         answer = start.Answer(self.gang.nodes, run.owner.uid, self.context.attempt, lambda: self.stop.requested)
         if self.gang.leads:
             if run.accelerator.count > 0:
@@ -191,7 +191,10 @@ class _Attempt:
         files.write_json(self.context.scratch / START_FILE, begun.as_seen(experiment, checkpoint))
         completed = arguments.training_arguments(train_arguments, run, output=output, resume=checkpoint)
         if run.evaluation is not None:
-            files.write_json(self.context.scratch / SELECTION_FILE, _selection(run.evaluation))
+            files.write_json(
+                self.context.scratch / SELECTION_FILE,
+                run.evaluation.model_dump(mode="json", by_alias=True, include={"keep_best", "early_stopping"}),
+            )
         path = self.context.scratch / "train.yaml"
         files.write_text(path, yaml.safe_dump(completed, sort_keys=False, allow_unicode=True))
         forbid_hub_access()
@@ -365,11 +368,6 @@ class _Attempt:
         return replace(result, outputs={**result.outputs, **report_file.leave(run, self.context.workspace)})
 
 
-def _selection(evaluation: Evaluation) -> dict[str, Any]:
-    """What the workers are told of spec.evaluation."""
-    return evaluation.model_dump(mode="json", by_alias=True, include={"keep_best", "early_stopping"})
-
-
 def _is_over(run: Run, experiment: Experiment, accelerator: accelerators.Question) -> bool:
     """Whether there is nothing left to wait for: the training is recorded. Raises AcceleratorMissing."""
     if record.read(run, experiment) is not None:
@@ -384,6 +382,13 @@ def _require_preparation(run: Run) -> None:
             "PreparationMissing",
             f"{run.run_directory} was not prepared: run the prepare stage on this volume first.",
         )
+
+
+def _require_inputs(run: Run, train_arguments: Mapping[str, Any]) -> None:
+    """Packages, model and an adapter that is trained on: before others are waited for."""
+    model_checks.check_packages(train_arguments)
+    model_source.require(run)
+    continued.require(run)
 
 
 def _flops_per_token(run: Run, train_arguments: Mapping[str, Any]) -> float | None:

@@ -132,7 +132,9 @@ def decide(run: Run, experiment: Experiment, *, attempt: int, pod: str, nodes: i
         | ({"resumeFrom": told.checkpoint, "resumeStep": told.step} if newest else {}),
     )
     if newest is None:
-        log(f"attempt {attempt} starts from the base model")
+        adapter = run.model.adapter
+        beside = "" if adapter is None else f" and the adapter of {adapter.name}"
+        log(f"attempt {attempt} starts from the base model{beside}")
     else:
         log(f"attempt {attempt} resumes from {newest.name} of {newest.max_steps} steps")
         if run.tuning.pissa:

@@ -73,10 +73,12 @@ def test_the_preparation_pod_needs_no_accelerator(scene: Scene) -> None:
     scene.document["accelerator"] = {"count": 8}
     scene.train |= {"bf16": True, "deepspeed": "/etc/ds.json", "pure_bf16": True, "cutoff_len": 128}
     scene.train |= {"quantization_bit": 4, "quantization_method": "bnb", "double_quantization": True}
+    scene.train |= {"adapter_name_or_path": "/workspace/run/data/adapter"}
     completed = arguments.tokenising_arguments(
         scene.train, scene.run, output=Path("/o"), cache=Path("/c"), tokenized=Path("/t")
     )
     assert not {"bf16", "deepspeed", "pure_bf16", "quantization_bit", "quantization_method"} & completed.keys()
+    assert "adapter_name_or_path" not in completed
     assert completed["use_cpu"] is True
     assert completed["tokenized_path"] == "/t"
     assert completed["cutoff_len"] == 128

@@ -51,14 +51,14 @@ def test_a_file_without_a_version_is_of_the_first(scene: Scene) -> None:
     assert scene.run.version == 1
 
 
-@pytest.mark.parametrize("version", [4, 0, "1", 1.0, True, None])
+@pytest.mark.parametrize("version", [5, 0, "1", 1.0, True, None])
 def test_a_version_that_is_not_known_is_permanent_and_says_which_image_to_use(scene: Scene, version: Any) -> None:
-    scene.document |= {"version": version, "operatorVersion": "9.1.0", "owner": "as version 4 has it"}
+    scene.document |= {"version": version, "operatorVersion": "9.1.0", "owner": "as version 5 has it"}
     with pytest.raises(PermanentError) as caught:
         _ = scene.run
     assert caught.value.reason == "InvalidConfig"
     assert f"run.yaml has version {version}, written by version 9.1.0 of the operator" in caught.value.message
-    assert f"this image, version {__version__} of the trainer, reads versions up to 3" in caught.value.message
+    assert f"this image, version {__version__} of the trainer, reads versions up to 4" in caught.value.message
     assert "trainerImage" in caught.value.message
 
 

@@ -98,6 +98,13 @@ def test_a_new_field_that_is_set_counts_alike_in_images_that_know_it_and_that_do
     assert digest(tmp_path, LARGE) != without
 
 
+def test_checkpoints_are_of_the_adapter_that_was_trained_on(tmp_path: Path) -> None:
+    model = yaml.safe_load(SMALL)["model"]
+    adapter = {"name": "first", "uid": "uid-0", "digest": "sha256:1", "path": "/adapter/first-0/train/1"}
+    found = [digest(tmp_path, SMALL, model=model | {"adapter": one}) for one in (adapter, adapter | {"digest": "2"})]
+    assert len({digest(tmp_path, SMALL), *found}) == 3
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -53,6 +53,13 @@ def test_it_is_whole_for_a_strict_parser_and_for_a_browsers(case: str) -> None:
     assert referred <= set(ids)
 
 
+def test_the_adapter_that_was_trained_on_is_named_with_its_digest() -> None:
+    adapter = {"name": "first", "uid": "uid-0", "digest": "sha256:0f1e", "path": "/adapter/first-0/train/1"}
+    text = page(run(model={"name": "Qwen/Qwen3-8B", "path": "/model", "adapter": adapter}))
+    assert "the adapter of the run first (UID uid-0)" in text
+    assert "sha256:0f1e" in text
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_headings_stand_in_order_and_tables_say_what_their_cells_are(case: str) -> None:
     text = page(records_=CASES[case])

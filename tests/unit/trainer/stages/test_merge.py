@@ -23,6 +23,7 @@ from qwensft_trainer.contract.outputs import MANIFEST
 from qwensft_trainer.merging import streaming
 from qwensft_trainer.model import source
 
+from .. import adapters
 from ..conftest import Scene
 from ..merging.safetensors import load, save
 from .merges import BASE, KEY, NAMES, NORM, QUERY, Call, exports, learns, merged, rests, run, verifies
@@ -58,6 +59,21 @@ def test_a_second_run_adds_what_it_has_trained_to_the_first_ones_model_once(trai
     assert run(second).outputs["merged"]["path"] == "second-2/merged"
     assert np.array_equal(load(merged(second) / NAMES[0])[QUERY], np.full((4, 6), 1 + 2 + 2))
     assert {path.name: path.read_bytes() for path in merged(trained).iterdir()} == before
+
+
+def test_an_adapter_that_was_trained_on_is_added_to_the_base_once(trained: Scene, calls: Call) -> None:
+    """What it has become is all that is added, to the last bit; what it was before is no part of it any more."""
+    random = np.random.default_rng(5)
+    base, a, b = (random.normal(size=shape).astype("<f4") for shape in ((4, 6), (1, 6), (4, 1)))
+    save(trained.root / "model" / NAMES[0], {QUERY: base, NORM: np.ones(6)})
+    before = adapters.continues(trained, shapes={"q_proj": (4, 6)})
+    shutil.copytree(before, trained.run.adapter_directory)
+    module = f"base_model.model.{QUERY.removesuffix('.weight')}"
+    matrices = {f"{module}.lora_A.weight": a, f"{module}.lora_B.weight": b}
+    save(trained.run_directory / "train" / "1" / "adapter_model.safetensors", matrices)
+    run(trained)
+    plain = base + np.float32(2) * (b @ a)  # alpha / r = 2
+    assert load(merged(trained) / NAMES[0])[QUERY].tobytes() == plain.astype("<f4").tobytes()
 
 
 def test_the_digest_of_the_training_is_made_here_once_and_kept(trained: Scene, calls: Call) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from qwensft_trainer.model import source as model_source
 from qwensft_trainer.model.checks import chain as model_checks
 from qwensft_trainer.stages import prepare
 
-from .. import models
+from .. import adapters, models
 from ..conftest import Scene
 
 COUNTS = {"samples": 1, "tokens": 12, "truncatedSamples": 0, "lengthMax": 12}
@@ -161,6 +162,32 @@ def test_a_repeated_preparation_still_looks_after_the_model(scene: Scene, monkey
     monkeypatch.setattr(model_source, "provide", looked.append)
     prepared(scene)
     assert len(looked) == 1
+
+
+def test_an_adapter_that_is_trained_on_is_copied_compared_and_recorded(scene: Scene, tokenised: list[Any]) -> None:
+    scene.add_dataset("support", [GOOD])
+    source = adapters.continues(scene)
+    prepared(scene)
+    assert (scene.run.adapter_directory / "adapter_config.json").read_bytes() == (
+        source / "adapter_config.json"
+    ).read_bytes()
+    adapter = scene.document["model"]["adapter"]
+    assert recorded(scene)["adapter"] == {name: adapter[name] for name in ("name", "uid", "digest")}
+    first = json.loads((source.parents[1] / "prepare.json").read_text())
+    assert recorded(scene)["base"] == first["base"], "whoever trains on from this one finds the same"
+    shutil.rmtree(scene.run.adapter_directory)
+    prepared(scene)
+    assert scene.run.adapter_directory.is_dir()
+    assert len(tokenised) == 1, "the rows are prepared once"
+
+
+def test_an_adapter_of_another_kind_is_refused_before_rows_are_tokenised(scene: Scene, tokenised: list[Any]) -> None:
+    scene.add_dataset("support", [GOOD])
+    adapters.continues(scene)
+    scene.train["lora_rank"] = 64
+    with pytest.raises(PermanentError, match=r"set spec\.tuning\.lora\.rank to 4 \(it is 64\)"):
+        prepared(scene)
+    assert tokenised == []
 
 
 def test_a_missing_data_file_is_found_before_a_model_is_downloaded(

@@ -14,8 +14,9 @@ from qwensft_trainer import cli
 from qwensft_trainer.contract import workspace
 from qwensft_trainer.contract.errors import PermanentError, StageError
 from qwensft_trainer.stages import train
-from qwensft_trainer.training import rendezvous, startup
+from qwensft_trainer.training import continued, rendezvous, startup
 
+from .. import adapters
 from ..conftest import Scene, Torch
 from .conftest import TRAINED, Torchrun, leave_checkpoint
 
@@ -209,6 +210,25 @@ def test_what_the_workers_say_is_shown_without_secrets_and_control_characters(
     assert "logging in with [redacted]\\x1b[2J" in shown
     assert "01234567" not in shown
     assert "\x1b" not in shown
+
+
+def test_an_adapter_that_was_changed_on_the_volume_is_not_trained_on(prepared: Scene, torchrun: Torchrun) -> None:
+    adapters.continues(prepared)
+    continued.provide(prepared.run)
+    (prepared.run.adapter_directory / "adapter_config.json").write_text("{}")
+    with pytest.raises(PermanentError, match="was changed or taken away after it was prepared") as caught:
+        train.main(prepared.context)
+    assert caught.value.reason == "InvalidModel"
+    assert torchrun.called_with is None
+
+
+def test_the_first_attempt_says_what_it_begins_with(
+    prepared: Scene, torchrun: Torchrun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    adapters.continues(prepared)
+    continued.provide(prepared.run)
+    train.main(prepared.context)
+    assert "attempt 1 starts from the base model and the adapter of first" in capsys.readouterr().out
 
 
 def test_training_before_preparation_is_refused(scene: Scene, torchrun: Torchrun) -> None:

@@ -14,6 +14,7 @@ from qwensft_trainer.contract.config import Run
 from qwensft_trainer.contract.errors import invalid_config, invalid_model
 from qwensft_trainer.model import families
 from qwensft_trainer.model.architecture import Architecture, describe
+from qwensft_trainer.model.checks import adapter as adapter_checks
 from qwensft_trainer.model.checks import deepspeed as deepspeed_config
 from qwensft_trainer.model.checks import modules as module_checks
 from qwensft_trainer.model.checks import quantization as quantization_checks
@@ -213,5 +214,6 @@ _RULES: tuple[Rule, ...] = (
     _chat_tokens,
     _liger,
     *module_checks.RULES,  # then the finer points
+    *adapter_checks.RULES,  # which compares modules that there are
     _length,
 )

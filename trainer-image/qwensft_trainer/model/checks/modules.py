@@ -17,6 +17,19 @@ _PROJECTOR = "visual.merger"
 _PATCHES = "patch_embed"
 
 
+def adapted(job: CheckedJob) -> frozenset[str]:
+    """The modules that get an adapter, by the names of the base's files."""
+    reachable, targets = _reachable(job), job.names("lora_target", "all")
+    if targets == ["all"]:
+        return frozenset(name for name in reachable if name.rpartition(".")[2] != "lm_head")
+    return frozenset(name for name in reachable if any(_matches(job, name, target) for target in targets))
+
+
+def leaves(names: Iterable[str]) -> set[str]:
+    """The last parts of names of modules, but for numbers: q_proj, down_proj and the like."""
+    return {name.rpartition(".")[2] for name in names if not name.rpartition(".")[2].isdigit()}
+
+
 def _lora_targets(job: CheckedJob) -> Iterator[str]:
     if not job.has_adapter:
         return
@@ -48,7 +61,7 @@ def _lora_targets(job: CheckedJob) -> Iterator[str]:
 
 def _additional_targets(job: CheckedJob) -> Iterator[str]:
     targets = job.names("additional_target") if job.has_adapter else []
-    there = _leaves(job.model.modules) | {"lm_head"}
+    there = leaves(job.model.modules) | {"lm_head"}
     unmatched = [target for target in targets if target not in there]
     if unmatched:
         raise invalid_config(
@@ -131,12 +144,8 @@ def _names_outside(job: CheckedJob) -> set[str]:
     return names - {"lm_head"} if job.model.tied else names
 
 
-def _leaves(names: Iterable[str]) -> set[str]:
-    return {name.rpartition(".")[2] for name in names if not name.rpartition(".")[2].isdigit()}
-
-
 def _listed(names: Iterable[str]) -> str:
-    return ", ".join(sorted(_leaves(names)))
+    return ", ".join(sorted(leaves(names)))
 
 
 RULES: tuple[Rule, ...] = (_lora_targets, _additional_targets, _freeze)
