@@ -131,7 +131,7 @@ def late_answer() -> None:
 def anew() -> None:
     """Create the run anew with whose model another has begun, between that one's attempts."""
     for look in range(2, 20):
-        test_source_run.check(None, Cut.UNSENT, anew_at=look)
+        test_source_run.check(None, Cut.UNSENT, look, "model")
 
 
 # The mistakes.

@@ -73,7 +73,7 @@ def claims(
     for job in jobs:
         source = job.spec.model.effective_source.volume
         used |= {source.claim_name} if source else set()
-        used |= {job.status.source_run.claim_name} if job.status.source_run else set()
+        used |= {begun.claim_name for begun in (job.status.source_run, job.status.adapter_run) if begun}
         used |= {job.spec.model.cache.claim_name} if job.spec.model.cache else set()
         used |= {dataset.source.volume.claim_name for dataset in job.spec.all_datasets if dataset.source.volume}
     return [

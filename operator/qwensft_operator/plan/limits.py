@@ -12,6 +12,7 @@ from typing import Any
 
 from qwensft.api.v1alpha1 import ApiModel, Reason
 from qwensft_operator.plan.run import Run
+from qwensft_operator.plan.source_run import awaited_part, chosen
 from qwensft_operator.plan.step import Step, held_phase
 from qwensft_operator.plan.types import Limits
 
@@ -51,7 +52,7 @@ def is_allowed(name: str, allowed: Iterable[str]) -> bool:
 def _problems(run: Run, limits: Limits) -> Iterator[str]:
     spec = run.job.spec
     worker, source = spec.worker, spec.model.source
-    claims = (*_claims(spec, "spec"), *_of_source_run(run))
+    claims = (*_claims(spec, "spec"), *_of_other_runs(run))
     images = [("spec.worker.image", worker.image)]
     if source is not None and source.image is not None:
         images.append(("spec.model.source.image.reference", source.image.reference))
@@ -73,15 +74,14 @@ def _strange(what: str, named: Iterable[tuple[str, str | None]], allowed: tuple[
             )
 
 
-def _of_source_run(run: Run) -> Iterator[tuple[str, str | None]]:
-    """The claim of the run whose model this one reads, but for one that was made for that run and bears its name."""
-    source, found, begun = run.job.spec.model.source, run.observed.source_run, run.status.source_run
-    if source is None or source.run is None:
-        return
-    if found is not None and found.names_claim:
-        yield "spec.model.source.run", found.claim
-    if begun is not None and begun.claim_name != f"{begun.name}-workspace":
-        yield "spec.model.source.run", begun.claim_name
+def _of_other_runs(run: Run) -> Iterator[tuple[str, str | None]]:
+    """The claims of runs whose results this one reads, but for such as were made for them and bear their names."""
+    awaited, found = awaited_part(run), run.observed.source_run
+    if awaited is not None and found is not None and found.names_claim:
+        yield awaited.field, found.claim
+    for part, begun in chosen(run):
+        if begun.claim_name != f"{begun.name}-workspace":
+            yield part.field, begun.claim_name
 
 
 def _claims(value: Any, field: str) -> Iterator[tuple[str, str | None]]:

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from qwensft.api.v1alpha1 import NO_DEFAULTS, QwenSFTJob, Reason, Stage, Status, Worker
+from qwensft.api.v1alpha1 import NO_DEFAULTS, QwenSFTJob, Reason, Spec, Stage, Status, Worker
 
 LARGEST_NUMBER = 2**53  # the largest integer that JSON readers agree on, and that the API takes
 
@@ -179,7 +179,7 @@ class ClaimView:
 
 @dataclass(frozen=True, slots=True)
 class SourceRunView:
-    """The run with whose merged model another is to begin."""
+    """The run with whose merged model, or adapter, another is to begin."""
 
     uid: str
     status: Status
@@ -189,6 +189,7 @@ class SourceRunView:
     retains: bool = True  # a claim that was made for it outlives it
     merges: bool = True
     deleting: bool = False
+    spec: Spec | None = None  # None where this version cannot read it
 
 
 @dataclass(frozen=True, slots=True)

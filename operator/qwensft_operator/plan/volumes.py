@@ -12,6 +12,7 @@ from datetime import datetime
 
 from qwensft.api.v1alpha1 import Reason, Stage, parse_quantity
 from qwensft_operator.plan.run import Run
+from qwensft_operator.plan.source_run import ADAPTER, Part, chosen
 from qwensft_operator.plan.startup import is_persistent
 from qwensft_operator.plan.step import Step, held_phase
 from qwensft_operator.plan.types import ClaimView, Event
@@ -27,19 +28,25 @@ class Mount:
     claim: str
     field: str  # where the spec names it
     of_run: str = ""  # the run whose claim it is, where the spec names that
+    part: Part | None = None  # and what of that run is read
     writes: bool = False
     by_gang: bool = True  # by all pods of the training at once
 
 
 def mounts(run: Run) -> tuple[Mount, ...]:
-    """Return the claims that the current stage's pods mount, the storage claim first; only prepare reads datasets."""
+    """Return the claims that the current stage's pods mount, the storage claim first.
+
+    Only prepare reads datasets, and the adapter of another run.
+    """
     spec, prepares = run.job.spec, run.current_stage is Stage.PREPARE
     found = [Mount(run.job.workspace_claim, "spec.storage.volume", writes=True)]
     source, cache = spec.model.source, spec.model.cache
     if source is not None and source.volume is not None:
         found.append(Mount(source.volume.claim_name, "spec.model.source.volume"))
-    if (begun := run.status.source_run) is not None and source is not None and source.run is not None:
-        found.append(Mount(begun.claim_name, "spec.model.source.run", of_run=begun.name))
+    for part, begun in chosen(run):
+        if prepares or part is not ADAPTER:
+            by_gang = part is not ADAPTER
+            found.append(Mount(begun.claim_name, part.field, of_run=begun.name, part=part, by_gang=by_gang))
     if cache is not None:
         found.append(Mount(cache.claim_name, "spec.model.cache", writes=prepares))
     if not prepares:
@@ -125,10 +132,11 @@ def _problem(run: Run) -> str:
     if storage.claim not in claims and run.job.spec.storage.volume.claim_name is not None:
         return f"claim {storage.claim} does not exist; create it, or use spec.storage.volume.claimTemplate"
     for mount in others:
-        if mount.claim not in claims and mount.of_run:
+        if mount.claim not in claims and mount.part is not None:
             return (
-                f"claim {mount.claim} with the model of QwenSFTJob {mount.of_run}, which this run reads "
-                f"({mount.field}), is gone; restore it, or create a new QwenSFTJob with another spec.model.source"
+                f"claim {mount.claim} with the {mount.part.what} of QwenSFTJob {mount.of_run}, which this run reads "
+                f"({mount.field}), is gone; restore it, or create a new QwenSFTJob with another "
+                f"spec.model.{mount.part.block}"
             )
         if mount.claim not in claims:
             return f"claim {mount.claim} does not exist; create it, or correct {mount.field}.claimName"

@@ -15,7 +15,7 @@ import yaml
 
 from qwensft.api.v1alpha1 import Lora, Quantization, QwenSFTJob
 from qwensft_operator.render.deepspeed import deepspeed_argument
-from qwensft_operator.render.names import data_directory, model_path
+from qwensft_operator.render.names import adapter_directory, data_directory, model_path
 
 ATTENTION = {"auto": "auto", "fa2": "fa2", "sdpa": "sdpa", "eager": "disabled"}
 _EXPONENT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+")
@@ -30,6 +30,7 @@ def train_arguments(job: QwenSFTJob) -> dict[str, Any]:
     spec = job.spec
     return {
         **_model(job),
+        **_adapter(job),
         "flash_attn": ATTENTION[spec.model.attention],
         "stage": "sft",
         "do_train": True,
@@ -43,7 +44,7 @@ def train_arguments(job: QwenSFTJob) -> dict[str, Any]:
 
 
 def export_arguments(job: QwenSFTJob) -> dict[str, Any]:
-    """Return the arguments of the merge, without adapter_name_or_path and export_dir.
+    """Return the arguments of the merge, without adapter_name_or_path (the trained one) and export_dir.
 
     Nothing of the quantization: LLaMA-Factory merges into the base as its files hold it.
     """
@@ -72,6 +73,11 @@ def _model(job: QwenSFTJob) -> dict[str, Any]:
         "resize_vocab": model.adds_tokens or None,
     }
     return _given(arguments)
+
+
+def _adapter(job: QwenSFTJob) -> dict[str, Any]:
+    """Of the training alone: the merge adds what it leaves to the base, once."""
+    return {"adapter_name_or_path": adapter_directory(job)} if job.spec.model.adapter else {}
 
 
 def _data(job: QwenSFTJob) -> dict[str, Any]:

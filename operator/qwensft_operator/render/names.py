@@ -25,6 +25,7 @@ from qwensft.api.v1alpha1 import (
 
 WORKSPACE = "/workspace"  # the storage claim
 MODEL = "/model"  # the base model's claim or image, read-only
+ADAPTER_MOUNT = "/adapter"  # the claim of the run whose adapter is trained on, read-only, in the prepare pod alone
 CACHE = "/cache"  # the claim of downloaded models that jobs share; prepare alone writes to it
 DATASETS = "/datasets"  # one folder per dataset on a volume, read-only, in the prepare pod alone
 SECRETS = "/secrets"  # one folder per dataset with credentials, in the prepare pod alone
@@ -36,6 +37,7 @@ CA_BUNDLE = "/etc/qwensft-ca"  # the certificates that the user's authorities si
 OWN_DEEPSPEED = "/etc/qwensft-deepspeed"  # the user's DeepSpeed configuration, in the prepare pod alone
 UNKNOWN_UID = "UID-OF-THE-RUN"
 UNKNOWN_DIGEST = "DIGEST-OF-ITS-MODEL"
+UNKNOWN_ADAPTER = "DIGEST-OF-ITS-ADAPTER"
 
 
 def child_name(job: QwenSFTJob, stage: Stage, attempt: int) -> str:
@@ -81,6 +83,26 @@ def source_run(job: QwenSFTJob) -> SourceRun | None:
         path=f"{named.name}-{UNKNOWN_UID}/{DEFAULT_MERGE_DIRECTORY}",
         digest=UNKNOWN_DIGEST,
     )
+
+
+def adapter_run(job: QwenSFTJob) -> SourceRun | None:
+    """Return where the adapter lies that is trained on; None without one. Until the status tells as above."""
+    adapter = job.spec.model.adapter
+    if adapter is None or job.status.adapter_run is not None:
+        return job.status.adapter_run if adapter else None
+    name = adapter.run.name
+    return SourceRun(
+        name=name,
+        uid=UNKNOWN_UID,
+        claim_name=f"{name}-workspace",
+        path=f"{name}-{UNKNOWN_UID}/train/1",
+        digest=UNKNOWN_ADAPTER,
+    )
+
+
+def adapter_directory(job: QwenSFTJob) -> str:
+    """Return the folder where prepare puts the adapter that is trained on."""
+    return f"{data_directory(job)}/adapter"
 
 
 def dataset_directory(dataset: Dataset) -> str:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from qwensft.api.v1alpha1 import Dataset, Evaluation, QwenSFTJob, ReportTo, Stage
+from qwensft.api.v1alpha1 import Dataset, Evaluation, QwenSFTJob, ReportTo, SourceRun, Stage
 from qwensft_operator import __version__
 from qwensft_operator.render.deepspeed import deepspeed_section
 from qwensft_operator.render.names import (
+    ADAPTER_MOUNT,
     CACHE,
+    adapter_run,
     below,
     dataset_directory,
     model_path,
@@ -22,7 +24,9 @@ from qwensft_operator.render.names import (
     tracker_secrets,
 )
 
-RUN_VERSION = 3  # of run.yaml. Readers of 1 would leave evaluations and control tokens undone, those of 2 a comparison
+# Of run.yaml. Readers of 1 would leave evaluations and control tokens undone, those of 2 a comparison with a model, and
+# those of 3 would train a new adapter.
+RUN_VERSION = 4
 
 # Every column and tag is written out, but for what came later and the trainer knows by itself (alpaca's tools): one
 # name more would change the digests of jobs that never use it.
@@ -106,8 +110,10 @@ def run_document(job: QwenSFTJob, stage: Stage) -> dict[str, Any]:
 
 def _version(job: QwenSFTJob) -> int:
     """The lowest whose readers do all that is written."""
-    if source_run(job) is not None:
+    if adapter_run(job) is not None:
         return RUN_VERSION
+    if source_run(job) is not None:
+        return 3
     evaluation = job.spec.evaluation
     strict = any(dataset.control_tokens == "Refuse" or dataset.ignore for dataset in job.spec.all_datasets)
     return 2 if strict or (evaluation is not None and evaluation.compares) else 1
@@ -123,7 +129,7 @@ def _selection(evaluation: Evaluation) -> dict[str, Any]:
 
 def _model(job: QwenSFTJob) -> dict[str, Any]:
     model = job.spec.model
-    hub, begun = model.hub, source_run(job)
+    hub, begun, adapter = model.hub, source_run(job), adapter_run(job)
     download = hub and {
         "hub": "huggingFace" if model.effective_source.hugging_face else "modelScope",
         "repo": hub.repo or model.name,
@@ -137,9 +143,14 @@ def _model(job: QwenSFTJob) -> dict[str, Any]:
             "template": model.effective_template,
             "download": download and _given(download),
             "cache": model.cache and below(CACHE, model.cache.path),
-            "mergedBy": begun and {"name": begun.name, "uid": begun.uid, "digest": begun.digest},
+            "mergedBy": begun and _of_a_run(begun),
+            "adapter": adapter and _of_a_run(adapter) | {"path": below(ADAPTER_MOUNT, adapter.path)},
         }
     )
+
+
+def _of_a_run(begun: SourceRun) -> dict[str, str]:
+    return {"name": begun.name, "uid": begun.uid, "digest": begun.digest}
 
 
 def _dataset(dataset: Dataset) -> dict[str, Any]:

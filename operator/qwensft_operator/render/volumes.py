@@ -12,12 +12,14 @@ from typing import Any
 
 from qwensft.api.v1alpha1 import CaBundle, Dataset, QwenSFTJob, Stage
 from qwensft_operator.render.names import (
+    ADAPTER_MOUNT,
     CA_BUNDLE,
     CACHE,
     CONFIG,
     MODEL,
     OWN_DEEPSPEED,
     WORKSPACE,
+    adapter_run,
     child_name,
     dataset_directory,
     secret_directory,
@@ -86,6 +88,8 @@ def _of_every_stage(job: QwenSFTJob, stage: Stage, attempt: int) -> Iterator[Vol
 
 
 def _of_prepare(job: QwenSFTJob) -> Iterator[Volume]:
+    if (begun := adapter_run(job)) is not None:
+        yield Volume("adapter", ADAPTER_MOUNT, _claim(begun.claim_name))
     for number, dataset in enumerate(job.spec.all_datasets):
         yield from _of_a_dataset(dataset, number)
     deepspeed = job.spec.distribution.deepspeed

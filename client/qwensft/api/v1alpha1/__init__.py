@@ -31,6 +31,7 @@ from .constants import (
     SINGULAR,
     VERSION,
 )
+from .continuing import differences
 from .datasets import Columns, ConfigMapKey, Dataset, DatasetSource, HubDataset, Tags, UrlSource
 from .distribution import DeepSpeed, Distribution
 from .editable import comparable_digest, editable_digest
@@ -38,7 +39,7 @@ from .evaluation import Evaluation
 from .families import infer_template
 from .job import InvalidJobError, ObjectMeta, QwenSFTJob, Spec, parse_job, read_status
 from .merge import Merge
-from .model import HubSource, ImageSource, Model, ModelSource, RunSource
+from .model import AdapterRun, HubSource, ImageSource, Model, ModelAdapter, ModelSource, RunSource
 from .policy import RunPolicy
 from .quantities import parse_quantity
 from .resources import ResourceRequirements
@@ -95,6 +96,7 @@ __all__ = [
     "SINGULAR",
     "VERSION",
     "Accelerator",
+    "AdapterRun",
     "ApiModel",
     "AttemptUsage",
     "CaBundle",
@@ -121,6 +123,7 @@ __all__ = [
     "Lora",
     "Merge",
     "Model",
+    "ModelAdapter",
     "ModelSource",
     "ObjectMeta",
     "Output",
@@ -159,6 +162,7 @@ __all__ = [
     "VolumePath",
     "Worker",
     "comparable_digest",
+    "differences",
     "editable_digest",
     "infer_template",
     "parse_job",

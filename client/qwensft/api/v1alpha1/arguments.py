@@ -46,7 +46,10 @@ OPERATOR_SET: Final[dict[str, tuple[str, str]]] = {
     "resume_from_checkpoint": ("the newest complete checkpoint", "an attempt goes on from where the last one ended"),
     "logging_nan_inf_filter": ("`false`", "a loss that is no number has to be seen, not smoothed away"),
     "export_legacy_format": ("`false`", "transformers 5 writes safetensors only"),
-    "adapter_name_or_path": ("what the training wrote", "an adapter is merged into the base that it was trained on"),
+    "adapter_name_or_path": (
+        "what the training wrote",
+        "an adapter is merged into the base that it was trained on; `spec.model.adapter` names one to train on",
+    ),
 }
 """LLaMA-Factory argument -> the value that the operator or the trainer gives it, and why users cannot."""
 
@@ -79,8 +82,8 @@ _MANAGED: Final[dict[str, str]] = {
         "the operator decides it: remove it",
     ),
     # would end in a wrong model or a run that cannot go on, and not in an error
-    "adapter_name_or_path": "training starts from the base model: remove it",
-    "create_new_adapter": "training starts from the base model: remove it",
+    "adapter_name_or_path": "use spec.model.adapter",
+    "create_new_adapter": "an adapter is new, or trained on (spec.model.adapter): remove it",
     "save_only_model": "a restart needs whole checkpoints: remove it",
     "streaming": "the prepare stage tokenises all rows beforehand: remove it",
     "save_on_each_node": "all nodes write to one volume, and would overwrite the files of each other: remove it",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from . import continuing
 from .base import Rule
 from .families import (
     FAMILIES,
@@ -391,4 +392,4 @@ _TRACKERS = (
     ),
 )
 
-COMBINATIONS: Final = (*_HARDWARE, *_BASE, *_DATA, *_EXTRA_ARGUMENTS, *_TRACKERS)
+COMBINATIONS: Final = (*_HARDWARE, *_BASE, *continuing.RULES, *_DATA, *_EXTRA_ARGUMENTS, *_TRACKERS)

@@ -46,6 +46,11 @@ def _begins_with_itself(job: QwenSFTJob) -> bool:
     return source is not None and source.run is not None and source.run.name == job.metadata.name
 
 
+def _goes_on_with_itself(job: QwenSFTJob) -> bool:
+    adapter = job.spec.model.adapter
+    return adapter is not None and adapter.run.name == job.metadata.name
+
+
 class QwenSFTJob(ApiModel):
     """A QwenSFTJob fine-tunes a Qwen model with LLaMA-Factory: it prepares the data, trains, merges and verifies."""
 
@@ -63,6 +68,12 @@ class QwenSFTJob(ApiModel):
             message="a run cannot begin with its own result: name another QwenSFTJob, or give this one another name",
             check=lambda job: not _begins_with_itself(job),
             field=".spec.model.source.run.name",
+        ),
+        Rule(
+            cel="!has(self.spec.model.adapter) || self.spec.model.adapter.run.name != self.metadata.name",
+            message="a run cannot go on with its own adapter: name another QwenSFTJob, or give this one another name",
+            check=lambda job: not _goes_on_with_itself(job),
+            field=".spec.model.adapter.run.name",
         ),
     )
 

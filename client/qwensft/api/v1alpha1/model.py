@@ -93,6 +93,25 @@ class RunSource(ApiModel):
     )
 
 
+class AdapterRun(ApiModel):
+    """A run of the same namespace, whose adapter is trained on: prepare copies it; no other pod needs its volume."""
+
+    name: RunName = Field(
+        description="Name of the QwenSFTJob. Its adapter is used once it has succeeded, whichever of the two is "
+        "created first; status.adapterRun holds which adapter that was, for all attempts.",
+    )
+
+
+class ModelAdapter(ApiModel):
+    """An adapter of the base that is trained on, in place of a new one."""
+
+    run: AdapterRun = Field(
+        description="The run that has trained it, on the same base. model.addTokens and tuning must say of the adapter "
+        "what they say there: method (lora and qlora are alike), lora and vision. Of a run with PiSSA, the adapter is "
+        "a plain one with twice its rank and alpha.",
+    )
+
+
 class ModelSource(ApiModel):
     """Where the files of the base model come from: exactly one member."""
 
@@ -187,6 +206,11 @@ class Model(ApiModel):
     )
     source: ModelSource | None = Field(
         None, description="Where the files come from: exactly one member. Default: huggingFace, repository model.name."
+    )
+    adapter: ModelAdapter | None = Field(
+        None,
+        description="An adapter to train on: the training goes on with its weights, and the merge adds it to the base "
+        "once. Only with the methods lora, qlora and dora. Default: a new adapter.",
     )
     cache: VolumePath | None = Field(
         None,

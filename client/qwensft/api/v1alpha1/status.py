@@ -262,20 +262,16 @@ class Outputs(StatusModel):
 
 
 class SourceRun(StatusModel):
-    """The run whose merged model this one begins with, as it was when this one began: all attempts use the same."""
+    """The run whose merged model, or adapter, this one begins with, as it was when this one began."""
 
     name: str = Field(min_length=1, max_length=45, description="Name of the QwenSFTJob.")
     uid: str = Field(
         min_length=1, max_length=128, description="Its UID: a job that is created later under that name is another one."
     )
-    claim_name: str = Field(min_length=1, max_length=253, description="PersistentVolumeClaim that holds the model.")
-    path: str = Field(
-        min_length=1, max_length=1100, description="Directory of the model, below the root of the volume."
-    )
+    claim_name: str = Field(min_length=1, max_length=253, description="PersistentVolumeClaim that holds it.")
+    path: str = Field(min_length=1, max_length=1100, description="Its directory, below the root of the volume.")
     digest: str = Field(
-        min_length=1,
-        max_length=128,
-        description="Digest of the model. Every attempt compares it before it uses the model.",
+        min_length=1, max_length=128, description="Its digest. Every attempt compares it before it uses the files."
     )
 
 
@@ -307,6 +303,9 @@ class Status(StatusModel):
     source_run: SourceRun | None = Field(
         None, description="The run of spec.model.source.run; absent until that has succeeded."
     )
+    adapter_run: SourceRun | None = Field(
+        None, description="The run of spec.model.adapter.run; absent until that has succeeded."
+    )
     configuration: str | None = Field(
         None,
         max_length=128,
@@ -322,7 +321,7 @@ class Status(StatusModel):
     suspended_seconds: Count | None = Field(
         None,
         description="Seconds for which the run was held before, by its user, by a queue or by the wait for another "
-        "run's model, left out of runPolicy.activeDeadlineSeconds.",
+        "run's result, left out of runPolicy.activeDeadlineSeconds.",
     )
     completion_time: Time | None = Field(None, description="When the job succeeded or failed for good.")
 

@@ -222,8 +222,10 @@ def test_only_claims_that_the_operator_made_and_nobody_uses_go() -> None:
 
     second = recorded("succeeded")
     begun = SourceRun(name="first", uid="u", claim_name="first-workspace", path="first-u/merged", digest="sha256:a")
-    second = second.replace(status=second.status.replace(source_run=begun))
-    claims = [claim("gone"), claim("succeeded"), claim("mounted"), claim("other", ours=False), claim("first")]
+    adapter = begun.replace(name="trained", claim_name="trained-workspace")
+    second = second.replace(status=second.status.replace(source_run=begun, adapter_run=adapter))
+    named = [claim(name) for name in ("gone", "succeeded", "mounted", "first", "trained")]
+    claims = [*named, claim("other", ours=False)]
     pods = [{"spec": {"volumes": [{"persistentVolumeClaim": {"claimName": "mounted-workspace"}}, {"emptyDir": {}}]}}]
     found = cleaning.claims(claims, [second], pods)
     assert [(one.name, one.size) for one in found] == [("gone-workspace", 20 * 2**30)]

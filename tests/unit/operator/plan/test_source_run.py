@@ -217,7 +217,7 @@ OWN = ClaimView("support-workspace", "Bound", frozenset({"ReadWriteMany"}))
 def test_a_claim_that_is_gone_is_told_with_the_run_whose_it_was() -> None:
     decided = begun(OWN)
     assert decided.headline[1] == "StorageUnavailable"
-    assert "claim first-workspace with the model of QwenSFTJob first, which this run reads" in decided.message
+    assert "claim first-workspace with the merged model of QwenSFTJob first, which this run reads" in decided.message
     assert "is gone; restore it, or create a new QwenSFTJob with another spec.model.source" in decided.message
 
 

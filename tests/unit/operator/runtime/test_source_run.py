@@ -79,6 +79,24 @@ async def test_the_second_goes_on_when_the_first_has_succeeded_in_whichever_orde
     assert run["model"]["mergedBy"] == {"name": "first", "uid": "22222222-bbbb", "digest": DIGEST}
 
 
+async def test_who_waits_for_an_adapter_is_woken_by_the_same_end() -> None:
+    world = watched()
+    world.kube.put(QWENSFTJOBS, "team", first({"phase": "Training"}))
+    adapter = {"name": "Qwen/Qwen3-0.6B", "adapter": {"run": {"name": "first"}}}
+    world.kube.put(QWENSFTJOBS, "team", job_manifest(model=adapter))
+    await world.reconciler.handle(KEY)
+    assert reasons(world) == {"WaitingForSourceRun"}
+    ear(world.store).heard.clear()
+    trained = MERGED | {"path": "first-22222222/train/1"}
+    world.kube.put(QWENSFTJOBS, "team", first(SUCCEEDED | {"outputs": {"adapter": trained}}))
+    assert (KEY, "qwensftjobs") in ear(world.store).heard
+    for _ in range(2):
+        await world.reconciler.handle(KEY)
+    assert world.run["status"]["adapterRun"] == {"name": "first", "uid": "22222222-bbbb"} | trained
+    run = yaml.safe_load(world.kube.objects["configmaps", "team", "demo-prepare-1"]["data"]["run.yaml"])
+    assert run["model"]["adapter"]["path"] == "/adapter/first-22222222/train/1"
+
+
 async def test_the_choice_is_stored_before_anything_is_made() -> None:
     world = watched()
     world.kube.put(QWENSFTJOBS, "team", first(SUCCEEDED))
