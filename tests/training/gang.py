@@ -21,6 +21,11 @@ from typing import Any
 
 import yaml
 
+from qwensft_trainer.base import files
+from qwensft_trainer.contract.config import load_run
+from qwensft_trainer.training import continued
+from qwensft_trainer.training.checkpoints import NOT_OUTPUT
+
 from .tiny import write_rows
 
 NODES = 2
@@ -58,6 +63,7 @@ class Training:
     uid: str = "uid-1"
     zero: bool = False  # all parameters trained, with ZeRO-3, in place of LoRA
     arguments: dict[str, Any] = field(default_factory=dict)  # of LLaMA-Factory, beside those of all
+    trained_on: Path | None = None  # another run's result, an adapter, that this one trains on
     # Where a node finds its configuration, if not where all do.
     configurations: dict[int, Path] = field(default_factory=dict)
 
@@ -73,7 +79,7 @@ class Training:
         (self.directory / ".qwensft-owner.json").write_text(json.dumps(owner))
         (self.directory / "prepare.json").write_text(json.dumps({"template": "qwen3", "contents": "sha256:rows"}))
         (self.root / "etc").mkdir(parents=True)
-        document = {
+        document: dict[str, Any] = {
             "version": 1, "owner": owner, "runDirectory": str(self.directory), "tuning": {"method": "lora"},
             "model": {"name": "Qwen/Qwen3-0.6B", "path": str(model)}, "datasets": [], "accelerator": {"count": 0},
         }  # fmt: skip
@@ -86,8 +92,15 @@ class Training:
             "dataset_dir": str(self.directory / "data"),
             "tokenized_path": str(self.directory / "data" / "tokenized"),
         }  # fmt: skip
+        if self.trained_on is not None:
+            digest = files.manifest_digest(files.manifest_of(self.trained_on, exclude=NOT_OUTPUT))
+            adapter = {"name": "first", "uid": "uid-0", "digest": digest, "path": str(self.trained_on)}
+            document |= {"version": 4}
+            document["model"]["adapter"] = adapter
+            completed |= {"adapter_name_or_path": str(self.directory / "data" / "adapter")}
         (self.root / "etc" / "run.yaml").write_text(yaml.safe_dump(document))
         (self.root / "etc" / "train.yaml").write_text(yaml.safe_dump(completed))
+        continued.provide(load_run(self.root / "etc"))
         return self
 
     @contextmanager
@@ -125,11 +138,15 @@ class Training:
         last = (self.directory / "train" / str(attempt) / "trainer_log.jsonl").read_text().splitlines()[-1]
         return int(json.loads(last)["total_tokens"])
 
+    @property
+    def result(self) -> Path:
+        """The directory of the trained adapter, or model."""
+        return self.directory / str(json.loads((self.directory / "train.json").read_text())["directory"])
+
     def weights(self) -> bytes:
         """The file of the trained adapter, or model."""
-        recorded = json.loads((self.directory / "train.json").read_text())
         name = "model.safetensors" if self.zero else "adapter_model.safetensors"
-        return Path(self.directory, recorded["directory"], name).read_bytes()
+        return Path(self.result, name).read_bytes()
 
 
 class Gang:
