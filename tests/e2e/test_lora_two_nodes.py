@@ -1,6 +1,6 @@
 """LoRA on two nodes with one process each, then the merge: what a user of the seed's command would expect to see.
 
-A second run, created before it, waits for the merged model and trains on from that.
+A second run, created before it, waits for the merged model and trains on from that; a third trains its adapter on.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from quickstart.pods import printed_json
 
 from .runs import History, Job, Runs
 
-NAME, SECOND = "lora", "lora-on"
+NAME, SECOND, THIRD = "lora", "lora-on", "lora-further"
 # Many: its progress must be seen at several of them, and the operator looks every two seconds.
 STEPS = 80
 # Relative error of the logits. The tiny model is float32: merging changes nothing but the order of sums.
@@ -185,6 +185,75 @@ def test_the_seconds_model_is_the_firsts_plus_the_new_adapter(history: History, 
     )
     assert found["adapter_to_merged"] <= TOLERANCE
     assert found["base_to_merged"] > 100 * TOLERANCE
+
+
+@pytest.fixture(scope="module")
+def third(history: History, runs: Runs) -> History:
+    """On one node, with the adapter of the first on the first's base."""
+    spec = {"model": {"adapter": {"run": {"name": NAME}}}, "distribution": {"nodes": 1}, "training": {"maxSteps": 10}}
+    runs.create(THIRD, spec)
+    followed = runs.to_the_end(THIRD)
+    assert follow.condition(followed.last, "Succeeded")["status"] == "True", follow.explain(runs.kubectl, followed.last)
+    return followed
+
+
+def test_the_third_run_goes_on_with_the_firsts_adapter_and_where_its_loss_ended(
+    history: History, third: History
+) -> None:
+    first, adapter = history.last["status"]["progress"], history.last["status"]["outputs"]["adapter"]
+    assert third.last["status"]["adapterRun"] == {
+        "name": NAME,
+        "uid": history.last["metadata"]["uid"],
+        **{name: adapter[name] for name in ("claimName", "path", "digest")},
+    }
+    assert "sourceRun" not in third.last["status"]
+    assert third.last["status"]["progress"]["initialLoss"] < first["initialLoss"] / 2
+
+
+def test_only_prepare_of_the_third_run_mounts_the_firsts_volume(third: History, runs: Runs) -> None:
+    claims = {
+        stage: {
+            volume["persistentVolumeClaim"]["claimName"]
+            for pod in runs.pods(THIRD, stage)
+            for volume in pod["spec"]["volumes"]
+            if "persistentVolumeClaim" in volume
+        }
+        for stage in ("prepare", "train", "merge")
+    }
+    assert f"{NAME}-workspace" in claims["prepare"]
+    assert f"{NAME}-workspace" not in claims["train"] | claims["merge"]
+
+
+def test_the_thirds_model_is_the_base_plus_its_adapter_once(history: History, third: History, runs: Runs) -> None:
+    outputs = third.last["status"]["outputs"]
+    found = printed_json(
+        runs.script(
+            "compare_models.py",
+            third.last,
+            "--base=/model/qwen3-tiny",
+            f"--adapter=/workspace/{outputs['adapter']['path']}",
+            f"--merged=/workspace/{outputs['merged']['path']}",
+        )
+    )
+    assert found["adapter_to_merged"] <= TOLERANCE
+    assert found["base_to_merged"] > 100 * TOLERANCE
+    assert (
+        found["merged_digest"] == outputs["merged"]["digest"] != history.last["status"]["outputs"]["merged"]["digest"]
+    )
+    report = printed_json(runs.script("read_report.py", third.last, f"/workspace/{outputs['report']['path']}"))
+    assert history.last["status"]["outputs"]["adapter"]["digest"] in report["text"]
+
+
+def test_a_run_that_says_otherwise_of_the_adapter_is_told_what_to_set(history: History, runs: Runs) -> None:
+    spec = {"model": {"adapter": {"run": {"name": NAME}}}, "tuning": {"lora": {"rank": 3, "alpha": 7}}}
+    runs.create("lora-otherwise", spec)
+    told = runs.until(
+        "lora-otherwise", lambda job: follow.condition(job, "Stalled").get("status") == "True", "its refusal"
+    )
+    condition = follow.condition(told, "Stalled")
+    assert condition["reason"] == "SourceRunUnavailable"
+    assert "set spec.tuning.lora.rank to" in condition["message"]
+    assert told["status"].get("stages", {}) == {}
 
 
 def test_deleting_the_job_removes_its_objects_and_keeps_its_volume(history: History, runs: Runs) -> None:
