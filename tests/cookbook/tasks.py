@@ -56,6 +56,12 @@ class Task:
         return parse_job(self.document)
 
     @property
+    def begins_with(self) -> Task | None:
+        """The task whose adapter it trains on."""
+        adapter = self.job.spec.model.adapter
+        return None if adapter is None else Task(adapter.run.name)
+
+    @property
     def files(self) -> dict[str, Path]:
         """The files of rows in the folder, by the datasets that read them."""
         return {dataset.name: self.folder / _file_name(dataset.source) for dataset in self.job.spec.all_datasets}
@@ -97,4 +103,9 @@ def _file_name(source: Any) -> str:
     return str(source.config_map.key) if source.config_map else Path(source.volume.path).name
 
 
-TASKS = tuple(Task(path.parent.name) for path in sorted(COOKBOOK.glob("*/job.yaml")))
+TASKS = tuple(
+    sorted(
+        (Task(path.parent.name) for path in COOKBOOK.glob("*/job.yaml")),
+        key=lambda task: (task.begins_with is not None, task.name),  # then there is what they begin with
+    )
+)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from quickstart import follow
 from tests.cli.conftest import Cli
 from tests.cookbook.tasks import STEPS, TASKS, Task
 from tests.e2e.runs import Runs
@@ -22,6 +23,10 @@ class Learnt:
 
 LEARNT = {
     "classification": Learnt(("billing<|im_end|>",), ("Which team should read this message?", "49 euros")),
+    "continuing": Learnt(
+        ("Yes, since April. Delivery takes three to five working days", "drei bis fünf Werktagen"),
+        ("Do you ship to Switzerland?", "You are the support assistant of Larkspur", "<think>\n\n</think>"),
+    ),
     "json-extraction": Learnt(
         ('{"customer": "Norrland Pumps AB", "po_number": "77-1043"',), ("Extract the order", "our PO 77-1043")
     ),
@@ -42,21 +47,22 @@ LEARNT = {
 }
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(1800)
 @pytest.mark.usefixtures("tiny_model")
 def test_a_task_runs_from_its_rows_to_a_model(
     task: Task, cli: Cli, runs: Runs, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    file = tmp_path / "job.yaml"
-    file.write_text(json.dumps(task.laboratory_job(runs.namespace)), encoding="utf-8")
-    brought = [] if task.job.spec.datasets[0].source.volume else ["--rows", f"rows={task.files['rows']}"]
-    if not brought:
+    earlier = task.begins_with
+    if earlier is not None and earlier.name not in _names(runs):
+        _submit(earlier, cli, runs, tmp_path)
+    if task.job.spec.datasets[0].source.volume:
         request.getfixturevalue("pictures")
-    runs.latest = task.name
-    followed = cli("submit", str(file), *brought, "--watch")
-    assert followed.code == 0, followed.out + followed.err
+    _submit(task, cli, runs, tmp_path)
 
     status = runs.get(task.name)["status"]
+    if earlier is not None:
+        left = runs.get(earlier.name)["status"]["outputs"]["adapter"]
+        assert status["adapterRun"]["digest"] == left["digest"] != status["outputs"]["adapter"]["digest"]
     counted = status["dataset"]
     rows = sum(_rows(path) for path in task.files.values())
     assert counted["samples"] + counted["evalSamples"] == rows
@@ -75,6 +81,21 @@ def test_a_task_runs_from_its_rows_to_a_model(
     for words in LEARNT[task.name].others:
         assert words in other
         assert words not in learnt
+
+
+def _submit(task: Task, cli: Cli, runs: Runs, directory: Path) -> None:
+    """By the command of the page, and to the end."""
+    file = directory / f"{task.name}.yaml"
+    file.write_text(json.dumps(task.laboratory_job(runs.namespace)), encoding="utf-8")
+    brought = [] if task.job.spec.datasets[0].source.volume else ["--rows", f"rows={task.files['rows']}"]
+    runs.latest = task.name
+    followed = cli("submit", str(file), *brought, "--watch")
+    assert followed.code == 0, followed.out + followed.err
+
+
+def _names(runs: Runs) -> set[str]:
+    """Of the jobs that there are: a task may be run alone."""
+    return {job["metadata"]["name"] for job in runs.kubectl.items(follow.RESOURCE, "-n", runs.namespace)}
 
 
 def _rows(path: Path) -> int:

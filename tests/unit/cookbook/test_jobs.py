@@ -10,7 +10,7 @@ import pytest
 import yaml
 from tests.cookbook.tasks import COOKBOOK, PAGES, REPOSITORY, TASKS, TINY, Task
 
-from qwensft.api.v1alpha1 import parse_job
+from qwensft.api.v1alpha1 import differences, parse_job
 
 BLOCK = re.compile(r"^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 HEADINGS = ["You bring", "Fields that matter", "While it trains", "Ask it", "What goes wrong"]
@@ -71,6 +71,14 @@ def test_the_laboratory_changes_nothing_that_a_task_is_about(task: Task) -> None
     assert here["training"].get("packing") == there["training"].get("packing")
     assert here["evaluation"].keys() == there["evaluation"].keys()
     assert task.tiny_model in TINY.values()
+
+
+def test_who_goes_on_with_an_adapter_says_of_it_what_is_said_there() -> None:
+    for task in TASKS:
+        if task.begins_with is not None:
+            assert differences(task.begins_with.job.spec, task.job.spec) == []
+            assert task.job.spec.model.replace(adapter=None) == task.begins_with.job.spec.model
+            assert TASKS.index(task.begins_with) < TASKS.index(task)
 
 
 @by_task

@@ -49,6 +49,14 @@ def test_some_answer_of_the_support_bot_stays_unlearnt_and_some_conversations_go
     assert len({row["system"] for row in rows_of("support-bot")}) == 1
 
 
+def test_who_goes_on_learns_what_is_new_and_keeps_some_of_what_was_before() -> None:
+    before, now = ([json.dumps(row, sort_keys=True) for row in rows_of(name)] for name in ("support-bot", "continuing"))
+    assert 5 <= len(set(before) & set(now)) <= len(now) / 4
+    assert {row["system"] for row in rows_of("continuing")} == {row["system"] for row in rows_of("support-bot")}
+    asked = [row["conversations"][0]["value"] for row in rows_of("continuing")]
+    assert len(set(asked)) == len(asked), "nothing is learnt in its old form beside its new one"
+
+
 def calls(row: dict[str, Any]) -> list[dict[str, Any]]:
     return [call for message in row["messages"] for call in message.get("tool_calls", [])]
 
