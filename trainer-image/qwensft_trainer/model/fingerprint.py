@@ -2,6 +2,7 @@
 
 To read all takes minutes, and models that were trained differ in nearly every tensor. How weights are spread over files
 does not count.
+ADR 0196 says why.
 """
 
 from __future__ import annotations

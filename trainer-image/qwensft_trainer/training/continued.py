@@ -2,7 +2,7 @@
 
 It is small beside the base. So prepare alone mounts the other run's volume, and what happens there afterwards changes
 nothing. All files of the result are copied: the copy then has the digest by which the operator knows the adapter.
-ADR 0195 says why.
+ADR 0196 says why.
 """
 
 from __future__ import annotations
