@@ -127,14 +127,21 @@ def _while_under_way(job: QwenSFTJob, reason: str) -> str:
         )
     if job.spec.run_policy.suspend:
         return "set spec.runPolicy.suspend to false to let it go on"
-    source = job.spec.model.effective_source.run
-    if reason == "WaitingForSourceRun" and source is not None:
-        return f"wait for run {source.name} (kubectl get qsft {source.name}); this one goes on by itself"
+    if reason == "WaitingForSourceRun" and (other := _awaited_run(job)) is not None:
+        return f"wait for run {other} (kubectl get qsft {other}); this one goes on by itself"
     if reason == "Queued":
         return f"wait for LocalQueue {job.queue} to admit it; it goes on by itself"
     if _retry_time(job):
         return f"wait: the next attempt starts at {_retry_time(job)}"
     return "wait: it goes on by itself; if it does not move, do what the sentence above says"
+
+
+def _awaited_run(job: QwenSFTJob) -> str | None:
+    """Name of the run with whose merged model, or else adapter, this one begins."""
+    source, adapter = job.spec.model.effective_source.run, job.spec.model.adapter
+    if source is not None and job.status.source_run is None:
+        return source.name
+    return adapter and adapter.run.name
 
 
 def _where_the_result_is(job: QwenSFTJob) -> str:

@@ -107,13 +107,25 @@ def test_a_queue_is_named() -> None:
     assert page.next_step == "wait for LocalQueue gpus to admit it; it goes on by itself"
 
 
-def test_the_run_that_is_waited_for_is_named() -> None:
-    status = {
+BEGUN = {"name": "base", "uid": "u", "claimName": "c", "path": "p", "digest": "d"}
+
+
+@pytest.mark.parametrize(
+    ("model", "known"),
+    [
+        ({"source": {"run": {"name": "first"}}}, {}),
+        ({"adapter": {"run": {"name": "first"}}}, {}),
+        ({"source": {"run": {"name": "base"}}, "adapter": {"run": {"name": "first"}}}, {"sourceRun": BEGUN}),
+    ],
+    ids=["merged model", "adapter", "adapter, after the base"],
+)
+def test_the_run_that_is_waited_for_is_named(model: dict[str, Any], known: dict[str, Any]) -> None:
+    status = known | {
         "observedGeneration": 1,
         "phase": "Pending",
         "conditions": [condition("Succeeded", "Unknown", "WaitingForSourceRun", "waiting until QwenSFTJob first has")],
     }
-    waiting = job(status, model={"name": "Qwen/Qwen3-8B", "source": {"run": {"name": "first"}}})
+    waiting = job(status, model={"name": "Qwen/Qwen3-8B"} | model)
     assert explain(waiting, now=NOW).next_step == (
         "wait for run first (kubectl get qsft first); this one goes on by itself"
     )
