@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from qwensft.api.v1alpha1 import InvalidJobError, QwenSFTJob, parse_job
+from qwensft.api.v1alpha1 import InvalidJobError, QwenSFTJob, differences, parse_job
 from qwensft.api.v1alpha1.base import problem_text
 from qwensft.cli import halves, local_rows
 from qwensft.cli.documents import Document, Manifests, metadata_of
@@ -73,6 +73,7 @@ def check(
     found.memory = estimate.document()
     if estimate.fits is False:
         found.warnings.append(f"memory: {verdict(estimate, Paint(False))}")
+    found.problems += _of_the_adapter(job, manifests)
     _check_rows(job, manifests, files, model, found)
     return found
 
@@ -83,6 +84,22 @@ def problems_of(error: InvalidJobError) -> list[str]:
     if not isinstance(cause, ValidationError):
         return [str(error)]
     return [problem_text(details) for details in cause.errors(include_url=False)]
+
+
+def _of_the_adapter(job: QwenSFTJob, manifests: Manifests) -> list[str]:
+    """What to change for an adapter that a job of the same file trains first; of others only the cluster knows."""
+    adapter = job.spec.model.adapter
+    for raw in manifests.jobs if adapter else ():
+        try:
+            other = parse_job(raw)
+        except InvalidJobError:  # told of that one
+            continue
+        if other.metadata.name == adapter.run.name and other.spec.tuning.uses_adapter:
+            return [
+                f"the adapter of {other.metadata.name} can be trained on only as it is: {change}"
+                for change in differences(other.spec, job.spec)
+            ]
+    return []
 
 
 def _check_rows(

@@ -95,6 +95,22 @@ def test_check_names_each_field_that_is_wrong(cli: Cli, tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(("rank", "code"), [(16, 0), (32, 1)])
+def test_a_job_and_the_one_whose_adapter_it_trains_on_agree(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rank: int, code: int
+) -> None:
+    """As far as both stand in one file."""
+    monkeypatch.setattr(halves, "has_trainer", lambda: False)
+    first, second = (
+        yaml.safe_load((EXAMPLES / name).read_text()) for name in ("qwen3-8b-lora.yaml", "continue-adapter.yaml")
+    )
+    first["spec"]["tuning"]["lora"]["rank"] = rank
+    (tmp_path / "jobs.yaml").write_text(yaml.safe_dump_all([first, second]))
+    ended = cli("check", "jobs.yaml")
+    told = "the adapter of support-8b can be trained on only as it is: set spec.tuning.lora.rank to 32 (it is 16)"
+    assert (ended.code, told in ended.out) == (code, code == 1)
+
+
 @pytest.mark.parametrize("example", sorted(path.name for path in EXAMPLES.glob("*.yaml")))
 def test_every_example_is_good_by_schema_and_rules(cli: Cli, example: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(halves, "has_trainer", lambda: False)  # its rows are another test's
