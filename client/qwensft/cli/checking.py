@@ -89,7 +89,9 @@ def problems_of(error: InvalidJobError) -> list[str]:
 def _of_the_adapter(job: QwenSFTJob, manifests: Manifests) -> list[str]:
     """What to change for an adapter that a job of the same file trains first; of others only the cluster knows."""
     adapter = job.spec.model.adapter
-    for raw in manifests.jobs if adapter else ():
+    if adapter is None:
+        return []
+    for raw in manifests.jobs:
         try:
             other = parse_job(raw)
         except InvalidJobError:  # told of that one

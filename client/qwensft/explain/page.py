@@ -141,7 +141,7 @@ def _awaited_run(job: QwenSFTJob) -> str | None:
     source, adapter = job.spec.model.effective_source.run, job.spec.model.adapter
     if source is not None and job.status.source_run is None:
         return source.name
-    return adapter and adapter.run.name
+    return None if adapter is None else adapter.run.name
 
 
 def _where_the_result_is(job: QwenSFTJob) -> str:
