@@ -44,7 +44,6 @@ from qwensft_trainer.contract.stage import (
 )
 from qwensft_trainer.contract.termination import Outcome, Report
 from qwensft_trainer.model import source as model_source
-from qwensft_trainer.model.architecture import Architecture
 from qwensft_trainer.model.checks import chain as model_checks
 from qwensft_trainer.reporting import file as report_file
 from qwensft_trainer.trackers.process import Reporting
@@ -171,7 +170,7 @@ class _Attempt:
         answer = start.Answer(self.gang.nodes, run.owner.uid, self.context.attempt, lambda: self.stop.requested)
         if self.gang.leads:
             if run.accelerator.count > 0:
-                self.reader.flops_per_token = _flops_per_token(run, train_arguments)
+                self.reader.flops_per_token = efficiency.of_model(run.model.path, train_arguments)
             self._serve(run, answer)
         peers = Peers(self.gang.master_address, self.gang.nodes)
         self.reader.marks.mark(startup.CHECKED)
@@ -389,12 +388,3 @@ def _require_inputs(run: Run, train_arguments: Mapping[str, Any]) -> None:
     model_checks.check_packages(train_arguments)
     model_source.require(run)
     continued.require(run)
-
-
-def _flops_per_token(run: Run, train_arguments: Mapping[str, Any]) -> float | None:
-    """None, with a line in the log, when the model's files do not tell: this only informs."""
-    try:
-        return efficiency.flops_per_token(Architecture.read(run.model.path), train_arguments)
-    except (StageError, OSError, ValueError, KeyError, TypeError) as error:
-        log(f"how well the accelerators are used cannot be told: {error}")
-        return None

@@ -1,8 +1,7 @@
 """What a training makes of its accelerators: the arithmetic that its tokens need, over what the devices could do (MFU).
 
 Counted are the matrices that a token meets, of a mixture of experts those that are chosen for it. Attention and a
-vision tower are left out, so long sequences and images show less than there was. Pure but for reading the headers of
-the model's files.
+vision tower are left out, so long sequences and images show less than there was. Of the model's files headers are read.
 ADR 0132 says why.
 """
 
@@ -10,8 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from qwensft_trainer.base.log import log
+from qwensft_trainer.contract.errors import StageError
 from qwensft_trainer.model.architecture import Architecture
 
 # Dense (without sparsity) bfloat16 peaks of the vendors' data sheets, in TFLOP/s. The first name that is part of the
@@ -27,6 +29,15 @@ PEAK_TFLOPS = {
     "RTX 4090": 165.2,
 }
 _HALF = ("bf16", "fp16", "pure_bf16")
+
+
+def of_model(path: Path, arguments: Mapping[str, Any]) -> float | None:
+    """`flops_per_token` of a model's files; None, with a line in the log, when they do not tell: this only informs."""
+    try:
+        return flops_per_token(Architecture.read(path), arguments)
+    except (StageError, OSError, ValueError, KeyError, TypeError) as error:
+        log(f"how well the accelerators are used cannot be told: {error}")
+        return None
 
 
 def flops_per_token(model: Architecture, arguments: Mapping[str, Any]) -> float | None:
