@@ -311,8 +311,9 @@ def _specs(draw: st.DrawFn) -> Document:
     fraction = st.floats(0.001, 0.999).map(lambda share: {"fraction": share})
     sets = _datasets(base, "eval-", 2).map(lambda chosen: {"datasets": chosen})
     if draw(st.booleans()):
-        every = _block(everySteps=st.integers(1, 10**6), batchSize=st.integers(1, 64))
-        spec["evaluation"] = draw(st.one_of(fraction, sets)) | draw(every)
+        every = _block(everySteps=st.integers(1, 10**6), batchSize=st.integers(1, 64), samples=st.integers(0, 32))
+        held_out = st.one_of(fraction, sets).flatmap(lambda rows: every.map(lambda more: rows | more))
+        spec["evaluation"] = draw(st.one_of(held_out, st.just({"samples": 2})))
     return spec | draw(_OTHER_BLOCKS)
 
 

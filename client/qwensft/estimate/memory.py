@@ -177,7 +177,7 @@ def _activations(spec: Spec, model: Architecture, longest: int | None) -> float:
     # Logits, their fp32 copy and both gradients; Liger's kernel computes the loss piece by piece instead.
     loss = tokens * (3 * width * model.hidden if training.liger_kernel else 12 * model.vocabulary)
     peak = stored + max(loss, inside if checkpointed else 0)
-    if spec.evaluation is None:
+    if spec.evaluation is None or not spec.evaluation.has_rows:
         return peak
     # Nothing is kept for a backward pass, but there the logits are made whole, also with Liger.
     batch = spec.evaluation.batch_size or training.per_device_train_batch_size

@@ -183,7 +183,7 @@ def _training(job: QwenSFTJob) -> dict[str, Any]:
 
 def _evaluation(job: QwenSFTJob) -> dict[str, Any]:
     evaluation, training = job.spec.evaluation, job.spec.training
-    if evaluation is None:
+    if evaluation is None or not evaluation.has_rows:
         return {}
     return _given(
         {

@@ -80,7 +80,10 @@ def run_document(job: QwenSFTJob, stage: Stage) -> dict[str, Any]:
         "accelerator": {"count": spec.worker.accelerator.count},
         "mixing": {"strategy": spec.mix_strategy},
     }
-    if spec.evaluation is not None:
+    if spec.evaluation is not None and spec.evaluation.samples > 0:
+        # In a section of its own: what is shown changes nothing that is learnt, and so no digest (docs/adr/0075).
+        run["samples"] = {"count": spec.evaluation.samples}
+    if spec.evaluation is not None and spec.evaluation.has_rows:
         run["evaluation"] = (
             {"datasets": [_dataset(dataset) for dataset in spec.evaluation.datasets]}
             if spec.evaluation.datasets

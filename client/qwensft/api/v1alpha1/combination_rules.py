@@ -48,6 +48,7 @@ _TEXT_MODEL = (
 )
 # Lists are reached by has(): the apiserver's cost estimate knows no size behind `.?`, and refuses loops over it.
 _HAS_EVALUATION_SETS = "(has(self.evaluation) && has(self.evaluation.datasets))"
+_EVALUATES = "(has(self.evaluation) && (has(self.evaluation.fraction) || has(self.evaluation.datasets)))"
 _COMPARES = "(has(self.evaluation) && (self.evaluation.?keepBest.orDefault() || has(self.evaluation.earlyStopping)))"
 _HAS_MEDIA = "has(dataset.columns) && (has(dataset.columns.images) || has(dataset.columns.videos))"
 
@@ -67,6 +68,10 @@ def _zero3(spec: SpecFields) -> bool:
 def _enough_accelerators(spec: SpecFields) -> bool:
     asked, count = spec.distribution.processes_per_node, spec.worker.accelerator.count
     return asked is None or count == 0 or asked <= count
+
+
+def _evaluates(spec: SpecFields) -> bool:
+    return spec.evaluation is not None and spec.evaluation.has_rows
 
 
 def _compares(spec: SpecFields) -> bool:
@@ -306,11 +311,11 @@ _DATA = (
 
 _EXTRA_ARGUMENTS = (
     Rule(
-        cel=f"!{_extra('early_stopping_steps')} || (has(self.evaluation) && {_extra('metric_for_best_model')})",
+        cel=f"!{_extra('early_stopping_steps')} || ({_EVALUATES} && {_extra('metric_for_best_model')})",
         message="early_stopping_steps compares evaluations: use spec.evaluation.earlyStopping in its place",
         check=lambda spec: (
             not _has_extra(spec, "early_stopping_steps")
-            or (spec.evaluation is not None and _has_extra(spec, "metric_for_best_model"))
+            or (_evaluates(spec) and _has_extra(spec, "metric_for_best_model"))
         ),
         field=".extraArguments",
     ),

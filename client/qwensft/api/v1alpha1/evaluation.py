@@ -1,4 +1,7 @@
-"""`spec.evaluation`: what the training is measured on while it runs. Its rows are never trained on."""
+"""`spec.evaluation`: what the training is measured on while it runs, and what is shown of it afterwards.
+
+Rows to evaluate on are never trained on.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from .base import ApiModel, Rule, UniqueBy, argument, exactly_one_of
+from .base import ApiModel, Rule, UniqueBy, argument
 from .datasets import Dataset
+
+_ONE_OF = "[has(self.fraction), has(self.datasets)].filter(x, x).size()"
 
 
 class EarlyStopping(ApiModel):
@@ -24,10 +29,31 @@ class EarlyStopping(ApiModel):
 
 
 class Evaluation(ApiModel):
-    """A held-out part of the training data, or datasets of its own, and how often the loss on it is computed."""
+    """A held-out part of the training data, or datasets of its own, and how often the loss on it is computed.
+
+    With `samples` alone nothing is held out, and no loss is computed.
+    """
 
     rules = (
-        exactly_one_of("fraction", "datasets", example="fraction: 0.05"),
+        Rule(
+            cel=f"{_ONE_OF} == 1 || ({_ONE_OF} == 0 && self.?samples.orDefault() > 0)",
+            message="set exactly one of fraction or datasets, for example fraction: 0.05; samples alone needs neither",
+            check=lambda evaluation: (
+                (evaluation.fraction is None) != (evaluation.datasets is None)
+                or (not evaluation.has_rows and evaluation.samples > 0)
+            ),
+        ),
+        Rule(
+            cel=f"{_ONE_OF} > 0 || self.?samples.orDefault() == 0 || !(has(self.everySteps) || has(self.batchSize)"
+            " || self.?keepBest.orDefault() || has(self.earlyStopping))",
+            message="everySteps, batchSize, keepBest and earlyStopping need rows to evaluate on: add fraction or "
+            "datasets, or remove them",
+            check=lambda evaluation: (
+                evaluation.has_rows
+                or evaluation.samples == 0
+                or (evaluation.every_steps is None and evaluation.batch_size is None and not evaluation.compares)
+            ),
+        ),
         Rule(
             cel="!has(self.datasets) || self.datasets.all(dataset, !has(dataset.weight))",
             message="weights mix training data, and evaluation sets are not mixed: remove weight from "
@@ -76,6 +102,19 @@ class Evaluation(ApiModel):
         description="End the training when evaluations no longer get better; the count goes on after a restart. "
         "everySteps must be a multiple of training.saveSteps. Default: all steps are trained.",
     )
+    samples: int = Field(
+        0,
+        ge=0,
+        le=32,
+        description="Number of rows for which report.html shows what the model answers before and after the training. "
+        "The rows are those to evaluate on, else those trained on; texts of rows are on the page then. Answers are "
+        "generated at the end of the training, on accelerators of one pod, for 10 minutes at most. 0: none.",
+    )
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether there are rows to evaluate on; not so with `samples` alone."""
+        return self.fraction is not None or self.datasets is not None
 
     @property
     def compares(self) -> bool:

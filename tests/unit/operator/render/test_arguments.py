@@ -272,6 +272,11 @@ def test_without_evaluation_nothing_is_evaluated() -> None:
     assert [name for name in train() if "eval" in name or name == "val_size"] == []
 
 
+def test_samples_alone_change_no_argument() -> None:
+    assert train(evaluation={"samples": 4}) == train()
+    assert train(evaluation={"fraction": 0.05, "samples": 4}) == train(evaluation={"fraction": 0.05})
+
+
 def test_a_fraction_is_held_out_and_measured_whenever_a_checkpoint_is_saved() -> None:
     arguments = train(evaluation={"fraction": 0.05}, training={"saveSteps": 200, "perDeviceTrainBatchSize": 3})
     expected = {

@@ -242,6 +242,13 @@ def test_evaluation_is_a_fraction_or_datasets_in_full() -> None:
     assert "evaluation" not in run()
 
 
+def test_samples_are_told_apart_from_what_is_evaluated_and_change_nothing_else() -> None:
+    asked = run(evaluation={"fraction": 0.1, "samples": 4})
+    assert asked == run(evaluation={"fraction": 0.1}) | {"samples": {"count": 4}}
+    assert run(evaluation={"samples": 4}) == run() | {"samples": {"count": 4}}
+    assert "samples" not in run(evaluation={"fraction": 0.1, "samples": 0})
+
+
 @pytest.mark.parametrize(
     ("tuning", "told"),
     [

@@ -111,6 +111,7 @@ def test_checkpoints_are_of_the_adapter_that_was_trained_on(tmp_path: Path) -> N
         {"version": 1, "operatorVersion": "9.9.9"},
         {"owner": {"uid": "other", "namespace": "team", "name": "other"}, "runDirectory": "/workspace/other"},
         {"accelerator": {"count": 1}, "mergePlanned": True, "onExisting": "Fail", "audit": {"level": 3}},
+        {"samples": {"count": 4}},
     ],
 )
 def test_what_changes_nothing_that_is_learnt_does_not_count(tmp_path: Path, changes: dict[str, Any]) -> None:
