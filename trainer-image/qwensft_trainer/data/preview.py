@@ -5,7 +5,6 @@ Row texts stay on the volume: the log has the path and numbers only, unless spec
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -14,12 +13,12 @@ from typing import Any
 
 from qwensft_trainer.base import files
 from qwensft_trainer.base.redaction import clean
+from qwensft_trainer.contract.media_marks import shortened
 
 ROWS = 3
 OPENED, CLOSED = "⟦", "⟧"
 
 _IGNORED = -100  # LLaMA-Factory's IGNORE_INDEX
-_REPEATED = re.compile(r"(<\|(?:image|video)_pad\|>)(?:\1)+")
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ def sample(
     """A row as it was encoded: token ids and labels of the same length, -100 where nothing is learnt."""
     ids, labels = encoded
     runs = groupby(zip(ids, labels, strict=True), key=lambda pair: pair[1] != _IGNORED)
-    parts = tuple((_short(decode([token for token, _ in run])), learnt) for learnt, run in runs)
+    parts = tuple((shortened(decode([token for token, _ in run])), learnt) for learnt, run in runs)
     return Sample(dataset, place, parts, len(ids), sum(label != _IGNORED for label in labels), full)
 
 
@@ -78,8 +77,3 @@ def whole_text(samples: Iterable[Sample]) -> str:
     """All samples, after a line that explains the marks."""
     head = f"The first rows of each dataset as the model sees them; {OPENED}what is learnt{CLOSED} stands in brackets."
     return "\n\n".join([head, *(one.text() for one in samples)]) + "\n"
-
-
-def _short(text: str) -> str:
-    """An image is hundreds of equal tokens."""
-    return _REPEATED.sub(lambda found: f"{found[1]}×{len(found[0]) // len(found[1])}", text)
