@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.report.chromium import Browser, Screen, browser
-from tests.unit.trainer.reporting.conftest import records, run
+from tests.unit.trainer.reporting.conftest import records, run, samples
 from tests.unit.trainer.reporting.test_page import CASES, HOSTILE, page
 
 SCREENS = {"phone": Screen(360, 740, 3, mobile=True), "desktop": Screen(1280, 800, 1, mobile=False)}
@@ -26,7 +27,7 @@ def hostile() -> str:
     sources = [{"name": name, "format": "alpaca", "path": f"/datasets/{name}"} for name in (HOSTILE, LONG)]
     return page(
         run(datasets=sources, evaluation=None),
-        type(known)(**{**vars(known), "prepared": {**known.prepared, "warnings": [HOSTILE, LONG]}}),
+        replace(known, prepared={**known.prepared, "warnings": [HOSTILE, LONG]}, samples=samples(HOSTILE + LONG)),
     )
 
 

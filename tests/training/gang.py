@@ -32,6 +32,7 @@ NODES = 2
 SAVE_STEPS = 4
 # 24 rows on two ranks, two at a time: 6 steps an epoch, 18 in all; checkpoints at 4, 8, 12, 16 and 18.
 STEPS_PER_EPOCH = 6
+PROMPT = 5  # tokens of a row that are not learnt, where samples are asked for
 LAST_SAVED = 2 * SAVE_STEPS  # when a worker is killed
 ARGUMENTS: dict[str, Any] = {
     "template": "qwen3", "flash_attn": "sdpa", "stage": "sft", "do_train": True, "dataset": "rows",
@@ -64,6 +65,7 @@ class Training:
     zero: bool = False  # all parameters trained, with ZeRO-3, in place of LoRA
     arguments: dict[str, Any] = field(default_factory=dict)  # of LLaMA-Factory, beside those of all
     trained_on: Path | None = None  # another run's result, an adapter, that this one trains on
+    samples: int = 0  # asked for; then rows have prompts
     # Where a node finds its configuration, if not where all do.
     configurations: dict[int, Path] = field(default_factory=dict)
 
@@ -75,7 +77,7 @@ class Training:
     def prepared(self, model: Path) -> Training:
         """Write what operator and prepare leave."""
         owner = {"uid": self.uid, "namespace": "team", "name": "run"}
-        write_rows(self.directory / "data" / "tokenized")
+        write_rows(self.directory / "data" / "tokenized", prompt=PROMPT if self.samples else 0)
         (self.directory / ".qwensft-owner.json").write_text(json.dumps(owner))
         (self.directory / "prepare.json").write_text(json.dumps({"template": "qwen3", "contents": "sha256:rows"}))
         (self.root / "etc").mkdir(parents=True)
@@ -83,6 +85,8 @@ class Training:
             "version": 1, "owner": owner, "runDirectory": str(self.directory), "tuning": {"method": "lora"},
             "model": {"name": "Qwen/Qwen3-0.6B", "path": str(model)}, "datasets": [], "accelerator": {"count": 0},
         }  # fmt: skip
+        if self.samples:
+            document["samples"] = {"count": self.samples}
         if self.zero:
             document |= {"tuning": {"method": "full"}, "deepspeed": {"stage": 3, "ranks": NODES}}
             (self.root / "etc" / "deepspeed.json").write_text(json.dumps(ZERO))

@@ -19,8 +19,11 @@ _PAD, _START, _END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 _FIRST_BYTE = 3  # after those
 
 
-def write_model(directory: Path) -> None:
-    """A Qwen3 of two narrow layers with random weights, and a tokenizer that knows bytes."""
+def write_model(directory: Path, *, lively: bool = False) -> None:
+    """A Qwen3 of two narrow layers with random weights, and a tokenizer that knows bytes.
+
+    A `lively` one goes on from any text with ever other tokens; else it says the last one again and again.
+    """
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: number for number, token in enumerate([_PAD, _START, _END, *alphabet])}
     core = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
@@ -38,7 +41,8 @@ def write_model(directory: Path) -> None:
         num_key_value_heads=2,
         head_dim=8,
         max_position_embeddings=128,
-        tie_word_embeddings=True,
+        tie_word_embeddings=not lively,
+        initializer_range=0.3 if lively else 0.02,
         eos_token_id=2,
         pad_token_id=0,
         bos_token_id=0,
@@ -46,10 +50,11 @@ def write_model(directory: Path) -> None:
     Qwen3ForCausalLM(config).save_pretrained(directory)
 
 
-def write_rows(directory: Path) -> None:
-    """What prepare leaves of rows of different lengths, tokenised."""
+def write_rows(directory: Path, *, prompt: int = 0) -> None:
+    """What prepare leaves of rows of different lengths, tokenised. Of each the first `prompt` tokens are not learnt."""
     numbers = np.random.default_rng(3)
     sizes = numbers.integers(12, 40, size=ROWS)
     rows = [numbers.integers(_FIRST_BYTE, _FIRST_BYTE + 256, size=size).tolist() for size in sizes]
-    columns = {"input_ids": rows, "attention_mask": [[1] * len(row) for row in rows], "labels": rows}
+    labels = [[-100] * prompt + row[prompt:] for row in rows]
+    columns = {"input_ids": rows, "attention_mask": [[1] * len(row) for row in rows], "labels": labels}
     DatasetDict({"train": Dataset.from_dict(columns)}).save_to_disk(directory)

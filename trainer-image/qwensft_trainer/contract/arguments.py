@@ -25,6 +25,7 @@ _ACCELERATOR_ONLY = (
     *_QUANTIZATION,
 )
 
+_PRECISIONS = {"bf16": "bf16", "pure_bf16": "bf16", "fp16": "fp16"}
 _TORCH_DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 
 
@@ -81,6 +82,16 @@ def export_arguments(
         return completed | {"model_name_or_path": str(run.model.path), "adapter_name_or_path": str(trained)}
     completed.pop("adapter_name_or_path", None)
     return completed | {"model_name_or_path": str(trained)}
+
+
+def generation_arguments(arguments: Mapping[str, Any], run: Run) -> Arguments:
+    """train.yaml for a process that answers with the base, in the number format in which it was trained on."""
+    trained_in = next((dtype for name, dtype in _PRECISIONS.items() if arguments.get(name)), None)
+    return dict(arguments) | {
+        "template": template_of(arguments, run),
+        "model_name_or_path": str(run.model.path),
+        "infer_dtype": _TORCH_DTYPES[trained_in] if trained_in else "auto",
+    }
 
 
 def template_of(arguments: Mapping[str, Any], run: Run) -> str:

@@ -218,6 +218,12 @@ class Prepare(_Section):
     preview: Literal["File", "Log"] = "File"
 
 
+class Samples(_Section):
+    """For how many rows the report shows what the model answers before and after the training."""
+
+    count: int = 0
+
+
 class Merge(_Section):
     """`shard_size` is the largest size of a weight file in GB, None for the base's own files."""
 
@@ -252,6 +258,7 @@ class Run(_Section):
     accelerator: Accelerator = Accelerator()
     trackers: Trackers | None = None
     prepare: Prepare = Prepare()
+    samples: Samples = Samples()
     merge_planned: bool = False
     merge: Merge | None = None
     _document: dict[str, Any] = PrivateAttr(default_factory=dict)

@@ -20,6 +20,7 @@ ACTIVITY_FILE = "activity.json"
 STARTUP_FILE = "startup.json"
 LINES_FILE = "lines.jsonl"  # what the training has logged, for trackers; there only if there are any
 TRACKERS_FILE = "trackers.json"  # what the process that reports is told
+SAMPLES_FILE = "samples.json"  # what the process that generates samples is told
 TOLD_FILE = "told.json"  # what it tells of each tracker
 
 

@@ -20,7 +20,9 @@ from qwensft_trainer.contract.config import TRACKER_DIRECTORIES, Run
 from qwensft_trainer.contract.errors import PermanentError, invalid_config
 
 MARKER = ".qwensft-owner.json"
-REPORT = "report.html"  # for a person; nothing needs it, and so nothing in its place stands in anybody's way
+# For a person; nothing needs them, and so nothing in their place stands in anybody's way.
+REPORT = "report.html"
+SAMPLES = "samples.json"
 _OF_RUNS = ".qwensft-"  # how names begin that no one else has
 _CLAIM_LEASE = ".qwensft-claim"  # the lease under which a directory changes hands
 
@@ -30,7 +32,7 @@ _DIRECTORIES = ("data", _LINKED, ".model.partial", ".tokenize", "train", _MERGED
 _FILES = ("prepare.json", "train.json", "merge.json", "model.json", "preview.json", "preview.txt")
 # What every run writes, beside the directories of its trackers. Overwrite removes no others: the directory may hold
 # files of other people.
-_OWN_NAMES = (*_DIRECTORIES, *_FILES, REPORT)
+_OWN_NAMES = (*_DIRECTORIES, *_FILES, REPORT, SAMPLES)
 # What a merged model cannot be called: it would replace them, or they would stand in its way after the training.
 _TAKEN = tuple(name for name in _OWN_NAMES if name != _MERGED)
 _NOT_CONTENT = {"lost+found"}

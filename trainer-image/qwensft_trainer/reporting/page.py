@@ -14,7 +14,7 @@ from markupsafe import Markup
 from qwensft_trainer import __version__
 from qwensft_trainer.base.redaction import clean
 from qwensft_trainer.contract.config import Run
-from qwensft_trainer.reporting import chart, sections
+from qwensft_trainer.reporting import answers, chart, sections
 from qwensft_trainer.reporting.losses import Losses
 from qwensft_trainer.reporting.records import Records
 from qwensft_trainer.reporting.thinning import thinned
@@ -33,7 +33,8 @@ def render(run: Run, records: Records, maker: str) -> str:
 
     It depends on nothing else: the same records give the same bytes.
     """
-    warnings, datasets = sections.warnings(records), sections.datasets(run, records)
+    warnings = sections.warnings(records) + answers.warnings(run, records)
+    datasets = sections.datasets(run, records)
     attempts = sections.attempts(records)
     return (
         _environment()
@@ -49,6 +50,7 @@ def render(run: Run, records: Records, maker: str) -> str:
             curves=chart.curves(records.losses),
             bars=chart.bars(records.prepared.get("lengths", {}), records.arguments.get("cutoff_len")),
             losses=table(records.losses),
+            answers=answers.answers(records),
             datasets=datasets[:_SHOWN_DATASETS],
             more_datasets=len(datasets[_SHOWN_DATASETS:]),
             data=sections.data(run, records),

@@ -14,7 +14,8 @@ from qwensft_trainer.contract.config import Run
 from qwensft_trainer.contract.digest import Experiment
 from qwensft_trainer.model import source as model_source
 from qwensft_trainer.reporting.losses import Losses, losses
-from qwensft_trainer.training import checkpoints, progress
+from qwensft_trainer.training import checkpoints, progress, samples
+from qwensft_trainer.training.samples import Samples
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class Records:
     """prepare.json, train.json and merge.json, {} where there is none.
 
     `arguments` are LLaMA-Factory's, which train.json has as text. `attempts` are names and records (attempt.json) of
-    the training's attempts, `commit` is that of the base on its hub.
+    the training's attempts, `commit` is that of the base on its hub. `samples` are those of this result, None unless
+    they are asked for.
     """
 
     prepared: Mapping[str, Any] = field(default_factory=dict)
@@ -32,6 +34,7 @@ class Records:
     attempts: Sequence[tuple[str, Mapping[str, Any]]] = ()
     losses: Losses = field(default_factory=Losses)
     commit: str | None = None
+    samples: Samples | None = None
 
 
 def read(run: Run) -> Records:
@@ -50,6 +53,7 @@ def read(run: Run) -> Records:
         attempts=checkpoints.attempts_at(run.run_directory / "train", Experiment.of_attempt(trained)),
         losses=losses(_text(directory / progress.TRAINER_LOG), state.get("log_history", [])),
         commit=pin.get("commit"),
+        samples=samples.read(run, trained) if run.samples.count else None,
     )
 
 

@@ -219,6 +219,8 @@ def timings(records: Records) -> list[Fact]:
         found.append(Fact("Padding in what was computed", share(padding)))
     if (used := metrics.get("attemptModelFlopsUtilization")) is not None:
         found.append(Fact("Use of the accelerators (MFU)", share(used)))
+    if records.samples is not None and records.samples.seconds is not None:
+        found.append(Fact("Answering before and after, with the model loaded anew", duration(records.samples.seconds)))
     if (seconds := records.merged.get("seconds")) is not None:
         found.append(Fact("Merging and verifying", duration(seconds)))
     return found

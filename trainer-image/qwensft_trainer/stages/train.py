@@ -58,6 +58,7 @@ from qwensft_trainer.training import (
     progress,
     record,
     rendezvous,
+    samples,
     stalls,
     start,
     startup,
@@ -165,7 +166,7 @@ class _Attempt:
         experiment = Experiment.of(run, train_arguments, contents)
         if (recorded := record.read(run, experiment)) is not None:
             log("training is complete already")
-            return self._reported(run, recorded)
+            return self._reported(run, recorded, train_arguments)
         _require_inputs(run, train_arguments)
         answer = start.Answer(self.gang.nodes, run.owner.uid, self.context.attempt, lambda: self.stop.requested)
         if self.gang.leads:
@@ -358,12 +359,13 @@ class _Attempt:
             device=known.device if known else None,
             arguments=train_arguments,
         )
-        return self._reported(run, result)
+        return self._reported(run, result, train_arguments)
 
-    def _reported(self, run: Run, result: Result) -> Result:
-        """The recorded result, with the page that node rank 0 leaves of the run."""
+    def _reported(self, run: Run, result: Result, train_arguments: Mapping[str, Any]) -> Result:
+        """The recorded result, with the page that node rank 0 leaves of the run, and samples on it."""
         if not self.gang.leads:
             return result
+        samples.leave(run, train_arguments, self.context.scratch, lambda: self.stop.requested)
         return replace(result, outputs={**result.outputs, **report_file.leave(run, self.context.workspace)})
 
 

@@ -28,7 +28,7 @@ def run_exp(arguments: Mapping[str, Any]) -> Callable[..., None]:
         for method in _OTHER_METHODS:
             _leave_out(f"llamafactory.train.{method}", **{f"run_{method}": _not_imported})
     _leave_out(_PLOTS, plot_loss=_plot_loss)
-    if not _uses_bitsandbytes(arguments):
+    if not uses_bitsandbytes(arguments):
         upstream.leave_bitsandbytes_out()
     tuner = importlib.import_module("llamafactory.train.tuner")
     run: Callable[..., None] = tuner.run_exp
@@ -51,7 +51,7 @@ def _plot_loss(*arguments: Any, **named: Any) -> None:
     importlib.import_module(_PLOTS).plot_loss(*arguments, **named)
 
 
-def _uses_bitsandbytes(arguments: Mapping[str, Any]) -> bool:
+def uses_bitsandbytes(arguments: Mapping[str, Any]) -> bool:
     """For quantised weights, 8-bit or paged states of optimizers, and in images with a package that imports it."""
     if any(importlib.util.find_spec(package) for package in _ON_BITSANDBYTES):
         return True

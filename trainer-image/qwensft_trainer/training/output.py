@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections
 import re
+import sys
 from collections.abc import Iterator
 from typing import IO
 
@@ -49,6 +50,14 @@ class Output:
     def last_words(self) -> list[str]:
         """The last lines that announce an abort."""
         return list(self._last_words)
+
+
+def printed(stream: IO[str]) -> Iterator[str]:
+    """The `lines` of a stream, each printed before it is given."""
+    for line in lines(stream):
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+        yield line
 
 
 def lines(stream: IO[str]) -> Iterator[str]:

@@ -10,7 +10,6 @@ import os
 import shlex
 import signal
 import subprocess
-import sys
 import threading
 import time
 import uuid
@@ -23,7 +22,7 @@ from typing import IO
 
 from qwensft_trainer.base.log import log
 from qwensft_trainer.contract.errors import Interrupted, invalid_config
-from qwensft_trainer.training.output import Output, lines
+from qwensft_trainer.training.output import Output, printed
 from qwensft_trainer.training.peers import Peers
 from qwensft_trainer.training.stalls import Stall, Watch
 
@@ -230,7 +229,5 @@ def _wait(process: subprocess.Popen[str], seconds: float) -> int | None:
 
 
 def _relay(stream: IO[str], output: Output) -> None:
-    for line in lines(stream):
-        sys.stdout.write(f"{line}\n")
-        sys.stdout.flush()
+    for line in printed(stream):
         output.add(line)

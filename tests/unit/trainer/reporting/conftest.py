@@ -8,6 +8,7 @@ from typing import Any
 from qwensft_trainer.contract.config import Run
 from qwensft_trainer.reporting.losses import Losses, Point
 from qwensft_trainer.reporting.records import Records
+from qwensft_trainer.training.samples import Samples
 
 RUN: dict[str, Any] = {
     "owner": {"uid": "uid-1", "namespace": "team", "name": "support"},
@@ -124,6 +125,30 @@ def records(**changes: Any) -> Records:
         "commit": "0123456789abcdef",
     }
     return Records(**(values | changes))
+
+
+def samples(text: str = "How long is the warranty?", **changes: Any) -> Samples:
+    """Two rows of which the second was not answered after the training; `text` is in all of them."""
+    values: dict[str, Any] = {
+        "directory": "train/2",
+        "completedAt": "2026-11-30T12:00:00+00:00",
+        "asked": 2,
+        "source": "evaluation",
+        "rows": 60,
+        "newTokens": 512,
+        "seconds": 41.5,
+        "samples": [
+            {
+                "row": 1,
+                "prompt": f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n",
+                "wanted": text,
+                "before": {"text": text, "complete": False},
+                "after": {"text": text, "complete": True},
+            },
+            {"row": 31, "prompt": text, "wanted": text, "before": {"text": "", "complete": True}},
+        ],
+    }
+    return Samples.model_validate(values | changes)
 
 
 class Page(HTMLParser):

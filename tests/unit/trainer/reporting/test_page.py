@@ -20,7 +20,7 @@ from qwensft_trainer.reporting.losses import Losses, Point
 from qwensft_trainer.reporting.page import render
 from qwensft_trainer.reporting.records import Records
 
-from .conftest import RUN, Page, records, run
+from .conftest import RUN, Page, records, run, samples
 
 STYLE = Path(reporting_page.__file__).parent / "templates" / "report.css"
 HOSTILE = "</title></style><script>alert(1)</script><img src=x onerror='alert(2)'>\"&amp;<!--]]>{{ 7 * 7 }}{% raw %}"
@@ -37,6 +37,8 @@ CASES = {
     "one step": replace(records(), losses=Losses((Point(1, 2.0),))),
     "only NaN": replace(records(), losses=Losses((Point(1, math.nan), Point(2, math.inf)))),
     "no merge": replace(records(), merged={}),
+    "samples": replace(records(), samples=samples()),
+    "long samples": replace(records(), samples=samples("A line that is long enough to be one of many.\n" * 200)),
     "one attempt": replace(records(), attempts=records().attempts[:1]),
 }
 
@@ -152,13 +154,14 @@ def test_no_text_becomes_markup_wherever_it_stands() -> None:
         attempts=[(HOSTILE, record) for _, record in known.attempts],
         losses=known.losses,
         commit=HOSTILE,
+        samples=samples(HOSTILE),
     )
     sources = [{**RUN["datasets"][0], "name": HOSTILE, "path": HOSTILE}, RUN["datasets"][1]]
     model = {"name": HOSTILE, "path": "/m", "download": {"hub": "huggingFace", "repo": HOSTILE}}
     owner = {"uid": "uid-1", "namespace": HOSTILE, "name": HOSTILE}
     text = page(run(owner=owner, model=model, datasets=sources), spoiled)
     ElementTree.fromstring(text)  # noqa: S314
-    assert Page(text).elements == Page(page()).elements
+    assert Page(text).elements == Page(page(records_=replace(known, samples=samples()))).elements
     assert Page(text).text.count("<script>alert(1)</script>") >= 12
 
 
@@ -183,9 +186,11 @@ def test_a_hundred_thousand_steps_and_many_long_texts_make_no_large_page() -> No
     datasets = [{"name": f"d{number}", "format": "alpaca", "path": "/p" * 2000} for number in range(2000)]
     attempts = [(str(number), {"nodes": 1}) for number in range(5000)]
     trained = {**records().trained, "arguments": "s" * 10_000_000}
-    known = replace(records(), losses=long, prepared=many, attempts=attempts, trained=trained)
+    answered = samples("支" * 100_000)
+    answered = samples(samples=[answered.samples[0].document()] * 32)
+    known = replace(records(), losses=long, prepared=many, attempts=attempts, trained=trained, samples=answered)
     text = page(run(datasets=datasets), known)
-    assert len(text.encode()) < 3 << 20
+    assert len(text.encode()) < 4 << 20
     assert "and 9800 more, in prepare.json" in text
 
 

@@ -1,0 +1,122 @@
+"""Answers before and after the training are those of base and result, as plain transformers and peft give them."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch  # type: ignore[import-not-found, unused-ignore]
+from datasets import load_from_disk  # type: ignore[import-not-found, unused-ignore]
+from peft import PeftModel  # type: ignore[import-not-found, unused-ignore]
+from transformers import (  # type: ignore[import-not-found, unused-ignore]
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+)
+
+from .gang import PROMPT, Gang, Training
+from .tiny import ROWS, write_model
+
+COUNT = 3
+COMPARED = 40  # tokens of an answer
+ENDS = (0, 2)  # the tokenizer's end of a turn, and the model's own end of a text
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("lively")
+    write_model(directory, lively=True)
+    return directory
+
+
+def left(training: Training) -> dict[str, Any]:
+    """samples.json."""
+    found: dict[str, Any] = json.loads((training.directory / "samples.json").read_text())
+    return found
+
+
+def answer(model: PreTrainedModel, prompt: list[int]) -> list[int]:
+    """The first tokens that are most likely one after the other, up to an end."""
+    tokens = list(prompt)
+    with torch.inference_mode():
+        while len(tokens) < len(prompt) + COMPARED:
+            best = int(model(input_ids=torch.tensor([tokens])).logits[0, -1].argmax())
+            if best in ENDS:
+                break
+            tokens.append(best)
+    return tokens[len(prompt) :]
+
+
+def require_answers(training: Training, base: Path, trained: Callable[[PreTrainedModel], PreTrainedModel]) -> None:
+    """Samples of the first, the ninth and the seventeenth of 24 rows, each answered by both models."""
+    found = left(training)
+    assert (found["source"], found["rows"], found["asked"], found["why"]) == ("training", ROWS, COUNT, None)
+    rows = load_from_disk(str(training.directory / "data" / "tokenized"))["train"]
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    before = AutoModelForCausalLM.from_pretrained(base).eval()
+    asked = [rows[ROWS * number // COUNT]["input_ids"] for number in range(COUNT)]
+    assert [one["row"] for one in found["samples"]] == [1, 9, 17]
+    first = [answer(before, row[:PROMPT]) for row in asked]
+    after = trained(before).eval()
+    for row, told, sample in zip(asked, first, found["samples"], strict=True):
+        assert sample["prompt"] == tokenizer.decode(row[:PROMPT])
+        assert sample["wanted"] == tokenizer.decode(row[PROMPT:])
+        for when, tokens in (("before", told), ("after", answer(after, row[:PROMPT]))):
+            # What a token's bytes are part of is seen with the next one.
+            assert sample[when]["text"].startswith(tokenizer.decode(tokens).rstrip("\N{REPLACEMENT CHARACTER}"))
+            assert sample[when]["complete"] or len(tokens) == COMPARED
+    assert any(sample["before"] != sample["after"] for sample in found["samples"])
+
+
+def test_a_trained_adapter_answers_beside_its_base_and_no_text_leaves_the_volume(base: Path, tmp_path: Path) -> None:
+    training = Training(tmp_path, samples=COUNT).prepared(base)
+    with training.attempt(1) as gang:
+        assert gang.wait() == [0, 0], gang.log(0) + gang.log(1)
+        said = gang.log(0) + gang.log(1) + json.dumps([gang.report(rank) for rank in (0, 1)])
+    require_answers(training, base, lambda model: PeftModel.from_pretrained(model, training.directory / "train" / "1"))
+    for sample in left(training)["samples"]:
+        for text in (sample["prompt"], sample["wanted"], sample["before"]["text"], sample["after"]["text"]):
+            assert text not in said
+            assert json.dumps(text)[1:-1] not in said
+
+
+def test_a_pod_that_is_told_to_stop_meanwhile_has_its_result_and_the_next_does_not_begin_again(
+    base: Path, tmp_path: Path
+) -> None:
+    training = Training(tmp_path, samples=COUNT).prepared(base)
+    with training.attempt(1) as gang:
+        until_it_generates(gang)
+        gang.ask_to_stop(0)
+        assert gang.wait() == [0, 0], gang.log(0) + gang.log(1)
+        assert gang.report(0)["outcome"] == "Succeeded"
+    assert left(training)["why"] == "the pod was asked to stop"
+    told = (training.directory / "samples.json").read_bytes()
+    assert "the pod was asked to stop" in (training.directory / "report.html").read_text()
+    training.train(2)
+    assert (training.directory / "samples.json").read_bytes() == told
+
+
+def until_it_generates(gang: Gang) -> None:
+    """Return once the process that answers runs, which imports for seconds."""
+    until = time.monotonic() + 600
+    while "generating what the model answers" not in gang.log(0):
+        assert gang.nodes[0].poll() is None, gang.log(0)
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def test_what_cannot_be_loaded_is_told_and_fails_nothing(base: Path, tmp_path: Path) -> None:
+    training = Training(tmp_path, samples=COUNT).prepared(base)
+    training.train(1)
+    run_yaml = training.root / "etc" / "run.yaml"
+    run_yaml.write_text(run_yaml.read_text().replace("count: 3", "count: 2"))
+    (training.directory / "train" / "1" / "adapter_model.safetensors").write_bytes(b"")
+    training.train(2)
+    found = left(training)
+    assert found["asked"] == 2
+    assert found["why"].startswith("SafetensorError in ")
+    assert all(sample["before"] and not sample["after"] for sample in found["samples"])
