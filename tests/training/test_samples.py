@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch  # type: ignore[import-not-found, unused-ignore]
-from datasets import load_from_disk  # type: ignore[import-not-found, unused-ignore]
+from datasets import DatasetDict, load_from_disk  # type: ignore[import-not-found, unused-ignore]
 from peft import PeftModel  # type: ignore[import-not-found, unused-ignore]
 from transformers import (  # type: ignore[import-not-found, unused-ignore]
     AutoModelForCausalLM,
@@ -18,8 +21,10 @@ from transformers import (  # type: ignore[import-not-found, unused-ignore]
     PreTrainedModel,
 )
 
-from .gang import PROMPT, Gang, Training
-from .tiny import ROWS, write_model
+from qwensft_trainer.training.samples import Answer, Generated, Task
+
+from .gang import ARGUMENTS, PROMPT, Gang, Training
+from .tiny import ROWS, write_model, write_rows
 
 COUNT = 3
 COMPARED = 40  # tokens of an answer
@@ -84,6 +89,15 @@ def test_a_trained_adapter_answers_beside_its_base_and_no_text_leaves_the_volume
             assert json.dumps(text)[1:-1] not in said
 
 
+def until_it_generates(gang: Gang) -> None:
+    """Return once the process that answers runs, which imports for seconds."""
+    until = time.monotonic() + 600
+    while "generating what the model answers" not in gang.log(0):
+        assert gang.nodes[0].poll() is None, gang.log(0)
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
 def test_a_pod_that_is_told_to_stop_meanwhile_has_its_result_and_the_next_does_not_begin_again(
     base: Path, tmp_path: Path
 ) -> None:
@@ -100,23 +114,61 @@ def test_a_pod_that_is_told_to_stop_meanwhile_has_its_result_and_the_next_does_n
     assert (training.directory / "samples.json").read_bytes() == told
 
 
-def until_it_generates(gang: Gang) -> None:
-    """Return once the process that answers runs, which imports for seconds."""
-    until = time.monotonic() + 600
-    while "generating what the model answers" not in gang.log(0):
-        assert gang.nodes[0].poll() is None, gang.log(0)
-        assert time.monotonic() < until
-        time.sleep(0.05)
+@pytest.fixture
+def task(base: Path, tmp_path: Path) -> Task:
+    """A whole model to answer with, of which the rows are held out."""
+    trained = AutoModelForCausalLM.from_pretrained(base)
+    with torch.no_grad():
+        trained.lm_head.weight.neg_()
+    trained.save_pretrained(tmp_path / "trained")
+    write_rows(tmp_path / "rows", prompt=PROMPT)
+    rows = load_from_disk(str(tmp_path / "rows"))["train"]
+    DatasetDict({"train": rows.select([]), "validation": rows}).save_to_disk(tmp_path / "tokenized")
+    return Task(
+        arguments=ARGUMENTS | {"finetuning_type": "full", "model_name_or_path": str(base), "lora_target": "all"},
+        rows=tmp_path / "tokenized",
+        count=COUNT,
+        base=base,
+        trained=tmp_path / "trained",
+        adapter=False,
+        until=time.monotonic() + 600,
+        target=tmp_path / "generated.json",
+    )
 
 
-def test_what_cannot_be_loaded_is_told_and_fails_nothing(base: Path, tmp_path: Path) -> None:
-    training = Training(tmp_path, samples=COUNT).prepared(base)
-    training.train(1)
-    run_yaml = training.root / "etc" / "run.yaml"
-    run_yaml.write_text(run_yaml.read_text().replace("count: 3", "count: 2"))
-    (training.directory / "train" / "1" / "adapter_model.safetensors").write_bytes(b"")
-    training.train(2)
-    found = left(training)
-    assert found["asked"] == 2
-    assert found["why"].startswith("SafetensorError in ")
-    assert all(sample["before"] and not sample["after"] for sample in found["samples"])
+def generated(task: Task) -> Generated:
+    """What the process writes for a task."""
+    path = task.target.with_name("task.json")
+    path.write_text(json.dumps(task.document()))
+    command = [sys.executable, "-m", "qwensft_trainer.training.generation", str(path)]
+    subprocess.run(command, check=True, env=os.environ | {"ALLOW_EXTRA_ARGS": "1", "CUDA_VISIBLE_DEVICES": ""})
+    found = Generated.read(task.target)
+    assert found is not None
+    return found
+
+
+def test_a_model_that_was_trained_as_a_whole_takes_the_place_of_the_base(task: Task) -> None:
+    found = generated(task)
+    assert (found.source, found.rows, found.why) == ("evaluation", ROWS, None)
+    tokenizer = AutoTokenizer.from_pretrained(task.base)
+    rows = load_from_disk(str(task.rows))["validation"]
+    for directory, when in ((task.base, "before"), (task.trained, "after")):
+        model = AutoModelForCausalLM.from_pretrained(directory).eval()
+        for sample in found.samples:
+            tokens = answer(model, rows[sample.row - 1]["input_ids"][:PROMPT])
+            told: Answer = getattr(sample, when)
+            assert told.text.startswith(tokenizer.decode(tokens).rstrip("\N{REPLACEMENT CHARACTER}"))
+
+
+def test_what_cannot_be_loaded_is_told_beside_what_was_answered_before(task: Task) -> None:
+    (task.trained / "model.safetensors").write_bytes(b"")
+    found = generated(task)
+    assert found.why is not None
+    assert found.why.startswith("SafetensorError in ")
+    assert all(sample.before and not sample.after for sample in found.samples)
+
+
+def test_answers_end_where_they_are_when_the_time_is_over(task: Task) -> None:
+    found = generated(Task(**dict(task) | {"until": time.monotonic()}))
+    assert found.why == "not all was answered within 600 s"
+    assert all(sample.prompt and not sample.before and not sample.after for sample in found.samples)

@@ -23,12 +23,11 @@ from qwensft_trainer.base.log import log
 from qwensft_trainer.contract.media_marks import shortened
 from qwensft_trainer.training import imports, sample_rows
 from qwensft_trainer.training.sample_rows import Question
-from qwensft_trainer.training.samples import SECONDS, Answer, Generated, Sample, Task
+from qwensft_trainer.training.samples import ALLOWED_SECONDS, Answer, Generated, Sample, Task
 
-NEW_TOKENS = 512
 _BATCH_TOKENS = 16_384  # of a batch, with what is answered: keys and values of a model of 8B take 2.3 GiB for so many
 _TRAIN, _VALIDATION = "train", "validation"  # splits of the tokenised rows; of each set, validation_<name>
-_OF_THE_TIME = f"not all was answered within {SECONDS:.0f} s"
+_OF_THE_TIME = f"not all was answered within {ALLOWED_SECONDS:.0f} s"
 _NO_PROMPT = (
     "no row that was looked at has a prompt before the first learnt token, with all of its images and videos in it"
 )
@@ -64,7 +63,7 @@ class Generation:
 
     def __init__(self, task: Task) -> None:
         self._task = task
-        self._generated = Generated(new_tokens=NEW_TOKENS)
+        self._generated = Generated()
 
     def tell(self, **changes: Any) -> None:
         """Write what there is, with these changes."""
@@ -81,7 +80,13 @@ class Generation:
             Sample(row=one.row + 1, prompt=models.text(one.prompt), wanted=models.text(models.answer(one.wanted)[0]))
             for one in questions
         )
-        self.tell(source=source, rows=len(rows), samples=tuple(asked), why=None if questions else _NO_PROMPT)
+        self.tell(
+            source=source,
+            rows=len(rows),
+            new_tokens=sample_rows.new_tokens(questions),
+            samples=tuple(asked),
+            why=None if questions else _NO_PROMPT,
+        )
         if not questions:
             return
         now = time.monotonic()
@@ -92,12 +97,12 @@ class Generation:
         self, when: str, models: _Models, model: PreTrainedModel, questions: Sequence[Question], *, until: float
     ) -> None:
         """Answer all questions with one model, as far as the time goes."""
-        done, complete = 0, True
-        for batch in sample_rows.batches(questions, _BATCH_TOKENS, NEW_TOKENS):
+        done, complete, most = 0, True, self._generated.new_tokens
+        for batch in sample_rows.batches(questions, _BATCH_TOKENS, most):
             if time.monotonic() >= until:
                 break
             samples = list(self._generated.samples)
-            for place, (tokens, ended) in enumerate(models.answers(model, batch, until), start=done):
+            for place, (tokens, ended) in enumerate(models.answers(model, batch, most, until), start=done):
                 answer = Answer(text=models.text(tokens), complete=ended)
                 samples[place] = Sample(**dict(samples[place]) | {when: answer})
                 complete = complete and ended
@@ -164,7 +169,6 @@ class _Models:
         # Its own settings, of which some samples and penalise, would fill what ours leave open.
         model.generation_config = GenerationConfig(
             do_sample=False,
-            max_new_tokens=NEW_TOKENS,
             eos_token_id=sorted(self._stops),
             pad_token_id=self._tokenizer.pad_token_id,
         )
@@ -179,9 +183,9 @@ class _Models:
         return sample_rows.until_stop(tokens, self._stops)
 
     def answers(
-        self, model: PreTrainedModel, batch: Sequence[Question], until: float
+        self, model: PreTrainedModel, batch: Sequence[Question], most: int, until: float
     ) -> Iterator[tuple[list[int], bool]]:
-        """The answers to a batch, all at once; what is there at the time `until` is where they end."""
+        """The answers to a batch, all at once, of so many tokens at most; at the time `until` they end."""
         longest = max(len(one.prompt) for one in batch)
         padding = [longest - len(one.prompt) for one in batch]
         pad = self._tokenizer.pad_token_id
@@ -191,6 +195,7 @@ class _Models:
             found = model.generate(
                 input_ids=ids.to(model.device),
                 attention_mask=mask.to(model.device),
+                max_new_tokens=most,
                 stopping_criteria=StoppingCriteriaList([_TimeIsOver(until)]),
                 use_cache=True,
                 **self._media(model, batch, ids),

@@ -12,6 +12,7 @@ from typing import Any
 
 _IGNORED = -100  # LLaMA-Factory's IGNORE_INDEX
 _LOOKED_AT = 100  # rows of a stretch, until one has a prompt
+_FEWEST_TOKENS, _MOST_TOKENS = 64, 512  # of an answer
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,14 @@ def _question(index: int, row: Mapping[str, Any], media_tokens: frozenset[int]) 
     return Question(index, list(ids[:cut]), wanted, list(images), list(videos))
 
 
-def batches(questions: Sequence[Question], most_tokens: int, new_tokens: int) -> Iterator[list[Question]]:
-    """The questions in order, together as far as they take `most_tokens` with padding and `new_tokens` each.
+def new_tokens(questions: Sequence[Question]) -> int:
+    """How many tokens an answer may have: twice those of the longest that is wanted, within bounds."""
+    longest = max((len(one.wanted) for one in questions), default=0)
+    return min(_MOST_TOKENS, max(_FEWEST_TOKENS, 2 * longest))
+
+
+def batches(questions: Sequence[Question], most_tokens: int, answer_tokens: int) -> Iterator[list[Question]]:
+    """The questions in order, together as far as they take `most_tokens` with padding and `answer_tokens` each.
 
     A question is alone where it is longer than that, and with images.
     """
@@ -74,7 +81,7 @@ def batches(questions: Sequence[Question], most_tokens: int, new_tokens: int) ->
     for question in questions:
         longest = max(len(one.prompt) for one in [*batch, question])
         alone = question.has_media or any(one.has_media for one in batch)
-        if batch and (alone or (len(batch) + 1) * (longest + new_tokens) > most_tokens):
+        if batch and (alone or (len(batch) + 1) * (longest + answer_tokens) > most_tokens):
             yield batch
             batch = []
         batch.append(question)

@@ -29,7 +29,7 @@ from qwensft_trainer.contract.config import Run
 from qwensft_trainer.contract.stage import SAMPLES_FILE
 from qwensft_trainer.training.output import printed
 
-SECONDS = 600.0  # for which accelerators are held for it at most, loading the model included
+ALLOWED_SECONDS = 600.0  # for which accelerators are held for it at most, loading the model included
 _MORE_SECONDS = 30.0  # for a process that is in the middle of a token, or of writing
 _LOOK_SECONDS = 0.2
 _MODULE = ("-m", "qwensft_trainer.training.generation")
@@ -161,7 +161,7 @@ def _generate(
         base=run.model.path,
         trained=run.run_directory / recorded["directory"],
         adapter=run.tuning.method == "lora",
-        until=began + SECONDS,
+        until=began + ALLOWED_SECONDS,
         target=scratch / f"generated-{SAMPLES_FILE}",
     )
     log(f"generating what the model answers to {task.count} prompts before and after the training")
@@ -201,7 +201,7 @@ def _run(task: Task, path: Path, is_stopping: Callable[[], bool]) -> str | None:
             if is_stopping():
                 return "the pod was asked to stop"
             if time.monotonic() > task.until + _MORE_SECONDS:
-                return f"it took longer than {SECONDS:.0f} s"
+                return f"it took longer than {ALLOWED_SECONDS:.0f} s"
             time.sleep(_LOOK_SECONDS)
     finally:
         with suppress(ProcessLookupError):

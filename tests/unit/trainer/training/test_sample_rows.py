@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwensft_trainer.training.sample_rows import Question, batches, choose, until_stop
+from qwensft_trainer.training.sample_rows import Question, batches, choose, new_tokens, until_stop
 
 NOT = -100
 PAD = 7  # stands for a part of an image
@@ -71,6 +71,13 @@ def test_batches_keep_the_order_and_hold_no_more_than_they_may(lengths: list[int
     assert [one for batch in found for one in batch] == questions
     for batch in found:
         assert len(batch) == 1 or len(batch) * (max(len(one.prompt) for one in batch) + 100) <= most
+
+
+def test_an_answer_may_have_twice_the_tokens_of_the_longest_that_is_wanted() -> None:
+    assert new_tokens([Question(0, [1], [1] * 100), Question(1, [1], [1])]) == 200
+    assert new_tokens([Question(0, [1], [1])]) == 64
+    assert new_tokens([Question(0, [1], [1] * 9000)]) == 512
+    assert new_tokens([]) == 64
 
 
 def test_a_question_with_an_image_is_alone() -> None:

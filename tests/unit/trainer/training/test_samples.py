@@ -124,7 +124,7 @@ def test_why_nothing_was_generated_is_left(trained: Scene, process: Does, body: 
 def test_what_is_there_when_the_time_is_over_is_left(
     trained: Scene, process: Does, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(samples, "SECONDS", 1.0)
+    monkeypatch.setattr(samples, "ALLOWED_SECONDS", 1.0)
     monkeypatch.setattr(samples, "_MORE_SECONDS", 0.0)
     process(f"{textwrap.dedent(ANSWERS)}\ntime.sleep(60)")
     found = left(trained)
