@@ -31,7 +31,7 @@ def waiting(runs: Runs) -> Job:
 
 @pytest.fixture(scope="module")
 def history(runs: Runs, waiting: Job) -> History:
-    runs.create(NAME, {"training": {"maxSteps": STEPS}})
+    runs.create(NAME, {"training": {"maxSteps": STEPS}, "evaluation": {"samples": 2}})
     history = runs.to_the_end(NAME)
     assert follow.condition(history.last, "Succeeded")["status"] == "True", follow.explain(runs.kubectl, history.last)
     return history
@@ -139,11 +139,25 @@ def test_it_leaves_a_report_of_all_stages_beside_the_model(history: History, run
     told = history.last["status"]["outputs"]["report"]
     found = printed_json(runs.script("read_report.py", history.last, f"/workspace/{told['path']}"))
     assert (found["size"], found["digest"]) == (told["sizeBytes"], told["digest"])
-    assert found["headings"] == [NAME, "Loss", "Data", "Lengths", "Model and training", "Times", "Results"]
+    head, answers = [NAME, "Loss", "Before and after"], [one for one in found["headings"] if one.startswith("Row ")]
+    assert found["headings"] == [*head, *answers, "Data", "Lengths", "Model and training", "Times", "Results"]
+    assert len(answers) == 2
     assert {"handbook", "support-desk", "merged", "adapter"} <= set(found["rows"])
     assert f"at step {STEPS}" in found["curve"]
     assert history.last["status"]["outputs"]["merged"]["digest"] in found["text"]
     assert "Merging and verifying" in found["text"]
+
+
+def test_the_report_shows_answers_before_and_after_the_training_and_no_log_does(history: History, runs: Runs) -> None:
+    directory = history.last["status"]["outputs"]["report"]["path"].rpartition("/")[0]
+    found = printed_json(runs.script("read_samples.py", history.last, f"/workspace/{directory}"))
+    assert (found["source"], found["asked"], found["why"]) == ("training", 2, None)
+    assert len(found["samples"]) == 2
+    assert all(sample["onPage"] and sample["asTrained"] for sample in found["samples"])
+    assert any(sample["changed"] for sample in found["samples"])
+    said = "".join(runs.log(pod) for pod in runs.pods(NAME, "train"))
+    assert "answered 2 of 2 prompts after the training" in said
+    assert not [sample["question"] for sample in found["samples"] if sample["question"] in said]
 
 
 def test_a_run_that_waits_for_another_has_nothing_but_its_status(waiting: Job) -> None:
