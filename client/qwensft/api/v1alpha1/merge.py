@@ -13,7 +13,8 @@ from .resources import ResourceRequirements
 
 _TAKEN = (
     *("data", "model", "train"),
-    *("merge.json", "model.json", "prepare.json", "preview.json", "preview.txt", "report.html", "train.json"),
+    *("merge.json", "model.json", "prepare.json", "preview.json", "preview.txt", "report.html"),
+    *("samples.json", "train.json"),
     *(".merged.old", ".merged.partial", ".model.partial", ".tokenize"),
 )
 _OF_RUNS = ".qwensft-"  # how other names of theirs begin
