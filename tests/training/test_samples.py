@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch  # type: ignore[import-not-found, unused-ignore]
 from datasets import DatasetDict, load_from_disk  # type: ignore[import-not-found, unused-ignore]
-from peft import PeftModel  # type: ignore[import-not-found, unused-ignore]
+from peft import LoraConfig, PeftModel, get_peft_model  # type: ignore[import-not-found, unused-ignore]
 from transformers import (  # type: ignore[import-not-found, unused-ignore]
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -158,6 +158,32 @@ def test_a_model_that_was_trained_as_a_whole_takes_the_place_of_the_base(task: T
             tokens = answer(model, rows[sample.row - 1]["input_ids"][:PROMPT])
             told: Answer = getattr(sample, when)
             assert told.text.startswith(tokenizer.decode(tokens).rstrip("\N{REPLACEMENT CHARACTER}"))
+
+
+def adapter(base: Path, directory: Path, seed: int) -> Path:
+    """A trained adapter of the base, as far as its numbers go."""
+    torch.manual_seed(seed)
+    config = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=False)
+    get_peft_model(AutoModelForCausalLM.from_pretrained(base), config).save_pretrained(directory)
+    return directory
+
+
+def test_an_adapter_that_was_trained_on_gives_its_place_to_the_trained_one(task: Task, tmp_path: Path) -> None:
+    begun_with, trained = (adapter(task.base, tmp_path / f"adapter-{seed}", seed) for seed in (1, 2))
+    arguments = task.arguments | {"finetuning_type": "lora"}
+    found = generated(
+        Task(**dict(task) | {"begun_with": begun_with, "trained": trained, "adapter": True, "arguments": arguments})
+    )
+    tokenizer = AutoTokenizer.from_pretrained(task.base)
+    rows = load_from_disk(str(task.rows))["validation"]
+    assert found.why is None
+    for directory, when in ((begun_with, "before"), (trained, "after")):
+        model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(task.base), directory).eval()
+        for sample in found.samples:
+            told: Answer = getattr(sample, when)
+            tokens = answer(model, rows[sample.row - 1]["input_ids"][:PROMPT])
+            assert told.text.startswith(tokenizer.decode(tokens).rstrip("\N{REPLACEMENT CHARACTER}"))
+    assert [one.before for one in found.samples] != [one.after for one in found.samples]
 
 
 def test_what_cannot_be_loaded_is_told_beside_what_was_answered_before(task: Task) -> None:

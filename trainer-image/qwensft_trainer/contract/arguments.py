@@ -85,9 +85,13 @@ def export_arguments(
 
 
 def generation_arguments(arguments: Mapping[str, Any], run: Run) -> Arguments:
-    """train.yaml for a process that answers with the base, in the number format in which it was trained on."""
+    """train.yaml for a process that answers with the base, in the number format in which it was trained on.
+
+    Adapters are put onto it by that process: one that is trained on, then the trained one in its place.
+    """
+    completed = {name: value for name, value in arguments.items() if name != "adapter_name_or_path"}
     trained_in = next((dtype for name, dtype in _PRECISIONS.items() if arguments.get(name)), None)
-    return dict(arguments) | {
+    return completed | {
         "template": template_of(arguments, run),
         "model_name_or_path": str(run.model.path),
         "infer_dtype": _TORCH_DTYPES[trained_in] if trained_in else "auto",

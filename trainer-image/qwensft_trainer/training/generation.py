@@ -137,23 +137,35 @@ class _Models:
         marks = [mark for mark in (self._plugin.image_token, self._plugin.video_token) if mark]
         self.media_tokens = frozenset(self._tokenizer.convert_tokens_to_ids(marks)) if marks else frozenset()
         self._base: PreTrainedModel | None = None
+        self._adapters: Any = None  # peft's model around the base, whose layers it changes in their place
 
     def base(self) -> PreTrainedModel:
         """The model before the training."""
         self._base = self._load(self._task.base)
+        if self._task.begun_with is not None:
+            self._put_on(self._task.begun_with, "before")
         return self._base
 
     def trained(self) -> PreTrainedModel:
         """The model after the training. The base is used up."""
         if self._task.adapter:
-            from peft import PeftModel
-
-            PeftModel.from_pretrained(self._base, str(self._task.trained)).eval()
-            return self._base  # with the adapter in its layers
+            self._put_on(self._task.trained, "trained")
+            return self._base
         self._base = None
         gc.collect()
         torch.cuda.empty_cache()
         return self._load(self._task.trained)
+
+    def _put_on(self, directory: Path, name: str) -> None:
+        """Have the base answer with an adapter, in the place of the one before."""
+        from peft import PeftModel
+
+        if self._adapters is None:
+            self._adapters = PeftModel.from_pretrained(self._base, str(directory), adapter_name=name)
+        else:
+            self._adapters.load_adapter(str(directory), name)
+        self._adapters.set_adapter(name)
+        self._adapters.requires_grad_(False).eval()
 
     def _load(self, directory: Path) -> PreTrainedModel:
         from llamafactory.model import load_model

@@ -101,14 +101,15 @@ class Samples(Generated):
 class Task(_Document):
     """What the process is told: LLaMA-Factory's arguments, where rows and weights lie, and until when it may work.
 
-    `adapter`: what was trained is one, and no whole model. `until` are seconds of the monotonic clock, which processes
-    share. Into `target` it writes what it has.
+    `begun_with` is an adapter that was trained on. `adapter`: what was trained is one, and no whole model. `until` are
+    seconds of the monotonic clock, which processes share. Into `target` it writes what it has.
     """
 
     arguments: dict[str, Any]
     rows: Path
     count: int
     base: Path
+    begun_with: Path | None = None
     trained: Path
     adapter: bool
     until: float
@@ -159,6 +160,7 @@ def _generate(
         rows=run.tokenized_directory,
         count=run.samples.count,
         base=run.model.path,
+        begun_with=run.adapter_directory if run.model.adapter else None,
         trained=run.run_directory / recorded["directory"],
         adapter=run.tuning.method == "lora",
         until=began + ALLOWED_SECONDS,

@@ -79,6 +79,19 @@ def test_the_process_is_told_where_base_and_result_lie(trained: Scene, process: 
     assert told["arguments"]["model_name_or_path"] == told["base"]
 
 
+def test_of_an_adapter_that_is_trained_on_the_process_puts_the_copy_onto_the_base(
+    trained: Scene, process: Does
+) -> None:
+    trained.document["version"] = 4
+    adapter = {"name": "first", "uid": "uid-0", "digest": "sha256:0", "path": "/adapter/train/1"}
+    trained.document["model"] |= {"adapter": adapter}
+    trained.train["adapter_name_or_path"] = str(trained.run.adapter_directory)
+    process('json.dump({"why": json.dumps(task)}, open(task["target"], "w"))')
+    told = json.loads(left(trained).why or "")
+    assert told["begunWith"] == str(trained.run.adapter_directory)
+    assert "adapter_name_or_path" not in told["arguments"]
+
+
 def test_nothing_is_begun_that_nobody_asks_for(trained: Scene, process: Does) -> None:
     del trained.document["samples"]
     samples.leave(trained.run, trained.train, trained.context.scratch)
