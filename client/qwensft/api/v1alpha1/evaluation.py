@@ -12,8 +12,6 @@ from pydantic import Field
 from .base import ApiModel, Rule, UniqueBy, argument
 from .datasets import Dataset
 
-_ONE_OF = "[has(self.fraction), has(self.datasets)].filter(x, x).size()"
-
 
 class EarlyStopping(ApiModel):
     """When evaluations no longer get better, the training ends."""
@@ -36,7 +34,7 @@ class Evaluation(ApiModel):
 
     rules = (
         Rule(
-            cel=f"{_ONE_OF} == 1 || ({_ONE_OF} == 0 && self.?samples.orDefault() > 0)",
+            cel="has(self.fraction) ? !has(self.datasets) : has(self.datasets) || self.?samples.orDefault() > 0",
             message="set exactly one of fraction or datasets, for example fraction: 0.05; samples alone needs neither",
             check=lambda evaluation: (
                 (evaluation.fraction is None) != (evaluation.datasets is None)
@@ -44,13 +42,11 @@ class Evaluation(ApiModel):
             ),
         ),
         Rule(
-            cel=f"{_ONE_OF} > 0 || self.?samples.orDefault() == 0 || !(has(self.everySteps) || has(self.batchSize)"
+            cel="has(self.fraction) || has(self.datasets) || !(has(self.everySteps) || has(self.batchSize)"
             " || self.?keepBest.orDefault() || has(self.earlyStopping))",
-            message="everySteps, batchSize, keepBest and earlyStopping need rows to evaluate on: add fraction or "
-            "datasets, or remove them",
+            message="everySteps, batchSize, keepBest and earlyStopping need fraction or datasets",
             check=lambda evaluation: (
                 evaluation.has_rows
-                or evaluation.samples == 0
                 or (evaluation.every_steps is None and evaluation.batch_size is None and not evaluation.compares)
             ),
         ),
@@ -106,9 +102,8 @@ class Evaluation(ApiModel):
         0,
         ge=0,
         le=32,
-        description="Number of rows for which report.html shows what the model answers before and after the training. "
-        "The rows are those to evaluate on, else those trained on; texts of rows are on the page then. Answers are "
-        "generated at the end of the training, on accelerators of one pod, for 10 minutes at most. 0: none.",
+        description="Number of rows that report.html shows with answers before and after the training. These are "
+        "generated at its end, by one pod, for 10 minutes at most.",
     )
 
     @property

@@ -24,8 +24,7 @@ class SpecFields(ApiModel):
     model: Model = Field(description="The base model.")
     datasets: Datasets = Field(description="The training data: 1 to 32 datasets, by name.")
     evaluation: Evaluation | None = Field(
-        None,
-        description="What the training is measured on while it runs, and answers to show afterwards. Default: nothing.",
+        None, description="What the training is measured on while it runs. Default: nothing."
     )
     tuning: Tuning = Field(Tuning(), description="Which weights are trained: LoRA adapters or all of them.")
     training: Training = Field(Training(), description="Optimiser, schedule, batches, precision and checkpoints.")
