@@ -126,3 +126,20 @@ def test_an_export_of_a_tuned_model_takes_it_without_an_adapter(scene: Scene, me
 def test_the_format_transformers_no_longer_writes_is_refused(scene: Scene) -> None:
     with pytest.raises(PermanentError, match="export_legacy_format"):
         export(scene, export_legacy_format=True)
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"),
+    [({"bf16": True}, "bfloat16"), ({"pure_bf16": True}, "bfloat16"), ({"fp16": True}, "float16"), ({}, "auto")],
+)
+def test_answers_are_computed_as_the_training_was_by_the_base_without_an_adapter(
+    scene: Scene, precision: dict[str, Any], dtype: str
+) -> None:
+    trained = {key: value for key, value in scene.train.items() if key != "bf16"} | precision
+    given = arguments.generation_arguments(trained | {"adapter_name_or_path": "/a", "quantization_bit": 4}, scene.run)
+    assert given == trained | {
+        "infer_dtype": dtype,
+        "model_name_or_path": str(scene.run.model.path),
+        "quantization_bit": 4,
+        "template": "qwen3",
+    }
