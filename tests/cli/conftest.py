@@ -54,13 +54,30 @@ class Ended:
 Cli = Callable[..., Ended]
 
 
+def typed(cli: Cli, *arguments: str) -> str:
+    """A command and what it prints, as the documents show both."""
+    return f"$ kubectl qwensft {' '.join(arguments)}\n{cli(*arguments).out}"
+
+
 @pytest.fixture
-def cli(kubeconfig: Path, namespace: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
-    """Runs a command in the tests' namespace."""
-    monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
+def context(kubeconfig: Path, namespace: str, tmp_path: Path) -> Path:
+    """A kubeconfig whose current context has the tests' namespace: commands need not name it."""
+    document = yaml.safe_load(kubeconfig.read_text())
+    (current,) = [one for one in document["contexts"] if one["name"] == document["current-context"]]
+    current["context"]["namespace"] = namespace
+    path = tmp_path / "kubeconfig"
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+@pytest.fixture
+def cli(context: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """Runs a command as typed, on a terminal as wide as the documents show."""
+    monkeypatch.setenv("KUBECONFIG", str(context))
+    monkeypatch.setenv("COLUMNS", "100")
 
     def call(*arguments: str) -> Ended:
-        code = run([*arguments, "-n", namespace])
+        code = run(arguments)
         captured = capsys.readouterr()
         assert "Traceback" not in captured.err
         return Ended(code, captured.out, captured.err)

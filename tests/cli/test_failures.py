@@ -2,58 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 from quickstart import inputs
 from tests.e2e.runs import Runs
 
-from .conftest import Cli
-
-JobFile = Callable[[str, dict[str, Any]], str]
-
-
-@dataclass(frozen=True)
-class Failure:
-    """What is wrong with a job, the reason that it gets, and words that the page must say."""
-
-    spec: dict[str, Any]
-    reason: str
-    said: tuple[str, ...] = ()
-    phases: tuple[str, ...] = field(default=("Failed",))
-
-
-def _rows(config_map: str, key: str = "rows.jsonl") -> list[dict[str, Any]]:
-    return [{"name": "rows", "format": "alpaca", "source": {"configMap": {"name": config_map, "key": key}}}]
-
-
-_WAITING = ("Pending", "Preparing", "Suspended")
-FAILURES = {
-    "bad-row": Failure({"datasets": _rows("bad-rows")}, "InvalidDataset", ("row 2", "output")),
-    "no-rows": Failure({"datasets": _rows("nobodys-rows")}, "ConfigMapUnavailable", ("nobodys-rows",), _WAITING),
-    "no-key": Failure(
-        {"datasets": _rows("bad-rows", "other.jsonl")}, "ConfigMapUnavailable", ("other.jsonl",), _WAITING
-    ),
-    "no-model": Failure(
-        {"model": {"source": {"volume": {"claimName": "base-models", "path": "nowhere"}}}}, "InvalidModel", ("nowhere",)
-    ),
-    "no-claim": Failure(
-        {"model": {"source": {"volume": {"claimName": "nobodys-models", "path": "m"}}}},
-        "StorageUnavailable",
-        ("nobodys-models",),
-        _WAITING,
-    ),
-    "bad-argument": Failure({"extraArguments": {"no_such_argument": "1"}}, "InvalidConfig", ("no_such_argument",)),
-    "no-image": Failure(
-        {"worker": {"image": "localhost/nobody/trainer:0"}}, "ImagePullFailed", ("nobody/trainer",), _WAITING
-    ),
-    "no-node": Failure({"worker": {"nodeSelector": {"pool": "nowhere"}}}, "Unschedulable", ("node",), _WAITING),
-    "no-memory": Failure({"prepare": {"resources": {"limits": {"memory": "100Mi"}}, "retries": 0}}, "OutOfMemory", ()),
-    "late": Failure({"runPolicy": {"activeDeadlineSeconds": 1}}, "DeadlineExceeded", ("activeDeadlineSeconds",)),
-    "held": Failure({"runPolicy": {"suspend": True}}, "Suspended", ("runPolicy.suspend",), _WAITING),
-}
+from .conftest import Cli, typed
+from .failures import FAILURES
+from .recording import COMMANDS, WHY, compare
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +44,12 @@ def test_why_a_run_does_not_go_on(cli: Cli, failing: Runs, name: str) -> None:
     assert expected.reason in shown.out
     if expected.phases == ("Failed",):
         assert cli("status", name, "--watch").code == 1
+    compare(WHY, name, lambda: typed(cli, "why", name))
+
+
+def test_the_status_of_a_failed_run_is_as_the_documents_show_it(cli: Cli, failing: Runs) -> None:
+    failing.until_told("bad-row", lambda job: job.get("status", {}).get("phase") == "Failed", "Failed")
+    compare(COMMANDS, "status-failed", lambda: typed(cli, "status", "bad-row"))
 
 
 def test_a_failed_run_is_started_again(cli: Cli, failing: Runs) -> None:

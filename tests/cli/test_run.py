@@ -9,7 +9,8 @@ from typing import Any
 
 from tests.e2e.runs import Runs
 
-from .conftest import Cli
+from .conftest import Cli, typed
+from .recording import COMMANDS, compare
 
 JobFile = Callable[[str, dict[str, Any]], str]
 
@@ -29,6 +30,7 @@ def test_a_run_from_its_file_to_the_fetched_model(cli: Cli, runs: Runs, job_file
     assert all(f"  ✓ {stage} " in shown for stage in ("prepare", "train", "merge"))
     assert "step 40/40" in shown
     assert "merged   demo-" in shown
+    compare(COMMANDS, "status-succeeded", lambda: typed(cli, "status", "demo"))
     assert json.loads(cli("status", "demo", "-o", "json").out)["status"]["phase"] == "Succeeded"
 
     listed = cli("list").out.splitlines()
@@ -65,28 +67,40 @@ def test_a_run_from_its_file_to_the_fetched_model(cli: Cli, runs: Runs, job_file
 
 
 def test_a_run_that_is_held_and_let_go_on(cli: Cli, runs: Runs, job_file: JobFile, tmp_path: Path) -> None:
-    assert cli("submit", job_file("held", {"training": {"maxSteps": 200}, "merge": {"enabled": False}})).code == 0
-    runs.until("held", lambda job: job["status"].get("progress", {}).get("step", 0) >= 2, "step 2")
-    running = cli("status", "held").out
-    assert running.startswith("held   Training   ")
+    assert cli("submit", job_file("training", {"training": {"maxSteps": 200}, "merge": {"enabled": False}})).code == 0
+    runs.until("training", lambda job: job.get("status", {}).get("progress", {}).get("step", 0) >= 2, "step 2")
+    running = cli("status", "training").out
+    assert running.startswith("training   Training   ")
     assert "  ▸ train " in running
     assert "/200" in running
+    compare(COMMANDS, "status-training", lambda: typed(cli, "status", "training"))
 
-    assert cli("suspend", "held").out.startswith("held: held;")
-    runs.until("held", lambda job: job["status"]["phase"] == "Suspended", "Suspended")
-    assert "  ‖ train " in cli("status", "held").out
-    assert cli("retry", "held").code == 1
+    assert cli("suspend", "training").out.startswith("training: held;")
+    runs.until("training", lambda job: job["status"]["phase"] == "Suspended", "Suspended")
+    assert "  ‖ train " in cli("status", "training").out
+    assert cli("retry", "training").code == 1
 
-    assert cli("resume", "held").out == "held: goes on\n"
-    runs.to_the_end("held")
-    compared = json.loads(cli("compare", "held", "held", "-o", "json").out)
+    assert cli("resume", "training").out == "training: goes on\n"
+    runs.to_the_end("training")
+    compared = json.loads(cli("compare", "training", "training", "-o", "json").out)
     assert compared["spec"] == {}
-    assert cli("status", "held", "--watch").code == 0
+    assert cli("status", "training", "--watch").code == 0
 
-    assert cli("pull", "held", "--what", "report", "--to", str(tmp_path)).code == 0
+    assert cli("pull", "training", "--what", "report", "--to", str(tmp_path)).code == 0
     page = (tmp_path / "report.html").read_text()
     assert "Attempts at the training" in page
     assert "Merged by" not in page
+
+
+def test_a_run_waits_for_a_queue_that_does_not_take_it_up(cli: Cli, runs: Runs, job_file: JobFile) -> None:
+    assert cli("submit", job_file("queued", {"runPolicy": {"queueName": "gpus"}})).code == 0
+    runs.until("queued", lambda job: job.get("status", {}).get("phase") == "Suspended", "Suspended")
+    shown = cli("status", "queued").out
+    assert "  ✓ prepare " in shown
+    assert "  ‖ train " in shown
+    assert "Queued: Job queued-train-1 is held for the queue gpus" in shown
+    compare(COMMANDS, "status-queued", lambda: typed(cli, "status", "queued"))
+    assert cli("why", "queued").out.startswith(f"queued in namespace {runs.namespace}: Suspended (Queued)\n")
 
 
 def test_what_is_not_there(cli: Cli) -> None:

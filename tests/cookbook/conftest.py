@@ -9,12 +9,12 @@ import pytest
 from quickstart import inputs
 from quickstart.pods import RESTRICTED, USER
 from quickstart.setup import Ready
-from tests.cli.conftest import cli
+from tests.cli.conftest import cli, context
 from tests.cookbook.tasks import COOKBOOK, TASKS, Task
 from tests.e2e.reporting import pytest_runtest_makereport
 from tests.e2e.runs import Runs, installed
 
-__all__ = ["cli", "pytest_runtest_makereport"]
+__all__ = ["cli", "context", "pytest_runtest_makereport"]
 NAMESPACE = "qwensft-cookbook"
 CLAIM = "team-data"
 

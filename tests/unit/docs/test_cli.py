@@ -1,4 +1,7 @@
-"""docs/cli.md shows what the command line prints: its blocks are the golden files; UPDATE_GOLDEN=1 writes them anew."""
+"""docs/cli.md shows what golden files hold; UPDATE_GOLDEN=1 writes it.
+
+What is printed of runs on a cluster is recorded there, and compared by tests/cli.
+"""
 
 import os
 import re
@@ -20,7 +23,7 @@ def test_the_page_shows_what_is_printed() -> None:
     if os.environ.get("UPDATE_GOLDEN"):
         PAGE.write_text(shown, encoding="utf-8")
     assert shown == PAGE.read_text(encoding="utf-8")
-    assert len(BLOCK.findall(text)) >= 8
+    assert len(BLOCK.findall(text)) >= 5
 
 
 def test_the_page_names_each_command_and_exit_code() -> None:

@@ -16,9 +16,9 @@ WITH_FILES = [page for page in PAGES if script(page, "run: files")]
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: f"{block.page.relative_to(REPOSITORY)}:{block.line}")
 def test_a_block_says_how_it_is_tested(block: Block) -> None:
-    assert re.fullmatch(r"run: (files|cluster|client)|not run: \S.{9,}", block.mark), (
-        "put <!-- run: files -->, <!-- run: cluster -->, <!-- run: client --> or <!-- not run: why --> above it "
-        "(docs/adr/0165, docs/adr/0188)"
+    assert re.fullmatch(r"run: (files|cluster|client|cli)|not run: \S.{9,}", block.mark), (
+        "put <!-- run: files -->, <!-- run: cluster -->, <!-- run: client -->, <!-- run: cli --> or "
+        "<!-- not run: why --> above it (docs/adr/0165, docs/adr/0188, docs/adr/0197)"
     )
 
 
