@@ -250,6 +250,10 @@ def what_a_complete_list_lacks_is_still_there(patch: Patch) -> None:
     patch.setattr(Store, "listed", trust)
 
 
+def an_api_server_that_has_gone_back_is_taken_for_late(patch: Patch) -> None:
+    patch.setattr(Store, "rewound", lambda self, kind, namespace: None)
+
+
 def an_attempt_starts_without_a_look_at_what_is_left(patch: Patch) -> None:
     for module in (policies, retry):
         patch.setattr(module, "unlooked", lambda run: None)
@@ -339,6 +343,7 @@ MUTANTS: list[tuple[Callable[[Patch], None], Finder]] = [
     (a_model_is_chosen_for_each_attempt, anew),
     (what_a_complete_list_lacks_is_still_there, news_in_any_order),
     (what_a_complete_list_lacks_is_still_there, weather),
+    (an_api_server_that_has_gone_back_is_taken_for_late, news_in_any_order),
     (an_attempt_starts_without_a_look_at_what_is_left, core),
     (what_watches_tell_of_pods_is_all_there_is, unheard),
     (who_was_queued_stays_so, test_plan.meet_a_queue),

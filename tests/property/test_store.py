@@ -46,6 +46,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.listed_at: dict[Kind, int] = {}
         self.answers: list[tuple[Kind, Manifest]] = []
         self.newest: dict[tuple[Kind, str], int] = {}
+        self.backup = self.version, dict(self.there)
 
     def _change(self, kind: Kind, name: str, more: dict[str, Any], type_: str = "MODIFIED") -> Manifest:
         self.version += 1
@@ -111,6 +112,21 @@ class StoreMachine(RuleBasedStateMachine):
             names = [("team", manifest["metadata"]["name"]) for manifest in page]
             self.store.listed(kind, "team", str(self.listed_at[kind]), names)
             self.lists[kind] = None
+
+    @rule()
+    def etcd_is_backed_up(self) -> None:
+        self.backup = self.version, dict(self.there)
+
+    @rule()
+    def etcd_is_restored(self) -> None:
+        """Versions begin there again; what is known of others has been noticed to be in the way of all news."""
+        self.version, self.there = self.backup[0], dict(self.backup[1])
+        self.answers.clear()
+        self.newest.clear()
+        for kind in (RUNS, JOB):
+            self.lists[kind] = None
+            self.the_watch_is_lost_and_a_list_begins(kind)
+            self.store.rewound(kind, "team")
 
     @invariant()
     def nothing_grows_older(self) -> None:

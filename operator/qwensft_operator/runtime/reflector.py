@@ -1,7 +1,7 @@
 """Keeps the store true for one kind in one namespace: LIST in pages, then WATCH, for ever.
 
 Whatever goes wrong is told and tried again with back-off and jitter; nothing ends it, and it holds up no other.
-ADR 0095 says why.
+ADR 0095 says why. ADR 0199 says why, of an API server that has gone back.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import aiohttp
 from qwensft_operator.runtime.kube import Kube, KubeError
 from qwensft_operator.runtime.queue import Backoff
 from qwensft_operator.runtime.store import Name, Store
-from qwensft_operator.runtime.stream import watch
+from qwensft_operator.runtime.stream import SilenceError, watch
 from qwensft_operator.runtime.streams import Stream
 
 _WATCH_SECONDS = (
@@ -37,6 +37,7 @@ class Reflector:
     def __init__(self, kube: Kube, store: Store, stream: Stream, *, silence: float = _SILENCE_SECONDS) -> None:
         self._kube, self._store, self._stream, self._silence = kube, store, stream, silence
         self._backoff: Backoff[None] = Backoff(base=0.5, cap=30.0)
+        self._reached = 0  # the highest resourceVersion of a list or an event
 
     async def run(self, session: aiohttp.ClientSession) -> NoReturn:
         """List and watch until cancelled."""
@@ -59,7 +60,10 @@ class Reflector:
         )
         async for version, page in parts:
             self._stream.heard()
-            at = version  # the same for all parts
+            if int(version) < self._reached:
+                logger.warning("%s: back at %s after %d: listing all as new", self._stream, version, self._reached)
+                self._store.rewound(kind, namespace)
+            at, self._reached = version, int(version)  # the same for all parts
             for manifest in page:
                 self._store.observed(kind, manifest)
                 names.append((manifest["metadata"]["namespace"], manifest["metadata"]["name"]))
@@ -95,6 +99,7 @@ class Reflector:
                 elif event["type"] in ("ADDED", "MODIFIED"):
                     self._store.observed(kind, manifest)
                 self._stream.version = version = manifest["metadata"]["resourceVersion"]
+                self._reached = max(self._reached, int(version))
         if silent:  # a server, or something before it, that ends streams at once must not be asked without pause
             await asyncio.sleep(self._backoff.next(None))
         return version
@@ -102,10 +107,14 @@ class Reflector:
     async def _failed(self, error: Exception) -> str:
         """Wait before the next try; return the resourceVersion to watch from, "" for a new list."""
         status = error.status if isinstance(error, KubeError) else None
+        silent = isinstance(error, SilenceError)
+        if silent:  # which has lasted: also where bookmarks are not sent at all, each list comes soon
+            self._backoff.forget(None)
         delay = self._backoff.next(None)
         watched = self._stream.version != ""  # else it was the list that failed
         # After a pause of the network or of the API server the watch goes on where it was; otherwise nothing is sure.
-        passing = status is not None and (status in (0, 401, 429) or status >= 500)
+        # Nor is it after a silence: an API server that has gone back opens such a watch, and tells it nothing.
+        passing = status is not None and (status in (0, 401, 429) or status >= 500) and not silent
         if not passing:
             self._stream.lost_track()
         if status == _GONE and watched:

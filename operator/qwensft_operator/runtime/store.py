@@ -2,7 +2,7 @@
 
 An object is replaced by a newer one only, by its resourceVersion: it does not matter in which order a watch, a list and
 an answer come in. A name that a complete list lacks is a deletion. Of a run that is over, only a key is kept.
-ADR 0095 says why.
+ADR 0095 says why. ADR 0199 says why, of an API server that has gone back.
 """
 
 from __future__ import annotations
@@ -108,6 +108,18 @@ class Store:
         for name in [n for n in held if namespace in ("", n[0]) and n not in there]:
             self._remove(kind, name, at)
         self._listed[kind.resource, namespace] = at
+
+    def rewound(self, kind: Kind, namespace: str) -> None:
+        """The API server has gone back, as etcd does that is restored from a backup: what it lists next is all news.
+
+        Whatever was known of the kind in the namespace ("": everywhere) is forgotten, and looked at.
+        """
+        held = [*self._objects[kind.resource], *(self._over if kind is RUNS else ())]
+        for name in [name for name in held if namespace in ("", name[0])]:
+            self._remove(kind, name, self._held(kind, name))
+        for deleted in [d for d in self._deleted if d[0] == kind.resource and namespace in ("", d[1][0])]:
+            self._deleted[deleted] = 0  # still remembered: the children of a run that comes back have to be read
+        self._listed.pop((kind.resource, namespace), None)
 
     def wrote(self, resource: Resource, manifest: Manifest) -> None:
         """The API server has answered a write of ours with this object."""

@@ -20,6 +20,10 @@ from qwensft_operator.runtime.kube import (
 _CONNECT_SECONDS = 30.0
 
 
+class SilenceError(TransientError):
+    """An open stream told nothing for too long, not even a bookmark: what has happened meanwhile is not known."""
+
+
 async def watch(
     session: aiohttp.ClientSession,
     url: str,
@@ -44,6 +48,7 @@ async def watch(
         silence: After how many seconds without an event or bookmark (one comes every minute) it is taken for dead.
 
     Raises:
+        SilenceError: It has opened, and was silent for too long.
         KubeError: It was refused, could not be opened, or broke; 410 when `version` is too old.
         ValueError: What came is no event.
     """
@@ -70,7 +75,8 @@ async def watch(
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         if not opened:
             answered(0)
-        raise TransientError(0, type(error).__name__, str(error) or "timed out") from error
+        kind = SilenceError if opened and isinstance(error, TimeoutError) else TransientError
+        raise kind(0, type(error).__name__, str(error) or "timed out") from error
 
 
 async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:

@@ -49,6 +49,7 @@ class ApiServer:
         self._log: dict[str, list[tuple[int, str, Manifest]]] = {}
         self._open: dict[asyncio.Event, str] = {}
         self._changed = asyncio.Condition()
+        self._backup = 0, self.objects
 
     # What happens in the cluster
 
@@ -75,6 +76,16 @@ class ApiServer:
         self.version += 1
         self._log.clear()
         self.oldest = self.version
+        await self.end_watches()
+
+    def back_up(self) -> None:
+        """Keep what there is, as a snapshot of etcd does."""
+        self._backup = self.version, copy.deepcopy(self.objects)
+
+    async def restore(self) -> None:
+        """Go back to what was kept: versions begin there again, and nothing that has happened since has."""
+        self.version, self.objects = self._backup
+        self._log.clear()
         await self.end_watches()
 
     async def end_watches(self, path: str = "") -> None:
@@ -129,7 +140,8 @@ class ApiServer:
         try:
             bookmark = {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": str(seen)}}}
             fault = self.broken.get(request.path)
-            await response.write(fault if isinstance(fault, bytes) else json.dumps(bookmark).encode() + b"\n")
+            if isinstance(fault, bytes) or seen <= self.version:  # of a version that is to come not even bookmarks tell
+                await response.write(fault if isinstance(fault, bytes) else json.dumps(bookmark).encode() + b"\n")
             while not end.is_set():
                 for version, type_, manifest in list(self._log.get(plural, ())):
                     if version > seen and self._is_of(request, manifest, plural):

@@ -238,13 +238,41 @@ async def test_runs_that_are_over_are_kept_as_a_key_and_their_children_not_at_al
         assert await world.looks() == ("team", "run-007"), "a Job that runs after the end is stopped"
 
 
-async def test_a_stream_that_is_silent_for_too_long_is_opened_anew(world: World) -> None:
+async def test_a_stream_that_is_silent_for_too_long_is_listed_anew_and_decides_nothing_until_it_is(
+    world: World,
+) -> None:
     stream = Stream(RUNS, "")
     async with aiohttp.ClientSession() as session:
         task = asyncio.create_task(Reflector(world.kube, world.store, stream, silence=0.2).run(session))
-        await until(lambda: sum(verb == "watch" for verb, _, _ in world.server.requests) >= 2)
-        assert sum(verb == "list" for verb, _, _ in world.server.requests) == 1
+        await until(lambda: stream.hears)
+        await until(lambda: not stream.hears)
+        await until(lambda: stream.hears)
+        verbs = [verb for verb, _, _ in world.server.requests]
+        assert verbs[:3] == ["list", "watch", "list"]
         task.cancel()
+
+
+async def test_an_api_server_that_was_restored_from_a_backup_is_believed(world: World) -> None:
+    """Its versions are lower than those that are known, and it tells nothing to a watch from one that is to come."""
+    await world.server.put(QWENSFTJOBS, "demo", spec={"edited": False})
+    world.server.back_up()
+    await world.server.put(QWENSFTJOBS, "demo", spec={"edited": True})
+    await world.server.put(JOBS, "demo-prepare-1")
+    async with aiohttp.ClientSession() as session:
+        streams = [Stream(KINDS[resource], "") for resource in (QWENSFTJOBS, JOBS)]
+        reflectors = [Reflector(world.kube, world.store, stream, silence=0.5) for stream in streams]
+        tasks = [asyncio.create_task(reflector.run(session)) for reflector in reflectors]
+        await until(lambda: world.store.children(JOBS, KEY))
+        assert await world.looks() == KEY
+
+        await world.server.restore()
+        assert await world.looks() == KEY
+        await until(lambda: not world.store.children(JOBS, KEY))
+        await until(lambda: (world.store.get(QWENSFTJOBS, *KEY) or {}).get("spec") == {"edited": False})
+        await world.server.put(QWENSFTJOBS, "demo", spec={"edited": "again"})
+        await until(lambda: (world.store.get(QWENSFTJOBS, *KEY) or {}).get("spec") == {"edited": "again"})
+        for task in tasks:
+            task.cancel()
 
 
 async def test_a_server_that_ends_every_stream_at_once_is_not_asked_without_pause(world: World) -> None:
