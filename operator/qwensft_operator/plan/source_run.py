@@ -4,12 +4,13 @@
 waits for one after the other. The choice is written into the status before anything is made, and holds for all
 attempts, whatever becomes of the other run. While one waits, nothing is asked of the cluster: the store tells when the
 other run ends.
+Runs that wait for each other in a circle are told so: none of them can begin.
 ADR 0180 says why. ADR 0195 says why, of adapters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -100,8 +101,13 @@ def awaited_by(manifest: dict[str, Any]) -> str | None:
     return None
 
 
-def source_run_view(manifest: dict[str, Any]) -> SourceRunView:
-    """Reduce the QwenSFTJob with whose result another begins: also one of a version whose spec this one cannot read."""
+def source_run_view(manifest: dict[str, Any], waits_for: Sequence[str] = ()) -> SourceRunView:
+    """Reduce the QwenSFTJob with whose result another begins: also one of a version whose spec this one cannot read.
+
+    Args:
+        manifest: It, as stored.
+        waits_for: The runs for which it waits itself, each for the next.
+    """
     meta, spec = manifest["metadata"], manifest.get("spec") or {}
     storage = spec.get("storage") or {}
     named_claim = (storage.get("volume") or {}).get("claimName")
@@ -119,6 +125,7 @@ def source_run_view(manifest: dict[str, Any]) -> SourceRunView:
         merges=(spec.get("merge") or {}).get("enabled") is not False,
         deleting="deletionTimestamp" in meta,
         spec=read,
+        waits_for=tuple(waits_for),
     )
 
 
@@ -130,14 +137,20 @@ def source_run_awaited(run: Run, _: datetime) -> Step | None:
     name = named(run)[part]
     if found is None or found.deleting:
         return _wait(run, _missing(part, name, deleting=found is not None))
-    if part is ADAPTER and (unlike := _unlike(run, name, found)):  # before hours of waiting for what cannot be used
-        return _unavailable(run, unlike)
-    ended = found.status.completion_time is not None
-    if ended and found.status.phase is Phase.FAILED:
-        return _unavailable(run, _failed(part, name, found))
-    if not ended or found.status.phase is not Phase.SUCCEEDED:
+    if (obstacle := _obstacle(run, part, name, found)) is not None:
+        return _unavailable(run, obstacle)
+    if found.status.completion_time is None or found.status.phase is not Phase.SUCCEEDED:
         return _wait(run, f"waiting until QwenSFTJob {name} has succeeded, with whose {part.what} this run begins")
     return _begin(run, part, name, found)
+
+
+def _obstacle(run: Run, part: Part, name: str, found: SourceRunView) -> str | None:
+    """Say why waiting would be for nothing; None where it is not."""
+    if part is ADAPTER and (unlike := _unlike(run, name, found)):  # before hours of waiting for what cannot be used
+        return unlike
+    if found.status.completion_time is None:
+        return _in_a_circle(run, part, name, found) if run.job.metadata.name in found.waits_for else None
+    return _failed(part, name, found) if found.status.phase is Phase.FAILED else None
 
 
 def _wait(run: Run, message: str) -> Step:
@@ -219,6 +232,16 @@ def _failed(part: Part, name: str, found: SourceRunView) -> str:
         f"QwenSFTJob {name}, with whose {part.what} this run begins, has failed{why}: mend that and change its "
         "spec.runPolicy.retry, and this run goes on once it has succeeded; or create this QwenSFTJob anew with another "
         f"spec.model.{part.block}"
+    )
+
+
+def _in_a_circle(run: Run, part: Part, name: str, found: SourceRunView) -> str:
+    own = run.job.metadata.name
+    between = found.waits_for[: found.waits_for.index(own)]
+    through = f", by way of {', '.join(between)}" if between else ""
+    return (
+        f"QwenSFTJob {name}, with whose {part.what} this run begins, waits for this run itself{through}: none of them "
+        f"can begin. Delete one of them, and create it anew with another spec.model.{part.block}"
     )
 
 

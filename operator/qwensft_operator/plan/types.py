@@ -190,6 +190,7 @@ class SourceRunView:
     merges: bool = True
     deleting: bool = False
     spec: Spec | None = None  # None where this version cannot read it
+    waits_for: tuple[str, ...] = ()  # the runs for which it waits itself, each for the next, as far as watches tell
 
 
 @dataclass(frozen=True, slots=True)

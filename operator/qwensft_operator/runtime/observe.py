@@ -167,7 +167,7 @@ class Observer:
             network_policies=self._network_policies,
             known_leftovers=leftovers or (),
             queue_place=place,
-            source_run=None if source is None else plan.source_run_view(source),
+            source_run=None if source is None else plan.source_run_view(source, self._reader.awaited_in_turn(source)),
         )
         return Observation(manifest, observed, tuple(jobs))
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 
 from qwensft.api.v1alpha1 import LABEL_JOB
+from qwensft_operator import plan
 from qwensft_operator.plan.run import Run
 from qwensft_operator.plan.types import Leftover
 from qwensft_operator.runtime.kinds import CHILDREN, KINDS, RUNS, Key, Kind
@@ -57,6 +58,15 @@ class Reader:
         if not live and self._hears(QWENSFTJOBS, key[0]) and not self._store.is_over(key):
             return self._store.get(QWENSFTJOBS, *key)
         return await self.find(QWENSFTJOBS, *key)  # of one that is over only a key is kept
+
+    def awaited_in_turn(self, manifest: Manifest) -> tuple[str, ...]:
+        """Return the names of the runs for which a QwenSFTJob waits, each for the next, as far as watches tell."""
+        found: list[str] = []
+        other: Manifest | None = manifest
+        while other is not None and (name := plan.awaited_by(other)) is not None and name not in found:
+            found.append(name)
+            other = self._store.get(QWENSFTJOBS, manifest["metadata"]["namespace"], name)
+        return tuple(found)
 
     async def confirm(self, manifest: Manifest) -> None:
         """Return if the QwenSFTJob still is as it was: asked before what cannot be taken back.

@@ -1,4 +1,7 @@
-"""Which runs wait for another run: what happens to that one is news for them, too."""
+"""Which runs wait for another run: what happens to that one is news for them, and for those that wait for them.
+
+The latter stand in a circle, perhaps, which has been closed or is open again.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +32,13 @@ class Waiting:
             self._by_source.setdefault((key[0], new), set()).add(key)
 
     def on(self, source: Key) -> list[Key]:
-        """Return the runs that wait for this one, which need not exist."""
-        return sorted(self._by_source.get(source, ()))
+        """Return the runs that wait for this one, which need not exist, and those that wait for them."""
+        found: set[Key] = set()
+        new = set(self._by_source.get(source, ()))
+        while new:
+            found |= new
+            new = {key for waited in new for key in self._by_source.get(waited, ())} - found
+        return sorted(found)
 
 
 def is_news(before: Manifest | None, after: Manifest | None) -> bool:

@@ -110,6 +110,27 @@ def test_what_somebody_has_to_mend_is_told_and_the_run_does_not_fail(source: dic
     assert look(mended).status.source_run is not None
 
 
+CIRCLES: dict[str, tuple[tuple[str, ...], str]] = {
+    "of two": (("support",), "begins, waits for this run itself: none of them can begin. Delete one of them"),
+    "of four": (("third", "fourth", "support", "first"), "waits for this run itself, by way of third, fourth: none of"),
+}
+
+
+@pytest.mark.parametrize(("waits_for", "words"), CIRCLES.values(), ids=CIRCLES)
+def test_runs_that_wait_for_each_other_in_a_circle_are_told(waits_for: tuple[str, ...], words: str) -> None:
+    decided = look(replace(seen(None), source_run=source_run_view(first("Pending"), waits_for)))
+    assert decided.headline == ("Pending", "SourceRunUnavailable")
+    assert words in decided.message
+    assert decided.condition("Stalled").status == "True"
+    opened = replace(decided.then(), source_run=source_run_view(first("Pending"), ("third", "first")))
+    assert look(opened).headline == ("Pending", "WaitingForSourceRun"), "a circle of others is theirs to mend"
+
+
+def test_a_run_that_has_ended_waits_for_nobody() -> None:
+    ended = source_run_view(first("Failed"), ("support",))
+    assert "has failed (OutOfMemory)" in look(replace(seen(None), source_run=ended)).message
+
+
 def test_the_choice_is_written_before_anything_is_made() -> None:
     decided = look(seen(first()))
     assert decided.actions == []

@@ -133,6 +133,34 @@ async def test_a_first_that_is_created_anew_later_changes_nothing() -> None:
     assert run["model"]["mergedBy"]["digest"] == DIGEST
 
 
+def begins_with(name: str, other: str) -> Manifest:
+    model = {"name": "Qwen/Qwen3-0.6B", "source": {"run": {"name": other}}}
+    return job_manifest(name, f"{name}-uid", model=model)
+
+
+async def test_runs_in_a_circle_are_all_told_when_it_closes_and_when_it_opens() -> None:
+    world = watched()
+    for name, other in (("demo", "second"), ("second", "third")):
+        world.kube.put(QWENSFTJOBS, "team", begins_with(name, other))
+        await world.reconciler.handle(("team", name))
+    assert reasons(world) == {"WaitingForSourceRun"}
+    ear(world.store).heard.clear()
+    world.kube.put(QWENSFTJOBS, "team", begins_with("third", "demo"))
+    circle = [("team", name) for name in ("demo", "second", "third")]
+    assert {key for key, _ in ear(world.store).heard} == set(circle)
+    world.kube.calls.clear()
+    for key in circle:
+        await world.reconciler.handle(key)
+        assert world.kube.objects["qwensftjobs", *key]["status"]["conditions"][0]["reason"] == "SourceRunUnavailable"
+    assert {verb for verb, _, _ in world.kube.calls} == {"patch/status", "create"}, "nothing is read for it"
+
+    ear(world.store).heard.clear()
+    world.kube.remove(QWENSFTJOBS, "team", "third")
+    assert (KEY, "qwensftjobs") in ear(world.store).heard
+    await world.reconciler.handle(KEY)
+    assert reasons(world) == {"WaitingForSourceRun"}
+
+
 # What the store tells.
 
 
