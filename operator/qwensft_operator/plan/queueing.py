@@ -57,6 +57,12 @@ def _obstacle(run: Run, child: ChildJob, place: QueuePlace | None) -> str:
     if place is None:
         return ""
     why = place.message.rstrip(".")
+    if place.given_up:
+        return (
+            f"Job {child.name} was admitted to the queue {child.queue}, and Kueue has given up releasing it: {why}. "
+            "Once that is mended, set spec.runPolicy.suspend to true and then to false: the Job is made anew, "
+            f"uncounted, and waits again. Or {other}"
+        )
     if place.inactive:
         active = """--type merge -p '{"spec":{"active":true}}'"""
         return (
@@ -74,9 +80,15 @@ def _obstacle(run: Run, child: ChildJob, place: QueuePlace | None) -> str:
 def _held(run: Run, child: ChildJob, place: QueuePlace | None) -> str:
     """Say who holds a Job, as far as that is known, and how it goes on."""
     namespace = run.job.metadata.namespace
+    queue = f"the queue {child.queue}" if child.queue else "a queue of Kueue"
+    if place is not None and place.admitted:
+        return (
+            f"Job {child.name} is admitted to {queue}, which is about to release it. If that lasts, something refuses "
+            "Kueue the change of the Job, and Kueue's log says what (kubectl logs -n kueue-system "
+            "deployment/kueue-controller-manager)"
+        )
     if place is not None:
-        position = "" if place.position is None else f", position {place.position}"
-        where = f"the queue {child.queue}{position}" if child.queue else "a queue of Kueue"
+        where = queue if not child.queue or place.position is None else f"{queue}, position {place.position}"
         why = f": {place.message.rstrip('.')}" if place.message else ""
         before = f". It had been admitted: {place.evicted.rstrip('.')}" if place.evicted else ""
         return (

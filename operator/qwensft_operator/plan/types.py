@@ -225,6 +225,8 @@ class QueuePlace:
     evicted: str = ""  # why it was taken away after it had been admitted, where that is not said already
     inadmissible: bool = False  # more quota would not help: its queue is missing, stopped or not ready
     inactive: bool = False  # taken out of the queue, by a person or a limit, until somebody puts it back
+    admitted: bool = False  # it has quota, and is about to be released
+    given_up: bool = False  # it had quota, and could not be released: it waits for nothing any more
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,17 +94,21 @@ def child_job(manifest: dict[str, Any], owner_uid: str) -> ChildJob | None:
 
 
 def queue_place(workload: dict[str, Any]) -> QueuePlace:
-    """Reduce a Workload of Kueue that is not admitted. Its position in the queue stands elsewhere."""
+    """Reduce a Workload of Kueue whose Job is held. Its position in the queue stands elsewhere."""
     conditions = {c.get("type"): c for c in (workload.get("status") or {}).get("conditions") or ()}
     evicted = _said(conditions, "Evicted", "True")  # stays until there is quota again
     # Quota comes before the checks that a queue asks for beside it.
     message = _said(conditions, "QuotaReserved", "False") or _said(conditions, "Admitted", "False")
+    given_up = conditions.get("Finished", {}).get("reason") == "FailedToStart"
+    message = _said(conditions, "Finished", "True") if given_up else message
     return QueuePlace(
         workload["metadata"]["name"],
         message or evicted,
-        evicted="" if evicted == message else evicted,
+        evicted="" if message in ("", evicted) else evicted,
         inadmissible=conditions.get("QuotaReserved", {}).get("reason") == "Inadmissible",
         inactive=(workload.get("spec") or {}).get("active") is False,
+        admitted=conditions.get("Admitted", {}).get("status") == "True" and not evicted,
+        given_up=given_up,
     )
 
 

@@ -44,9 +44,14 @@ def test_a_held_child_is_told_with_who_may_hold_it_and_how_it_goes_on(stage: Sta
             "waits in the queue gpus: 8 more needed. It had been admitted: Preempted for a workload. The same attempt",
         ),
         (QueuePlace("job-support-1"), "waits in the queue gpus. The same attempt"),
+        (
+            QueuePlace("job-support-1", admitted=True),
+            "Job support-train-1 is admitted to the queue gpus, which is about to release it. If that lasts, something "
+            "refuses Kueue the change of the Job",
+        ),
         (None, "is there a LocalQueue gpus (kubectl get localqueues -n team)"),
     ],
-    ids=["told", "evicted", "not told", "not taken up"],
+    ids=["told", "evicted", "not told", "admitted", "not taken up"],
 )
 def test_a_queue_is_told_with_the_place_in_it_and_what_it_waits_for(place: QueuePlace | None, words: str) -> None:
     seen = look(scene(TRAIN, child_fields=HELD | {"queue": "gpus"}, observed={"queue_place": place}))
@@ -73,6 +78,15 @@ def test_a_queue_is_told_with_the_place_in_it_and_what_it_waits_for(place: Queue
             """'{"spec":{"active":true}}'""",
         ),
         (
+            {},
+            QueuePlace(
+                "job-support-1", "invalid podset infos: conflict for nodeSelector", admitted=True, given_up=True
+            ),
+            "Job support-train-1 was admitted to the queue gpus, and Kueue has given up releasing it: invalid podset "
+            "infos: conflict for nodeSelector. Once that is mended, set spec.runPolicy.suspend to true and then to "
+            "false: the Job is made anew, uncounted, and waits again. Or name another queue",
+        ),
+        (
             {"managed_by": "kueue.x-k8s.io/multikueue"},
             QueuePlace("job-support-1", "The workload has not all checks ready"),
             "handed to MultiKueue (its spec.managedBy): the training would run in another cluster, where this run's "
@@ -80,7 +94,7 @@ def test_a_queue_is_told_with_the_place_in_it_and_what_it_waits_for(place: Queue
         ),
         ({"managed_by": "kueue.x-k8s.io/multikueue", "suspended": False}, None, "handed to MultiKueue"),
     ],
-    ids=["no such queue", "deactivated", "other cluster", "sent to another cluster"],
+    ids=["no such queue", "deactivated", "given up", "other cluster", "sent to another cluster"],
 )
 def test_what_no_quota_helps_is_told_as_a_warning_with_the_way_out(
     fields: dict[str, Any], place: QueuePlace | None, words: str
@@ -90,6 +104,16 @@ def test_what_no_quota_helps_is_told_as_a_warning_with_the_way_out(
     assert (seen.headline, seen.events) == (("Suspended", "QueueUnavailable"), [("Warning", "QueueUnavailable")])
     assert words in seen.message
     assert seen.stage(TRAIN).restarts is None
+
+
+def test_a_job_that_kueue_has_given_up_is_made_anew_uncounted_when_its_user_holds_and_resumes_the_run() -> None:
+    place = QueuePlace("job-support-1", "conflict for nodeSelector", given_up=True)
+    seen = look(scene(TRAIN, child_fields=HELD | {"queue": "gpus"}, observed={"queue_place": place}))
+    held_by_user = scene(TRAIN, child_fields=HELD, runPolicy={"suspend": True}, observed={"queue_place": place})
+    suspended = look(held_by_user)
+    assert (suspended.stage(TRAIN).attempt, suspended.stage(TRAIN).restarts) == (2, None)
+    assert "DeleteJob support-train-1" in look(suspended.then()).actions
+    assert seen.stage(TRAIN).attempt == 1
 
 
 def test_a_class_is_asked_after_where_kueue_has_not_taken_the_job_up() -> None:

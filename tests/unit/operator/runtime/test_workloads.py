@@ -96,6 +96,27 @@ async def test_what_it_waits_for_now_is_told(kube: FakeKube, conditions: list[di
     assert place.message.startswith(message) if message else place.message == ""
 
 
+ADMITTED = [{"type": kind, "status": "True", "message": "by a"} for kind in ("QuotaReserved", "Admitted")]
+GIVEN_UP = {"type": "Finished", "status": "True", "reason": "FailedToStart", "message": "conflict for nodeSelector"}
+TAKEN_AWAY = {"type": "Evicted", "status": "True", "reason": "PodsReadyTimeout", "message": "not ready in time"}
+
+
+@pytest.mark.parametrize(
+    ("more", "place"),
+    [
+        ((), QueuePlace("job-run-1", admitted=True)),
+        ((GIVEN_UP,), QueuePlace("job-run-1", "conflict for nodeSelector", admitted=True, given_up=True)),
+        ((TAKEN_AWAY,), QueuePlace("job-run-1", "not ready in time")),
+    ],
+    ids=["about to be released", "given up", "being taken away"],
+)
+async def test_what_is_admitted_and_held_still_tells_why(
+    kube: FakeKube, more: tuple[dict[str, Any], ...], place: QueuePlace
+) -> None:
+    kube.put(WORKLOADS, "team", workload(1, *ADMITTED, *more))
+    assert await Workloads(kube).place("team", child()) == place
+
+
 async def test_what_was_evicted_tells_what_it_waits_for_now_and_why_it_was_taken_away(kube: FakeKube) -> None:
     """Kueue takes the eviction back when there is quota again, and tells beside it what is lacking until then."""
     evicted = {"type": "Evicted", "status": "True", "reason": "Preempted", "message": "Preempted for a workload"}
