@@ -42,8 +42,13 @@ class Waiting:
 
 
 def is_news(before: Manifest | None, after: Manifest | None) -> bool:
-    """Whether those who wait for a run want to know: it was created, has ended, goes on, or is being deleted."""
-    return before is None or after is None or any(_at(before, *path) != _at(after, *path) for path in _LIFE)
+    """Whether those who wait for a run want to know: it was created, has ended, goes on, or is being deleted.
+
+    Or it waits itself no longer for the same one, so that there is no circle any more.
+    """
+    if before is None or after is None or plan.awaited_by(before) != plan.awaited_by(after):
+        return True
+    return any(_at(before, *path) != _at(after, *path) for path in _LIFE)
 
 
 def _at(manifest: Manifest, part: str, name: str) -> object:

@@ -217,6 +217,15 @@ def test_those_who_wait_hear_of_a_deletion(*, over: bool) -> None:
     assert (KEY, "qwensftjobs") in listener.heard
 
 
+def test_those_who_wait_hear_that_the_first_waits_no_longer_itself() -> None:
+    store, listener = waiting_store()
+    waits = {"model": {"name": "Qwen/Qwen3-0.6B", "source": {"run": {"name": "demo"}}}}
+    store.observed(RUNS, versioned(first(uid="33333333-cccc", **waits), 3))
+    listener.heard.clear()
+    store.observed(RUNS, versioned(first({"sourceRun": {"name": "demo"}}, uid="33333333-cccc", **waits), 4))
+    assert (KEY, "qwensftjobs") in listener.heard, "it had chosen an earlier run of that name"
+
+
 def test_steps_of_the_first_wake_nobody_else() -> None:
     store, listener = waiting_store()
     for version in range(3, 9):
