@@ -36,7 +36,7 @@ def operator() -> Dashboard:
     work = [
         graph(
             "Queue", "Runs that wait for a worker of the leader, and workers that have one.", "short",
-            Query("max(qwensft_operator_queue_depth and on (instance) qwensft_operator_leader == 1)", "waiting"),
+            Query("max(qwensft_operator_queue_depth and on (job, instance) qwensft_operator_leader == 1)", "waiting"),
             Query("sum(qwensft_operator_workers_busy)", "in hand"),
             Query("max(qwensft_operator_workers)", "workers"),
         ),
@@ -79,12 +79,12 @@ def operator() -> Dashboard:
     process = [
         graph(
             "Memory", "Resident, by process.", "bytes",
-            Query("process_resident_memory_bytes and on (instance) qwensft_operator_build_info", "{{instance}}"),
+            Query("process_resident_memory_bytes and on (job, instance) qwensft_operator_build_info", "{{instance}}"),
             width=THIRD,
         ),
         graph(
             "CPU", "Cores, by process.", "short",
-            Query(f"rate(process_cpu_seconds_total{_RATE}) and on (instance) qwensft_operator_build_info",
+            Query(f"rate(process_cpu_seconds_total{_RATE}) and on (job, instance) qwensft_operator_build_info",
                   "{{instance}}"),
             width=THIRD,
         ),
@@ -207,7 +207,7 @@ def training() -> Dashboard:
             Query(
                 'label_replace({__name__=~"qwensft_train_attempt_(checks|gang|imports|rendezvous|data|model|setup)'
                 '_seconds"}, "part", "$1", "__name__", "qwensft_train_attempt_(.*)_seconds") '
-                f"* on (instance) group_left (attempt) {_INFO}",
+                f"* on (job, instance) group_left (attempt) {_INFO}",
                 "{{part}}, attempt {{attempt}}",
             ),
             width=24,
@@ -223,7 +223,7 @@ _INFO = 'qwensft_train_info{run_namespace="$namespace", run="$run"}'
 def _of_run(expression: str, what: str = "") -> Query:
     """A figure of the run's trainings; the info tells which attempt each is of."""
     legend = ", ".join(filter(None, [what, "attempt {{attempt}}"]))
-    return Query(f"{expression} * on (instance) group_left (attempt) {_INFO}", legend)
+    return Query(f"{expression} * on (job, instance) group_left (attempt) {_INFO}", legend)
 
 
 def _wasted(what: str, name: str) -> Query:
