@@ -100,22 +100,32 @@ class Terminal:
 
 
 class Log:
-    """Lines below each other: one for each phase, and between them one now and then."""
+    """Lines below each other: the first and the last one of each phase, and between them one now and then."""
 
     def __init__(self, stream: Any) -> None:
-        self._stream, self._shown, self._head, self._at = stream, "", "", 0.0
+        self._stream, self._said, self._head, self._at = stream, "", "", 0.0
+        self._last = ""  # the last line of the phase, written or not
 
     def show(self, text: str) -> None:
         """Write the line if it is the first of its phase, or the last one was a while ago."""
         head = text.split(maxsplit=1)[0]
-        if text == self._shown or (head == self._head and time.monotonic() - self._at < _BETWEEN_LINES):
+        if head != self._head:
+            self.close()
+        elif time.monotonic() - self._at < _BETWEEN_LINES:
+            self._last = text
             return
-        self._stream.write(f"{text}\n")
-        self._stream.flush()
-        self._shown, self._head, self._at = text, head, time.monotonic()
+        self._write(text)
+        self._head, self._at = head, time.monotonic()
 
     def close(self) -> None:
-        """Do nothing: every line has its end."""
+        """Write the last line of the phase, if it was not."""
+        self._write(self._last)
+
+    def _write(self, text: str) -> None:
+        if text != self._said:
+            self._stream.write(f"{text}\n")
+            self._stream.flush()
+        self._said = self._last = text
 
 
 class Notebook:
