@@ -96,9 +96,8 @@ def retry_or_fail(run: Run, stage: Stage, cause: Cause, child: ChildJob | None, 
         return fail(_ended(run, stage), cause)
     if cause.counted and (restarts or 0) > allowed:
         limit = "spec.runPolicy.maxRestarts" if stage is Stage.TRAIN else f"spec.{stage}.retries"
-        return fail(
-            _ended(run, stage), replace(cause, message=f"{cause.message}; gave up after {allowed} restarts ({limit})")
-        )
+        given_up = f"{cause.message.rstrip('.')}; gave up after {allowed} restarts ({limit})"
+        return fail(_ended(run, stage), replace(cause, message=given_up))
     failures = failures_in_a_row(run.record(stage), child)
     wait = _wait(run, stage, failures, cause.reason)
     # Reserve first, create in a later pass: a crash in between can neither skip nor double-count an attempt.
