@@ -1,4 +1,4 @@
-"""What another run has left on its volume: an adapter in train/1 of its directory, and prepare.json."""
+"""What another run has left on its volume: an adapter in train/1 of its directory, prepare.json, and whose it is."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from qwensft_trainer.base import files
+from qwensft_trainer.contract import workspace
 from qwensft_trainer.model import fingerprint
 from qwensft_trainer.training.checkpoints import NOT_OUTPUT
 
@@ -56,6 +57,7 @@ def continues(scene: Scene, **config: Any) -> Path:
     write(directory, **config)
     prepared = {"base": fingerprint.of(scene.root / "model")}
     (directory.parents[1] / "prepare.json").write_text(json.dumps(prepared))
+    (directory.parents[1] / workspace.MARKER).write_text(json.dumps({"uid": "uid-0"}))
     scene.document |= {"version": 4}
     scene.document["model"]["adapter"] = {
         "name": "first",

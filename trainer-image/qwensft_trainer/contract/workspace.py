@@ -43,7 +43,7 @@ def claim(run: Run) -> None:
     directory = run.run_directory
     directory.mkdir(parents=True, exist_ok=True)
     with Lease(directory / _CLAIM_LEASE, f"{run.owner.namespace}/{run.owner.name}") as lease:
-        if lease.acquire(lambda: _owner_uid(directory) == run.owner.uid):
+        if lease.acquire(lambda: owner_uid(directory) == run.owner.uid):
             _claim(run, _marker(directory))
     _require_kinds(run)
 
@@ -118,7 +118,7 @@ def _require_free(merged: Path, run: Run) -> None:
 
 def require_ownership(run: Run) -> None:
     """Check that prepare has claimed the directory for this very run. Raises PermanentError otherwise."""
-    uid = _owner_uid(run.run_directory)
+    uid = owner_uid(run.run_directory)
     if uid is None:
         raise PermanentError(
             "PreparationMissing",
@@ -170,6 +170,7 @@ def _marker(directory: Path) -> dict[str, Any]:
     return files.read_json_object(directory / MARKER) or {}
 
 
-def _owner_uid(directory: Path) -> str | None:
+def owner_uid(directory: Path) -> str | None:
+    """The UID of the job to which a run's directory belongs; None where nothing tells. Raises OSError."""
     uid = _marker(directory).get("uid")
     return uid if isinstance(uid, str) else None

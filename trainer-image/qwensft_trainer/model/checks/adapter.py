@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 from qwensft_trainer.base import files
+from qwensft_trainer.contract import workspace
 from qwensft_trainer.contract.config import Adapter
 from qwensft_trainer.contract.errors import invalid_config, invalid_model
 from qwensft_trainer.model import fingerprint, safetensors_header
@@ -81,20 +81,21 @@ def _require_shapes(job: CheckedJob, adapter: Adapter, tensors: dict[str, dict[s
 
 
 def _base(job: CheckedJob, adapter: Adapter) -> Iterator[str]:
-    """Compare the weights with what the other run's prepare stage has recorded of its own."""
-    recorded = (files.read_json_object(_prepared_by(adapter)) or {}).get("base")
+    """Compare the weights with what the other run's prepare stage has recorded of its own.
+
+    Once the copy is there, somebody may overwrite that run's directory: then the record is about another base.
+    """
+    directory = adapter.path.parents[1]  # of the run, which has the adapter in train/<attempt>
+    recorded = (files.read_json_object(directory / "prepare.json") or {}).get("base")
+    if workspace.owner_uid(directory) != adapter.uid:  # asked last: the owner changes before the record does
+        recorded = None
     if recorded is None:
         yield (
             f"whether the adapter of {adapter.name} was trained on the very base of this run cannot be told: its "
-            "volume holds no record of it, as of a run of an earlier version"
+            "directory holds no record of it, as of a run of an earlier version, or belongs to another run by now"
         )
     elif recorded != fingerprint.of(job.run.model.path):
         raise _other_base(job, adapter, "its weights are others")
-
-
-def _prepared_by(adapter: Adapter) -> Path:
-    """prepare.json of the run in whose directory train/<attempt> is the adapter."""
-    return adapter.path.parents[1] / "prepare.json"
 
 
 def _other_base(job: CheckedJob, adapter: Adapter, why: str) -> Exception:

@@ -95,7 +95,18 @@ def test_another_base_is_refused(second: Scene) -> None:
 def test_a_base_of_which_nothing_was_recorded_is_warned_of(second: Scene, source: Path) -> None:
     (source.parents[1] / "prepare.json").write_text(json.dumps({"template": "qwen3"}))
     (warning,) = warnings(second)
-    assert "cannot be told: its volume holds no record of it" in warning
+    assert "cannot be told: its directory holds no record of it" in warning
+
+
+def test_a_directory_that_another_run_has_taken_over_meanwhile_tells_nothing_of_the_base(
+    second: Scene, source: Path
+) -> None:
+    directory = source.parents[1]
+    (directory / "prepare.json").write_text(json.dumps({"base": "sha256:of-another-base"}))
+    assert "its weights are others" in refusal(second, "InvalidModel")
+    (directory / ".qwensft-owner.json").write_text(json.dumps({"uid": "uid-9"}))
+    (warning,) = warnings(second)
+    assert "or belongs to another run by now" in warning
 
 
 def test_a_base_of_other_sizes_is_refused_whatever_was_recorded(job: Scene) -> None:
