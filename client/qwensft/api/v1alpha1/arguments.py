@@ -86,7 +86,7 @@ _MANAGED: Final[dict[str, str]] = {
     "create_new_adapter": "an adapter is new, or trained on (spec.model.adapter): remove it",
     "save_only_model": "a restart needs whole checkpoints: remove it",
     "streaming": "the prepare stage tokenises all rows beforehand: remove it",
-    "auto_find_batch_size": "a restart would go on with other steps: remove it, and use spec.training.perDeviceTrainBatchSize",
+    "auto_find_batch_size": "a restart would go on with other steps: set spec.training.perDeviceTrainBatchSize",
     "save_on_each_node": "all nodes write to one volume, and would overwrite the files of each other: remove it",
     "pissa_convert": "the operator converts the adapter: use spec.tuning.lora.pissa",
     **dict.fromkeys(
