@@ -303,7 +303,11 @@ def test_what_ends_the_program_ends_its_pod(server: Server, trained: Path, tmp_p
         return None
 
     server.rules.append(stalls)
-    pulling = program("pull", "demo", "--to", str(tmp_path / "model"), stdout=subprocess.PIPE)
+    before = signal.signal(how, signal.SIG_DFL)  # under nohup it is ignored, and what is ignored is inherited
+    try:
+        pulling = program("pull", "demo", "--to", str(tmp_path / "model"), stdout=subprocess.PIPE)
+    finally:
+        signal.signal(how, before)
     deadline = time.monotonic() + 30
     while not any(request.path.endswith("/exec") for request in server.asked):
         assert time.monotonic() < deadline
