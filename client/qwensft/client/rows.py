@@ -7,9 +7,11 @@ file is sent as it is. Rows are not checked: the prepare stage does that, and na
 from __future__ import annotations
 
 import csv
+import gzip
 import hashlib
 import json
 import tempfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +22,10 @@ from qwensft.client.errors import RowsError
 
 FORMATS: Final = {"messages": "openai", "conversations": "sharegpt", "instruction": "alpaca"}
 """The column that a format is known by."""
-ENDINGS: Final = (".json", ".jsonl", ".csv", ".parquet")
+ENDINGS: Final = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
+"""Of files that the trainer reads."""
+_PACKED: Final = (".gz", ".zst")
+"""What may follow the ending of a file of text."""
 _LINES: Final = "rows.jsonl"
 _TABLE: Final = "rows.parquet"
 _FRAME_CHUNK: Final = 10_000  # rows of a DataFrame that are text in memory at a time
@@ -58,6 +63,14 @@ class RowsFile:
         return found
 
 
+def ending_of(name: str) -> str:
+    """Return the ending that tells what a file of rows holds, such as .csv or .jsonl.gz; "" where it tells nothing."""
+    path = Path(name.lower())
+    packed = path.suffix if path.suffix in _PACKED else ""
+    ending = Path(path.stem).suffix if packed else path.suffix
+    return f"{ending}{packed}" if ending in ENDINGS and not (packed and ending == ".parquet") else ""
+
+
 @contextmanager
 def rows_file(rows: Any) -> Iterator[RowsFile]:
     """Yield the file of these rows; one that was made for them is deleted afterwards.
@@ -79,13 +92,19 @@ def rows_file(rows: Any) -> Iterator[RowsFile]:
 
 
 def _given(path: Path) -> RowsFile:
+    if path.is_dir():
+        raise RowsError(f"rows: {path} is a directory: name a file in it")
     if not path.is_file():
         raise RowsError(f"rows: there is no file {path}: correct the path")
-    if path.suffix.lower() not in ENDINGS:
-        raise RowsError(f"rows: {path.name} ends in none of {', '.join(ENDINGS)}: name it by what it holds")
+    ending = ending_of(path.name)
+    if not ending:
+        raise RowsError(
+            f"rows: {path.name} ends in none of {', '.join(ENDINGS)}, nor in one of text with {' or '.join(_PACKED)} "
+            "behind it: name it by what it holds"
+        )
     if path.stat().st_size == 0:
         raise RowsError(f"rows: {path} is empty: was it written completely?")
-    return _described(path, f"rows{path.suffix.lower()}", _columns(path))
+    return _described(path, f"rows{ending}", _columns(path, ending))
 
 
 def _made(rows: Any, directory: Path) -> RowsFile:
@@ -161,14 +180,18 @@ def _described(path: Path, name: str, columns: frozenset[str]) -> RowsFile:
     return RowsFile(path, name, path.stat().st_size, digest.hexdigest(), columns)
 
 
-def _columns(path: Path) -> frozenset[str]:
+def _columns(path: Path, ending: str) -> frozenset[str]:
     """Columns of a file's first row, as far as its head tells them without reading it whole."""
-    if path.suffix.lower() == ".parquet":
+    if ending == ".parquet" or ending.endswith(".zst"):  # no module of Python's own reads them
         return frozenset()
-    with path.open("rb") as file:
-        head = file.read(_HEAD).decode("utf-8-sig", errors="replace")
-    if path.suffix.lower() == ".csv":
-        return frozenset(next(csv.reader(head.splitlines()), []))
+    try:
+        with gzip.open(path) if ending.endswith(".gz") else path.open("rb") as file:
+            head = file.read(_HEAD).decode("utf-8-sig", errors="replace")
+    except (gzip.BadGzipFile, EOFError, zlib.error):  # the run's preparation says what it is
+        return frozenset()
+    if ending.startswith((".csv", ".tsv")):
+        delimiter = "\t" if ending.startswith(".tsv") else ","
+        return frozenset(next(csv.reader(head.splitlines(), delimiter=delimiter), []))
     try:
         row, _ = json.JSONDecoder().raw_decode(head.lstrip(" \t\r\n["))
     except ValueError:

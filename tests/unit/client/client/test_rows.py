@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import pandas
 import pytest
 
 from qwensft.client.errors import RowsError
-from qwensft.client.rows import RowsFile, rows_file
+from qwensft.client.rows import ENDINGS, RowsFile, ending_of, rows_file
+from qwensft_trainer.data import file_types
 
 ALPACA = [{"instruction": "Wie geht's?", "output": "Gut."}, {"instruction": "好吗?", "output": "好。"}]
 
@@ -71,6 +73,8 @@ def test_a_dataset_becomes_parquet_with_its_messages() -> None:
         ("a.json", ' [\n {"conversations": [], "system": "x"}, {}]', "sharegpt"),
         ("a.csv", "instruction,output\na,b\n", "alpaca"),
         ("A.CSV", '\ufeff"instruction","output"\n', "alpaca"),
+        ("a.tsv", "instruction\toutput\na\tb\n", "alpaca"),
+        ("a.ndjson", '{"messages": []}\n', "openai"),
     ],
 )
 def test_a_file_is_sent_as_it_is(tmp_path: Path, name: str, text: str, format_: str) -> None:
@@ -80,6 +84,23 @@ def test_a_file_is_sent_as_it_is(tmp_path: Path, name: str, text: str, format_: 
         assert (file.path, file.format) == (path, format_)
         assert file.name == f"rows{Path(name).suffix.lower()}"
     assert path.exists()
+
+
+def test_a_file_that_is_packed_is_sent_so(tmp_path: Path) -> None:
+    path = tmp_path / "a.Jsonl.gz"
+    path.write_bytes(gzip.compress(b'{"messages": []}\n'))
+    with rows_file(path) as file:
+        assert (file.path, file.name, file.format) == (path, "rows.jsonl.gz", "openai")
+    for content in (b"\x1f\x8b cut off", b"never packed"):
+        path.write_bytes(content)
+        with rows_file(path) as file:
+            assert file.columns == frozenset(), "the run's preparation says what it is"
+
+
+def test_the_trainer_reads_what_is_sent() -> None:
+    assert ENDINGS == file_types.ENDINGS
+    assert all(file_types.is_data_file(f"rows{one}.zst") and ending_of(f"rows{one}.zst") for one in ENDINGS[:5])
+    assert ending_of("rows.parquet.gz") == ending_of("rows") == ending_of("rows.gz") == ""
 
 
 @pytest.mark.parametrize(
@@ -108,6 +129,9 @@ def test_what_cannot_be_rows_says_what_to_change(rows: Any, words: str) -> None:
 
 
 def test_a_file_of_another_kind_or_an_empty_one_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(RowsError, match="folder is a directory: name a file in it"), rows_file(tmp_path / "folder"):
+        pass
     for name, text, words in (("rows.xlsx", "x", "ends in none of .json"), ("rows.json", "", "is empty")):
         (tmp_path / name).write_text(text)
         with pytest.raises(RowsError) as refused, rows_file(tmp_path / name):
