@@ -83,7 +83,7 @@ def problems_of(error: InvalidJobError) -> list[str]:
     cause = error.__cause__
     if not isinstance(cause, ValidationError):
         return [str(error)]
-    return [problem_text(details) for details in cause.errors(include_url=False)]
+    return [problem_text(details, QwenSFTJob) for details in cause.errors(include_url=False)]
 
 
 def _of_the_adapter(job: QwenSFTJob, manifests: Manifests) -> list[str]:

@@ -95,7 +95,8 @@ def job_of(
     try:
         return QwenSFTJob(metadata=ObjectMeta(name=name, **metadata), spec=Spec(**blocks))
     except ValidationError as error:
-        raise InvalidJobError("; ".join(map(problem_text, error.errors(include_url=False)))) from error
+        problems = error.errors(include_url=False)
+        raise InvalidJobError("; ".join(problem_text(details, Spec) for details in problems)) from error
 
 
 def has_ended(job: QwenSFTJob) -> bool:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Final, Self, cast, get_args
 
@@ -222,11 +223,30 @@ def _in_utc(moment: datetime) -> datetime:
         raise ValueError("the time is beyond the calendar in UTC") from error
 
 
-def problem_text(details: Any) -> str:
-    """Return one of the problems that pydantic has found as the field's path and what is wrong with it."""
+def problem_text(details: Any, model: type[BaseModel]) -> str:
+    """Return one of the problems that pydantic has found in a model as the field's path and what is wrong with it."""
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in details["loc"])
     path += details.get("ctx", {}).get("field", "") if details["type"] == "rule" else ""
-    return f"{path.removeprefix('.') or 'document'}: {details['msg']}"
+    said = _no_field(model, details["loc"]) if details["type"] == "extra_forbidden" else details["msg"]
+    return f"{path.removeprefix('.') or 'document'}: {said}"
+
+
+def _no_field(model: type[BaseModel], path: Sequence[int | str]) -> str:
+    """Say which field may have been meant by one that there is not, else which fields there are."""
+    inner: type[BaseModel] | None = model
+    for name in path[:-1]:
+        if inner is not None and isinstance(name, str):
+            field = _fields(inner).get(name) or inner.model_fields.get(name)
+            inner = nested_model(field.annotation) if field else None
+    there = list(_fields(inner)) if inner is not None else []
+    if close := get_close_matches(str(path[-1]), there, n=1):
+        return f"there is no such field; did you mean {close[0]}?"
+    return f"there is no such field{'; there are ' if there else ''}{', '.join(there)}"
+
+
+def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The fields of a model by their names in documents."""
+    return {field.serialization_alias or own: field for own, field in model.model_fields.items()}
 
 
 def _rfc3339(moment: datetime) -> str:
@@ -257,7 +277,7 @@ def _default(model: type[BaseModel], path: str) -> str:
     """The default of the field at a path as a CEL literal."""
     inner: type[BaseModel] | None = model
     for name in path.replace("?", "").split(".")[1:]:
-        fields = {field.serialization_alias or own: field for own, field in inner.model_fields.items()} if inner else {}
+        fields = _fields(inner) if inner else {}
         if name not in fields:
             raise ValueError(f"{path} in a rule of {model.__name__}: no field {name}")
         inner = nested_model(fields[name].annotation)

@@ -119,7 +119,7 @@ def parse_job(raw: dict[str, Any], *, rules: bool = True) -> QwenSFTJob:
         unread = next((details["loc"] for details in problems if details["loc"][:1] == ("status",)), None)
         if unread is not None:
             return parse_job(_without(raw, unread), rules=rules)
-        raise InvalidJobError("; ".join(map(problem_text, problems))) from error
+        raise InvalidJobError("; ".join(problem_text(details, QwenSFTJob) for details in problems)) from error
 
 
 def read_status(document: dict[str, Any]) -> Status:

@@ -47,7 +47,8 @@ def parse_worker_defaults(text: str) -> Worker:
     try:
         defaults = Worker.model_validate(given, by_alias=True, by_name=False)
     except ValidationError as error:
-        raise ValueError("; ".join(map(problem_text, error.errors(include_url=False)))) from None
+        problems = error.errors(include_url=False)
+        raise ValueError("; ".join(problem_text(details, Worker) for details in problems)) from None
     if devices := sorted(name for name in _amounts(defaults) if "/" in name):
         # A job with such an accelerator would get the default's number in place of worker.accelerator.count.
         raise ValueError(f"resources: {', '.join(devices)}: devices are asked for by each job")

@@ -349,8 +349,26 @@ def test_a_newer_versions_status_is_read_as_far_as_it_goes() -> None:
 
 def test_a_field_of_the_spec_that_is_unknown_is_refused_whatever_the_status_says() -> None:
     newer = document(colour="red") | {"status": {"phase": "Evaluating", "restarts": -1}}
-    with pytest.raises(InvalidJobError, match=r"^spec\.colour: Extra inputs are not permitted$"):
+    with pytest.raises(InvalidJobError, match=r"^spec\.colour: there is no such field; there are model, "):
         parse_job(newer)
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ({"trainig": {}}, "spec.trainig: there is no such field; did you mean training?"),
+        ({"tuning": {"lora": {"rnk": 8}}}, "spec.tuning.lora.rnk: there is no such field; did you mean rank?"),
+        (
+            {"worker": {"nodeSelectors": {}}},
+            "spec.worker.nodeSelectors: there is no such field; did you mean nodeSelector?",
+        ),
+        ({"datasets": [{"formt": "x"}]}, "spec.datasets[0].formt: there is no such field; did you mean format?"),
+    ],
+)
+def test_a_field_that_is_misspelt_is_told_by_the_one_that_was_meant(spec: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidJobError) as caught:
+        parse_job({"apiVersion": "qwensft.io/v1alpha1", "kind": "QwenSFTJob", "metadata": {"name": "a"}, "spec": spec})
+    assert said in str(caught.value)
 
 
 def test_a_field_is_replaced_by_its_name_and_no_other() -> None:
