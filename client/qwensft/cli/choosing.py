@@ -37,6 +37,8 @@ def choose(asked: Asked, ask: Callable[..., str] | None) -> Choices:
         CommandError: something is missing, or the rows cannot be read.
     """
     path = Path(asked.rows or _answer(ask, "File with the rows", "--rows"))
+    if path.is_dir():
+        raise CommandError(f"{path} is a directory: --rows names the file with the rows")
     if not path.is_file():
         raise CommandError(f"there is no file {path}: --rows names the file with the rows")
     form, count = _format_of(path, asked.format)
@@ -47,7 +49,7 @@ def choose(asked: Asked, ask: Callable[..., str] | None) -> Choices:
         name=asked.name or name_of(path.name.split(".")[0]),
         model=model,
         dataset=_DATASET,
-        file=path.name,
+        file=path.name.encode(errors="replace").decode(),  # bytes that are no text are ?
         format=form,
         rows=count,
         rows_text=_text(path),

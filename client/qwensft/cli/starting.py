@@ -15,11 +15,13 @@ from qwensft.cli.checking import problems_of
 from qwensft.cli.documents import Document
 from qwensft.cli.estimating import estimated
 from qwensft.cli.failures import CommandError
+from qwensft.client.rows import ending_of
 from qwensft.estimate.architectures import known
 
 LARGEST_INSIDE: Final = 200 << 10
 """Bytes of rows that go into the file itself: kubectl apply notes all of an object in an annotation of 256 KiB."""
 _COMMENTS_AT: Final = 60  # column
+_KEY: Final = re.compile(r"[-._a-zA-Z0-9]+")
 _EPOCHS: Final = 3
 _UNKNOWN_SIZE: Final = 100  # GiB of a volume for a model of unknown size
 _VOLUMES: Final = {"full": 25, "freeze": 25}  # sizes of the bf16 model; docs/memory.md
@@ -46,6 +48,11 @@ class Choices:
     method: str | None = None
     size: str | None = None
 
+    @property
+    def key(self) -> str:
+        """What the rows are called in the cluster, where a name may have neither blanks nor umlauts."""
+        return self.file if _KEY.fullmatch(self.file) else f"{self.dataset}{ending_of(self.file)}"
+
 
 def name_of(stem: str) -> str:
     """Return a name for a run from that of a file, as the API takes it."""
@@ -71,7 +78,7 @@ def compose(choices: Choices) -> str:
             "apiVersion": "v1",
             "kind": "ConfigMap",
             "metadata": {"name": _config_map(choices)},
-            "data": {choices.file: choices.rows_text},
+            "data": {choices.key: choices.rows_text},
         }
         parts.append(_dump(rows, {}))
     return "---\n".join(parts)
@@ -122,9 +129,9 @@ def _written(choices: Choices, way: Document) -> Document:
         training["precision"] = "fp32"
     inside = choices.rows_text is not None
     source: Document = (
-        {"configMap": {"name": _config_map(choices), "key": choices.file}}
+        {"configMap": {"name": _config_map(choices), "key": choices.key}}
         if inside
-        else {"volume": {"claimName": f"rows-{choices.name}", "path": choices.file}}
+        else {"volume": {"claimName": f"rows-{choices.name}", "path": choices.key}}
     )
     spec: Document = {
         "model": {"name": choices.model},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,18 @@ def test_init_leaves_many_rows_where_they_are(cli: Cli, tmp_path: Path) -> None:
     assert (job.spec.worker.accelerator.count, job.spec.training.precision) == (0, "fp32")
     assert "# there is no GPU that it has to fit" in ended.out
     assert job.spec.training.warmup_steps == 75  # a tenth of 3 epochs of 250 steps
+
+
+@pytest.mark.parametrize("name", ["our rows.jsonl", "Zeilen für uns.jsonl", "行.jsonl", b"caf\xe9.jsonl"])
+def test_init_takes_files_of_any_name(cli: Cli, tmp_path: Path, name: str | bytes) -> None:
+    path = os.fsdecode(name)
+    (tmp_path / path).write_text(ROWS)
+    made = cli("init", "--rows", path, "--model", "Qwen/Qwen3-0.6B", "--gpus", "0")
+    assert made.code == 0, made.err
+    job, rows = yaml.safe_load_all((tmp_path / "job.yaml").read_text(encoding="utf-8"))
+    assert job["spec"]["datasets"][0]["source"]["configMap"]["key"] == "rows.jsonl"
+    assert rows["data"] == {"rows.jsonl": ROWS}
+    assert cli("check", "job.yaml").code == 0
 
 
 def test_init_tells_what_the_api_refuses(cli: Cli, tmp_path: Path) -> None:
@@ -158,6 +171,7 @@ def test_without_the_operator_render_says_what_to_install(cli: Cli, monkeypatch:
 
 def test_preview_needs_a_tokenizer_and_rows(cli: Cli, tmp_path: Path) -> None:
     assert "--model" in cli("preview", str(EXAMPLES / "minimal.yaml")).err
+    (tmp_path / "config.json").write_text("{}")
     ended = cli("preview", str(EXAMPLES / "quickstart.yaml"), "--model", str(tmp_path))
     assert (ended.code, "=FILE" in ended.err) == (2, True)
     assert cli("preview").code == 2
