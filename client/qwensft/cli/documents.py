@@ -13,6 +13,7 @@ import yaml
 
 from qwensft.api.v1alpha1 import KIND
 from qwensft.cli.failures import CommandError
+from qwensft.client.rows import ending_of
 
 Document = dict[str, Any]
 
@@ -93,12 +94,20 @@ def read(path: str) -> Manifests:
         documents = [document for document in yaml.load_all(text, Loader=_Loader) if document is not None]
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise CommandError(f"{path}{line}: {error.problem or error.context}") from None
+        raise CommandError(f"{path}{line}: {error.problem or error.context}{_hint(path)}") from None
     except yaml.YAMLError as error:
         raise CommandError(f"{path} is no YAML: {error}") from None
     if not all(isinstance(document, dict) for document in documents):
-        raise CommandError(f"{path}: each document must be an object with apiVersion and kind")
+        raise CommandError(f"{path}: each document must be an object with apiVersion and kind{_hint(path)}")
     manifests = Manifests("standard input" if path == "-" else path, tuple(documents))
     if not manifests.jobs:
-        raise CommandError(f"{manifests.path} has no {KIND} in it; make one with: qwensft init")
+        kinds = ", ".join(sorted({str(document.get("kind") or "no kind") for document in documents}))
+        raise CommandError(
+            f"{manifests.path} has no {KIND} in it{f', but {kinds}' if kinds else ''}; make one with: qwensft init"
+        )
     return manifests
+
+
+def _hint(path: str) -> str:
+    """What may have been meant by a file that is no manifest."""
+    return "; FILE is a job: rows are named by --rows DATASET=FILE" if ending_of(path) else ""

@@ -20,7 +20,10 @@ def estimated(spec: Spec, memory: float | None = None) -> Estimate:
     """
     model = known(spec.model.name)
     if model is None:
-        return Estimate(message=f"no estimate: the name {spec.model.name} tells no size that is known")
+        return Estimate(
+            message=f"no estimate: the name {spec.model.name} tells no size that is known; of a Qwen model write its "
+            "hub's name, such as Qwen/Qwen3-8B; of others the run estimates it once it has read the model"
+        )
     return estimate(spec, model, source="the model's name", memory=memory or memory_in(spec))
 
 

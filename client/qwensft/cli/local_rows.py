@@ -23,6 +23,8 @@ def named(given: Sequence[str]) -> dict[str, Path]:
         name, equals, path = one.partition("=")
         if not equals or not name or not path:
             raise CommandError(f"--rows {one}: write DATASET=FILE, such as --rows support=rows.jsonl")
+        if Path(path).is_dir():
+            raise CommandError(f"--rows {one}: {path} is a directory; name a file in it")
         if not Path(path).is_file():
             raise CommandError(f"--rows {one}: there is no file {path}")
         files[name] = Path(path).resolve()

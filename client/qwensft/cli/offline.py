@@ -18,9 +18,23 @@ Rows = Annotated[
     typer.Option("--rows", metavar="DATASET=FILE", help="Rows of a dataset on this machine; once for each dataset."),
 ]
 Gpu = Annotated[str, typer.Option(help="The GPU, such as H100, or its memory, such as 24Gi.")]
+
+
+def _model_folder(folder: Path | None) -> Path | None:
+    if folder is not None and not (folder / "config.json").is_file():
+        raise CommandError(f"--model {folder}: there is no config.json in it; name the folder of the model itself")
+    return folder
+
+
 ModelFolder = Annotated[
     Optional[Path],  # noqa: UP045 - typer's own way
-    typer.Option("--model", exists=True, file_okay=False, help="A folder with the model's tokenizer and config.json."),
+    typer.Option(
+        "--model",
+        exists=True,
+        file_okay=False,
+        callback=_model_folder,
+        help="A folder with the model's tokenizer and config.json.",
+    ),
 ]
 Output = Annotated[
     Optional[Format],  # noqa: UP045

@@ -45,8 +45,8 @@ def judge(request: Mapping[str, Any], work: Path) -> Answer:
     template = families.resolve_template(run) if request.get("model") else run.model.template
     if template is None:
         raise invalid_model(
-            f"the name {run.model.name} tells no template: name a folder with the model's config.json and tokenizer, "
-            "or set spec.model.template."
+            f"the name {run.model.name} tells no template: name a folder with the model's config.json and tokenizer "
+            "(--model), or set spec.model.template."
         )
     arguments = request.get("arguments", {})
     shipped = families.chat_template(run.model.path) if request.get("model") else None

@@ -13,7 +13,9 @@ from qwensft.cli import main, output
 from qwensft.cli.documents import read
 from qwensft.cli.failures import CommandError
 
-from .conftest import Cli
+from .conftest import REPOSITORY, Cli
+
+EXAMPLE = REPOSITORY / "examples" / "minimal.yaml"
 
 USAGE = (
     (("chekc", "job.yaml"), "No such command 'chekc'"),
@@ -21,6 +23,9 @@ USAGE = (
     (("check", "job.yaml", "--nonsense"), "No such option: --nonsense"),
     (("check", "nothing.yaml"), "there is no file nothing.yaml; make one with: qwensft init"),
     (("check", "."), ". is a directory; name a file in it"),
+    (("init", "--rows", "."), ". is a directory: --rows names the file with the rows"),
+    (("check", str(EXAMPLE), "--rows", "support=."), "--rows support=.: . is a directory; name a file in it"),
+    (("preview", str(EXAMPLE), "--model", "."), "--model .: there is no config.json in it; name the folder of"),
     (("estimate",), "name a FILE, or a model"),
 )
 
@@ -36,7 +41,8 @@ def test_a_command_that_is_not_understood(cli: Cli, arguments: tuple[str, ...], 
 BROKEN = (
     ("kind: QwenSFTJob\nspec: {a: [}\n", "job.yaml, line 2: "),
     ("kind: QwenSFTJob\nspec: 1\nspec: 2\n", "job.yaml, line 1: the key spec stands twice"),
-    ("kind: ConfigMap\n", "job.yaml has no QwenSFTJob in it"),
+    ("kind: QwenSFTjob\n", "job.yaml has no QwenSFTJob in it, but QwenSFTjob; make one with: qwensft init"),
+    ("", "job.yaml has no QwenSFTJob in it; make one"),
     ("- 1\n", "job.yaml: each document must be an object"),
 )
 
@@ -46,6 +52,13 @@ def test_a_file_that_is_not_understood(cli: Cli, tmp_path: Path, text: str, said
     (tmp_path / "job.yaml").write_text(text)
     ended = cli("check", "job.yaml")
     assert (ended.code, said in ended.err) == (2, True), ended.err
+
+
+def test_rows_in_the_place_of_a_job_are_told(cli: Cli, tmp_path: Path) -> None:
+    for name, text in (("rows.jsonl", '{"a": 1}\n{"a": 2}\n'), ("rows.json", '[{"a": 1}]')):
+        (tmp_path / name).write_text(text)
+        ended = cli("check", name)
+        assert (ended.code, ended.err.endswith("; FILE is a job: rows are named by --rows DATASET=FILE\n")) == (2, True)
 
 
 def test_numbers_are_read_as_kubectl_reads_them(tmp_path: Path) -> None:
